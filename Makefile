@@ -1,0 +1,40 @@
+# `make demo` and `make test` are all a newcomer needs: git, make and python3.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DEMO_DIR ?= work_dirs/demo-$(shell date +%Y%m%d_%H%M%S)
+
+.PHONY: demo test lint slow docs references clean
+
+# One process per test would train side by side; two cores are for one training.
+test: lint
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
+
+demo: $(INSTALLED)
+	$(BIN)/emacheck run --device cpu --work-dir $(DEMO_DIR)
+	@echo "Look at $(DEMO_DIR)/report.png and read $(DEMO_DIR)/report.md"
+
+# Writes docs/benchmarks.md anew (about half an hour on two cores).
+docs: $(INSTALLED)
+	$(BIN)/python benchmarks/run_all.py
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,test]'
+	# opencv-python needs a graphics library that small systems lack; the headless build of the same version does not.
+	$(BIN)/python -c 'import cv2' 2>/dev/null || $(BIN)/python -m pip install --quiet --constraint constraints.txt \
+		--force-reinstall --no-deps opencv-python-headless
+	touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

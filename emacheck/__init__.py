@@ -1,0 +1,56 @@
+"""emacheck: is training on this device numerically the training on the reference device?
+
+>>> import emacheck
+>>> loss = emacheck.Curve(name="loss", iterations=list(range(1, 11)), values=[4.0] * 10)
+>>> record = emacheck.Record(name="cpu", format="example", curves={"loss": loss})
+>>> print(emacheck.decide(emacheck.compare(record, record)).outcome)
+PASS
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from emacheck.curve import Curve
+    from emacheck.errors import EmacheckError
+    from emacheck.judge import Finding, Outcome, Verdict, decide, make_rules
+    from emacheck.judge.comparison import Comparison, compare
+    from emacheck.logs import read_log
+    from emacheck.record import Record
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Comparison": "emacheck.judge.comparison",
+    "Curve": "emacheck.curve",
+    "EmacheckError": "emacheck.errors",
+    "Finding": "emacheck.judge",
+    "Outcome": "emacheck.judge",
+    "Record": "emacheck.record",
+    "Verdict": "emacheck.judge",
+    "compare": "emacheck.judge.comparison",
+    "decide": "emacheck.judge",
+    "make_rules": "emacheck.judge",
+    "read_log": "emacheck.logs",
+}
+
+__all__ = [
+    "Comparison",
+    "Curve",
+    "EmacheckError",
+    "Finding",
+    "Outcome",
+    "Record",
+    "Verdict",
+    "compare",
+    "decide",
+    "make_rules",
+    "read_log",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use, so that `emacheck --help` does not pay for numpy.
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'emacheck' has no attribute {name!r}")

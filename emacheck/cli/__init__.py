@@ -1,0 +1,88 @@
+"""The command line: the only place that prints or exits."""
+
+import os
+import sys
+import traceback
+from importlib import import_module
+from typing import Any
+
+import click
+
+from emacheck import __version__
+from emacheck.errors import EmacheckError
+
+TROUBLE = 2
+COMMANDS = {
+    "run": ("emacheck.cli.run", "Train EMANet on a device and judge the training against a reference."),
+    "compare": ("emacheck.cli.compare", "Judge two logs that somebody else made."),
+    "reference": ("emacheck.cli.reference", "Make, list, show and verify stored references."),
+    "data": ("emacheck.cli.data", "Make a synthetic Cityscapes, or check any Cityscapes."),
+}
+
+
+class Commands(click.Group):
+    """Loads a command's module only when it is called, so that help and errors come at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the names in the order a newcomer needs them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="emacheck")
+def emacheck() -> None:
+    """Is training on this device numerically the training on the reference device?
+
+    Exit codes: 0 PASS, 1 FAIL, 2 trouble (no verdict), 3 INCONCLUSIVE.
+    """
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line and return the exit code; every error ends here.
+
+    Args:
+        arguments: The arguments without the program's name.
+
+    Returns:
+        0 PASS, 1 FAIL, 2 trouble, 3 INCONCLUSIVE.
+    """
+    try:
+        result: Any = emacheck.main(args=arguments, prog_name="emacheck", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return TROUBLE
+    except EmacheckError as error:
+        click.echo(f"emacheck: {error}", err=True)
+        return TROUBLE
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("emacheck: interrupted", err=True)
+        return TROUBLE
+    except BrokenPipeError:
+        # Whoever read our output has gone; keep the interpreter from complaining about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return TROUBLE
+    except Exception:
+        click.echo(traceback.format_exc(), err=True)
+        click.echo(
+            f"emacheck {__version__}: this is a bug in emacheck; please report it with the lines above.", err=True
+        )
+        return TROUBLE
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,204 @@
+"""The options by which a verdict is reached and shown, shared by the commands that reach one."""
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from emacheck.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from emacheck.judge import Outcome, Verdict
+    from emacheck.judge.comparison import Comparison
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Limits = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judging:
+    """What the user asked for: rules, limits, and how the verdict is shown."""
+
+    rule: tuple[str, ...]
+    limit: tuple[str, ...]
+    limits: Path | None
+    metric: tuple[str, ...]
+    output_format: str
+    junit: Path | None
+    github: bool
+    plot: Path | None
+
+
+OPTIONS = (
+    click.option("--metric", multiple=True, metavar="NAME", help="Metric to judge (repeatable).  [default: loss]"),
+    click.option(
+        "--rule", multiple=True, metavar="NAME", help="Rule to use (repeatable).  [default: all but modelzoo]"
+    ),
+    click.option("--limit", multiple=True, metavar="RULE[.FIELD]=VALUE", help="Set a rule's limit (repeatable)."),
+    click.option("--limits", type=click.Path(path_type=Path), metavar="FILE.toml", help="Set limits from a TOML file."),
+    click.option(
+        "--format", "output_format", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True
+    ),
+    click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write JUnit XML."),
+    click.option("--github", is_flag=True, help="Write GitHub annotations and the job summary."),
+    click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the curves."),
+)
+
+
+def judging_options(command: Command) -> Command:
+    """Add the judging options to a command; it receives them as one ``judging`` argument."""
+
+    def gathered(**values: Any) -> Any:
+        fields = {name: values.pop(name) for name in Judging.__dataclass_fields__}
+        return command(judging=Judging(**fields), **values)
+
+    gathered.__doc__, gathered.__name__ = command.__doc__, command.__name__
+    wrapped: Any = gathered
+    wrapped.__click_params__ = list(getattr(command, "__click_params__", []))
+    for option in reversed(OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[no-any-return]
+
+
+def reach_verdict(comparison: "Comparison", judging: Judging) -> "Verdict":
+    """Apply the rules and limits that the user asked for."""
+    from emacheck.judge import decide, default_rules, make_rules
+
+    names = judging.rule or default_rules(comparison)
+    from_file = _read_limits(judging.limits) if judging.limits else {}
+    make_rules(tuple(from_file), from_file)  # a misspelt rule in the file is an error even if it is not in use
+    limits = {name: fields for name, fields in from_file.items() if name in names}
+    for text in judging.limit:
+        rule, field, value = _parse_limit(text)
+        limits.setdefault(rule, {})[field] = value
+    return decide(comparison, make_rules(names, limits))
+
+
+def _parse_limit(text: str) -> tuple[str, str, float]:
+    key, separator, value = text.partition("=")
+    rule, _, field = key.partition(".")
+    try:
+        if separator:
+            return rule, field or "limit", float(value)
+    except ValueError:
+        pass
+    raise UsageError(f"--limit {text}: expected RULE=NUMBER or RULE.FIELD=NUMBER, such as mean_relative_error=0.01")
+
+
+def _read_limits(path: Path) -> Limits:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--limits {path}: cannot be read ({error.strerror}).") from error
+    except ValueError as error:
+        raise UsageError(f"--limits {path}: not a TOML file: {error}.") from error
+    wrong = [name for name, fields in content.items() if not isinstance(fields, dict)]
+    if wrong:
+        raise UsageError(f"--limits {path}: expected a table for each rule, such as [{wrong[0]}] with limit = 0.01.")
+    return content
+
+
+def check_outputs(judging: Judging) -> None:
+    """Refuse, before anything expensive happens, an output file that already holds something."""
+    for option, path in (("--junit", judging.junit), ("--plot", judging.plot)):
+        if path is not None and path.exists():
+            raise OutputError(f"{option} {path}: exists already and was not touched. Remove it or choose another name.")
+
+
+def deliver(verdict: "Verdict", judging: Judging, *, directory: Path | None) -> int:
+    """Write and print everything the user asked for.
+
+    Args:
+        verdict: What to show.
+        judging: How to show it.
+        directory: Where ``report.json``, ``report.md`` and ``report.png`` go, or None for no reports.
+
+    Returns:
+        The exit code of the outcome.
+    """
+    from emacheck.report.document import document, to_json
+    from emacheck.report.markdown import markdown
+    from emacheck.report.write import write_atomically
+
+    command = shlex.join(["emacheck", *sys.argv[1:]])
+    environment = _environment()
+    report = to_json(document(verdict, command=command, environment=environment))
+    prose = markdown(verdict, command=command, environment=environment, plot="report.png" if directory else None)
+    if directory is not None:
+        from emacheck.report.plot import draw
+
+        write_atomically(directory / "report.png", draw(verdict))
+        write_atomically(directory / "report.md", prose)
+        write_atomically(directory / "report.json", report)
+    if judging.plot is not None:
+        from emacheck.report.plot import draw
+
+        write_atomically(judging.plot, draw(verdict))
+    if judging.junit is not None:
+        from emacheck.report.junit import junit
+
+        write_atomically(judging.junit, junit(verdict, command=command))
+    if judging.github:
+        _tell_github(verdict, prose, to_stderr=judging.output_format != "text")
+    if judging.output_format == "json":
+        click.echo(report, nl=False)
+    elif judging.output_format == "markdown":
+        click.echo(prose, nl=False)
+    else:
+        _print_text(verdict, command, directory)
+    return exit_code(verdict.outcome)
+
+
+def exit_code(outcome: "Outcome") -> int:
+    """Return the documented exit code of an outcome."""
+    return {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}[outcome.value]
+
+
+def _print_text(verdict: "Verdict", command: str, directory: Path | None) -> None:
+    import shutil
+
+    from emacheck.report.text import text
+
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    if directory is not None:
+        click.echo(f"Report: {directory / 'report.md'}  (report.json, report.png beside it)")
+    click.echo(text(verdict, command=command, colour=colour, width=shutil.get_terminal_size((100, 24)).columns))
+
+
+def _tell_github(verdict: "Verdict", prose: str, *, to_stderr: bool) -> None:
+    from emacheck.report.github import annotations
+
+    # GitHub reads workflow commands from both streams, so standard output can stay pure JSON.
+    for line in annotations(verdict):
+        click.echo(line, err=to_stderr)
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary:
+        try:
+            with Path(summary).open("a", encoding="utf-8") as file:
+                file.write(prose)
+        except OSError as error:
+            raise OutputError(f"$GITHUB_STEP_SUMMARY {summary}: cannot be written ({error.strerror}).") from error
+
+
+def _environment() -> dict[str, Any]:
+    import platform
+    from importlib.metadata import version
+
+    from emacheck import __version__
+
+    return {
+        "emacheck": __version__,
+        "python": platform.python_version(),
+        "numpy": version("numpy"),
+        "system": platform.system(),
+        "machine": platform.machine(),
+    }

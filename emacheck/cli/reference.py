@@ -1,0 +1,104 @@
+"""``emacheck reference``: make, list, show and verify stored references."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from emacheck.cli import TROUBLE
+from emacheck.cli.training import describe_training, train_and_read, training_options
+from emacheck.train.launch import require_training_packages
+
+
+@click.group()
+def reference() -> None:
+    """Make, list, show and verify stored references."""
+
+
+@reference.command()
+@training_options
+@click.option(
+    "--into", type=click.Path(path_type=Path), default="references", show_default=True, help="Folder of bundles."
+)
+@click.option("--name", metavar="NAME", help="Name of the bundle.  [default: <experiment>/<device>-<precision>]")
+@click.option("--rewrite", is_flag=True, help="Replace a stored reference; exits with 2 even when it succeeds.")
+def make(into: Path, name: str | None, *, rewrite: bool, timeout: float, **options: Any) -> int:
+    """Train and store a reference."""
+    from emacheck.errors import BundleError, UsageError
+    from emacheck.reference import write_bundle
+
+    require_training_packages()
+    request = describe_training(**options)
+    name = name or f"{request.experiment_name}/{request.device.replace(':', '-')}-{request.precision}"
+    parts = Path(name).parts
+    if len(parts) != 2 or any(part in ("..", "/", ".") for part in parts):
+        raise UsageError(f"--name {name}: expected two parts, <experiment>/<device>-<precision>.")
+    target = into / name
+    if target.exists() and not rewrite:
+        raise BundleError(
+            f"{target}: this reference exists already and was not touched. "
+            "Give another --name, or --rewrite to replace it."
+        )
+    with tempfile.TemporaryDirectory(prefix="emacheck-reference-") as scratch:
+        title = f"Training the reference {name} on {request.device}"
+        train_and_read(request, Path(scratch), timeout=timeout, title=title)
+        existed = target.exists()
+        bundle = write_bundle(Path(scratch), into, name=name, rewrite=rewrite)
+    click.echo(f"{bundle.name}: {bundle.iterations} iterations stored in {bundle.path}")
+    if existed:
+        click.echo("A stored reference was rewritten: exit code 2, so that no pipeline blesses itself.", err=True)
+        return TROUBLE
+    return 0
+
+
+@reference.command(name="list")
+def list_() -> None:
+    """List the stored references."""
+    from emacheck.reference import bundle_roots, list_bundles
+
+    bundles = list(list_bundles())
+    for bundle in bundles:
+        provenance = bundle.record.provenance
+        click.echo(
+            f"{bundle.name:40} {bundle.iterations:6} iterations  torch {provenance['versions'].get('torch', '?'):14} "
+            f"{provenance['device'].get('name', '?')}  {bundle.path}"
+        )
+    if not bundles:
+        places = ", ".join(str(root) for root in bundle_roots()) or "no folder of references"
+        click.echo(f"No stored reference ({places}). Make one with: emacheck reference make")
+
+
+@reference.command()
+@click.argument("name")
+def show(name: str) -> None:
+    """Show the provenance of one stored reference."""
+    from emacheck.reference import find_bundle
+
+    bundle = find_bundle(name)
+    click.echo(f"{bundle.name}  {bundle.iterations} iterations  {bundle.path}")
+    click.echo(f"metrics: {', '.join(sorted(bundle.record.curves))}")
+    click.echo(json.dumps(dict(bundle.record.provenance), indent=1))
+
+
+@reference.command()
+@click.argument("names", nargs=-1)
+def verify(names: tuple[str, ...]) -> int:
+    """Verify the hashes of stored references (all of them if none is named)."""
+    from emacheck.errors import BundleError
+    from emacheck.reference import find_bundle, stored_bundles
+
+    failed = 0
+    places = names or tuple(str(place) for place in stored_bundles())
+    for place in places:
+        try:
+            bundle = find_bundle(place)
+        except BundleError as error:
+            click.echo(f"emacheck: {error}", err=True)
+            failed += 1
+        else:
+            click.echo(f"{bundle.name}: verified, {bundle.iterations} iterations")
+    if not places:
+        click.echo("No stored reference to verify. Make one with: emacheck reference make", err=True)
+    return TROUBLE if failed or not places else 0

@@ -1,0 +1,176 @@
+"""The options by which a training is described, shared by the commands that train."""
+
+import datetime
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from emacheck.cli.progress import show_progress
+from emacheck.errors import DataError, UsageError
+from emacheck.train.launch import git_commit, train_in_worker
+from emacheck.train.request import PRESETS, TrainingRequest
+
+if TYPE_CHECKING:
+    from emacheck.record import Record
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+OPTIONS = (
+    click.option("--preset", type=click.Choice(list(PRESETS)), help="A named EMANet configuration.  [default: smoke]"),
+    click.option("--config", metavar="FILE", help="Any mmengine configuration file, instead of a preset."),
+    click.option("--device", default="cpu", show_default=True, metavar="NAME[:INDEX]", help="Where to train."),
+    click.option("--iters", default=100, show_default=True, type=click.IntRange(min=1), help="Training iterations."),
+    click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1), help="Seed of every draw."),
+    click.option(
+        "--threads",
+        default=2,
+        show_default=True,
+        type=click.IntRange(min=1),
+        help="CPU threads; part of the arithmetic.",
+    ),
+    click.option("--data-root", metavar="DIR", help="A real Cityscapes.  [default: synthetic, made on first use]"),
+    click.option(
+        "--cfg-options", multiple=True, metavar="KEY=VALUE ...", help="Override the configuration, as in mmengine."
+    ),
+    click.option("--amp", is_flag=True, help="Mixed precision (not in this version)."),
+    click.option("--nproc-per-node", default=1, show_default=True, type=click.IntRange(min=1), help="Processes."),
+    click.option("--launcher", type=click.Choice(["none", "pytorch", "slurm"]), default="none", show_default=True),
+    click.option(
+        "--timeout",
+        default=600.0,
+        show_default=True,
+        type=click.FloatRange(min=1),
+        help="Seconds without a new iteration after which the training counts as hung.",
+    ),
+)
+
+
+def training_options(command: Command) -> Command:
+    """Add the options that describe a training; what follows ``--cfg-options`` without a dash belongs to it."""
+    wrapped: Any = click.argument("more_options", nargs=-1, metavar="")(command)
+    for option in reversed(OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[no-any-return]
+
+
+def describe_training(
+    *,
+    preset: str | None,
+    config: str | None,
+    device: str,
+    iters: int,
+    seed: int,
+    threads: int,
+    data_root: str | None,
+    cfg_options: tuple[str, ...],
+    more_options: tuple[str, ...],
+    amp: bool,
+    nproc_per_node: int,
+    launcher: str,
+) -> TrainingRequest:
+    """Turn the options into a request, with the data set made or verified.
+
+    Raises:
+        UsageError: If options contradict each other or ask for what this version cannot do.
+        DataError: If the data set is missing or broken.
+    """
+    from emacheck.train.devices import parse_device
+
+    if preset and config:
+        raise UsageError(f"--preset {preset} and --config {config}: give one of the two.")
+    if config is not None and not Path(config).is_file():
+        raise UsageError(f"--config {config}: no such file. Give an mmengine configuration file.")
+    parse_device(device)
+    _refuse_unsupported(amp=amp, nproc_per_node=nproc_per_node, launcher=launcher)
+    overrides = (*cfg_options, *more_options)
+    for option in overrides:
+        if not re.match(r"[A-Za-z_][\w.]*=", option):
+            raise UsageError(
+                f"found {option!r}, expected KEY=VALUE after --cfg-options, such as optim_wrapper.optimizer.lr=0.02"
+            )
+    preset = None if config else preset or "smoke"
+    root, data_hash = _place_data(preset, data_root, overrides)
+    return TrainingRequest(
+        preset=preset,
+        config=config,
+        cfg_options=overrides,
+        device=device,
+        iterations=iters,
+        seed=seed,
+        threads=threads,
+        data_root=root,
+        data_hash=data_hash,
+        git_commit=git_commit(),
+    )
+
+
+def _refuse_unsupported(*, amp: bool, nproc_per_node: int, launcher: str) -> None:
+    unsupported = [
+        option
+        for option, asked in (
+            ("--amp", amp),
+            (f"--nproc-per-node {nproc_per_node}", nproc_per_node > 1),
+            (f"--launcher {launcher}", launcher != "none"),
+        )
+        if asked
+    ]
+    if unsupported:
+        raise UsageError(
+            f"{', '.join(unsupported)}: this version trains one process in float32 (--nproc-per-node 1, "
+            "--launcher none, no --amp). Train with your own script and judge its log with: emacheck compare LOG_A LOG_B"
+        )
+
+
+def _place_data(preset: str | None, data_root: str | None, overrides: tuple[str, ...]) -> tuple[str | None, str | None]:
+    """Return the root of the data and its hash."""
+    from emacheck.train.cityscapes import fingerprint_dataset
+    from emacheck.train.synthetic import DEFAULT_NAME, cache_root, ensure_dataset
+
+    prefix = "train_dataloader.dataset.data_root="
+    named = [option.removeprefix(prefix) for option in overrides if option.startswith(prefix)]
+    root = named[-1] if named else data_root
+    if root is not None:
+        try:
+            return str(Path(root).resolve()), fingerprint_dataset(Path(root)).data_hash
+        except DataError:
+            if preset is None:
+                return str(Path(root).resolve()), None
+            raise
+    if preset is None:
+        return None, None
+    place = cache_root() / DEFAULT_NAME
+    if not place.exists():
+        click.echo(f"Making the synthetic data in {place} (first use only) ...", err=True)
+    return str(place), ensure_dataset(place).data_hash
+
+
+def default_work_dir(request: TrainingRequest) -> Path:
+    """Return a new place for a run: ``work_dirs/<experiment>/<device>-<time>``."""
+    now = datetime.datetime.now().astimezone().strftime("%Y%m%d_%H%M%S")
+    device = request.device.replace(":", "-")
+    return Path("work_dirs") / request.experiment_name / f"{device}-{now}"
+
+
+def train_and_read(request: TrainingRequest, run_directory: Path, *, timeout: float, title: str) -> "Record":
+    """Train in a worker behind a progress bar and read the record back."""
+    from emacheck.logs import read_log
+
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with show_progress(title, request.iterations) as progress:
+            train_in_worker(request, run_directory, progress=progress, timeout=timeout)
+    except KeyboardInterrupt:
+        click.echo(f"emacheck: interrupted; the partial record is kept in {run_directory}", err=True)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    return read_log(run_directory)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    raise KeyboardInterrupt

@@ -1,0 +1,116 @@
+"""From two records to a verdict: pure numpy, no I/O, no torch."""
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+from emacheck.errors import UsageError
+from emacheck.judge.comparison import Comparison
+from emacheck.judge.modelzoo import ModelZoo
+from emacheck.judge.rules import (
+    Bias,
+    Coverage,
+    Fingerprints,
+    Finite,
+    MeanAbsoluteError,
+    MeanRelativeError,
+    Rule,
+)
+from emacheck.judge.verdict import Finding, Outcome, Verdict
+
+RULES: dict[str, Any] = {
+    rule.name: rule for rule in (Fingerprints, Finite, Coverage, MeanRelativeError, MeanAbsoluteError, Bias, ModelZoo)
+}
+DEFAULT_RULES = ("finite", "coverage", "mean_relative_error", "mean_absolute_error", "bias")
+ALTERNATIVES = frozenset({"mean_relative_error", "mean_absolute_error"})
+
+
+def make_rules(names: Sequence[str] = (), limits: dict[str, dict[str, Any]] | None = None) -> tuple[Rule, ...]:
+    """Build rules by name, with their default limits or others.
+
+    Args:
+        names: Names of rules; empty means the default ones.
+        limits: For each rule's name the fields to set, such as ``{"mean_relative_error": {"limit": 0.01}}``.
+
+    Returns:
+        The rules in the order of ``names``.
+
+    Raises:
+        UsageError: If a rule or one of its fields does not exist, or a limit is not a number >= 0.
+
+    Example:
+        >>> make_rules(["bias"], {"bias": {"limit": 0.01}})
+        (Bias(limit=0.01),)
+    """
+    chosen = tuple(dict.fromkeys(names)) or DEFAULT_RULES
+    limits = limits or {}
+    for name in (*chosen, *limits):
+        if name not in RULES:
+            raise UsageError(f"there is no rule {name!r}. Rules: {', '.join(RULES)}.")
+    for name in limits:
+        if name not in chosen:
+            raise UsageError(
+                f"a limit is set for the rule {name!r}, which is not among the rules in use "
+                f"({', '.join(chosen)}). Add --rule {name} or drop the limit."
+            )
+    return tuple(_with_limits(RULES[name](), limits.get(name, {})) for name in chosen)
+
+
+def _with_limits(rule: Any, limits: dict[str, Any]) -> Rule:
+    known = {field.name: field for field in fields(rule)}
+    for name, value in limits.items():
+        if name not in known:
+            raise UsageError(f"rule {rule.name!r} has no limit {name!r}. It has: {', '.join(known)}.")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+            raise UsageError(f"rule {rule.name!r}: {name} must be a number that is not negative, found {value!r}.")
+    cast = {name: type(getattr(rule, name))(value) for name, value in limits.items()}
+    made: Rule = replace(rule, **cast)
+    return made
+
+
+def default_rules(comparison: Comparison) -> tuple[str, ...]:
+    """Return the names of the rules that suit a comparison: with fingerprints, those are checked as well."""
+    return ("fingerprints", *DEFAULT_RULES) if comparison.paired is not None else DEFAULT_RULES
+
+
+def decide(comparison: Comparison, rules: Sequence[Rule] | None = None) -> Verdict:
+    """Let rules judge a comparison.
+
+    Of ``mean_relative_error`` and ``mean_absolute_error``, when both are in use, either suffices for each metric:
+    the one that is over its limit is then a PASS that says so.
+
+    Args:
+        comparison: What was measured.
+        rules: The rules; the default ones (and ``fingerprints`` where both records have any) if None.
+
+    Returns:
+        The verdict.
+
+    Example:
+        >>> from emacheck import Curve, Record, compare
+        >>> loss = Curve(name="loss", iterations=list(range(1, 21)), values=[4 - 0.1 * i for i in range(20)])
+        >>> record = Record(name="cpu", format="example", curves={"loss": loss})
+        >>> str(decide(compare(record, record)).outcome)
+        'PASS'
+    """
+    if rules is None:
+        rules = make_rules(default_rules(comparison))
+    findings = [finding for rule in rules for finding in rule.check(comparison)]
+    return Verdict(comparison=comparison, findings=tuple(_either_suffices(findings)))
+
+
+def _either_suffices(findings: list[Finding]) -> list[Finding]:
+    passing = {(f.metric, f.rule) for f in findings if f.rule in ALTERNATIVES and f.outcome is Outcome.PASS}
+    settled = []
+    for finding in findings:
+        if finding.rule in ALTERNATIVES and finding.outcome is Outcome.FAIL:
+            other = next(rule for rule in ALTERNATIVES if rule != finding.rule)
+            if (finding.metric, other) in passing:
+                message = f"over its limit, accepted because {other} passes; {finding.message}"
+                settled.append(replace(finding, outcome=Outcome.PASS, message=message))
+                continue
+        settled.append(finding)
+    return settled
+
+
+__all__ = ["DEFAULT_RULES", "RULES", "Finding", "Outcome", "Rule", "Verdict", "decide", "default_rules", "make_rules"]

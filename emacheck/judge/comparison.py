@@ -1,0 +1,167 @@
+"""A comparison: the measured differences of two records, without an opinion."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from emacheck.curve import Curve, Floats, Integers
+from emacheck.errors import UsageError
+from emacheck.record import Record
+
+EMPTY = Curve(name="", iterations=(), values=())  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PairedCurve:
+    """One metric of both records at the iterations they have in common.
+
+    Attributes:
+        metric: The metric's name.
+        iterations: The common iterations, shape (n,).
+        reference: The reference's values there, shape (n,).
+        candidate: The candidate's values there, shape (n,).
+        only_reference: Iterations that the candidate lacks, shape (m,).
+        only_candidate: Iterations that the reference lacks, shape (k,).
+    """
+
+    metric: str
+    iterations: Integers
+    reference: Floats
+    candidate: Floats
+    only_reference: Integers
+    only_candidate: Integers
+
+    @property
+    def difference(self) -> Floats:
+        """Difference candidate - reference, in the metric's unit, shape (n,)."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            return self.candidate - self.reference
+
+    @property
+    def relative_difference(self) -> Floats:
+        """Quotient (candidate - reference) / reference, shape (n,); 0 where both are 0.
+
+        A difference from a reference of zero is infinite, so it can pass no limit.
+        """
+        difference = self.difference
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            relative = difference / self.reference
+        return np.where(difference == 0, 0.0, relative)
+
+    def first_unequal(self) -> int | None:
+        """Return the first iteration at which the values differ at all, or None."""
+        return self._first(~(self.difference == 0))
+
+    def first_above(self, limit: float) -> int | None:
+        """Return the first iteration whose |relative difference| is not within ``limit``, or None."""
+        return self._first(~(np.abs(self.relative_difference) <= limit))
+
+    def _first(self, flags: "np.ndarray[tuple[int], np.dtype[np.bool_]] | Floats") -> int | None:
+        at = np.flatnonzero(flags)
+        return int(self.iterations[at[0]]) if at.size else None
+
+
+def pair(metric: str, reference: Curve, candidate: Curve) -> PairedCurve:
+    """Pair two curves by iteration number, never by position.
+
+    Args:
+        metric: The metric's name.
+        reference: The reference's curve.
+        candidate: The candidate's curve.
+
+    Returns:
+        The values at the common iterations, and the iterations that only one of the two has.
+
+    Example:
+        >>> r = Curve(name="loss", iterations=[1, 2, 3], values=[4.0, 3.0, 2.0])
+        >>> c = Curve(name="loss", iterations=[2, 3, 4], values=[3.0, 2.5, 2.0])
+        >>> p = pair("loss", r, c)
+        >>> p.iterations.tolist(), p.difference.tolist(), p.only_reference.tolist()
+        ([2, 3], [0.0, 0.5], [1])
+    """
+    common, at_reference, at_candidate = np.intersect1d(
+        reference.iterations, candidate.iterations, assume_unique=True, return_indices=True
+    )
+    return PairedCurve(
+        metric=metric,
+        iterations=common,
+        reference=reference.values[at_reference],
+        candidate=candidate.values[at_candidate],
+        only_reference=np.setdiff1d(reference.iterations, candidate.iterations, assume_unique=True),
+        only_candidate=np.setdiff1d(candidate.iterations, reference.iterations, assume_unique=True),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Comparison:
+    """Two records and the metrics in which they are compared.
+
+    Attributes:
+        reference: What the candidate is measured against.
+        candidate: The record under test.
+        metrics: The metrics that the rules judge.
+        paired: True when fingerprints prove that both runs started from the same state and saw the same
+            batches, False when they prove the opposite, None when there are none to tell.
+    """
+
+    reference: Record
+    candidate: Record
+    metrics: tuple[str, ...] = ("loss",)
+    paired: bool | None = None
+
+    def curve(self, metric: str) -> PairedCurve:
+        """Return one metric of both records, paired by iteration; a metric that a record lacks has no values."""
+        return pair(metric, self.reference.curves.get(metric, EMPTY), self.candidate.curves.get(metric, EMPTY))
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """The judged metrics, then every further metric with 'loss' in its name that either record has."""
+        names = {**self.reference.curves, **self.candidate.curves}
+        return (*self.metrics, *(n for n in names if "loss" in n.lower() and n not in self.metrics))
+
+
+def compare(reference: Record, candidate: Record, *, metrics: Sequence[str] = ("loss",)) -> Comparison:
+    """Measure how two records differ.
+
+    Args:
+        reference: What the candidate is measured against.
+        candidate: The record under test.
+        metrics: The metrics to be judged; the reference must have each of them.
+
+    Returns:
+        The comparison, ready for :func:`emacheck.decide`.
+
+    Raises:
+        UsageError: If the reference lacks one of the metrics; the message lists those that exist.
+
+    Example:
+        >>> from emacheck.record import Record
+        >>> loss = Curve(name="loss", iterations=[1, 2], values=[4.0, 3.0])
+        >>> one = Record(name="cpu", format="example", curves={"loss": loss})
+        >>> compare(one, one).curve("loss").relative_difference.tolist()
+        [0.0, 0.0]
+    """
+    for metric in metrics:
+        if metric not in reference.curves:
+            raise UsageError(
+                f"the reference {reference.name} has no metric {metric!r}.\n"
+                f"  reference has: {', '.join(sorted(reference.curves)) or 'nothing'}\n"
+                f"  candidate has: {', '.join(sorted(candidate.curves)) or 'nothing'}\n"
+                "Choose one that both have with --metric NAME."
+            )
+    return Comparison(
+        reference=reference,
+        candidate=candidate,
+        metrics=tuple(dict.fromkeys(metrics)),
+        paired=_same_start(reference, candidate),
+    )
+
+
+def _same_start(reference: Record, candidate: Record) -> bool | None:
+    if reference.initial_state is None or candidate.initial_state is None:
+        return None
+    common = min(len(reference.batches), len(candidate.batches))
+    return (
+        reference.initial_state == candidate.initial_state and reference.batches[:common] == candidate.batches[:common]
+    )

@@ -1,0 +1,289 @@
+"""The rules: each turns a comparison into findings and holds its limits as fields."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from emacheck.curve import Floats
+from emacheck.judge.comparison import Comparison, PairedCurve
+from emacheck.judge.verdict import Finding, Outcome
+
+
+class Rule(Protocol):
+    """Anything with a name that turns a comparison into one finding per judged metric."""
+
+    name: ClassVar[str]
+
+    def check(self, comparison: Comparison) -> tuple[Finding, ...]:
+        """Return what the rule finds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finite:
+    """No NaN and no infinity: the number of non-finite values must be <= limit.
+
+    Looks at every judged metric and every loss component, over all iterations of each record and not only the common
+    ones. Non-finite values of the candidate are FAIL; of the reference alone INCONCLUSIVE, because a broken reference
+    proves nothing.
+
+    Attributes:
+        limit: Allowed number of non-finite values.
+    """
+
+    limit: float = 0.0
+    name: ClassVar[str] = "finite"
+
+    def check(self, comparison: Comparison) -> tuple[Finding, ...]:
+        """Count non-finite values in both records."""
+        broken: dict[str, tuple[int, int | None, str]] = {}
+        for side, record in (("candidate", comparison.candidate), ("reference", comparison.reference)):
+            total, first, where = 0, None, ""
+            for metric in comparison.losses:
+                if metric not in record.curves:
+                    continue
+                curve = record.curves[metric]
+                bad = ~np.isfinite(curve.values)
+                at = int(curve.iterations[np.argmax(bad)]) if bad.any() else None
+                total += int(bad.sum())
+                if at is not None and (first is None or at < first):
+                    first, where = at, metric
+            broken[side] = (total, first, where)
+        side = "candidate" if not broken["candidate"][0] <= self.limit else "reference"
+        count, first, where = broken[side]
+        if count <= self.limit:
+            outcome, message = Outcome.PASS, "every loss value is a finite number"
+        else:
+            outcome = Outcome.FAIL if side == "candidate" else Outcome.INCONCLUSIVE
+            message = (
+                f"the {side} has {count} values that are NaN or infinite, the first in {where} at iteration {first}"
+            )
+        return (
+            Finding(
+                rule=self.name,
+                outcome=outcome,
+                observed=float(count),
+                limit=self.limit,
+                unit="values",
+                iteration=first,
+                message=message,
+                would_pass_at=float(count),
+                metric=where or comparison.metrics[0],
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """Both records hold the same iterations: missing / (iterations of either) must be <= limit.
+
+    Iterations that the candidate lacks are FAIL (a run that died early); iterations that only the reference lacks, no
+    common iteration at all, or fewer than ``minimum`` common ones are INCONCLUSIVE.
+
+    Attributes:
+        limit: Allowed share of iterations that are not in both records.
+        minimum: Fewest common iterations on which anything may be decided.
+    """
+
+    limit: float = 0.0
+    minimum: int = 10
+    name: ClassVar[str] = "coverage"
+
+    def check(self, comparison: Comparison) -> tuple[Finding, ...]:
+        """Count the iterations that are not in both records, for each judged metric."""
+        return tuple(self._check(metric, comparison) for metric in comparison.metrics)
+
+    def _check(self, metric: str, comparison: Comparison) -> Finding:
+        paired = comparison.curve(metric)
+        common, lacks, extra = len(paired.iterations), paired.only_reference, paired.only_candidate
+        share = (len(lacks) + len(extra)) / max(common + len(lacks) + len(extra), 1)
+        iteration = int(min([*lacks[:1], *extra[:1]], default=0)) or None
+        if metric not in comparison.candidate.curves:
+            names = ", ".join(sorted(comparison.candidate.curves)) or "nothing"
+            outcome, message = Outcome.FAIL, f"the candidate has no metric {metric!r}; it has {names}"
+        elif common == 0:
+            outcome = Outcome.INCONCLUSIVE
+            message = f"no iteration is in both: the reference has {_span(lacks)}, the candidate has {_span(extra)}"
+        elif not share <= self.limit:
+            outcome = Outcome.FAIL if len(lacks) else Outcome.INCONCLUSIVE
+            sides = (("candidate", lacks), ("reference", extra))
+            parts = [f"the {side} lacks {_span(missing)}" for side, missing in sides if len(missing)]
+            message = f"{common} iterations are in both; " + " and ".join(parts)
+        elif common < self.minimum:
+            outcome = Outcome.INCONCLUSIVE
+            message = (
+                f"{common} common iterations are too few to decide on; at least {self.minimum} are needed "
+                f"(lower this with --limit coverage.minimum={common})"
+            )
+        else:
+            outcome, message = Outcome.PASS, f"{common} iterations are in both"
+        return Finding(
+            rule=self.name,
+            outcome=outcome,
+            observed=share,
+            limit=self.limit,
+            unit="share of iterations missing",
+            iteration=iteration,
+            message=message,
+            would_pass_at=share if common >= self.minimum else None,
+            metric=metric,
+        )
+
+
+def _span(iterations: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> str:
+    """Describe some iterations in a few words."""
+    if not len(iterations):
+        return "none"
+    first, last = int(iterations[0]), int(iterations[-1])
+    if len(iterations) == 1:
+        return f"iteration {first}"
+    if last - first + 1 == len(iterations):
+        return f"iterations {first} to {last}"
+    return f"{len(iterations)} iterations between {first} and {last}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprints:
+    """Same initial state and same batches: the number of differing fingerprints must be <= limit.
+
+    Without this the two runs are different experiments and no difference between them says anything about the
+    device, so a difference is INCONCLUSIVE.
+
+    Attributes:
+        limit: Allowed number of differing fingerprints.
+    """
+
+    limit: float = 0.0
+    name: ClassVar[str] = "fingerprints"
+
+    def check(self, comparison: Comparison) -> tuple[Finding, ...]:
+        """Compare the recorded hashes of the initial state and of every batch."""
+        reference, candidate = comparison.reference, comparison.candidate
+        iteration = None
+        if comparison.paired is None:
+            observed, outcome = math.nan, Outcome.INCONCLUSIVE
+            message = "not both records carry fingerprints: nothing proves that they start alike"
+        else:
+            state = reference.initial_state != candidate.initial_state
+            pairs = zip(reference.batches, candidate.batches, strict=False)
+            differing = [i for i, (r, c) in enumerate(pairs, 1) if r != c]
+            observed = float(state + len(differing))
+            outcome = Outcome.PASS if observed <= self.limit else Outcome.INCONCLUSIVE
+            iteration = 1 if state else (differing[0] if differing else None)
+            if outcome is Outcome.PASS:
+                message = "initial state and every batch are identical"
+            elif state:
+                message = "the runs start from different weights: they are different experiments"
+            else:
+                message = f"the runs see different batches from iteration {iteration} on"
+        return (
+            Finding(
+                rule=self.name,
+                outcome=outcome,
+                observed=observed,
+                limit=self.limit,
+                unit="differing hashes",
+                iteration=iteration,
+                message=message,
+                would_pass_at=None,
+                metric=comparison.metrics[0],
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeanRelativeError:
+    """mean(|candidate - reference| / |reference|) must be <= limit.
+
+    Attributes:
+        limit: Largest allowed mean, a dimensionless ratio.
+    """
+
+    limit: float = 0.05
+    name: ClassVar[str] = "mean_relative_error"
+
+    def check(self, comparison: Comparison) -> tuple[Finding, ...]:
+        """Average the unsigned relative differences of each judged metric."""
+        return _mean_findings(
+            comparison, self.name, self.limit, "of the reference", lambda p: np.abs(p.relative_difference)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeanAbsoluteError:
+    """mean(|candidate - reference|) must be <= limit.
+
+    Attributes:
+        limit: Largest allowed mean, in the metric's unit.
+    """
+
+    limit: float = 0.0002
+    name: ClassVar[str] = "mean_absolute_error"
+
+    def check(self, comparison: Comparison) -> tuple[Finding, ...]:
+        """Average the unsigned differences of each judged metric."""
+        return _mean_findings(comparison, self.name, self.limit, "in the metric's unit", lambda p: np.abs(p.difference))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bias:
+    """|mean((candidate - reference) / reference)| must be <= limit: two-sided, too low counts like too high.
+
+    Attributes:
+        limit: Largest allowed |mean|, a dimensionless ratio.
+    """
+
+    limit: float = 0.02
+    name: ClassVar[str] = "bias"
+
+    def check(self, comparison: Comparison) -> tuple[Finding, ...]:
+        """Average the signed relative differences of each judged metric."""
+        return _mean_findings(
+            comparison, self.name, self.limit, "of the reference, signed", lambda p: p.relative_difference
+        )
+
+
+def _mean_findings(
+    comparison: Comparison, rule: str, limit: float, unit: str, measure: Callable[[PairedCurve], Floats]
+) -> tuple[Finding, ...]:
+    findings = []
+    for metric in comparison.metrics:
+        paired = comparison.curve(metric)
+        with np.errstate(invalid="ignore"):
+            differences = measure(paired)
+            observed = float(np.mean(differences)) if differences.size else math.nan
+        iteration = None
+        if not differences.size:
+            outcome, message = Outcome.INCONCLUSIVE, "there is nothing to average"
+        elif not np.all(np.isfinite(paired.reference)) and np.all(np.isfinite(paired.candidate)):
+            outcome, message = Outcome.INCONCLUSIVE, "the reference has values that are NaN or infinite"
+        else:
+            outcome = Outcome.PASS if abs(observed) <= limit else Outcome.FAIL
+            # argmax returns the first NaN if there is one, which is the worst iteration indeed.
+            worst = int(np.argmax(np.abs(differences)))
+            if paired.first_unequal() is None:
+                message = f"{metric} is bit-identical in all {differences.size} iterations"
+            else:
+                iteration = int(paired.iterations[worst])
+                message = (
+                    f"mean of {differences.size} iterations of {metric}; the worst is iteration {iteration} "
+                    f"with {differences[worst]:.4g} "
+                    f"({paired.candidate[worst]:.6g} against {paired.reference[worst]:.6g})"
+                )
+        findings.append(
+            Finding(
+                rule=rule,
+                outcome=outcome,
+                observed=observed,
+                limit=limit,
+                unit=unit,
+                iteration=iteration,
+                message=message,
+                would_pass_at=abs(observed) if math.isfinite(observed) else None,
+                metric=metric,
+            )
+        )
+    return tuple(findings)

@@ -1,0 +1,82 @@
+"""Findings and the verdict they add up to."""
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+from emacheck.judge.comparison import Comparison
+
+
+class Outcome(str, Enum):
+    """What a finding or a verdict says."""
+
+    PASS = "PASS"  # noqa: S105 - an outcome, not a password
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What one rule says about one comparison.
+
+    Attributes:
+        rule: The rule's name.
+        outcome: PASS, FAIL or INCONCLUSIVE.
+        observed: The measured number, NaN when nothing could be measured.
+        limit: The number it was held against.
+        unit: What both numbers count.
+        iteration: Where it is worst, None when no single iteration is to blame.
+        message: One sentence (or a few lines) for a person.
+        would_pass_at: The smallest limit that would have passed, None when no limit would.
+        metric: The metric it is about.
+    """
+
+    rule: str
+    outcome: Outcome
+    observed: float
+    limit: float
+    unit: str
+    iteration: int | None
+    message: str
+    would_pass_at: float | None = None
+    metric: str = "loss"
+
+    @property
+    def severity(self) -> float:
+        """|observed| / limit: how far the finding is from its limit; infinite where that has no value."""
+        if math.isnan(self.observed):
+            return math.inf
+        if self.limit == 0:
+            return math.inf if self.observed else 0.0
+        return abs(self.observed) / self.limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Verdict:
+    """A comparison and what the rules found in it.
+
+    Attributes:
+        comparison: What was compared.
+        findings: One or more per rule, in the order of the rules.
+    """
+
+    comparison: Comparison
+    findings: tuple[Finding, ...]
+
+    @property
+    def outcome(self) -> Outcome:
+        """FAIL beats INCONCLUSIVE beats PASS; no findings is INCONCLUSIVE."""
+        outcomes = {finding.outcome for finding in self.findings}
+        for outcome in (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS):
+            if outcome in outcomes:
+                return outcome
+        return Outcome.INCONCLUSIVE
+
+    @property
+    def worst(self) -> Finding | None:
+        """The finding that decided the outcome and is farthest from its limit; None without findings."""
+        deciding = [finding for finding in self.findings if finding.outcome is self.outcome]
+        return max(deciding, key=lambda finding: finding.severity, default=None)

@@ -1,0 +1,82 @@
+"""A record: what one run wrote down, whoever wrote it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+from emacheck.curve import Curve
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Record:
+    """Curves, provenance and fingerprints of one run.
+
+    Attributes:
+        name: What the user calls it: a path, or the name of a reference bundle.
+        format: The format it was read from, such as ``emacheck run`` or ``mmengine text``.
+        curves: The training curves by metric name.
+        provenance: What is known about how the run was made; empty for a bare log.
+        initial_state: Hash of the weights and buffers before the first iteration, if recorded.
+        batches: Hash of the input batch of each iteration, if recorded.
+        complete: False when the run is known to have ended before its time.
+        oddities: What a reader should know about this record, one sentence each.
+    """
+
+    name: str
+    format: str
+    curves: Mapping[str, Curve]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    initial_state: str | None = None
+    batches: tuple[str, ...] = ()
+    complete: bool = True
+    oddities: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "curves", MappingProxyType(dict(self.curves)))
+        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
+
+    def until(self, iteration: int) -> "Record":
+        """Return the record of the iterations up to and including ``iteration``."""
+        return replace(
+            self,
+            curves={name: curve.until(iteration) for name, curve in self.curves.items()},
+            batches=self.batches[:iteration],
+        )
+
+
+def curves_from_rows(
+    rows: Sequence[tuple[int, Mapping[str, float]]], *, window: int = 1, quantum: float = 0.0
+) -> tuple[dict[str, Curve], tuple[int, ...]]:
+    """Turn rows of one iteration each into one curve per metric; of a repeated iteration the later row wins.
+
+    Args:
+        rows: Pairs of iteration number and the metrics found there, in the order of the log.
+        window: Passed on to each curve.
+        quantum: Passed on to each curve.
+
+    Returns:
+        The curves by metric name, and the iterations that occurred more than once.
+
+    Example:
+        >>> curves, repeated = curves_from_rows([(1, {"loss": 4.0}), (2, {"loss": 3.5}), (2, {"loss": 3.0})])
+        >>> curves["loss"].values.tolist(), repeated
+        ([4.0, 3.0], (2,))
+    """
+    latest: dict[int, Mapping[str, float]] = {}
+    repeated = set()
+    for iteration, metrics in rows:
+        if iteration in latest:
+            repeated.add(iteration)
+        latest[iteration] = metrics
+    columns: dict[str, tuple[list[int], list[float]]] = {}
+    for iteration in sorted(latest):
+        for name, value in latest[iteration].items():
+            iterations, values = columns.setdefault(name, ([], []))
+            iterations.append(iteration)
+            values.append(value)
+    curves = {
+        name: Curve(name=name, iterations=its, values=vals, window=window, quantum=quantum)  # type: ignore[arg-type]
+        for name, (its, vals) in columns.items()
+    }
+    return curves, tuple(sorted(repeated))

@@ -1,0 +1,222 @@
+"""Reference bundles: stored records of reference runs, with their provenance and the hashes of their files."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emacheck.errors import BundleError, EmacheckError, OutputError
+from emacheck.logs import read_log
+from emacheck.record import Record
+
+BUNDLE_FILE = "bundle.json"
+RECORD_FILES = ("run.json", "iterations.jsonl")
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A stored reference.
+
+    Attributes:
+        name: ``<experiment>/<device>-<precision>``, such as ``emanet_r50-d8_smoke/cpu-fp32``.
+        path: Its directory.
+        record: What the reference run wrote down.
+    """
+
+    name: str
+    path: Path
+    record: Record
+
+    @property
+    def experiment(self) -> dict[str, Any]:
+        """The choices that a candidate must share."""
+        return dict(self.record.provenance.get("experiment") or {})
+
+    @property
+    def iterations(self) -> int:
+        """How many iterations it holds."""
+        loss = self.record.curves.get("loss")
+        return len(loss) if loss is not None else 0
+
+
+def bundle_roots() -> tuple[Path, ...]:
+    """Return where bundles are looked for: ``$EMACHECK_REFERENCES``, ``./references``, those shipped with emacheck."""
+    package = Path(__file__).resolve().parent
+    shipped = package / "references" if (package / "references").is_dir() else package.parent / "references"
+    named = os.environ.get("EMACHECK_REFERENCES")
+    roots = [*([Path(named)] if named else []), Path("references"), shipped]
+    return tuple({root.resolve(): root for root in roots if root.is_dir()}.values())
+
+
+def stored_bundles() -> Iterator[Path]:
+    """Yield the directory of every stored bundle, readable or not."""
+    for root in bundle_roots():
+        yield from (file.parent for file in sorted(root.glob(f"*/*/{BUNDLE_FILE}")))
+
+
+def list_bundles() -> Iterator[Bundle]:
+    """Yield every stored bundle, the first of each name winning."""
+    seen = set()
+    for place in stored_bundles():
+        bundle = read_bundle(place)
+        if bundle.name not in seen:
+            seen.add(bundle.name)
+            yield bundle
+
+
+def find_bundle(name: str) -> Bundle:
+    """Return the bundle of a name or a directory.
+
+    Args:
+        name: ``<experiment>/<device>-<precision>``, or the path of a bundle's directory.
+
+    Returns:
+        The bundle, its hashes verified.
+
+    Raises:
+        BundleError: If there is none, or it is damaged.
+    """
+    if (Path(name) / BUNDLE_FILE).is_file():
+        return read_bundle(Path(name))
+    for root in bundle_roots():
+        if (root / name / BUNDLE_FILE).is_file() and ".." not in Path(name).parts:
+            return read_bundle(root / name)
+    known = ", ".join(bundle.name for bundle in list_bundles()) or "none"
+    raise BundleError(
+        f"--reference {name}: found neither a bundle of that name nor a directory with {BUNDLE_FILE}. "
+        f"Stored references: {known}. Make one with: emacheck reference make"
+    )
+
+
+def match_bundle(*, experiment_name: str, precision: str, data_hash: str | None) -> Bundle | None:
+    """Return the stored reference of an experiment, precision and data set; one made on a CPU is preferred.
+
+    Args:
+        experiment_name: The experiment's name, such as ``emanet_r50-d8_smoke``.
+        precision: The precision of the run, such as ``fp32``.
+        data_hash: The hash of the data set.
+
+    Returns:
+        The bundle, or None if no stored reference fits.
+    """
+    fitting = [
+        bundle
+        for bundle in list_bundles()
+        if bundle.experiment.get("name") == experiment_name
+        and bundle.experiment.get("precision") == precision
+        and bundle.experiment.get("data_hash") == data_hash
+    ]
+    return min(
+        fitting, key=lambda bundle: (not bundle.name.rpartition("/")[2].startswith("cpu"), bundle.name), default=None
+    )
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read a bundle and verify the hash of each of its files.
+
+    Raises:
+        BundleError: If a file is missing, changed or unreadable, or the format is unknown.
+    """
+    file = path / BUNDLE_FILE
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        version, name, hashes = content["format_version"], str(content["name"]), dict(content["files"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BundleError(
+            f"{file}: cannot be read as a reference bundle ({type(error).__name__}: {error}). "
+            "Restore it from version control, or make it anew."
+        ) from error
+    if version != FORMAT_VERSION:
+        raise BundleError(f"{file}: found format_version {version!r}, expected {FORMAT_VERSION}. Update emacheck.")
+    for member in RECORD_FILES:
+        found = _sha256(path / member)
+        if hashes.get(member) != found:
+            raise BundleError(
+                f"{path / member}: found SHA-256 {found or 'nothing'}, expected {hashes.get(member)}; the reference "
+                "was changed or damaged after it was made. Restore it from version control, or make it anew."
+            )
+    try:
+        record = read_log(path, name=name)
+    except EmacheckError as error:
+        raise BundleError(f"{path}: {error}") from error
+    return Bundle(name=name, path=path, record=record)
+
+
+def write_bundle(run_directory: Path, root: Path, *, name: str, rewrite: bool = False) -> Bundle:
+    """Store the record of a complete run as a reference bundle.
+
+    Args:
+        run_directory: A complete run.
+        root: The folder of bundles, such as ``references``.
+        name: ``<experiment>/<device>-<precision>``.
+        rewrite: Replace a bundle of that name.
+
+    Returns:
+        The stored bundle.
+
+    Raises:
+        BundleError: If the run is incomplete or not finite, or the bundle exists and ``rewrite`` is False.
+        OutputError: If the place cannot be written.
+    """
+    record = read_log(run_directory)
+    _fit_for_reference(record, run_directory)
+    target = root / name
+    if target.exists() and not rewrite:
+        raise BundleError(
+            f"{target}: this reference exists already and was not touched. "
+            "Give another --name, or --rewrite to replace it (which exits with 2, so that no pipeline blesses itself)."
+        )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(prefix=".bundle-", dir=target.parent))
+    except OSError as error:
+        raise OutputError(
+            f"{target}: cannot be written ({error.strerror}). Choose another place with --into."
+        ) from error
+    try:
+        for member in RECORD_FILES:
+            shutil.copyfile(run_directory / member, staged / member)
+        content = {
+            "format_version": FORMAT_VERSION,
+            "name": name,
+            "files": {member: _sha256(staged / member) for member in RECORD_FILES},
+        }
+        (staged / BUNDLE_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        staged.chmod(0o755)
+        _replace(staged, target)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return read_bundle(target)
+
+
+def _replace(staged: Path, target: Path) -> None:
+    """Move a directory into place; what was there before is removed only after the new one stands."""
+    if not target.exists():
+        staged.rename(target)
+        return
+    aside = target.with_name(f".{target.name}.replaced")
+    target.rename(aside)
+    staged.rename(target)
+    shutil.rmtree(aside)
+
+
+def _fit_for_reference(record: Record, run_directory: Path) -> None:
+    loss = record.curves.get("loss")
+    if not record.complete or record.initial_state is None or loss is None:
+        raise BundleError(f"{run_directory}: this run is incomplete; only a complete run can be a reference.")
+    unfit = [name for name, curve in record.curves.items() if not all(abs(v) < float("inf") for v in curve.values)]
+    if unfit:
+        raise BundleError(f"{run_directory}: NaN or infinity in {', '.join(unfit)}; such a run cannot be a reference.")
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None

@@ -1,0 +1,41 @@
+"""Strict JSON that keeps NaN and infinity: they are written as the strings that the proto3 JSON mapping uses."""
+
+import math
+from typing import Any
+
+NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def encode_value(value: float) -> float | str:
+    """Return a finite number as it is, and NaN or an infinity as a string.
+
+    Example:
+        >>> encode_value(1.5), encode_value(float("-inf"))
+        (1.5, '-Infinity')
+
+    Source: Protocol Buffers documentation, ProtoJSON format, https://protobuf.dev/programming-guides/json/
+    """
+    if math.isfinite(value):
+        return value
+    if math.isnan(value):
+        return "NaN"
+    return "Infinity" if value > 0 else "-Infinity"
+
+
+def decode_value(value: Any) -> float:
+    """Return the number that :func:`encode_value` wrote.
+
+    Raises:
+        ValueError: If it is neither a number nor one of the three strings.
+
+    Example:
+        >>> decode_value("-Infinity")
+        -inf
+    """
+    if isinstance(value, str):
+        if value not in NON_FINITE:
+            raise ValueError(f"found {value!r}, expected a number, 'NaN', 'Infinity' or '-Infinity'")
+        return NON_FINITE[value]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"found {type(value).__name__}, expected a number")  # noqa: TRY004 - one error for one cause
+    return float(value)

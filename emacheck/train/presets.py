@@ -1,0 +1,163 @@
+"""From a preset or a configuration file to the configuration that is trained."""
+
+import argparse
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, DictAction
+
+from emacheck.errors import TrainingError, UsageError
+from emacheck.train.request import TrainingRequest
+
+SMOKE_CROP = (64, 128)
+SMOKE_SCALE = (512, 256)
+SMOKE_SCHEDULE = 100
+
+
+def resolve(request: TrainingRequest, run_directory: Path) -> tuple[Any, tuple[str, ...]]:
+    """Build the complete mmengine configuration of a request.
+
+    Args:
+        request: What is to be trained.
+        run_directory: Where mmengine may write its own logs.
+
+    Returns:
+        The configuration and notes on what was changed in it, for the provenance.
+
+    Raises:
+        UsageError: If the configuration or an override cannot be used.
+    """
+    config = _load(request)
+    notes: list[str] = []
+    if request.preset == "smoke":
+        _shrink(config)
+    _avoid_network(config, notes)
+    _train_only(config, request, run_directory)
+    if request.data_root is not None:
+        _place_data(config, request.data_root)
+    _override(config, request.cfg_options)
+    return config, tuple(notes)
+
+
+def config_path(request: TrainingRequest) -> Path:
+    """Return the configuration file of a request; the presets' files are those of the installed mmsegmentation."""
+    if request.config is not None:
+        return Path(request.config)
+    spec = find_spec("mmseg")
+    if spec is None or spec.origin is None:
+        raise TrainingError("mmsegmentation is not installed; install the extra: pip install 'emacheck[train]'.")
+    size = "769x769" if "769" in str(request.preset) else "512x1024"
+    depth = "r101" if "r101" in str(request.preset) else "r50"
+    name = f"emanet_{depth}-d8_4xb2-80k_cityscapes-{size}.py"
+    return Path(spec.origin).parent / ".mim" / "configs" / "emanet" / name
+
+
+def _load(request: TrainingRequest) -> Any:
+    path = config_path(request)
+    if not path.is_file():
+        raise UsageError(f"{path}: no such configuration file. Give an mmengine configuration with --config FILE.")
+    try:
+        config = Config.fromfile(str(path))
+    except Exception as error:
+        raise UsageError(f"{path}: mmengine cannot read this configuration: {type(error).__name__}: {error}") from error
+    missing = [key for key in ("model", "train_dataloader", "train_cfg", "optim_wrapper") if not config.get(key)]
+    if missing:
+        raise UsageError(f"{path}: found no {', '.join(missing)}; expected a complete mmengine training configuration.")
+    config.setdefault("default_scope", "mmseg")
+    return config
+
+
+def _shrink(config: Any) -> None:
+    """Make EMANet-R50-D8 small enough for a CPU, and every random draw independent of the device."""
+    config.model.data_preprocessor.size = SMOKE_CROP
+    # Dropout masks come from the device's generator and would differ on every device.
+    config.model.decode_head.dropout_ratio = 0.0
+    config.model.auxiliary_head.dropout_ratio = 0.0
+    for transform in config.train_dataloader.dataset.pipeline:
+        if transform["type"] == "RandomResize":
+            transform["scale"] = SMOKE_SCALE
+        if transform["type"] == "RandomCrop":
+            transform["crop_size"] = SMOKE_CROP
+    config.train_dataloader.num_workers = 0
+    config.train_dataloader.persistent_workers = False
+    # A schedule that ends within the run, so that a device that gets it wrong shows.
+    config.param_scheduler[0].end = SMOKE_SCHEDULE
+
+
+def _avoid_network(config: Any, notes: list[str]) -> None:
+    """Drop pretrained weights that would have to be downloaded."""
+    for owner in _mappings(config.model):
+        for key, where in (("pretrained", owner.get("pretrained")), ("init_cfg", _pretrained(owner.get("init_cfg")))):
+            if isinstance(where, str) and not Path(where).is_file():
+                owner[key] = None
+                notes.append(f"pretrained weights {where} are not a local file and were not used")
+    where = config.get("load_from")
+    if isinstance(where, str) and not Path(where).is_file():
+        raise UsageError(
+            f"load_from: {where} is not a file here, and nothing is downloaded. Give a local file with "
+            "--cfg-options load_from=FILE, or load_from=None."
+        )
+
+
+def _pretrained(init_cfg: Any) -> Any:
+    if isinstance(init_cfg, dict) and init_cfg.get("type") == "Pretrained":
+        return init_cfg.get("checkpoint")
+    return None
+
+
+def _mappings(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        yield value
+        for item in value.values():
+            yield from _mappings(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _mappings(item)
+
+
+def _train_only(config: Any, request: TrainingRequest, run_directory: Path) -> None:
+    """Train and log every iteration at full precision; no evaluation, no checkpoint, no download."""
+    config.work_dir = str(run_directory / "mmengine")
+    config.launcher = "none"
+    config.resume = False
+    config.randomness = {"seed": request.seed}
+    for key in ("val", "test"):
+        config[f"{key}_cfg"] = config[f"{key}_dataloader"] = config[f"{key}_evaluator"] = None
+    hooks = config.get("default_hooks") or {}
+    config.default_hooks = {
+        **{name: hook for name, hook in hooks.items() if name != "visualization"},
+        "checkpoint": None,
+        "logger": {"type": "LoggerHook", "interval": 1, "log_metric_by_epoch": False},
+    }
+    by_epoch = config.train_cfg.get("by_epoch", config.train_cfg.get("type") == "EpochBasedTrainLoop")
+    config.log_processor = {"type": "LogProcessor", "window_size": 1, "by_epoch": bool(by_epoch)}
+    if not by_epoch:
+        config.train_cfg.max_iters = request.iterations
+    config.env_cfg = {
+        "cudnn_benchmark": False,
+        "mp_cfg": {"mp_start_method": "fork", "opencv_num_threads": 0},
+        "dist_cfg": {"backend": "gloo"},
+    }
+
+
+def _place_data(config: Any, data_root: str) -> None:
+    for owner in _mappings(config.train_dataloader.dataset):
+        if "data_root" in owner:
+            owner["data_root"] = data_root
+
+
+def _override(config: Any, options: tuple[str, ...]) -> None:
+    if not options:
+        return
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction)
+    try:
+        config.merge_from_dict(parser.parse_args(["--cfg-options", *options]).cfg_options)
+    except Exception as error:
+        raise UsageError(
+            f"--cfg-options {' '.join(options)}: found something that cannot be merged into the configuration "
+            f"({type(error).__name__}: {error}); expected key=value with keys of the configuration, such as "
+            "optim_wrapper.optimizer.lr=0.02"
+        ) from error

@@ -1,0 +1,53 @@
+"""Provenance: what a run was made with."""
+
+import os
+import platform
+import resource
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import emacheck
+
+# Two distributions may supply one import name; the one that is installed is written down.
+DISTRIBUTIONS = (
+    "torch",
+    "onedl-mmengine",
+    "mmengine",
+    "onedl-mmcv",
+    "mmcv",
+    "mmcv-lite",
+    "onedl-mmsegmentation",
+    "mmsegmentation",
+    "numpy",
+    "opencv-python",
+    "opencv-python-headless",
+)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of everything that takes part in the numbers."""
+    found = {"emacheck": emacheck.__version__, "python": platform.python_version()}
+    for name in DISTRIBUTIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def host() -> dict[str, Any]:
+    """Return what the host is, without naming it."""
+    return {"system": platform.system(), "machine": platform.machine(), "cpus": os.cpu_count()}
+
+
+def peak_memory(device_type: str) -> Mapping[str, int]:
+    """Return the peak memory of this process in bytes: resident on the host, allocated on the device."""
+    # Linux counts ru_maxrss in KiB, macOS in bytes.
+    unit = 1 if platform.system() == "Darwin" else 1024
+    peak = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if device_type != "cpu":
+        import torch
+
+        peak["device"] = int(torch.get_device_module(device_type).max_memory_allocated())
+    return peak

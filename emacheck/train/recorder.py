@@ -1,0 +1,103 @@
+"""The recorder: writes down every iteration of an mmengine run at full precision."""
+
+import json
+import math
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapperDict
+
+from emacheck.strict_json import encode_value
+from emacheck.train.fingerprint import batch_hash, state_hash
+
+ITERATIONS_FILE = "iterations.jsonl"
+
+
+class EnoughIterations(Exception):  # noqa: N818 - it ends a loop, it is not an error
+    """Ends a loop that counts in epochs once enough iterations are recorded."""
+
+
+class RecorderHook(Hook):  # type: ignore[misc]
+    """Record losses, accuracy, learning rate, gradient norm, times and the batch's hash of every iteration.
+
+    The gradient norm is sqrt(sum of squares over all parameters' gradients) as the optimizer sees them (after
+    unscaling and clipping), and the learning rate is the one the optimizer used: both are taken in front of the step.
+
+    Args:
+        run_directory: Where ``iterations.jsonl`` is written, one line per iteration, flushed at once.
+        iterations: Number of iterations after which the training ends.
+    """
+
+    priority = "NORMAL"
+
+    def __init__(self, run_directory: Path, iterations: int) -> None:
+        self.initial_state: str | None = None
+        self.recorded = 0
+        self._limit = iterations
+        self._path = run_directory / ITERATIONS_FILE
+        self._file: TextIO | None = None
+        self._square = 0.0
+        self._rate: float | None = None
+        self._batch: str | None = None
+        self._mark = self._start = 0.0
+
+    def before_train(self, runner: Any) -> None:
+        """Hash the initial state and watch the optimizers."""
+        self.initial_state = state_hash(runner.model)
+        self._file = self._path.open("w", encoding="utf-8")
+        for optimizer in _optimizers(runner.optim_wrapper):
+            optimizer.register_step_pre_hook(self._before_step)
+        self._mark = time.perf_counter()
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:  # noqa: ARG002
+        """Hash the batch before anything changes it."""
+        self._start = time.perf_counter()
+        self._batch = batch_hash(data_batch)
+        self._square, self._rate = 0.0, None
+
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:  # noqa: ARG002
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if gradients:
+            norms = torch.stack([norm.double() for norm in torch._foreach_norm(gradients)])
+            self._square += float((norms * norms).sum())
+        self._rate = float(optimizer.param_groups[0]["lr"])
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:  # noqa: ARG002
+        """Write one line."""
+        metrics = {name: float(value) for name, value in (outputs or {}).items() if _is_scalar(value)}
+        if self._rate is not None:
+            metrics["lr"] = self._rate
+            metrics["grad_norm"] = math.sqrt(self._square)
+        now = time.perf_counter()
+        metrics["seconds"], metrics["data_seconds"] = now - self._mark, self._start - self._mark
+        self._mark = now
+        self.recorded += 1
+        line = {
+            "iteration": self.recorded,
+            "batch": self._batch,
+            "metrics": {name: encode_value(value) for name, value in metrics.items()},
+        }
+        assert self._file is not None  # noqa: S101 - opened in before_train
+        self._file.write(json.dumps(line, allow_nan=False) + "\n")
+        self._file.flush()
+        if self.recorded >= self._limit and self.recorded < runner.max_iters:
+            raise EnoughIterations
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+def _optimizers(wrapper: Any) -> Iterable[torch.optim.Optimizer]:
+    if isinstance(wrapper, OptimWrapperDict):
+        return [each.optimizer for each in wrapper.values()]
+    return [wrapper.optimizer]
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, int | float) or (isinstance(value, torch.Tensor) and value.numel() == 1)

@@ -1,0 +1,72 @@
+"""What the worker is asked to train, as the command hands it over."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+REQUEST_FILE = "request.json"
+REFUSAL_FILE = "refusal.txt"
+WORKER_LOG = "worker.log"
+PRESETS = {
+    "smoke": "EMANet-R50-D8, 64x128 crops, batch 2: minutes on a CPU",
+    "cityscapes": "EMANet-R50-D8, 512x1024 crops, as mmsegmentation ships it",
+    "cityscapes-769x769": "EMANet-R50-D8, 769x769 crops, as mmsegmentation ships it",
+    "cityscapes-r101": "EMANet-R101-D8, 512x1024 crops, as mmsegmentation ships it",
+    "cityscapes-r101-769x769": "EMANet-R101-D8, 769x769 crops, as mmsegmentation ships it",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRequest:
+    """One training, completely described.
+
+    Attributes:
+        preset: A named EMANet configuration, or None when ``config`` is given.
+        config: Path of an mmengine configuration file, or None.
+        cfg_options: Overrides ``key=value`` in mmengine's notation.
+        device: Device type with optional index, such as ``cpu`` or ``cuda:1``.
+        precision: Arithmetic of the training; this version knows ``fp32``.
+        iterations: Number of training iterations.
+        seed: Seed of weights, sampler and augmentation, all drawn on the CPU.
+        threads: Number of CPU threads of one operator; part of what makes two runs bit-identical.
+        data_root: Root of the data set, or None to keep what the configuration says.
+        data_hash: Hash of the data set, or None if it is not known.
+        git_commit: Commit of the working directory the command was started in, or None.
+        must_match: The experiment of the reference that this run will be held against, or None.
+    """
+
+    preset: str | None
+    config: str | None
+    cfg_options: tuple[str, ...] = ()
+    device: str = "cpu"
+    precision: str = "fp32"
+    iterations: int = 100
+    seed: int = 0
+    threads: int = 2
+    data_root: str | None = None
+    data_hash: str | None = None
+    git_commit: str | None = None
+    must_match: Mapping[str, Any] | None = None
+
+    @property
+    def experiment_name(self) -> str:
+        """The name under which references of this experiment are stored."""
+        if self.preset is None:
+            return Path(self.config or "config").stem
+        if self.preset == "smoke":
+            return "emanet_r50-d8_smoke"
+        depth = "r101" if "r101" in self.preset else "r50"
+        return f"emanet_{depth}-d8_cityscapes-{'769x769' if '769' in self.preset else '512x1024'}"
+
+    def write(self, run_directory: Path) -> None:
+        """Write the request into a run directory."""
+        text = json.dumps(asdict(self), indent=1) + "\n"
+        (run_directory / REQUEST_FILE).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def read(cls, run_directory: Path) -> "TrainingRequest":
+        """Read the request of a run directory."""
+        fields = json.loads((run_directory / REQUEST_FILE).read_text(encoding="utf-8"))
+        return cls(**{**fields, "cfg_options": tuple(fields["cfg_options"])})

@@ -1,0 +1,45 @@
+"""mmengine's Runner, with all that is drawn drawn on the CPU and in an order of our own."""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+
+class SeededRunner(Runner):  # type: ignore[misc]
+    """Draw the initial weights on the CPU before the model moves, whatever else has been drawn before.
+
+    mmengine initialises weights in ``Runner.train``, on the device and from the device's generator
+    (mmengine/runner/runner.py, ``_init_model_weights``); that would give each device other weights.
+    """
+
+    def build_model(self, model: Any) -> torch.nn.Module:
+        """Build the model and initialise it on the CPU from the run's seed."""
+        torch.manual_seed(self.seed)
+        built: torch.nn.Module = super().build_model(model)
+        if hasattr(built, "init_weights"):
+            built.init_weights()  # type: ignore[operator]
+        return built
+
+    def _init_model_weights(self) -> None:
+        """Keep the weights that build_model drew."""
+
+
+class ReseedHook(Hook):  # type: ignore[misc]
+    """Seed the augmentation's generators when training starts, so that building the model leaves no trace in the data.
+
+    Args:
+        seed: The run's seed.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def before_train(self, runner: Any) -> None:  # noqa: ARG002
+        """Seed Python, numpy and torch."""
+        random.seed(self._seed)
+        np.random.seed(self._seed)  # noqa: NPY002 - the augmentations of mmcv and mmseg draw from this generator
+        torch.manual_seed(self._seed)
