@@ -1,6 +1,8 @@
 """Strict JSON that keeps NaN and infinity: they are written as the strings that the proto3 JSON mapping uses."""
 
 import math
+from collections.abc import Mapping
+from numbers import Integral, Real
 from typing import Any
 
 NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -38,4 +40,27 @@ def decode_value(value: Any) -> float:
         return NON_FINITE[value]
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"found {type(value).__name__}, expected a number")  # noqa: TRY004 - one error for one cause
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError("found an integer beyond the range of a float") from error
+
+
+def strict(value: Any) -> Any:
+    """Return a value in types that strict JSON has; anything it has no type for becomes its text.
+
+    Example:
+        >>> strict({"loss": float("nan"), "crop": (64, 128)})
+        {'loss': 'NaN', 'crop': [64, 128]}
+    """
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return encode_value(float(value))
+    if isinstance(value, Mapping):
+        return {str(key): strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(item) for item in value]
+    return str(value)

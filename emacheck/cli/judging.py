@@ -125,20 +125,15 @@ def deliver(verdict: "Verdict", judging: Judging, *, directory: Path | None) -> 
     Returns:
         The exit code of the outcome.
     """
-    from emacheck.report.document import document, to_json
-    from emacheck.report.markdown import markdown
     from emacheck.report.write import write_atomically
 
     command = shlex.join(["emacheck", *sys.argv[1:]])
-    environment = _environment()
-    report = to_json(document(verdict, command=command, environment=environment))
-    prose = markdown(verdict, command=command, environment=environment, plot="report.png" if directory else None)
     if directory is not None:
         from emacheck.report.plot import draw
 
         write_atomically(directory / "report.png", draw(verdict))
-        write_atomically(directory / "report.md", prose)
-        write_atomically(directory / "report.json", report)
+        write_atomically(directory / "report.md", _markdown(verdict, command, plot="report.png"))
+        write_atomically(directory / "report.json", _json(verdict, command))
     if judging.plot is not None:
         from emacheck.report.plot import draw
 
@@ -148,11 +143,11 @@ def deliver(verdict: "Verdict", judging: Judging, *, directory: Path | None) -> 
 
         write_atomically(judging.junit, junit(verdict, command=command))
     if judging.github:
-        _tell_github(verdict, prose, to_stderr=judging.output_format != "text")
+        _tell_github(verdict, command, to_stderr=judging.output_format != "text")
     if judging.output_format == "json":
-        click.echo(report, nl=False)
+        click.echo(_json(verdict, command), nl=False)
     elif judging.output_format == "markdown":
-        click.echo(prose, nl=False)
+        click.echo(_markdown(verdict, command, plot=None), nl=False)
     else:
         _print_text(verdict, command, directory)
     return exit_code(verdict.outcome)
@@ -161,6 +156,18 @@ def deliver(verdict: "Verdict", judging: Judging, *, directory: Path | None) -> 
 def exit_code(outcome: "Outcome") -> int:
     """Return the documented exit code of an outcome."""
     return {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}[outcome.value]
+
+
+def _json(verdict: "Verdict", command: str) -> str:
+    from emacheck.report.document import document, to_json
+
+    return to_json(document(verdict, command=command, environment=_environment()))
+
+
+def _markdown(verdict: "Verdict", command: str, *, plot: str | None) -> str:
+    from emacheck.report.markdown import markdown
+
+    return markdown(verdict, command=command, environment=_environment(), plot=plot)
 
 
 def _print_text(verdict: "Verdict", command: str, directory: Path | None) -> None:
@@ -174,7 +181,7 @@ def _print_text(verdict: "Verdict", command: str, directory: Path | None) -> Non
     click.echo(text(verdict, command=command, colour=colour, width=shutil.get_terminal_size((100, 24)).columns))
 
 
-def _tell_github(verdict: "Verdict", prose: str, *, to_stderr: bool) -> None:
+def _tell_github(verdict: "Verdict", command: str, *, to_stderr: bool) -> None:
     from emacheck.report.github import annotations
 
     # GitHub reads workflow commands from both streams, so standard output can stay pure JSON.
@@ -184,7 +191,7 @@ def _tell_github(verdict: "Verdict", prose: str, *, to_stderr: bool) -> None:
     if summary:
         try:
             with Path(summary).open("a", encoding="utf-8") as file:
-                file.write(prose)
+                file.write(_markdown(verdict, command, plot=None))
         except OSError as error:
             raise OutputError(f"$GITHUB_STEP_SUMMARY {summary}: cannot be written ({error.strerror}).") from error
 

@@ -122,7 +122,7 @@ def _refuse_unsupported(*, amp: bool, nproc_per_node: int, launcher: str) -> Non
     if unsupported:
         raise UsageError(
             f"{', '.join(unsupported)}: this version trains one process in float32 (--nproc-per-node 1, "
-            "--launcher none, no --amp). Train with your own script and judge its log with: emacheck compare LOG_A LOG_B"
+            "--launcher none, no --amp). Train with your own script, then judge its log: emacheck compare LOG_A LOG_B"
         )
 
 

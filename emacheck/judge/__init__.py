@@ -16,13 +16,12 @@ from emacheck.judge.rules import (
     MeanRelativeError,
     Rule,
 )
-from emacheck.judge.verdict import Finding, Outcome, Verdict
+from emacheck.judge.verdict import ALTERNATIVES, Finding, Outcome, Verdict
 
 RULES: dict[str, Any] = {
     rule.name: rule for rule in (Fingerprints, Finite, Coverage, MeanRelativeError, MeanAbsoluteError, Bias, ModelZoo)
 }
 DEFAULT_RULES = ("finite", "coverage", "mean_relative_error", "mean_absolute_error", "bias")
-ALTERNATIVES = frozenset({"mean_relative_error", "mean_absolute_error"})
 
 
 def make_rules(names: Sequence[str] = (), limits: dict[str, dict[str, Any]] | None = None) -> tuple[Rule, ...]:

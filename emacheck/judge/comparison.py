@@ -142,6 +142,8 @@ def compare(reference: Record, candidate: Record, *, metrics: Sequence[str] = ("
         >>> compare(one, one).curve("loss").relative_difference.tolist()
         [0.0, 0.0]
     """
+    if not metrics:
+        raise UsageError("no metric to judge; name at least one, such as loss.")
     for metric in metrics:
         if metric not in reference.curves:
             raise UsageError(
@@ -161,7 +163,7 @@ def compare(reference: Record, candidate: Record, *, metrics: Sequence[str] = ("
 def _same_start(reference: Record, candidate: Record) -> bool | None:
     if reference.initial_state is None or candidate.initial_state is None:
         return None
+    if reference.initial_state != candidate.initial_state:
+        return False
     common = min(len(reference.batches), len(candidate.batches))
-    return (
-        reference.initial_state == candidate.initial_state and reference.batches[:common] == candidate.batches[:common]
-    )
+    return reference.batches[:common] == candidate.batches[:common] if common else None

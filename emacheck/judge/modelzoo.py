@@ -42,7 +42,8 @@ class ModelZoo:
             return (self._finding(Outcome.INCONCLUSIVE, math.nan, metric, "there is no value that it can see"),)
         # The script cuts both lists to the shorter one first and keeps the last 50 of what is left.
         reference, candidate = reference[:length][-LAST:], candidate[:length][-LAST:]
-        relative = (candidate - reference) / reference
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            relative = (candidate - reference) / reference
         signed_relative = float(relative.mean())
         signed_absolute = float((candidate - reference).mean())
         passed = signed_relative <= self.limit or signed_absolute <= self.absolute_limit

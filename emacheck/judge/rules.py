@@ -58,9 +58,8 @@ class Finite:
             outcome, message = Outcome.PASS, "every loss value is a finite number"
         else:
             outcome = Outcome.FAIL if side == "candidate" else Outcome.INCONCLUSIVE
-            message = (
-                f"the {side} has {count} values that are NaN or infinite, the first in {where} at iteration {first}"
-            )
+            also = "; so has the reference" if side == "candidate" and broken["reference"][0] else ""
+            message = f"the {side} has {count} NaN or infinite values, the first in {where} at iteration {first}{also}"
         return (
             Finding(
                 rule=self.name,
@@ -100,7 +99,8 @@ class Coverage:
         paired = comparison.curve(metric)
         common, lacks, extra = len(paired.iterations), paired.only_reference, paired.only_candidate
         share = (len(lacks) + len(extra)) / max(common + len(lacks) + len(extra), 1)
-        iteration = int(min([*lacks[:1], *extra[:1]], default=0)) or None
+        observed, limit, unit, would_pass_at = share, self.limit, "share of iterations missing", share
+        first = [int(iterations[0]) for iterations in (lacks, extra) if len(iterations)]
         if metric not in comparison.candidate.curves:
             names = ", ".join(sorted(comparison.candidate.curves)) or "nothing"
             outcome, message = Outcome.FAIL, f"the candidate has no metric {metric!r}; it has {names}"
@@ -111,26 +111,31 @@ class Coverage:
             outcome = Outcome.FAIL if len(lacks) else Outcome.INCONCLUSIVE
             sides = (("candidate", lacks), ("reference", extra))
             parts = [f"the {side} lacks {_span(missing)}" for side, missing in sides if len(missing)]
-            message = f"{common} iterations are in both; " + " and ".join(parts)
+            message = f"{_count(common)} in both; " + " and ".join(parts)
         elif common < self.minimum:
             outcome = Outcome.INCONCLUSIVE
+            observed, limit, unit, would_pass_at = common, self.minimum, "common iterations needed", common
             message = (
-                f"{common} common iterations are too few to decide on; at least {self.minimum} are needed "
+                f"{_count(common)} in common is too little to decide on, {self.minimum} are needed "
                 f"(lower this with --limit coverage.minimum={common})"
             )
         else:
-            outcome, message = Outcome.PASS, f"{common} iterations are in both"
+            outcome, message = Outcome.PASS, f"{_count(common)} in both"
         return Finding(
             rule=self.name,
             outcome=outcome,
-            observed=share,
-            limit=self.limit,
-            unit="share of iterations missing",
-            iteration=iteration,
+            observed=float(observed),
+            limit=float(limit),
+            unit=unit,
+            iteration=min(first, default=None),
             message=message,
-            would_pass_at=share if common >= self.minimum else None,
+            would_pass_at=float(would_pass_at) if common else None,
             metric=metric,
         )
+
+
+def _count(iterations: int) -> str:
+    return f"{iterations} iteration{'' if iterations == 1 else 's'}"
 
 
 def _span(iterations: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> str:
@@ -252,7 +257,7 @@ def _mean_findings(
     findings = []
     for metric in comparison.metrics:
         paired = comparison.curve(metric)
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             differences = measure(paired)
             observed = float(np.mean(differences)) if differences.size else math.nan
         iteration = None
@@ -265,11 +270,13 @@ def _mean_findings(
             # argmax returns the first NaN if there is one, which is the worst iteration indeed.
             worst = int(np.argmax(np.abs(differences)))
             if paired.first_unequal() is None:
-                message = f"{metric} is bit-identical in all {differences.size} iterations"
+                printed = any(r.curves[metric].quantum for r in (comparison.reference, comparison.candidate))
+                equal = "identical in every printed digit" if printed else "bit-identical"
+                message = f"{metric} is {equal} in {_count(differences.size)}"
             else:
                 iteration = int(paired.iterations[worst])
                 message = (
-                    f"mean of {differences.size} iterations of {metric}; the worst is iteration {iteration} "
+                    f"mean over {_count(differences.size)} of {metric}; the worst is iteration {iteration} "
                     f"with {differences[worst]:.4g} "
                     f"({paired.candidate[worst]:.6g} against {paired.reference[worst]:.6g})"
                 )

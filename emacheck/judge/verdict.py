@@ -6,6 +6,9 @@ from enum import Enum
 
 from emacheck.judge.comparison import Comparison
 
+# For each metric, either of these two rules suffices.
+ALTERNATIVES = frozenset({"mean_relative_error", "mean_absolute_error"})
+
 
 class Outcome(str, Enum):
     """What a finding or a verdict says."""
@@ -77,6 +80,23 @@ class Verdict:
 
     @property
     def worst(self) -> Finding | None:
-        """The finding that decided the outcome and is farthest from its limit; None without findings."""
+        """The finding that decided the outcome and is farthest from its limit; None without findings.
+
+        Of two alternatives the one closer to its limit counts, because it would have sufficed.
+        """
         deciding = [finding for finding in self.findings if finding.outcome is self.outcome]
-        return max(deciding, key=lambda finding: finding.severity, default=None)
+        sufficient = {
+            finding.metric: min(other.severity for other in deciding if _alternative(other, finding.metric))
+            for finding in deciding
+            if finding.rule in ALTERNATIVES
+        }
+        counted = [
+            finding
+            for finding in deciding
+            if finding.rule not in ALTERNATIVES or finding.severity == sufficient[finding.metric]
+        ]
+        return max(counted, key=lambda finding: finding.severity, default=None)
+
+
+def _alternative(finding: Finding, metric: str) -> bool:
+    return finding.rule in ALTERNATIVES and finding.metric == metric

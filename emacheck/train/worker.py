@@ -13,7 +13,7 @@ from typing import Any
 
 from emacheck.errors import EmacheckError, TrainingError, UsageError
 from emacheck.experiment import differences, digest, flatten
-from emacheck.strict_json import encode_value
+from emacheck.strict_json import strict
 from emacheck.train.request import REFUSAL_FILE, TrainingRequest
 
 RUN_FILE = "run.json"
@@ -147,16 +147,8 @@ def _write_run(run_directory: Path, *, complete: bool, recorder: Any, provenance
         "provenance": provenance,
     }
     temporary = run_directory / f".{RUN_FILE}.{os.getpid()}"
-    temporary.write_text(json.dumps(_strict(run), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    temporary.write_text(json.dumps(strict(run), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     temporary.replace(run_directory / RUN_FILE)
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
-    return encode_value(value) if isinstance(value, float) else value
 
 
 def _run(config: Any, request: TrainingRequest, recorder: Any) -> None:

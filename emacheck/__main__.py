@@ -1,0 +1,6 @@
+"""``python -m emacheck``."""
+
+from emacheck.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Text of one JSON object per line."""
+
+import io
+import json
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, NoReturn
+
+from emacheck.logs.gathering import Gathering
+from emacheck.logs.lines import numbered
+
+LOOKED_AT = 1000
+
+
+def json_object(text: str, *, strict: bool = False) -> dict[str, Any] | None:
+    """Return the JSON object that ``text`` is, or None.
+
+    Args:
+        text: The text.
+        strict: Refuse NaN and Infinity, which Python writes and the standard does not know.
+    """
+    try:
+        value = json.loads(text, parse_constant=_refuse if strict else None)
+    except (ValueError, RecursionError):  # not JSON, an integer of too many digits, or nested too deeply
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def leading_objects(head: str) -> Iterator[dict[str, Any]]:
+    """Return the JSON objects among the first lines of ``head`` that look like one."""
+    candidates = (line for line in io.StringIO(head) if line.lstrip().startswith("{"))
+    return (value for line in islice(candidates, LOOKED_AT) if (value := json_object(line)) is not None)
+
+
+def objects(lines: Iterable[str], gathering: Gathering) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Return each line's number and object; lines that hold none are counted and skipped."""
+    for number, line in numbered(lines):
+        gathering.lines = number
+        if not line.strip():
+            continue
+        value = json_object(line)
+        if value is None:
+            gathering.skip("lines that are not a valid JSON object", number)
+        else:
+            yield number, value

@@ -1,0 +1,88 @@
+"""The verdict as the object in ``report.json``; every key is described in docs/report-format.md."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from emacheck.judge.verdict import Finding, Verdict
+from emacheck.record import Record
+from emacheck.report.wording import divergence
+from emacheck.strict_json import strict
+
+FORMAT_VERSION = 1
+
+
+def document(verdict: Verdict, *, command: str, environment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the verdict as one object of strict JSON types.
+
+    Args:
+        verdict: What was decided.
+        command: The command that reproduces it.
+        environment: What is known about the machine and the software that judged.
+
+    Returns:
+        The object. Numbers that JSON cannot write are the strings "NaN", "Infinity" and "-Infinity".
+
+    Example:
+        >>> from emacheck import Curve, Record, compare, decide
+        >>> loss = Curve(name="loss", iterations=range(1, 21), values=[4.0] * 20)
+        >>> record = Record(name="cpu", format="example", curves={"loss": loss})
+        >>> found = document(decide(compare(record, record)), command="emacheck compare", environment={})
+        >>> found["outcome"], found["reference"]["iterations"], found["first_divergence"]
+        ('PASS', [1, 20], {'unequal_at': None, 'over_limit_at': None})
+    """
+    comparison, parting = verdict.comparison, divergence(verdict)
+    metric = comparison.metrics[0]
+    found = {
+        "format_version": FORMAT_VERSION,
+        "outcome": str(verdict.outcome),
+        "paired": comparison.paired,
+        "reference": _record(comparison.reference, metric),
+        "candidate": _record(comparison.candidate, metric),
+        "findings": [_finding(finding) for finding in verdict.findings],
+        "first_divergence": {"unequal_at": parting.unequal_at, "over_limit_at": parting.over_limit_at},
+        "audit": None,
+        "operators": None,
+        "environment": environment,
+        "command": command,
+    }
+    report: dict[str, Any] = strict(found)
+    return report
+
+
+def to_json(document: Mapping[str, Any]) -> str:
+    r"""Return an object as the text of a JSON file: ASCII, indented, with a newline at its end.
+
+    Example:
+        >>> to_json({"outcome": "PASS"})
+        '{\n  "outcome": "PASS"\n}\n'
+    """
+    # DEL is the one control character that json leaves as it is.
+    return json.dumps(document, allow_nan=False, indent=2).replace("\x7f", "\\u007f") + "\n"
+
+
+def _record(record: Record, metric: str) -> dict[str, Any]:
+    iterations = record.curves[metric].iterations.tolist() if metric in record.curves else []
+    return {
+        "name": record.name,
+        "format": record.format,
+        "records": len(iterations),
+        "iterations": [iterations[0], iterations[-1]] if len(iterations) else None,
+        "metrics": sorted(record.curves),
+        "oddities": list(record.oddities),
+        "complete": record.complete,
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "rule": finding.rule,
+        "metric": finding.metric,
+        "outcome": str(finding.outcome),
+        "observed": finding.observed,
+        "limit": finding.limit,
+        "unit": finding.unit,
+        "iteration": finding.iteration,
+        "message": finding.message,
+        "would_pass_at": finding.would_pass_at,
+    }

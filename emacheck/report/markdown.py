@@ -1,0 +1,168 @@
+"""The verdict as Markdown, for a merge request, a wiki or the summary of a CI job."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from emacheck.judge.verdict import Finding, Outcome, Verdict
+from emacheck.record import Record
+from emacheck.report.printable import MESSAGE_LENGTH, printable
+from emacheck.report.wording import (
+    divergence_sentence,
+    explained,
+    figures,
+    first_curve,
+    headline,
+    needs,
+    start_sentence,
+)
+
+MOST_ROWS = 20
+_ENTITIES = {character: f"&#{ord(character)};" for character in "&<>|`\\$"}
+_BACKSLASHED = {character: f"\\{character}" for character in "*[]~"}
+_ESCAPES = str.maketrans(_ENTITIES | _BACKSLASHED)
+_OUTER_UNDERSCORE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+
+
+def markdown(verdict: Verdict, *, command: str, environment: Mapping[str, Any], plot: str | None) -> str:
+    """Return the verdict as a document in GitHub's Markdown.
+
+    Args:
+        verdict: What was decided.
+        command: The command that reproduces it.
+        environment: What is known about the machine and the software that judged.
+        plot: Name of the picture, relative to where the document will lie; None for no picture.
+
+    Returns:
+        The document, with a newline at the end.
+
+    Example:
+        >>> from emacheck import Curve, Record, compare, decide
+        >>> loss = Curve(name="loss", iterations=range(1, 21), values=[4.0] * 20)
+        >>> record = Record(name="cpu", format="example", curves={"loss": loss})
+        >>> shown = markdown(decide(compare(record, record)), command="emacheck compare a b", environment={}, plot=None)
+        >>> print(shown.splitlines()[0])
+        # emacheck: PASS
+    """
+    blocks = [
+        f"# emacheck: {verdict.outcome}",
+        f"{escaped(headline(verdict))}.",
+        _findings(verdict),
+        _messages(verdict),
+        f"Where they part: {escaped(divergence_sentence(verdict))}",
+        f"![Curves of reference and candidate]({quote(plot)})" if plot else "",
+        "## Records",
+        _records(verdict),
+        "\n".join(_oddities(verdict)),
+        *_environment(environment),
+        "## How to read this",
+        "Every rule holds an observed number against a limit: PASS is within it, FAIL is not, and INCONCLUSIVE means "
+        "that the records do not allow a decision, which is never a PASS. A verdict is FAIL if any rule fails, and "
+        "*needs* is the smallest limit with which the rule would have passed.",
+        "## Reproduce",
+        _code_block(printable(command, length=None)),
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def escaped(text: str, *, length: int | None = MESSAGE_LENGTH) -> str:
+    r"""Return foreign text so that Markdown shows it and does not obey it, inside a line or a table.
+
+    Example:
+        >>> print(escaped("a|b <script> _c_ https://example.org"))
+        a&#124;b &#60;script&#62; \_c\_ https&#58;//example.org
+    """
+    shown = printable(text, length=length).strip(" ").translate(_ESCAPES)
+    shown = _OUTER_UNDERSCORE.sub(r"\\_", shown)
+    # Renderers make links of bare addresses, too.
+    shown = re.sub(r"(?<=[A-Za-z])://", "&#58;//", shown)
+    return re.sub(r"(?i)\b(www)\.", r"\1&#46;", shown)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
+    """Return a table; ``align`` holds one of l, r for each column."""
+    rules = [{"l": "---", "r": "---:"}[side] for side in align]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rules, *rows))
+
+
+def _findings(verdict: Verdict) -> str:
+    rows = [_finding(finding) for finding in verdict.findings]
+    header = ("outcome", "rule", "metric", "observed", "limit", "needs", "worst iteration")
+    return _table(header, rows, "lllrrrr") if rows else ""
+
+
+def _finding(finding: Finding) -> tuple[str, ...]:
+    outcome = str(finding.outcome)
+    return (
+        outcome if finding.outcome is Outcome.PASS else f"**{outcome}**",
+        escaped(finding.rule),
+        escaped(finding.metric),
+        *figures(finding),
+        needs(finding),
+        "" if finding.iteration is None else str(finding.iteration),
+    )
+
+
+def _messages(verdict: Verdict) -> str:
+    lines = []
+    for finding in verdict.findings:
+        if explained(finding):
+            message = "<br>".join(escaped(line) for line in finding.message.split("\n"))
+            lines.append(f"- {escaped(finding.rule)} of {escaped(finding.metric)}: {message}")
+    return "\n".join(lines)
+
+
+def _records(verdict: Verdict) -> str:
+    comparison = verdict.comparison
+    sides = (comparison.reference, comparison.candidate)
+    metric = comparison.metrics[0]
+    extents = [_extent(record, metric) for record in sides]
+    rows = [
+        ("name", *(escaped(record.name) for record in sides)),
+        ("format", *(escaped(record.format) for record in sides)),
+        (f"iterations of {escaped(metric)}", *extents),
+        ("complete", *("yes" if record.complete else "**no**" for record in sides)),
+    ]
+    provenances = [_scalars(record.provenance) for record in sides]
+    keys = list(dict.fromkeys([*provenances[0], *provenances[1]]))[:MOST_ROWS]
+    rows += [(escaped(key), *(escaped(known.get(key, "")) for known in provenances)) for key in keys]
+    table = _table(("", "reference", "candidate"), rows, "lll")
+    count = len(first_curve(verdict).iterations)
+    return f"{table}\n\nIn common: {count} iterations; {start_sentence(verdict)}."
+
+
+def _extent(record: Record, metric: str) -> str:
+    curve = record.curves.get(metric)
+    if curve is None or not len(curve):
+        return "none"
+    return f"{len(curve)}, from {curve.iterations[0]} to {curve.iterations[-1]}"
+
+
+def _scalars(known: Mapping[str, Any]) -> dict[str, str]:
+    """Return the plain values at the top, then those of ``versions``; whatever is nested deeper stays in the JSON."""
+    versions = known.get("versions")
+    nested = {f"{key} version": value for key, value in versions.items()} if isinstance(versions, Mapping) else {}
+    return {
+        str(key): printable(str(value))
+        for key, value in {**known, **nested}.items()
+        if isinstance(value, str | int | float)
+    }
+
+
+def _oddities(verdict: Verdict) -> Iterator[str]:
+    comparison = verdict.comparison
+    for side, record in (("reference", comparison.reference), ("candidate", comparison.candidate)):
+        for oddity in record.oddities:
+            yield f"- {side}: {escaped(oddity)}"
+
+
+def _environment(environment: Mapping[str, Any]) -> tuple[str, ...]:
+    rows = [(escaped(key), escaped(value)) for key, value in _scalars(environment).items()]
+    return ("## Judged with", _table(("", ""), rows[:MOST_ROWS], "ll")) if rows else ()
+
+
+def _code_block(code: str) -> str:
+    longest = max(map(len, re.findall("`+", code)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}sh\n{code}\n{fence}"

@@ -1,0 +1,381 @@
+"""The verdict as a picture: both curves above, their relative difference below.
+
+matplotlib is imported when a picture is asked for, through its object interface: no window system, no global figure.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from emacheck.curve import Curve, Floats, Integers
+from emacheck.judge.comparison import EMPTY, PairedCurve
+from emacheck.judge.verdict import Verdict
+from emacheck.report.printable import printable, shortened
+from emacheck.report.wording import Divergence, divergence, equality, first_curve, headline, number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DRAWABLE = 1e30  # beyond this a value is marked like infinity: an axis that held it would show nothing else
+FLOOR = 1e-18  # no two different float64 are closer than this, relative to one of them
+CURVE_BOX = (0.09, 0.455, 0.81, 0.395)
+DIFFERENCE_BOX = (0.09, 0.105, 0.81, 0.265)
+LEFT, RIGHT = CURVE_BOX[0], CURVE_BOX[0] + CURVE_BOX[2]
+LOG_SCALE_FROM = 50.0
+INK, PALE = "#333333", "#888888"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """How one of the two records is drawn; colours from Okabe and Ito, told apart by line style as well."""
+
+    name: str
+    colour: str
+    style: str
+    height: float
+
+
+REFERENCE = Side(name="reference", colour="#0072B2", style="-", height=0.10)
+CANDIDATE = Side(name="candidate", colour="#D55E00", style="--", height=0.04)
+UNEQUAL_COLOUR, OVER_LIMIT_COLOUR, LIMIT_COLOUR = "#009E73", "#A3447F", "#A3447F"
+
+
+def draw(verdict: Verdict) -> bytes:
+    r"""Return a picture of the first judged metric: PNG, 1200 by 800 pixels, the same bytes for the same verdict.
+
+    Args:
+        verdict: What was decided.
+
+    Returns:
+        The content of a PNG file.
+
+    Example:
+        >>> from emacheck import Curve, Record, compare, decide
+        >>> loss = Curve(name="loss", iterations=range(1, 21), values=[4.0] * 20)
+        >>> record = Record(name="cpu", format="example", curves={"loss": loss})
+        >>> draw(decide(compare(record, record)))[:4]
+        b'\x89PNG'
+    """
+    with _default_style():
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(12, 8), dpi=100, facecolor="white")
+        canvas = FigureCanvasAgg(figure)
+        paired = first_curve(verdict)
+        parting = divergence(verdict)
+        above = figure.add_axes(CURVE_BOX)
+        below = figure.add_axes(DIFFERENCE_BOX, sharex=above)
+        _title(figure, verdict)
+        _curves(above, verdict, paired)
+        _missing(above, below, paired)
+        _legend_above(above)
+        _differences(below, verdict, paired, parting)
+        _partings(above, below, parting)
+        content = BytesIO()
+        canvas.print_figure(content, format="png", metadata={"Software": None})
+    return content.getvalue()
+
+
+def moving_mean(values: Floats, window: int) -> Floats:
+    """Return the centred mean over ``window`` values, of fewer at both ends; values that cannot be drawn are left out.
+
+    Example:
+        >>> moving_mean(np.array([1.0, 2.0, 6.0, np.nan]), 3).tolist()
+        [1.5, 3.0, 4.0, nan]
+    """
+    drawable = _drawable(values)
+    ones = np.ones(window)
+    total = np.convolve(np.where(drawable, values, 0.0), ones)
+    count = np.convolve(drawable.astype(np.float64), ones)
+    middle = slice((window - 1) // 2, (window - 1) // 2 + len(values))
+    return np.where(drawable, total[middle] / np.maximum(count[middle], 1.0), np.nan)
+
+
+@contextmanager
+def _default_style() -> Iterator[None]:
+    """Draw as matplotlib does out of the box, whatever the user's configuration says, so that bytes repeat."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(
+            {
+                "agg.path.chunksize": 10000,
+                "axes.edgecolor": PALE,
+                "axes.grid": True,
+                "axes.spines.right": False,
+                "axes.spines.top": False,
+                "font.size": 11.0,
+                "grid.color": "#e6e6e6",
+                "legend.fontsize": 10.0,
+                "legend.frameon": False,
+            }
+        )
+        yield
+
+
+def _title(figure: "Figure", verdict: Verdict) -> None:
+    _text(figure, LEFT, 0.958, headline(verdict), length=90, width=0.98 - LEFT, size=16, weight="bold")
+    middle = (LEFT + RIGHT) / 2 + 0.01
+    comparison = verdict.comparison
+    for x, side, record in ((LEFT, REFERENCE, comparison.reference), (middle, CANDIDATE, comparison.candidate)):
+        name = f"{side.name}: {record.name}"
+        _text(figure, x, 0.922, name, length=55, width=RIGHT - middle, size=11, colour=side.colour)
+
+
+def _text(
+    figure: "Figure", x: float, y: float, text: str, *, length: int, width: float, size: float,
+    weight: str = "normal", colour: str = "black",
+) -> None:  # fmt: skip
+    """Write one line that is at most ``width`` of the figure wide: shortened first, then in smaller letters."""
+    shown = figure.text(
+        x, y, _in_font(text, length), fontsize=size, fontweight=weight, color=colour, va="baseline", parse_math=False
+    )
+    taken = shown.get_window_extent().width / figure.bbox.width
+    if taken > width:
+        shown.set_fontsize(size * width / taken)
+
+
+def _in_font(text: str, length: int) -> str:
+    """Return foreign text in characters that the font has; others become escapes instead of empty boxes."""
+    from matplotlib.font_manager import findfont, get_font
+
+    known = get_font(findfont("DejaVu Sans")).get_charmap()
+    shown = "".join(c if ord(c) in known else c.encode("unicode_escape").decode() for c in printable(text))
+    return shortened(shown, length)
+
+
+def _drawable(values: Floats) -> npt.NDArray[np.bool_]:
+    return np.abs(values) <= DRAWABLE
+
+
+def _curves(axes: "Axes", verdict: Verdict, paired: PairedCurve) -> None:
+    """Draw both curves over all of their own iterations."""
+    comparison = verdict.comparison
+    curves = [
+        (side, record.curves.get(paired.metric, EMPTY))
+        for side, record in ((REFERENCE, comparison.reference), (CANDIDATE, comparison.candidate))
+    ]
+    window = _window(max(len(curve) for _, curve in curves))
+    for side, curve in curves:
+        _curve(axes, side, curve, window)
+    for side, curve in curves:
+        _mark_undrawable(axes, side, curve)
+    values = np.concatenate([curve.values[_drawable(curve.values)] for _, curve in curves])
+    marked = any(not _drawable(curve.values).all() for _, curve in curves)
+    scale = _scale_of_values(axes, values, marked=marked)
+    axes.set_ylabel(_in_font(paired.metric, 40) + scale, parse_math=False)
+    axes.tick_params(labelbottom=False)
+
+
+def _legend_above(axes: "Axes") -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    columns = max(math.ceil(len(handles) / 2), 1)
+    axes.legend(
+        handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, borderaxespad=0.2, borderpad=0.2,
+        columnspacing=2.0, fontsize=10 if columns < 4 else 8.5,
+    )  # fmt: skip
+
+
+def _window(count: int) -> int:
+    """Return an odd window of about a twentieth of the curve; 1, which is no smoothing, for short ones."""
+    return min(count // 40, 50) * 2 + 1
+
+
+def _curve(axes: "Axes", side: Side, curve: Curve, window: int) -> None:
+    """Draw one curve: raw, and smoothed where it is long enough; neither reaches over iterations that are missing."""
+    bold = {"color": side.colour, "linestyle": side.style, "linewidth": 2.0}
+    if not len(curve):
+        axes.plot([], [], label=f"{side.name}, no values", **bold)  # type: ignore[arg-type]
+        return
+    parts = _unbroken(curve.iterations)
+    iterations = _joined([curve.iterations[part].astype(np.float64) for part in parts])
+    raw = _joined([_or_nan(curve.values[part]) for part in parts])
+    written = "raw" if curve.window == 1 else f"means of {curve.window} as logged" if curve.window else "as logged"
+    if window == 1:
+        label = side.name if curve.window == 1 else f"{side.name}, {written}"
+        axes.plot(iterations, raw, marker="o", markersize=4, label=label, **bold)  # type: ignore[arg-type]
+        return
+    axes.plot(
+        iterations, raw, color=side.colour, alpha=0.4, linewidth=0.8, marker="." if len(raw) <= 500 else ",",
+        markersize=1.5, label=f"{side.name}, {written}",
+    )  # fmt: skip
+    smooth = _joined([moving_mean(curve.values[part], window) for part in parts])
+    axes.plot(iterations, smooth, label=f"{side.name}, centred mean of {window}", **bold)  # type: ignore[arg-type]
+
+
+def _unbroken(iterations: Integers) -> list[Integers]:
+    """Return the positions of each stretch without a gap; a gap is wider than the usual spacing."""
+    positions = np.arange(len(iterations))
+    if len(positions) < 2:
+        return [positions]
+    spacing = np.diff(iterations.astype(np.float64))
+    return np.split(positions, np.flatnonzero(spacing > 1.5 * np.median(spacing)) + 1)
+
+
+def _joined(parts: list[Floats]) -> Floats:
+    """Return the parts as one array with a NaN between them, where a line is interrupted."""
+    return np.concatenate([piece for part in parts for piece in (part, [np.nan])][:-1])
+
+
+def _or_nan(values: Floats) -> Floats:
+    return np.where(_drawable(values), values, np.nan)
+
+
+def _mark_undrawable(axes: "Axes", side: Side, curve: Curve) -> None:
+    at = curve.iterations[~_drawable(curve.values)]
+    if at.size:
+        axes.plot(
+            at, np.full(len(at), side.height), linestyle="none", marker="x", color=side.colour, clip_on=False,
+            transform=axes.get_xaxis_transform(), label=f"{side.name} {_undrawable(curve.values)}",
+        )  # fmt: skip
+
+
+def _undrawable(values: Floats) -> str:
+    """Name the values that are marked instead of drawn, and count them."""
+    hidden = values[~_drawable(values)]
+    kinds = "NaN or infinite" if not np.isfinite(hidden).any() else f"NaN, infinite or beyond {DRAWABLE:g}"
+    return f"{kinds} ({len(hidden)})"
+
+
+def _missing(above: "Axes", below: "Axes", paired: PairedCurve) -> None:
+    """Shade iterations that only one record has, and show all of them on the axis."""
+    only = (paired.only_reference, paired.only_candidate)
+    union = np.union1d(np.concatenate(only), paired.iterations).astype(np.float64)
+    if not union.size:
+        above.set_xlim(0, 1)
+        return
+    half = float(np.median(np.diff(union))) / 2 if len(union) > 1 else 0.5
+    inner = (union[1:] + union[:-1]) / 2
+    edges = np.concatenate([[union[0] - half], inner, [union[-1] + half]])
+    margin = 0.01 * (edges[-1] - edges[0])
+    above.set_xlim(edges[0] - margin, edges[-1] + margin)
+    for side, other, iterations in ((REFERENCE, CANDIDATE, only[0]), (CANDIDATE, REFERENCE, only[1])):
+        if not len(iterations):
+            continue
+        at = np.searchsorted(union, iterations.astype(np.float64))
+        spans = [(edges[run[0]], edges[run[-1] + 1] - edges[run[0]]) for run in _runs(at)]
+        for axes in (above, below):
+            axes.broken_barh(
+                spans, (0, 1), transform=axes.get_xaxis_transform(), facecolor=side.colour, alpha=0.12, linewidth=0,
+                label=f"missing in the {other.name} ({len(iterations)})" if axes is above else None,
+            )  # fmt: skip
+
+
+def _runs(positions: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+    return np.split(positions, np.flatnonzero(np.diff(positions) > 1) + 1)
+
+
+def _scale_of_values(axes: "Axes", values: Floats, *, marked: bool) -> str:
+    """Choose the vertical axis of the curves and return what its label has to say about it."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+    room = 0.2 if marked else 0.05
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    if low >= FLOOR and high / low > LOG_SCALE_FROM:
+        axes.set_yscale("log")
+        decades = math.log10(high / low)
+        axes.set_ylim(low / 10 ** (room * decades), high * 10 ** (0.05 * decades))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        return " (log scale)"
+    # Never so close that the numbers on the axis need more than four digits; the lower panel shows what is smaller.
+    least = max(0.01 * max(abs(low), abs(high)), FLOOR)
+    spare = max(least - (high - low), 0.0) / 2
+    low, high = low - spare, high + spare
+    axes.set_ylim(low - room * (high - low), high + 0.05 * (high - low))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+    return ""
+
+
+def _differences(axes: "Axes", verdict: Verdict, paired: PairedCurve, parting: Divergence) -> None:
+    """Draw |relative difference| on a logarithmic axis, or say why there is none."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel("iteration", loc="right")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=12, integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.10g}")
+    axes.set_ylabel("|relative difference|")
+    count = len(paired.iterations)
+    if parting.unequal_at is None:
+        axes.set_yticks([])
+        same = f"{equality(verdict, paired.metric)} in all {count} common iterations" if count else ""
+        axes.text(
+            0.5, 0.5, same or "no iteration is in both records", transform=axes.transAxes, ha="center", va="center",
+            fontsize=15, color=INK, bbox={"facecolor": "white", "linewidth": 0},
+        )  # fmt: skip
+        return
+    relative = np.abs(paired.relative_difference)
+    drawn = _drawable(relative) & (relative > 0)
+    axes.set_yscale("log")
+    floor = _scale_of_differences(axes, relative[drawn], parting.limit)
+    parts = _unbroken(paired.iterations)
+    heights = np.where(drawn, np.maximum(relative, FLOOR), np.nan)
+    axes.plot(
+        _joined([paired.iterations[part].astype(np.float64) for part in parts]),
+        _joined([heights[part] for part in parts]),
+        color=INK, linewidth=1.0 if count <= 500 else 0.5, marker=".", markersize=5 if count <= 200 else 2,
+        label="|candidate - reference| / |reference|",
+    )  # fmt: skip
+    zero = paired.iterations[relative == 0]
+    if zero.size:
+        axes.plot(
+            zero, np.full(len(zero), floor), linestyle="none", marker="v", markersize=4, markerfacecolor="white",
+            color=INK, label=f"exactly 0 ({len(zero)})",
+        )  # fmt: skip
+    undefined = paired.iterations[~_drawable(relative)]
+    if undefined.size:
+        axes.plot(
+            undefined, np.full(len(undefined), 0.94), linestyle="none", marker="x", color=INK,
+            transform=axes.get_xaxis_transform(), label=_undrawable(relative),
+        )  # fmt: skip
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.13), ncols=3, borderaxespad=0, columnspacing=2.5)
+
+
+def _scale_of_differences(axes: "Axes", shown: Floats, limit: float) -> float:
+    """Scale the lower axis, draw the limit, and return the height at which exact zeros are marked."""
+    has_place = FLOOR <= limit <= DRAWABLE
+    heights = np.maximum(np.append(shown, limit) if has_place else shown, FLOOR)
+    low, high = (float(heights.min()), float(heights.max())) if heights.size else (1e-3, 1.0)
+    bottom, top = 10.0 ** math.floor(math.log10(low)), 10.0 ** math.ceil(math.log10(high))
+    room = (max(top, 10 * bottom) / bottom) ** 0.12
+    axes.set_ylim(bottom / room**2, max(top, 10 * bottom) * room**1.5)
+    if has_place:
+        axes.axhline(limit, color=LIMIT_COLOUR, linestyle="--", linewidth=1.3)
+        place = {"y": limit, "transform": axes.get_yaxis_transform()}
+    else:
+        place = {"y": 0.0 if limit < FLOOR else 1.0, "transform": axes.transAxes}
+    axes.text(1.01, s=f"limit {number(limit)}", va="center", color=LIMIT_COLOUR, **place)  # type: ignore[arg-type]
+    return float(bottom / room)
+
+
+def _partings(above: "Axes", below: "Axes", parting: Divergence) -> None:
+    """Mark where the curves part with vertical lines through both panels, labelled between them in two rows."""
+    over, limit = parting.over_limit_at, number(parting.limit)
+    marks = []
+    if over is not None and over == parting.unequal_at:
+        marks.append((over, f"first unequal, not within {limit}", OVER_LIMIT_COLOUR, "-."))
+    else:
+        if over is not None:
+            marks.append((over, f"first not within {limit}", OVER_LIMIT_COLOUR, "-."))
+        if parting.unequal_at is not None:
+            marks.append((parting.unequal_at, "first unequal", UNEQUAL_COLOUR, ":"))
+    first, last = below.get_xlim()
+    for row, (iteration, label, colour, style) in enumerate(marks):
+        for axes in (above, below):
+            axes.axvline(iteration, color=colour, linestyle=style, linewidth=1.5)
+        right = iteration > (first + last) / 2
+        below.annotate(
+            f"{label}: iteration {iteration}", xy=(iteration, 1), xycoords=below.get_xaxis_transform(),
+            xytext=(-2 if right else 2, 4 + 17 * row), textcoords="offset points", color=colour,
+            ha="right" if right else "left", va="bottom",
+        )  # fmt: skip

@@ -1,0 +1,154 @@
+"""The verdict for a terminal: to be understood in five seconds, greppable, without any control over the terminal.
+
+Plain string formatting on purpose: ``emacheck compare`` must start quickly, so only click is imported, and only for
+colour.
+"""
+
+import textwrap
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+from emacheck.judge.verdict import Finding, Outcome, Verdict
+from emacheck.record import Record
+from emacheck.report.printable import MESSAGE_LENGTH, printable
+from emacheck.report.wording import (
+    divergence_sentence,
+    explained,
+    figures,
+    first_curve,
+    headline,
+    label,
+    needs,
+    start_sentence,
+)
+
+NARROWEST = 40
+MARGIN = " " * 11
+MOST_ODDITIES = 8
+COLOURS = {Outcome.PASS: "green", Outcome.FAIL: "red", Outcome.INCONCLUSIVE: "yellow"}
+
+
+def text(verdict: Verdict, *, command: str, colour: bool, width: int = 100) -> str:
+    """Return the verdict as lines for a terminal, without a newline at the end.
+
+    The last line is never wrapped: outcome, rule, observed, limit and iteration, then `` | `` and the command.
+
+    Args:
+        verdict: What was decided.
+        command: The command that reproduces it.
+        colour: Colour the outcomes; the words say the same.
+        width: Columns at which sentences are wrapped.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> from emacheck import Curve, Record, compare, decide
+        >>> loss = Curve(name="loss", iterations=range(1, 21), values=[4.0] * 20)
+        >>> record = Record(name="cpu", format="example", curves={"loss": loss})
+        >>> shown = text(decide(compare(record, record)), command="emacheck compare a b", colour=False)
+        >>> shown.splitlines()[-1]
+        'PASS finite 0 (limit 0), bit-identical | emacheck compare a b'
+    """
+    width = max(width, NARROWEST)
+    last = f"{headline(verdict)} | {printable(command, length=None)}"
+    outcome = str(verdict.outcome)
+    lines = [
+        *_records(verdict, width),
+        "",
+        *_table(verdict, colour=colour),
+        *_messages(verdict, width),
+        *_wrapped(divergence_sentence(verdict), width),
+        "",
+        _painted(outcome, verdict.outcome, colour=colour) + last[len(outcome) :],
+    ]
+    return "\n".join(lines)
+
+
+def _records(verdict: Verdict, width: int) -> Iterator[str]:
+    comparison = verdict.comparison
+    metric = comparison.metrics[0]
+    records = (("reference", comparison.reference), ("candidate", comparison.candidate))
+    names = [printable(record.name) for _, record in records]
+    extents = [f"{printable(record.format)}, {_extent(record, metric)}" for _, record in records]
+    column = max(map(_cells, names))
+    fits = len(MARGIN) + column + 2 + max(map(_cells, extents)) <= width
+    for (side, record), name, extent in zip(records, names, extents, strict=True):
+        if fits:
+            yield f"{side}  {name}{' ' * (column - _cells(name))}  {extent}"
+        else:
+            yield f"{side}  {name}"
+            yield from _wrapped(MARGIN + extent, width, MARGIN)
+        yield from _oddities(record, width)
+    count = len(first_curve(verdict).iterations)
+    yield from _wrapped(f"in common  {_counted(count)}; {start_sentence(verdict)}", width, MARGIN)
+
+
+def _oddities(record: Record, width: int) -> Iterator[str]:
+    if not record.complete:
+        yield f"{MARGIN}! the run ended before its time"
+    for oddity in record.oddities[:MOST_ODDITIES]:
+        yield from _wrapped(f"{MARGIN}! {printable(oddity, length=MESSAGE_LENGTH)}", width, f"{MARGIN}  ")
+    if len(record.oddities) > MOST_ODDITIES:
+        yield f"{MARGIN}! and {len(record.oddities) - MOST_ODDITIES} more oddities"
+
+
+def _extent(record: Record, metric: str) -> str:
+    curve = record.curves.get(metric)
+    if curve is None or not len(curve):
+        return f"no values of {printable(metric)}"
+    return f"{_counted(len(curve))} of {printable(metric)}, {curve.iterations[0]} to {curve.iterations[-1]}"
+
+
+def _counted(count: int) -> str:
+    return f"{count} iteration{'' if count == 1 else 's'}"
+
+
+def _table(verdict: Verdict, *, colour: bool) -> Iterator[str]:
+    if not verdict.findings:
+        return
+    rows = [("outcome", "rule", "observed", "limit", "needs"), *(_row(verdict, f) for f in verdict.findings)]
+    widths = [max(map(_cells, column)) for column in zip(*rows, strict=True)]
+    for i, row in enumerate(rows):
+        outcome, rule, *numbers = _padded(row, widths)
+        shown = _painted(outcome, verdict.findings[i - 1].outcome, colour=colour) if i else outcome
+        yield "  ".join((shown, rule, *numbers)).rstrip()
+    yield ""
+
+
+def _row(verdict: Verdict, finding: Finding) -> tuple[str, str, str, str, str]:
+    return (str(finding.outcome), label(verdict, finding), *figures(finding), needs(finding))
+
+
+def _padded(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """Pad words to the left and numbers to the right edge of their columns."""
+    gaps = [" " * (width - _cells(cell)) for cell, width in zip(row, widths, strict=True)]
+    return [cell + gap if i < 2 else gap + cell for i, (cell, gap) in enumerate(zip(row, gaps, strict=True))]
+
+
+def _cells(shown: str) -> int:
+    """Return how many columns of a terminal ``shown`` takes."""
+    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in shown)
+
+
+def _messages(verdict: Verdict, width: int) -> Iterator[str]:
+    for finding in verdict.findings:
+        if finding.rule == "modelzoo":
+            # Scripts look for these lines as the model zoo's own script prints them: flush left, never wrapped.
+            yield from printable(finding.message, newlines=True, length=None).split("\n")
+        elif explained(finding):
+            message = printable(finding.message, newlines=True, length=MESSAGE_LENGTH)
+            for line in f"{label(verdict, finding)}: {message}".split("\n"):
+                yield from _wrapped(line, width, "  ")
+
+
+def _wrapped(line: str, width: int, indent: str = "") -> list[str]:
+    return textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _painted(word: str, outcome: Outcome, *, colour: bool) -> str:
+    if not colour:
+        return word
+    import click
+
+    return click.style(word, fg=COLOURS[outcome], bold=True)

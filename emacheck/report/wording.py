@@ -1,0 +1,184 @@
+"""What every report says in the same words: numbers, the headline, the first divergence."""
+
+import math
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context
+
+from emacheck.judge.comparison import PairedCurve
+from emacheck.judge.rules import MeanRelativeError
+from emacheck.judge.verdict import Finding, Outcome, Verdict
+from emacheck.report.printable import printable
+
+DIGITS = 4
+EXACT_DIGITS = 17
+EXACT_INTEGERS_BELOW = 1e6
+
+
+def number(value: float, *, signed: bool = False, digits: int = DIGITS) -> str:
+    """Return a number as a person reads it: counts in full, everything else with a few significant digits.
+
+    Example:
+        >>> number(12345.0), number(0.33123), number(1.5e-9), number(0.02, signed=True), number(float("nan"))
+        ('12345', '0.3312', '1.5e-09', '+0.02', 'NaN')
+    """
+    if math.isnan(value):
+        return "NaN"
+    sign = "+" if signed and value != 0 else ""
+    if float(value).is_integer() and abs(value) < EXACT_INTEGERS_BELOW:
+        return f"{int(value):{sign}d}"
+    return f"{value:{sign}.{digits}g}"
+
+
+def figures(finding: Finding) -> tuple[str, str]:
+    """Return observed and limit with as many digits as it takes to see on which side of the limit observed lies.
+
+    Example:
+        >>> figures(Finding(rule="bias", outcome=Outcome.FAIL, observed=-0.0200004, limit=0.02,
+        ...                 unit="of the reference, signed", iteration=None, message=""))
+        ('-0.0200004', '0.02')
+    """
+    signed = "signed" in finding.unit
+    within = abs(finding.observed) <= finding.limit
+    for digits in range(DIGITS, EXACT_DIGITS):
+        observed = number(finding.observed, signed=signed, digits=digits)
+        limit = number(finding.limit, digits=digits)
+        if (abs(float(observed)) <= float(limit)) == within:
+            return observed, limit
+    return number(finding.observed, signed=signed, digits=EXACT_DIGITS), number(finding.limit, digits=EXACT_DIGITS)
+
+
+def needs(finding: Finding) -> str:
+    """Return the limit that a finding needs to pass, rounded up so that it does pass; empty for a PASS.
+
+    Example:
+        >>> needs(Finding(rule="bias", outcome=Outcome.FAIL, observed=0.12341, limit=0.02, unit="", iteration=None,
+        ...               message="", would_pass_at=0.12341))
+        '0.1235'
+    """
+    if finding.outcome is Outcome.PASS:
+        return ""
+    if finding.would_pass_at is None:
+        return "-"
+    nearest = number(finding.would_pass_at)
+    if float(nearest) >= finding.would_pass_at:
+        return nearest
+    return number(float(Context(prec=DIGITS, rounding=ROUND_CEILING).create_decimal_from_float(finding.would_pass_at)))
+
+
+def label(verdict: Verdict, finding: Finding) -> str:
+    """Return the rule's name, with the metric in brackets where more than one is spoken of."""
+    metrics = {*verdict.comparison.metrics, *(f.metric for f in verdict.findings)}
+    return full_label(finding) if len(metrics) > 1 else finding.rule
+
+
+def full_label(finding: Finding) -> str:
+    """Return rule and metric, such as ``bias[loss]``."""
+    return f"{finding.rule}[{printable(finding.metric)}]"
+
+
+def explained(finding: Finding) -> bool:
+    """Tell whether a finding needs its message beside it: it did not pass, or it passed in spite of its limit."""
+    return finding.outcome is not Outcome.PASS or not finding.severity <= 1 or finding.rule == "modelzoo"
+
+
+def headline(verdict: Verdict) -> str:
+    """Return outcome, rule, observed, limit and iteration in one line.
+
+    Example:
+        >>> from emacheck import Curve, Record, compare, decide
+        >>> def record(values):
+        ...     loss = Curve(name="loss", iterations=range(1, 21), values=values)
+        ...     return Record(name="cpu", format="example", curves={"loss": loss})
+        >>> headline(decide(compare(record([4.0] * 20), record([4.0] * 19 + [40.0]))))
+        'FAIL bias +0.45 (limit 0.02) at iteration 20'
+    """
+    finding = verdict.worst
+    if finding is None:
+        return f"{verdict.outcome}: no rule was applied"
+    observed, limit = figures(finding)
+    where = "" if finding.iteration is None else f" at iteration {finding.iteration}"
+    equality = identical(verdict)
+    return (
+        f"{verdict.outcome} {label(verdict, finding)} {observed} (limit {limit}){where}"
+        f"{f', {equality}' if equality else ''}"
+    )
+
+
+def identical(verdict: Verdict) -> str:
+    """Return how equal the judged metrics are if they are equal at all common iterations, else an empty string."""
+    paired = [verdict.comparison.curve(metric) for metric in verdict.comparison.metrics]
+    if not paired or not all(p.iterations.size and p.first_unequal() is None for p in paired):
+        return ""
+    return max((equality(verdict, p.metric) for p in paired), key=len)
+
+
+def equality(verdict: Verdict, metric: str) -> str:
+    """Return what equal values of a metric prove: logs with few decimals cannot show that bits are identical."""
+    curves = [r.curves[metric] for r in (verdict.comparison.reference, verdict.comparison.candidate)]
+    return "identical in every printed digit" if any(curve.quantum > 0 for curve in curves) else "bit-identical"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Divergence:
+    """Where the first judged metric of the two records parts.
+
+    Attributes:
+        unequal_at: First iteration at which the values differ at all.
+        over_limit_at: First iteration whose |relative difference| is not within ``limit``.
+        limit: The limit of ``mean_relative_error`` if that rule was applied, else its default.
+    """
+
+    unequal_at: int | None
+    over_limit_at: int | None
+    limit: float
+
+
+def divergence(verdict: Verdict) -> Divergence:
+    """Return where the first judged metric parts."""
+    paired = first_curve(verdict)
+    limits = [finding.limit for finding in verdict.findings if finding.rule == MeanRelativeError.name]
+    limit = limits[0] if limits else MeanRelativeError().limit
+    return Divergence(unequal_at=paired.first_unequal(), over_limit_at=paired.first_above(limit), limit=limit)
+
+
+def first_curve(verdict: Verdict) -> PairedCurve:
+    """Return the first judged metric of both records."""
+    return verdict.comparison.curve(verdict.comparison.metrics[0])
+
+
+def divergence_sentence(verdict: Verdict) -> str:
+    """Return where the first judged metric parts, as a sentence.
+
+    Example:
+        >>> from emacheck import Curve, Record, compare, decide
+        >>> def record(values):
+        ...     loss = Curve(name="loss", iterations=range(1, 21), values=values)
+        ...     return Record(name="cpu", format="example", curves={"loss": loss})
+        >>> divergence_sentence(decide(compare(record([4.0] * 20), record([4.0] * 20))))
+        'loss is bit-identical in all 20 common iterations.'
+    """
+    paired, parting = first_curve(verdict), divergence(verdict)
+    metric, count = printable(paired.metric), len(paired.iterations)
+    if not count:
+        return f"{metric}: no iteration is in both records, so nothing was compared."
+    if parting.unequal_at is None:
+        return f"{metric} is {equality(verdict, paired.metric)} in all {count} common iterations."
+    limit = number(parting.limit)
+    if parting.over_limit_at is None:
+        return (
+            f"{metric} first differs at iteration {parting.unequal_at}; "
+            f"its relative difference stays within {limit} at every common iteration."
+        )
+    return (
+        f"{metric} first differs at iteration {parting.unequal_at}; "
+        f"its relative difference is first not within {limit} at iteration {parting.over_limit_at}."
+    )
+
+
+def start_sentence(verdict: Verdict) -> str:
+    """Return whether both runs are known to be the same experiment."""
+    return {
+        True: "same initial state, same batches",
+        False: "different initial states or batches",
+        None: "no fingerprints: nothing proves that both start alike",
+    }[verdict.comparison.paired]

@@ -1,0 +1,63 @@
+"""The only place of this package that writes: whole files or nothing."""
+
+import os
+import secrets
+from pathlib import Path
+
+from emacheck.errors import OutputError
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Write a file so that whoever looks sees the old content or the new one, never a part.
+
+    Args:
+        path: Where to; an existing file is replaced, a symbolic link is followed.
+        data: The content; text is written as UTF-8.
+
+    Raises:
+        OutputError: If the directory is missing or cannot be written, or ``path`` is something other than a file.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_atomically(Path(folder, "report.json"), "{}")
+        ...     Path(folder, "report.json").read_text()
+        '{}'
+    """
+    content = data.encode("utf-8", errors="backslashreplace") if isinstance(data, str) else data
+    target = Path(os.path.realpath(path))
+    _refuse_what_cannot_be_replaced(path, target)
+    temporary = target.parent / f".emacheck-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        try:
+            temporary.write_bytes(content)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written.\n"
+            f"  found:    {error.strerror or error} ({target.parent})\n"
+            "  expected: a directory with room in which files may be created and replaced\n"
+            "Choose another place, or change the permissions of the directory."
+        ) from error
+
+
+def _refuse_what_cannot_be_replaced(path: Path, target: Path) -> None:
+    if not target.parent.is_dir():
+        found = "a file" if target.parent.exists() else "nothing"
+        raise OutputError(
+            f"{path}: cannot be written.\n"
+            f"  found:    {found} at {target.parent}\n"
+            "  expected: a directory\n"
+            f"Create it (mkdir -p {target.parent}) or choose another place."
+        )
+    # Renaming over a device or a pipe would remove it from the system.
+    if target.exists() and not target.is_file():
+        found = "a directory" if target.is_dir() else "a device, pipe or socket"
+        raise OutputError(
+            f"{path}: cannot be written.\n"
+            f"  found:    {found}\n"
+            "  expected: a file, or a name that does not exist yet\n"
+            "Name a file."
+        )

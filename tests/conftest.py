@@ -1,0 +1,77 @@
+"""Shared by all tests: the command line in a subprocess, and logs to feed it."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def emacheck_process(*arguments, cwd, env=None, **options):
+    """Start the real command line in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "emacheck", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "100", **(env or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        **options,
+    )
+
+
+class Done:
+    """What a finished command line left behind."""
+
+    def __init__(self, code, out, err):
+        self.code, self.out, self.err = code, out, err
+
+    def __repr__(self):
+        return f"exit code {self.code}\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
+
+    @property
+    def last_line(self):
+        return self.out.rstrip("\n").rpartition("\n")[2]
+
+
+@pytest.fixture
+def emacheck_cli(tmp_path):
+    """Run the command line in an empty directory and return what it left behind; a traceback fails the test."""
+
+    def call(*arguments, env=None, cwd=tmp_path, timeout=240):
+        process = emacheck_process(*arguments, cwd=cwd, env=env)
+        out, err = process.communicate(timeout=timeout)
+        assert "Traceback" not in err, err
+        return Done(process.returncode, out, err)
+
+    return call
+
+
+def falling(n=100, *, off=0.0):
+    """Return a plausible loss curve, multiplied by 1 + off."""
+    return [(4.0 * math.exp(-i / 80) + 0.5) * (1 + off) for i in range(n)]
+
+
+def write_scalars(path, losses, *, first=1):
+    """Write losses as mmengine's scalars.json has them."""
+    lines = [
+        json.dumps({"lr": 0.01, "loss": loss, "time": 0.4, "iter": i, "memory": 0, "step": i})
+        for i, loss in enumerate(losses, first)
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def logs(tmp_path):
+    """Two good logs, and one that is 39 % too low."""
+    write_scalars(tmp_path / "reference.json", falling())
+    write_scalars(tmp_path / "good.json", falling(off=0.001))
+    write_scalars(tmp_path / "low.json", falling(off=-0.39))
+    return tmp_path

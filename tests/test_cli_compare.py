@@ -1,0 +1,218 @@
+"""``emacheck compare`` as a user meets it: exit codes, last lines, files and messages."""
+
+import ast
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from conftest import falling, write_scalars
+
+
+def test_exit_code_0_and_a_last_line_that_says_pass(emacheck_cli, logs):
+    done = emacheck_cli("compare", "reference.json", "good.json")
+    assert done.code == 0, done
+    assert done.last_line.startswith("PASS ")
+    assert done.last_line.endswith("emacheck compare reference.json good.json")
+
+
+def test_exit_code_1_and_a_last_line_that_names_rule_observed_limit_and_iteration(emacheck_cli, logs):
+    done = emacheck_cli("compare", "reference.json", "low.json")
+    assert done.code == 1, done
+    assert done.last_line.startswith("FAIL ")
+    assert "0.39 (limit 0." in done.last_line
+    assert " at iteration " in done.last_line
+
+
+def test_exit_code_2_and_the_file_s_name_when_a_log_is_missing(emacheck_cli, logs):
+    done = emacheck_cli("compare", "reference.json", "nowhere.json")
+    assert done.code == 2, done
+    assert "nowhere.json" in done.err
+    assert done.out == ""
+
+
+def test_exit_code_3_when_there_is_no_evidence(emacheck_cli, logs):
+    write_scalars(logs / "later.json", falling(), first=500)
+    done = emacheck_cli("compare", "reference.json", "later.json")
+    assert done.code == 3, done
+    assert done.last_line.startswith("INCONCLUSIVE ")
+
+
+def test_a_nan_fails(emacheck_cli, logs):
+    losses = falling()
+    losses[60] = float("nan")
+    write_scalars(logs / "nan.json", losses)
+    done = emacheck_cli("compare", "reference.json", "nan.json")
+    assert (done.code, "iteration 61" in done.out) == (1, True), done
+
+
+def test_a_run_that_died_fails(emacheck_cli, logs):
+    write_scalars(logs / "dead.json", falling(3))
+    assert emacheck_cli("compare", "reference.json", "dead.json").code == 1
+
+
+def test_json_on_standard_output_is_the_report_and_nothing_else(emacheck_cli, logs):
+    done = emacheck_cli("compare", "reference.json", "low.json", "--format", "json", "--output-dir", "out", "--github")
+    report = json.loads(done.out)
+    assert report["outcome"] == "FAIL"
+    assert report["format_version"] == 1
+    assert report == json.loads((logs / "out" / "report.json").read_text(encoding="utf-8"))
+    assert "::error" in done.err
+
+
+def test_every_report_is_written_and_none_is_overwritten(emacheck_cli, logs):
+    asked = ("compare", "reference.json", "low.json", "--output-dir", "out", "--junit", "junit.xml", "--plot", "p.png")
+    assert emacheck_cli(*asked).code == 1
+    assert sorted(p.name for p in (logs / "out").iterdir()) == ["report.json", "report.md", "report.png"]
+    assert (logs / "p.png").read_bytes().startswith(b"\x89PNG")
+    assert ET.parse(logs / "junit.xml").getroot().findall(".//failure")  # noqa: S314 - our own file
+    again = emacheck_cli(*asked)
+    assert (again.code, "exists already" in again.err) == (2, True), again
+
+
+def test_github_gets_annotations_and_a_summary(emacheck_cli, logs):
+    env = {"GITHUB_STEP_SUMMARY": str(logs / "summary.md")}
+    done = emacheck_cli("compare", "reference.json", "low.json", "--github", env=env)
+    assert "::error title=" in done.out
+    assert "FAIL" in (logs / "summary.md").read_text(encoding="utf-8")
+
+
+def test_limits_come_from_options_and_from_a_toml_file(emacheck_cli, logs):
+    (logs / "limits.toml").write_text("[mean_relative_error]\nlimit = 0.5\n[bias]\nlimit = 0.5\n", encoding="utf-8")
+    assert emacheck_cli("compare", "reference.json", "low.json", "--limits", "limits.toml").code == 0
+    asked = ("--limits", "limits.toml", "--limit", "mean_relative_error=0.3")
+    assert emacheck_cli("compare", "reference.json", "low.json", *asked).code == 1
+    assert emacheck_cli("compare", "reference.json", "good.json", "--limit", "mean_relative_error=0.0001").code == 1
+
+
+def test_the_modelzoo_rule_prints_the_script_s_four_lines_and_unmasks_them(emacheck_cli, logs):
+    done = emacheck_cli("compare", "reference.json", "low.json", "--rule", "modelzoo")
+    assert done.code == 0
+    lines = done.out.splitlines()
+    for start in ("MeanRelativeError: -0.39", "MeanAbsoluteError: -", "Rule,mean_absolute_error -", "pass mean_"):
+        assert any(line.startswith(start) for line in lines), done
+    assert "only because the errors are signed" in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--metric", "mIoU"], "loss"),
+        (["--rule", "nonsense"], "mean_relative_error"),
+        (["--limit", "nonsense=1"], "no rule 'nonsense'"),
+        (["--limit", "bias"], "RULE=NUMBER"),
+        (["--limit", "bias=nan"], "not negative"),
+        (["--limits", "nowhere.toml"], "nowhere.toml"),
+        (["--limits", "reference.json"], "TOML"),
+        (["--nonsense"], "--nonsense"),
+        (["--format", "yaml"], "markdown"),
+        (["--output-dir", "."], "exists already"),
+        (["--plot", "nowhere/p.png"], "nowhere"),
+        (["--junit", "nowhere/j.xml"], "nowhere"),
+    ],
+)
+def test_wrong_options_exit_2_and_say_what_is_right(emacheck_cli, logs, arguments, said):
+    done = emacheck_cli("compare", "reference.json", "good.json", *arguments)
+    assert done.code == 2, done
+    assert said in done.err
+
+
+FOREIGN = [b"", b"\x00\x01\x02" * 1000, b"hello\nworld\n", b'{"a": ' * 100_000, b"\xff\xfe" * 50]
+
+
+@pytest.mark.parametrize("content", FOREIGN)
+def test_a_file_that_is_no_log_exits_2(emacheck_cli, logs, content):
+    (logs / "foreign").write_bytes(content)
+    done = emacheck_cli("compare", "reference.json", "foreign")
+    assert done.code == 2, done
+    assert "foreign" in done.err
+
+
+def test_a_foreign_file_of_5_gb_is_refused_at_once(emacheck_cli, logs):
+    with (logs / "huge").open("wb") as file:
+        file.truncate(5 * 2**30)
+    assert emacheck_cli("compare", "reference.json", "huge", timeout=20).code == 2
+
+
+def test_terminal_sequences_and_markup_in_a_log_are_never_replayed(emacheck_cli, logs):
+    evil = "loss\x1b[31m<script>[red]"
+    row = [json.dumps({evil: 1.0, "loss": 4.0, "iter": i, "step": i}) for i in range(1, 20)]
+    (logs / "evil.json").write_text("\n".join(row), encoding="utf-8")
+    done = emacheck_cli("compare", "evil.json", "evil.json", "--metric", evil, "--output-dir", "out")
+    assert done.code == 0, done
+    assert "\x1b" not in done.out
+    prose, _, _ = (logs / "out" / "report.md").read_text(encoding="utf-8").partition("```")  # code is never rendered
+    assert "<script>" not in prose
+
+
+def test_a_reader_that_goes_away_leaves_no_traceback(logs):
+    command = f"{sys.executable} -m emacheck compare reference.json good.json | head -c 1"
+    done = subprocess.run(["sh", "-c", command], cwd=logs, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+
+
+def modules_after(arguments, cwd):
+    script = (
+        "import sys\nfrom emacheck.cli import invoke\n"
+        f"code = invoke({[str(a) for a in arguments]!r})\n"
+        "print('\\n' + ' '.join(sorted({m.partition('.')[0] for m in sys.modules})))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=cwd, capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_help_imports_neither_numpy_nor_pandas(tmp_path):
+    assert not modules_after(["--help"], tmp_path) & {"numpy", "pandas", "torch", "matplotlib", "rich", "scipy"}
+
+
+def test_compare_imports_neither_torch_nor_matplotlib_nor_pandas_nor_scipy(logs):
+    heavy = {"torch", "mmengine", "mmcv", "mmseg", "matplotlib", "pandas", "scipy"}
+    assert not modules_after(["compare", "reference.json", "good.json"], logs) & heavy
+
+
+def test_a_plot_does_not_import_pyplot(logs):
+    script = (
+        "import sys\nfrom emacheck.cli import invoke\n"
+        "invoke(['compare', 'reference.json', 'good.json', '--plot', 'p.png'])\n"
+        "sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], cwd=logs, check=False).returncode == 0
+
+
+def test_importing_emacheck_imports_nothing_heavy():
+    script = "import sys, emacheck; sys.exit(bool({'torch', 'mmengine', 'pandas', 'matplotlib'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_the_public_api_is_what_it_says():
+    import emacheck
+
+    for name in emacheck.__all__:
+        assert getattr(emacheck, name) is not None
+    assert len(emacheck.__all__) <= 13
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = emacheck.nonsense
+
+
+def test_a_bug_exits_2_and_says_so(logs, monkeypatch, capsys):
+    import emacheck.logs
+    from emacheck.cli import invoke
+
+    def broken(path):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(emacheck.logs, "read_log", broken)
+    monkeypatch.chdir(logs)
+    assert invoke(["compare", "reference.json", "good.json"]) == 2
+    assert "bug in emacheck" in capsys.readouterr().err
+
+
+def test_only_the_command_line_prints_or_exits():
+    package = Path(__file__).parent.parent / "emacheck"
+    for source in package.rglob("*.py"):
+        # The worker is a process of its own and must exit with a code.
+        if "cli" not in source.parts and source.name != "worker.py":
+            calls = [node.func for node in ast.walk(ast.parse(source.read_bytes())) if isinstance(node, ast.Call)]
+            assert not {ast.unparse(call) for call in calls} & {"print", "sys.exit", "exit", "click.echo"}, source

@@ -1,0 +1,293 @@
+"""The rules and the verdict: what is good passes, everything else does not."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import emacheck
+from emacheck.errors import UsageError
+from emacheck.judge import DEFAULT_RULES, RULES, Finding, Outcome, Verdict, decide, make_rules
+from emacheck.judge.comparison import Comparison, compare, pair
+from emacheck.judge.modelzoo import ModelZoo, seen_by_script
+from emacheck.record import Record, curves_from_rows
+
+PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
+
+
+def record(values, *, first=1, name="cpu", **fields):
+    iterations = np.arange(first, first + len(values))
+    curve = emacheck.Curve(name="loss", iterations=iterations, values=np.asarray(values, dtype=float))
+    return Record(name=name, format="test", curves={"loss": curve}, **fields)
+
+
+def falling(n=100):
+    return 4.0 * np.exp(-np.arange(n) / 80) + 0.5
+
+
+def verdict_on(reference, candidate, *names, **limits):
+    return decide(compare(reference, candidate), make_rules(names, limits))
+
+
+def outcome_of(verdict, rule):
+    return next(f.outcome for f in verdict.findings if f.rule == rule)
+
+
+def test_identical_runs_pass_every_rule_with_nothing_observed():
+    verdict = verdict_on(record(falling()), record(falling()))
+    assert verdict.outcome is PASS
+    assert all(f.observed == 0 for f in verdict.findings)
+
+
+@pytest.mark.parametrize("factor", [0.61, 1.39])
+def test_a_loss_that_is_39_percent_off_fails_in_either_direction(factor):
+    verdict = verdict_on(record(falling()), record(falling() * factor))
+    assert verdict.outcome is FAIL
+    assert verdict.worst is not None
+    assert outcome_of(verdict, "mean_relative_error") is FAIL
+    assert outcome_of(verdict, "bias") is FAIL
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("at", [0, 57, 99])
+def test_a_non_finite_candidate_never_passes(poison, at):
+    values = falling()
+    values[at] = poison
+    verdict = verdict_on(record(falling()), record(values))
+    assert verdict.outcome is FAIL
+    finite = next(f for f in verdict.findings if f.rule == "finite")
+    assert (finite.outcome, finite.iteration) == (FAIL, at + 1)
+
+
+def test_a_non_finite_reference_proves_nothing():
+    values = falling()
+    values[40] = math.nan
+    assert verdict_on(record(values), record(falling())).outcome is INCONCLUSIVE
+
+
+def test_a_nan_in_a_loss_component_that_is_not_judged_fails_as_well():
+    good = record(falling())
+    aux = emacheck.Curve(name="aux.loss_ce", iterations=[1, 2], values=[0.3, math.nan])
+    bad = replace(good, curves={**good.curves, "aux.loss_ce": aux})
+    assert verdict_on(good, bad).outcome is FAIL
+
+
+def test_a_run_that_died_at_iteration_3_fails_and_says_what_is_missing():
+    verdict = verdict_on(record(falling()), record(falling()[:3]))
+    coverage = next(f for f in verdict.findings if f.rule == "coverage")
+    assert (verdict.outcome, coverage.outcome, coverage.iteration) == (FAIL, FAIL, 4)
+    assert "lacks iterations 4 to 100" in coverage.message
+
+
+def test_iterations_that_only_the_reference_lacks_are_inconclusive():
+    verdict = verdict_on(record(falling()[:50]), record(falling()))
+    assert verdict.outcome is INCONCLUSIVE
+
+
+def test_records_without_a_common_iteration_are_inconclusive():
+    verdict = verdict_on(record(falling(20)), record(falling(20), first=500))
+    assert verdict.outcome is INCONCLUSIVE
+    assert outcome_of(verdict, "mean_relative_error") is INCONCLUSIVE
+
+
+def test_one_common_record_is_too_little_to_pass_on():
+    assert verdict_on(record([4.0]), record([4.0])).outcome is INCONCLUSIVE
+    assert verdict_on(record([4.0]), record([4.0]), coverage={"minimum": 1}).outcome is PASS
+
+
+def test_a_metric_that_the_candidate_lacks_is_a_failure_that_lists_what_it_has():
+    candidate = Record(name="x", format="test", curves={"accuracy": record(falling()).curves["loss"]})
+    verdict = verdict_on(record(falling()), candidate)
+    assert verdict.outcome is FAIL
+    assert "it has accuracy" in next(f.message for f in verdict.findings if f.rule == "coverage")
+
+
+def test_a_metric_that_the_reference_lacks_is_refused_with_the_list_of_metrics():
+    with pytest.raises(UsageError, match="reference has: loss"):
+        compare(record(falling()), record(falling()), metrics=["mIoU"])
+
+
+def test_a_candidate_loss_of_constant_zero_fails():
+    assert verdict_on(record(falling()), record(np.zeros(100))).outcome is FAIL
+
+
+def test_a_reference_of_zero_lets_only_zero_pass():
+    assert verdict_on(record(np.zeros(20)), record(np.zeros(20))).outcome is PASS
+    assert outcome_of(verdict_on(record(np.zeros(20)), record(np.full(20, 1e-3))), "mean_relative_error") is FAIL
+
+
+def test_a_relative_error_over_its_limit_is_accepted_when_the_absolute_error_is_within_its_own():
+    reference, candidate = record(np.full(20, 1e-4)), record(np.full(20, 1.9e-4))
+    verdict = verdict_on(reference, candidate, "mean_relative_error", "mean_absolute_error")
+    assert verdict.outcome is PASS
+    assert "accepted because mean_absolute_error passes" in verdict.findings[0].message
+    assert verdict_on(reference, candidate, "mean_relative_error").outcome is FAIL
+
+
+def test_bias_sees_a_small_steady_shift_that_the_mean_error_lets_through():
+    verdict = verdict_on(record(falling()), record(falling() * 0.97))
+    assert outcome_of(verdict, "mean_relative_error") is PASS
+    assert outcome_of(verdict, "bias") is FAIL
+
+
+def test_a_finding_says_what_limit_would_have_passed_and_that_limit_passes():
+    reference, candidate = record(falling()), record(falling() * 1.1)
+    finding = verdict_on(reference, candidate, "mean_relative_error").findings[0]
+    limit = {"limit": finding.would_pass_at}
+    assert verdict_on(reference, candidate, "mean_relative_error", mean_relative_error=limit).outcome is PASS
+
+
+def test_pairing_is_by_iteration_number_and_not_by_position():
+    reference, candidate = record(falling()), record(falling()[10:], first=11)
+    verdict = verdict_on(reference, candidate, "mean_relative_error")
+    assert (verdict.outcome, verdict.findings[0].observed) == (PASS, 0.0)
+
+
+def test_different_weights_or_batches_are_inconclusive_however_close_the_losses_are():
+    reference = record(falling(), initial_state="aa", batches=("1",) * 100)
+    for other in ({"initial_state": "bb"}, {"batches": (*("1",) * 41, "2", *("1",) * 58)}):
+        candidate = replace(reference, **other)
+        verdict = decide(compare(reference, candidate))
+        assert verdict.outcome is INCONCLUSIVE
+        assert verdict.comparison.paired is False
+    assert verdict.findings[0].iteration == 42
+
+
+def test_fingerprints_that_are_missing_although_asked_for_are_inconclusive():
+    assert verdict_on(record(falling()), record(falling()), "fingerprints").outcome is INCONCLUSIVE
+
+
+def test_no_findings_are_inconclusive_and_fail_beats_inconclusive_beats_pass():
+    comparison = compare(record(falling()), record(falling()))
+    some = Finding(rule="r", outcome=PASS, observed=0, limit=1, unit="", iteration=None, message="")
+
+    def outcome(*outcomes):
+        findings = tuple(replace(some, outcome=each) for each in outcomes)
+        return Verdict(comparison=comparison, findings=findings).outcome
+
+    assert outcome() is INCONCLUSIVE
+    assert outcome(PASS, PASS) is PASS
+    assert outcome(PASS, INCONCLUSIVE) is INCONCLUSIVE
+    assert outcome(INCONCLUSIVE, FAIL, PASS) is FAIL
+
+
+def test_the_worst_finding_is_the_alternative_that_was_closer_to_its_limit():
+    worst = verdict_on(record(falling()), record(falling() * 0.61)).worst
+    assert worst is not None
+    assert worst.rule == "bias"
+    both = verdict_on(record(falling()), record(falling() * 0.61), "mean_absolute_error", "mean_relative_error")
+    assert both.worst is both.findings[1]
+
+
+@given(
+    st.lists(st.floats(width=32), min_size=1, max_size=60),
+    st.lists(st.floats(width=32), min_size=1, max_size=60),
+    st.integers(1, 5),
+)
+def test_whatever_the_numbers_a_pass_means_finite_covered_and_within_limits(reference, candidate, first):
+    verdict = verdict_on(record(reference), record(candidate, first=first))
+    assert isinstance(verdict.outcome, Outcome)
+    if verdict.outcome is PASS:
+        assert np.all(np.isfinite(candidate))
+        assert np.all(np.isfinite(reference))
+        assert len(candidate) == len(reference) >= 10
+        assert first == 1
+        difference = np.abs(np.subtract(candidate, reference))
+        with np.errstate(all="ignore"):
+            relative = np.where(difference == 0, 0, difference / np.abs(reference))
+        assert relative.mean() <= 0.05 or difference.mean() <= 0.0002
+
+
+@given(st.lists(st.floats(0.1, 10), min_size=10, max_size=40), st.floats(-0.9, 5))
+def test_the_mean_relative_error_of_a_scaled_curve_is_the_scale(values, off):
+    finding = verdict_on(record(values), record(np.multiply(values, 1 + off)), "mean_relative_error").findings[0]
+    assert finding.observed == pytest.approx(abs(off), abs=1e-9)
+
+
+@given(st.sets(st.integers(0, 200)), st.sets(st.integers(0, 200)))
+def test_pairing_loses_no_iteration(ours, theirs):
+    def curve(its):
+        return emacheck.Curve(name="loss", iterations=sorted(its), values=np.zeros(len(its)))
+
+    paired = pair("loss", curve(ours), curve(theirs))
+    assert set(paired.iterations) | set(paired.only_reference) == ours
+    assert set(paired.iterations) | set(paired.only_candidate) == theirs
+
+
+def test_the_modelzoo_rule_is_signed_and_says_when_only_the_signs_let_it_pass():
+    verdict = verdict_on(record(falling()), record(falling() * 0.61), "modelzoo")
+    message = verdict.findings[0].message
+    assert verdict.outcome is PASS
+    assert "passes only because the errors are signed" in message
+    assert message.splitlines()[0].startswith("MeanRelativeError: -0.39")
+    assert message.splitlines()[3].startswith("pass mean_relative_error=-0.39")
+
+
+def test_the_modelzoo_rule_cuts_to_the_shorter_then_keeps_the_last_50_by_position():
+    reference, candidate = falling(120), falling(112) * 1.01
+    finding = verdict_on(record(reference, first=0), record(candidate, first=7), "modelzoo").findings[0]
+    expected = ((candidate[62:112] - reference[62:112]) / reference[62:112]).mean()
+    assert finding.observed == expected
+    assert finding.message.splitlines()[0] == f"MeanRelativeError: {expected}"
+
+
+def test_the_modelzoo_rule_cannot_see_what_its_expression_cannot_match():
+    assert seen_by_script(np.array([math.nan, math.inf, 1.0, 1e20])).tolist() == [1.0]
+    assert verdict_on(record([math.nan] * 20), record(falling(20)), "modelzoo").outcome is INCONCLUSIVE
+
+
+def test_the_modelzoo_rule_names_the_smaller_of_its_two_errors():
+    lines = ModelZoo().lines(0.5, 0.1, passed=False)
+    assert lines[2] == "Rule,mean_absolute_error 0.1"
+    assert lines[3] == "fail mean_relative_error=0.5 <= 0.05 or mean_absolute_error=0.1 <= 0.0002"
+
+
+@pytest.mark.parametrize(
+    ("names", "limits", "message"),
+    [
+        (["nonsense"], {}, "there is no rule 'nonsense'"),
+        (["bias"], {"finite": {"limit": 1}}, "not among the rules in use"),
+        (["bias"], {"bias": {"nonsense": 1}}, "has no limit 'nonsense'"),
+        (["bias"], {"bias": {"limit": -1}}, "not negative"),
+        (["bias"], {"bias": {"limit": math.nan}}, "not negative"),
+        (["bias"], {"bias": {"limit": "high"}}, "must be a number"),
+    ],
+)
+def test_wrong_rules_and_limits_are_refused_by_name(names, limits, message):
+    with pytest.raises(UsageError, match=message):
+        make_rules(names, limits)
+
+
+def test_every_rule_is_frozen_and_known_by_its_own_name():
+    for name, rule in RULES.items():
+        made = rule()
+        assert made.name == name
+        with pytest.raises(AttributeError):
+            made.limit = 1
+    assert set(DEFAULT_RULES) < set(RULES)
+
+
+def test_a_comparison_knows_whether_its_records_are_paired():
+    bare = record(falling())
+    printed = record(falling(), initial_state="aa", batches=("1", "2"))
+    assert compare(bare, printed).paired is None
+    assert compare(printed, printed).paired is True
+    assert isinstance(compare(bare, bare), Comparison)
+
+
+def test_a_curve_refuses_what_is_not_a_curve():
+    for iterations, values in (([1, 1], [1, 2]), ([2, 1], [1, 2]), ([1], [1, 2]), ([[1]], [[1]])):
+        with pytest.raises(ValueError, match="loss"):
+            emacheck.Curve(name="loss", iterations=iterations, values=values)
+    with pytest.raises(ValueError, match="read-only"):
+        emacheck.Curve(name="loss", iterations=[1], values=[1]).values[0] = 2
+
+
+def test_of_a_repeated_iteration_the_later_row_wins():
+    curves, repeated = curves_from_rows([(2, {"loss": 1.0}), (1, {"loss": 2.0}), (2, {"loss": 3.0, "lr": 0.1})])
+    assert curves["loss"].values.tolist() == [2.0, 3.0]
+    assert curves["lr"].iterations.tolist() == [2]
+    assert repeated == (2,)

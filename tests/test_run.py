@@ -1,0 +1,310 @@
+"""``emacheck run`` and ``emacheck reference make`` with the real EMANet, as a user meets them."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import emacheck_process
+
+from emacheck.logs import read_log
+
+pytestmark = pytest.mark.training
+ITERATIONS = 3
+# Three iterations are enough to see what the commands do; by default a verdict wants ten.
+SHORT = ("--iters", ITERATIONS, "--limit", f"coverage.minimum={ITERATIONS}")
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory):
+    """A directory with a cache and a stored reference of three iterations."""
+    place = tmp_path_factory.mktemp("workshop")
+    os.environ["EMACHECK_CACHE"] = str(place / "cache")
+    os.environ["EMACHECK_REFERENCES"] = str(place / "references")
+    done = finished("reference", "make", "--iters", ITERATIONS, "--into", place / "references", cwd=place)
+    assert done.returncode == 0, done.stderr
+    yield place
+    del os.environ["EMACHECK_CACHE"], os.environ["EMACHECK_REFERENCES"]
+
+
+@pytest.fixture(scope="module")
+def first_run(workshop):
+    """One complete run against the stored reference."""
+    done = finished("run", "--device", "cpu", *SHORT, "--work-dir", workshop / "first", cwd=workshop)
+    return workshop / "first", done
+
+
+def finished(*arguments, cwd, timeout=240):
+    process = emacheck_process(*arguments, cwd=cwd)
+    out, err = process.communicate(timeout=timeout)
+    assert "Traceback" not in err.replace("  | Traceback", ""), err
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+def wait_for_iterations(record, count, process):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if record.exists() and record.read_text(encoding="utf-8").count("\n") >= count:
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    pytest.fail(f"{record} never held {count} iterations")
+
+
+def workers_of(run_directory):
+    found = subprocess.run(["pgrep", "-f", f"emacheck.train.worker {run_directory}"], capture_output=True, check=False)
+    return [int(pid) for pid in found.stdout.split()]
+
+
+def wait_until_gone(run_directory):
+    deadline = time.monotonic() + 30
+    while workers_of(run_directory) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert workers_of(run_directory) == []
+
+
+def test_a_run_passes_against_its_own_reference_and_leaves_record_and_reports(first_run):
+    directory, done = first_run
+    assert done.returncode == 0, done.stdout + done.stderr
+    last = done.stdout.rstrip("\n").rpartition("\n")[2]
+    assert last.startswith("PASS ")
+    assert "emacheck run --device cpu" in last
+    left = {path.name for path in directory.iterdir()}
+    assert {"run.json", "iterations.jsonl", "report.json", "report.md", "report.png", "worker.log"} <= left
+    assert list(directory.glob("mmengine/*/vis_data/scalars.json"))
+    assert list(directory.glob("mmengine/*/*.log"))
+    assert json.loads((directory / "report.json").read_text(encoding="utf-8"))["paired"] is True
+
+
+def test_two_runs_with_the_same_options_are_bit_identical_in_every_recorded_loss(workshop, first_run):
+    one = read_log(workshop / "references" / "emanet_r50-d8_smoke" / "cpu-fp32")
+    two = read_log(first_run[0])
+    recorded = {"loss", "decode.loss_ce", "decode.acc_seg", "aux.loss_ce", "aux.acc_seg", "lr", "grad_norm"}
+    assert recorded | {"seconds", "data_seconds"} == set(one.curves) == set(two.curves)
+    for name in recorded:
+        assert one.curves[name].values.tobytes() == two.curves[name].values.tobytes(), name
+    assert one.initial_state == two.initial_state
+    assert one.batches == two.batches
+    assert len(set(one.batches)) == ITERATIONS
+
+
+def test_the_record_agrees_with_what_mmengine_logged_beside_it(first_run):
+    (scalars,) = first_run[0].glob("mmengine/*/vis_data/scalars.json")
+    ours, theirs = read_log(first_run[0]), read_log(scalars)
+    for name in ("loss", "decode.loss_ce", "aux.loss_ce"):
+        assert ours.curves[name].values.tolist() == theirs.curves[name].values.tolist()
+
+
+def test_the_provenance_says_what_the_run_was_made_with(first_run):
+    run = json.loads((first_run[0] / "run.json").read_text(encoding="utf-8"))
+    provenance = run["provenance"]
+    assert run["complete"] is True
+    assert provenance["experiment"]["config"]["optim_wrapper.optimizer.momentum"] == 0.9
+    assert provenance["experiment"]["config"]["model.decode_head.type"] == "EMAHead"
+    assert len(provenance["config_hash"]) == len(provenance["experiment"]["data_hash"]) == 64
+    assert provenance["device"]["type"] == "cpu"
+    assert (provenance["threads"], provenance["workers"], provenance["experiment"]["seed"]) == (2, 0, 0)
+    assert {"torch", "onedl-mmengine", "onedl-mmsegmentation", "emacheck", "python"} <= set(provenance["versions"])
+    assert provenance["duration_seconds"] > 0
+    assert 2**28 < provenance["peak_memory_bytes"]["host"] < 3 * 2**30
+
+
+def test_another_momentum_is_refused_by_name_before_anything_is_trained(workshop):
+    done = finished(
+        "run", *SHORT, "--work-dir", "momentum", "--cfg-options", "optim_wrapper.optimizer.momentum=0.8", cwd=workshop
+    )
+    assert done.returncode == 2
+    assert "optim_wrapper.optimizer.momentum: reference 0.9, candidate 0.8" in done.stderr
+    assert not (workshop / "momentum" / "iterations.jsonl").exists()
+
+
+def test_another_seed_is_refused_by_name(workshop):
+    done = finished("run", *SHORT, "--seed", "1", "--work-dir", "seed", cwd=workshop)
+    assert (done.returncode, "seed: reference 0, candidate 1" in done.stderr) == (2, True), done.stderr
+
+
+def test_cfg_options_that_do_not_fit_the_configuration_exit_2(workshop):
+    unfit = "optim_wrapper.optimizer.lr.x=1"
+    done = finished("run", *SHORT, "--work-dir", "unfit", "--cfg-options", unfit, cwd=workshop)
+    assert done.returncode == 2
+    assert "--cfg-options" in done.stderr
+
+
+def test_a_config_file_is_trained_against_a_live_reference_with_overrides_after_one_option(workshop):
+    from emacheck.train.presets import config_path
+    from emacheck.train.request import TrainingRequest
+
+    config = workshop / "short.py"
+    config.write_text(
+        f"_base_ = ['{config_path(TrainingRequest(preset='cityscapes', config=None))}']\n"
+        "crop_size = (64, 64)\n"
+        "model = dict(data_preprocessor=dict(size=crop_size), decode_head=dict(dropout_ratio=0.0),\n"
+        "             auxiliary_head=dict(dropout_ratio=0.0))\n"
+        "train_dataloader = dict(num_workers=0, persistent_workers=False)\n",
+        encoding="utf-8",
+    )
+    data = workshop / "cache" / "synthetic-cityscapes-v1"
+    done = finished(
+        *("run", "--config", config, "--iters", "2", "--limit", "coverage.minimum=2", "--work-dir", "live"),
+        *("--reference-device", "cpu", "--cfg-options", f"train_dataloader.dataset.data_root={data}"),
+        "train_dataloader.dataset.pipeline.3.crop_size=(64,64)",
+        "train_dataloader.dataset.pipeline.2.scale=(256,128)",
+        cwd=workshop,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "bit-identical" in done.stdout
+    assert read_log(workshop / "live" / "reference").complete
+
+
+def test_a_killed_worker_exits_2_with_its_last_words_and_keeps_the_partial_record(workshop):
+    directory = workshop / "killed"
+    process = emacheck_process("run", "--reference-device", "cpu", "--iters", 90, "--work-dir", directory, cwd=workshop)
+    wait_for_iterations(directory / "reference" / "iterations.jsonl", 2, process)
+    for pid in workers_of(directory / "reference"):
+        os.kill(pid, signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "SIGKILL" in err
+    assert "Iter(train)" in err
+    record = read_log(directory / "reference")
+    assert not record.complete
+    assert len(record.curves["loss"]) >= 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_exits_2_keeps_the_partial_record_and_leaves_no_process(workshop, number):
+    directory = workshop / f"interrupted-{number}"
+    process = emacheck_process("run", "--reference-device", "cpu", "--iters", 90, "--work-dir", directory, cwd=workshop)
+    wait_for_iterations(directory / "reference" / "iterations.jsonl", 1, process)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    assert not read_log(directory / "reference").complete
+    wait_until_gone(directory)
+
+
+def test_no_worker_outlives_a_command_that_was_killed_outright(workshop):
+    directory = workshop / "orphan"
+    process = emacheck_process("run", "--reference-device", "cpu", "--iters", 90, "--work-dir", directory, cwd=workshop)
+    wait_for_iterations(directory / "reference" / "iterations.jsonl", 1, process)
+    process.kill()
+    process.communicate(timeout=60)
+    wait_until_gone(directory)
+
+
+def test_a_hung_worker_is_ended_and_exits_2(workshop):
+    # Loading torch alone takes longer than a second, so this worker counts as hung before its first iteration.
+    done = finished("run", *SHORT, "--timeout", "1", "--work-dir", "hung", cwd=workshop)
+    assert (done.returncode, "hung" in done.stderr) == (2, True), done.stderr
+    wait_until_gone(workshop / "hung")
+
+
+def test_a_crashing_worker_shows_its_last_lines_without_a_traceback_of_our_own(workshop):
+    done = finished("run", *SHORT, "--work-dir", "crash", "--reference-device", "cpu",
+                    "--cfg-options", "model.decode_head.in_channels=7", cwd=workshop)  # fmt: skip
+    assert done.returncode == 2
+    assert "  | RuntimeError" in done.stderr
+    assert "ended with exit code 1 after iteration 0" in done.stderr
+
+
+def test_an_existing_work_dir_is_not_touched(workshop, first_run):
+    before = (first_run[0] / "run.json").read_bytes()
+    done = finished("run", *SHORT, "--work-dir", first_run[0], cwd=workshop)
+    assert (done.returncode, "nothing was overwritten" in done.stderr) == (2, True), done.stderr
+    assert (first_run[0] / "run.json").read_bytes() == before
+
+
+def test_a_changed_data_set_is_not_trained_on(workshop, tmp_path, monkeypatch):
+    shutil.copytree(workshop / "cache", tmp_path / "cache")
+    monkeypatch.setenv("EMACHECK_CACHE", str(tmp_path / "cache"))
+    image = next((tmp_path / "cache").rglob("*_leftImg8bit.png"))
+    image.write_bytes(image.read_bytes()[:-1] + b"\x00")
+    done = finished("run", *SHORT, "--work-dir", "changed", cwd=workshop)
+    assert (done.returncode, image.name in done.stderr) == (2, True), done.stderr
+
+
+def test_a_rewritten_reference_exits_2_and_an_unasked_one_is_not_touched(workshop, first_run, tmp_path):
+    from emacheck.reference import write_bundle
+
+    name = "emanet_r50-d8_smoke/cpu-fp32"
+    write_bundle(first_run[0], tmp_path / "store", name=name)
+    refused = finished("reference", "make", "--iters", "1", "--into", tmp_path / "store", cwd=workshop)
+    assert (refused.returncode, "exists already" in refused.stderr) == (2, True)
+    rewritten = finished("reference", "make", "--iters", "1", "--into", tmp_path / "store", "--rewrite", cwd=workshop)
+    assert (rewritten.returncode, "blesses itself" in rewritten.stderr) == (2, True), rewritten.stderr
+    assert len(read_log(tmp_path / "store" / name).curves["loss"]) == 1
+
+
+def test_more_iterations_than_the_reference_holds_are_refused(workshop):
+    name = "emanet_r50-d8_smoke/cpu-fp32"
+    done = finished("run", "--iters", "99", "--work-dir", "more", "--reference", name, cwd=workshop)
+    assert (done.returncode, "holds 3 iterations" in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--device", "sdaa"], "this version trains on cpu and cuda"),
+        (["--device", "cpu:"], "this version trains on"),
+        (["--amp"], "--amp: this version"),
+        (["--nproc-per-node", "4"], "--nproc-per-node 4: this version"),
+        (["--launcher", "slurm"], "--launcher slurm: this version"),
+        (["--config", "nowhere.py"], "no such file"),
+        (["--preset", "smoke", "--config", "x.py"], "give one of the two"),
+        (["--preset", "nonsense"], "cityscapes-r101"),
+        (["--cfg-options", "no-equals-sign"], "expected KEY=VALUE"),
+        (["--reference", "nowhere"], "Stored references: emanet_r50-d8_smoke/cpu-fp32"),
+        (["--reference", "x", "--reference-device", "cpu"], "give one of the two"),
+        (["--preset", "cityscapes"], "--reference-device cpu"),
+        (["--data-root", "nowhere"], "nowhere"),
+        (["--iters", "3", "--work-dir", "/proc/nowhere"], "cannot be written"),
+        (["--iters", "0"], "--iters"),
+    ],
+)
+def test_wrong_options_exit_2_at_once_and_say_what_is_right(workshop, arguments, said):
+    done = finished("run", *arguments, cwd=workshop, timeout=30)
+    assert done.returncode == 2, done.stdout
+    assert said in done.stderr
+
+
+def test_an_unreadable_configuration_exits_2(workshop):
+    (workshop / "broken.py").write_text("model = dict(", encoding="utf-8")
+    done = finished("run", "--config", "broken.py", "--reference-device", "cpu", "--work-dir", "broken", cwd=workshop)
+    assert (done.returncode, "mmengine cannot read" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_machine_without_torch_says_which_extra_to_install(workshop, monkeypatch, capsys):
+    import emacheck.train.launch
+    from emacheck.cli import invoke
+
+    monkeypatch.setattr(emacheck.train.launch, "find_spec", lambda _: None)
+    monkeypatch.chdir(workshop)
+    assert invoke(["run", "--device", "cpu"]) == 2
+    assert "pip install 'emacheck[train]'" in capsys.readouterr().err
+
+
+def test_the_worker_refuses_and_says_why_when_started_by_hand(tmp_path):
+    from emacheck.train.request import TrainingRequest
+
+    TrainingRequest(preset=None, config=str(tmp_path / "nowhere.py")).write(tmp_path)
+    command = [sys.executable, "-m", "emacheck.train.worker", str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as worker:
+        worker.wait(timeout=60)
+    assert worker.returncode == 4
+    assert "nowhere.py: no such configuration file" in (tmp_path / "refusal.txt").read_text(encoding="utf-8")
+
+
+def test_every_preset_names_a_configuration_of_the_installed_mmsegmentation():
+    from emacheck.train.presets import config_path
+    from emacheck.train.request import PRESETS, TrainingRequest
+
+    paths = {config_path(TrainingRequest(preset=preset, config=None)) for preset in PRESETS}
+    assert len(paths) == 4
+    assert all(Path(path).is_file() for path in paths)
