@@ -14,12 +14,12 @@ from typing import Any
 
 from variations import ALL, BENIGN_FOR_CALIBRATION, BENIGN_FOR_REPORT, FAULTS, name_to_slug
 
+from emacheck.data.synthetic import DEFAULT_NAME, cache_root, ensure_dataset
 from emacheck.judge import RULES, decide, make_rules
 from emacheck.judge.comparison import compare
 from emacheck.logs import read_log
 from emacheck.reference import find_bundle
 from emacheck.train.request import TrainingRequest
-from emacheck.train.synthetic import DEFAULT_NAME, cache_root, ensure_dataset
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "hidden_faults.json"

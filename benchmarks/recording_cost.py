@@ -19,12 +19,12 @@ def train(directory: Path, *, record: bool) -> None:
     import torch
     from mmseg.utils import register_all_modules
 
+    from emacheck.data.synthetic import DEFAULT_NAME, cache_root, ensure_dataset
     from emacheck.train.devices import parse_device, prepare_device
     from emacheck.train.presets import resolve
     from emacheck.train.recorder import RecorderHook
     from emacheck.train.request import TrainingRequest
     from emacheck.train.runner import ReseedHook, SeededRunner
-    from emacheck.train.synthetic import DEFAULT_NAME, cache_root, ensure_dataset
 
     data = ensure_dataset(cache_root() / DEFAULT_NAME)
     request = TrainingRequest(preset="smoke", config=None, data_root=str(data.root), iterations=ITERATIONS)

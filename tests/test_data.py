@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from emacheck.cli.data import data
+from emacheck.data.cityscapes import DatasetSummary, check_dataset, fingerprint_dataset, image_path, label_path
+from emacheck.data.manifest import Manifest, first_few, read_manifest
+from emacheck.data.png import encode_png
+from emacheck.data.scene import draw_scene
+from emacheck.data.scene.splitmix import SplitMix64
+from emacheck.data.synthetic import cache_root, ensure_dataset, make_dataset
 from emacheck.errors import DataError, OutputError, UsageError
 from emacheck.train import synthetic
-from emacheck.train.cityscapes import DatasetSummary, check_dataset, fingerprint_dataset, image_path, label_path
-from emacheck.train.manifest import Manifest, first_few, read_manifest
-from emacheck.train.png import encode_png
-from emacheck.train.scene import draw_scene
-from emacheck.train.scene.splitmix import SplitMix64
-from emacheck.train.synthetic import cache_root, ensure_dataset, make_dataset
 
 SEED_0_HASH = "9b335918d618e2bd0763ca0417ae24e97931d1ee4631b4070a81b8478172d65b"
 FORBIDDEN = ["torch", "mmengine", "mmseg", "mmcv", "cv2", "matplotlib"]
@@ -57,7 +57,7 @@ def raced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     root = tmp_path_factory.mktemp("race") / "raced"
     code = (
         "import pathlib, sys\n"
-        "from emacheck.train.synthetic import ensure_dataset\n"
+        "from emacheck.data.synthetic import ensure_dataset\n"
         "print(ensure_dataset(pathlib.Path(sys.argv[1])).data_hash)"
     )
     children = [
@@ -710,8 +710,8 @@ def test_the_commands_raise_what_the_outer_boundary_prints(tmp_path: Path) -> No
 def test_nothing_heavy_is_imported() -> None:
     code = (
         "import sys, emacheck.cli.data\n"
-        "assert not {'PIL', 'emacheck.train.scene'} & sys.modules.keys()\n"
-        "import emacheck.train.cityscapes, emacheck.train.synthetic\n"
+        "assert not {'PIL', 'emacheck.data.scene'} & sys.modules.keys()\n"
+        "import emacheck.data.cityscapes, emacheck.data.synthetic\n"
         f"assert not set({FORBIDDEN}) & sys.modules.keys(), sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

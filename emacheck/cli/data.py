@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from emacheck.train.cityscapes import DatasetSummary
+    from emacheck.data.cityscapes import DatasetSummary
 
 
 @click.group()
@@ -30,7 +30,7 @@ def make(root: Path, seed: int) -> None:
 
     DIR must be absent or empty, or hold this very data set already.
     """
-    from emacheck.train.synthetic import make_dataset  # here, so that `emacheck --help` stays fast
+    from emacheck.data.synthetic import make_dataset  # here, so that `emacheck --help` stays fast
 
     click.echo(_told(make_dataset(root, seed=seed)))
 
@@ -48,7 +48,7 @@ def check(root: Path, decode_all: bool) -> None:
 
     Of a synthetic one, every file is compared with its manifest.json.
     """
-    from emacheck.train.cityscapes import check_dataset  # here, so that `emacheck --help` stays fast
+    from emacheck.data.cityscapes import check_dataset  # here, so that `emacheck --help` stays fast
 
     summary = check_dataset(root, decode_all=decode_all)
     pairs = summary.train_pairs + summary.val_pairs

@@ -128,8 +128,8 @@ def _refuse_unsupported(*, amp: bool, nproc_per_node: int, launcher: str) -> Non
 
 def _place_data(preset: str | None, data_root: str | None, overrides: tuple[str, ...]) -> tuple[str | None, str | None]:
     """Return the root of the data and its hash."""
-    from emacheck.train.cityscapes import fingerprint_dataset
-    from emacheck.train.synthetic import DEFAULT_NAME, cache_root, ensure_dataset
+    from emacheck.data.cityscapes import fingerprint_dataset
+    from emacheck.data.synthetic import DEFAULT_NAME, cache_root, ensure_dataset
 
     prefix = "train_dataloader.dataset.data_root="
     named = [option.removeprefix(prefix) for option in overrides if option.startswith(prefix)]

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from emacheck.train.scene import traffic
-from emacheck.train.scene.canvas import Canvas, Colour, IntArray, Material
-from emacheck.train.scene.splitmix import SplitMix64
-from emacheck.train.scene.view import CAMERA_CM, FOCAL_PX, IGNORE, TrainId, View
+from emacheck.data.scene import traffic
+from emacheck.data.scene.canvas import Canvas, Colour, IntArray, Material
+from emacheck.data.scene.splitmix import SplitMix64
+from emacheck.data.scene.view import CAMERA_CM, FOCAL_PX, IGNORE, TrainId, View
 
 WIDTH, HEIGHT = 512, 256
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from emacheck.train.scene.canvas import Canvas, Colour, IntArray, Material
-from emacheck.train.scene.splitmix import SplitMix64
-from emacheck.train.scene.view import TrainId, View
+from emacheck.data.scene.canvas import Canvas, Colour, IntArray, Material
+from emacheck.data.scene.splitmix import SplitMix64
+from emacheck.data.scene.view import TrainId, View
 
 PAINTS: tuple[Colour, ...] = (
     (200, 200, 205),

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from emacheck.errors import DataError
-from emacheck.train.manifest import (
+from emacheck.data.manifest import (
     MANIFEST_NAME,
     TRAIN_CITIES,
     VAL_CITIES,
@@ -17,7 +16,8 @@ from emacheck.train.manifest import (
     require_same_everywhere,
     verify_files,
 )
-from emacheck.train.pixels import check_pair
+from emacheck.data.pixels import check_pair
+from emacheck.errors import DataError
 
 IMAGE_SUFFIX = "_leftImg8bit.png"
 LABEL_SUFFIX = "_gtFine_labelTrainIds.png"

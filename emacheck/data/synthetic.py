@@ -13,9 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from emacheck.errors import DataError, OutputError, UsageError
-from emacheck.train.cityscapes import DatasetSummary, fingerprint_dataset, image_path, label_path
-from emacheck.train.manifest import (
+from emacheck.data.cityscapes import DatasetSummary, fingerprint_dataset, image_path, label_path
+from emacheck.data.manifest import (
     GENERATOR_VERSION,
     MANIFEST_NAME,
     TRAIN_CITIES,
@@ -24,8 +23,9 @@ from emacheck.train.manifest import (
     read_manifest,
     require_same_everywhere,
 )
-from emacheck.train.png import encode_png
-from emacheck.train.scene import HEIGHT, WIDTH, draw_scene
+from emacheck.data.png import encode_png
+from emacheck.data.scene import HEIGHT, WIDTH, draw_scene
+from emacheck.errors import DataError, OutputError, UsageError
 
 DEFAULT_NAME = "synthetic-cityscapes-v1"
 

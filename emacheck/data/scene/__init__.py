@@ -9,6 +9,6 @@ bytes on every machine, with every Python and every numpy.
     traffic.py    what moves: vehicles, riders, persons
 """
 
-from emacheck.train.scene.street import HEIGHT, WIDTH, draw_scene
+from emacheck.data.scene.street import HEIGHT, WIDTH, draw_scene
 
 __all__ = ["HEIGHT", "WIDTH", "draw_scene"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from emacheck.train.scene.splitmix import SplitMix64
+from emacheck.data.scene.splitmix import SplitMix64
 
 IntArray = NDArray[np.int64]
 Point = tuple[int, int]

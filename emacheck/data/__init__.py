@@ -1,0 +1,1 @@
+"""Data: a synthetic Cityscapes, and the check of any Cityscapes; no torch."""
