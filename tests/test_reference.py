@@ -1,0 +1,151 @@
+"""Reference bundles: what is stored is verified, what is damaged is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from emacheck.errors import BundleError
+from emacheck.experiment import differences, digest, flatten
+from emacheck.reference import find_bundle, list_bundles, match_bundle, read_bundle, write_bundle
+
+SHIPPED = Path(__file__).parent.parent / "references"
+SMOKE = "emanet_r50-d8_smoke/cpu-fp32"
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """A copy of the shipped references, and nothing else in sight."""
+    shutil.copytree(SHIPPED, tmp_path / "references")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EMACHECK_REFERENCES", str(tmp_path / "references"))
+    return tmp_path / "references"
+
+
+def test_the_shipped_reference_holds_100_finite_iterations_with_fingerprints_and_provenance():
+    bundle = read_bundle(SHIPPED / SMOKE)
+    record = bundle.record
+    assert bundle.iterations == 100
+    assert record.complete
+    assert len(record.batches) == 100
+    assert record.initial_state is not None
+    assert {"loss", "decode.loss_ce", "aux.loss_ce", "lr", "grad_norm", "seconds", "data_seconds"} <= set(record.curves)
+    assert bundle.experiment["config"]["optim_wrapper.optimizer.momentum"] == 0.9
+    assert record.provenance["versions"]["torch"].startswith("2.13.0")
+    # It learns: the last twenty losses lie well below the first twenty.
+    losses = record.curves["loss"].values
+    assert losses[-20:].mean() < 0.85 * losses[:20].mean()
+
+
+def test_a_reference_is_found_by_name_by_directory_and_by_what_it_holds(store):
+    bundle = find_bundle(SMOKE)
+    assert find_bundle(str(store / SMOKE)).path == store / SMOKE
+    fields = {"experiment_name": "emanet_r50-d8_smoke", "precision": "fp32"}
+    data_hash = bundle.experiment["data_hash"]
+    assert match_bundle(**fields, data_hash=data_hash).name == SMOKE
+    assert match_bundle(**fields, data_hash="other") is None
+    assert match_bundle(**{**fields, "precision": "bf16"}, data_hash=data_hash) is None
+
+
+def test_a_reference_that_does_not_exist_is_refused_with_the_list_of_those_that_do(store):
+    with pytest.raises(BundleError, match=f"Stored references: {SMOKE}"):
+        find_bundle("nowhere/cpu-fp32")
+    with pytest.raises(BundleError, match="found neither"):
+        find_bundle("../references/" + SMOKE)
+
+
+@pytest.mark.parametrize("file", ["run.json", "iterations.jsonl"])
+def test_a_changed_byte_is_found(store, file):
+    path = store / SMOKE / file
+    path.write_bytes(path.read_bytes().replace(b"4", b"5", 1))
+    with pytest.raises(BundleError, match="changed or damaged"):
+        find_bundle(SMOKE)
+
+
+@pytest.mark.parametrize("file", ["run.json", "iterations.jsonl"])
+def test_a_missing_file_is_found(store, file):
+    (store / SMOKE / file).unlink()
+    with pytest.raises(BundleError, match="found SHA-256 nothing"):
+        list(list_bundles())
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "cannot be read"),
+        ('{"format_version": 99, "name": "x", "files": {}}', "expected 1"),
+        ("[" * 100_000, "cannot be read"),
+    ],
+)
+def test_a_damaged_description_is_refused(store, content, said):
+    (store / SMOKE / "bundle.json").write_text(content, encoding="utf-8")
+    with pytest.raises(BundleError, match=said):
+        read_bundle(store / SMOKE)
+
+
+def test_verify_exits_2_and_names_the_damaged_file(store, emacheck_cli):
+    assert emacheck_cli("reference", "verify").code == 0
+    (store / SMOKE / "run.json").write_text("{}", encoding="utf-8")
+    done = emacheck_cli("reference", "verify")
+    assert (done.code, "run.json: found SHA-256" in done.err) == (2, True), done
+
+
+def test_list_and_show_tell_where_a_reference_comes_from(store, emacheck_cli):
+    assert SMOKE in emacheck_cli("reference", "list").out
+    shown = emacheck_cli("reference", "show", SMOKE).out
+    assert '"torch": "2.13.0' in shown
+    assert '"seed": 0' in shown
+
+
+def test_an_incomplete_run_cannot_become_a_reference(store, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(store / SMOKE, run)
+    header = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    (run / "run.json").write_text(json.dumps({**header, "complete": False}), encoding="utf-8")
+    with pytest.raises(BundleError, match="incomplete"):
+        write_bundle(run, store, name="x/cpu-fp32")
+    assert not (store / "x").exists()
+
+
+def test_a_run_with_a_nan_cannot_become_a_reference(store, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(store / SMOKE, run)
+    lines = (run / "iterations.jsonl").read_text(encoding="utf-8").splitlines()
+    row = json.loads(lines[7])
+    row["metrics"]["grad_norm"] = "NaN"
+    lines[7] = json.dumps(row)
+    (run / "iterations.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(BundleError, match="NaN or infinity in grad_norm"):
+        write_bundle(run, store, name="x/cpu-fp32")
+
+
+def test_an_existing_reference_is_only_replaced_when_asked_and_then_completely(store, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(store / SMOKE, run)
+    with pytest.raises(BundleError, match="exists already"):
+        write_bundle(run, store, name=SMOKE)
+    replaced = write_bundle(run, store, name=SMOKE, rewrite=True)
+    assert read_bundle(replaced.path).iterations == 100
+    assert sorted(p.name for p in (store / SMOKE).parent.iterdir()) == ["cpu-fp32"]
+
+
+def test_differing_fields_are_named_with_both_values():
+    ours = {"seed": 0, "precision": "fp32", "config": flatten({"optim_wrapper": {"optimizer": {"momentum": 0.9}}})}
+    theirs = {"seed": 0, "config": flatten({"optim_wrapper": {"optimizer": {"momentum": 0.8, "nesterov": True}}})}
+    assert differences(ours, ours) == []
+    assert differences(ours, theirs) == [
+        "precision: reference 'fp32', candidate nothing",
+        "optim_wrapper.optimizer.momentum: reference 0.9, candidate 0.8",
+        "optim_wrapper.optimizer.nesterov: reference nothing, candidate True",
+    ]
+
+
+def test_what_does_not_decide_the_numbers_does_not_decide_the_experiment():
+    one = {"train_cfg": {"type": "IterBasedTrainLoop", "max_iters": 100}, "work_dir": "a", "log_level": "INFO"}
+    two = {"train_cfg": {"type": "IterBasedTrainLoop", "max_iters": 50}, "work_dir": "b", "default_hooks": {}}
+    assert flatten(one) == flatten(two) == {"train_cfg.type": "IterBasedTrainLoop"}
+    place = {"train_dataloader": {"dataset": {"data_root": "/here", "type": "CityscapesDataset"}}}
+    assert flatten(place) == {"train_dataloader.dataset.type": "CityscapesDataset"}
+    assert digest(flatten(one)) == digest(flatten(two))
