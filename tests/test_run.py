@@ -214,6 +214,13 @@ def test_a_crashing_worker_shows_its_last_lines_without_a_traceback_of_our_own(w
     assert "ended with exit code 1 after iteration 0" in done.stderr
 
 
+def test_a_worker_that_runs_out_of_memory_says_so(workshop):
+    impossible = "model.decode_head.channels=2000000"
+    done = finished("run", *SHORT, "--work-dir", "memory", "--reference-device", "cpu", "--cfg-options", impossible,
+                    cwd=workshop)  # fmt: skip
+    assert (done.returncode, "It ran out of memory." in done.stderr) == (2, True), done.stderr
+
+
 def test_an_existing_work_dir_is_not_touched(workshop, first_run):
     before = (first_run[0] / "run.json").read_bytes()
     done = finished("run", *SHORT, "--work-dir", first_run[0], cwd=workshop)

@@ -10,6 +10,7 @@ import click
 
 from emacheck import __version__
 from emacheck.errors import EmacheckError
+from emacheck.report.printable import printable
 
 TROUBLE = 2
 COMMANDS = {
@@ -70,7 +71,8 @@ def invoke(arguments: list[str]) -> int:
         error.show()
         return TROUBLE
     except EmacheckError as error:
-        click.echo(f"emacheck: {error}", err=True)
+        # A message may quote a log, a path or a worker's last words: nothing of it may control the terminal.
+        click.echo(f"emacheck: {printable(str(error), newlines=True, length=None)}", err=True)
         return TROUBLE
     except (click.Abort, KeyboardInterrupt):
         click.echo("emacheck: interrupted", err=True)

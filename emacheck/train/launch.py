@@ -21,6 +21,7 @@ REFUSED = 4
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 5.0
 LAST_WORDS = 12
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "memoryerror")
 
 Progress = Callable[[int, float], None]
 
@@ -122,9 +123,11 @@ def train_in_worker(request: TrainingRequest, run_directory: Path, *, progress: 
     if worker.returncode == REFUSED:
         raise UsageError((run_directory / REFUSAL_FILE).read_text(encoding="utf-8").strip())
     if worker.returncode != 0:
+        words = _last_words(run_directory)
+        hint = "\nIt ran out of memory." if any(sign in words.lower() for sign in OUT_OF_MEMORY) else ""
         raise TrainingError(
             f"the worker {_how_it_ended(worker.returncode)} after iteration {tail.recorded} of "
-            f"{request.iterations}; the partial record is kept in {run_directory}.\n{_last_words(run_directory)}"
+            f"{request.iterations}; the partial record is kept in {run_directory}.\n{words}{hint}"
         )
 
 
