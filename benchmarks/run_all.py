@@ -8,7 +8,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
-MEASUREMENTS = ("whole_run", "start_up", "recording_cost", "hidden_faults")
+MEASUREMENTS = ("whole_run", "start_up", "recording_cost", "refusal", "hidden_faults")
 RULES = ("finite", "coverage", "mean_relative_error", "mean_absolute_error", "bias", "modelzoo")
 CELLS = {"PASS": "pass", "FAIL": "**FAIL**", "INCONCLUSIVE": "inconclusive"}
 
@@ -73,6 +73,21 @@ def recording_section() -> list[str]:
     ]
 
 
+def refusal_section() -> list[str]:
+    """Describe what happens to another experiment."""
+    refusal = results("refusal")
+    return [
+        "## Another experiment",
+        "",
+        f"`benchmarks/refusal.py`: `{refusal['command']}` ends with exit code {refusal['exit code']}:",
+        "",
+        "```text",
+        *refusal["message"],
+        "```",
+        "",
+    ]
+
+
 def faults_section() -> list[str]:
     """Describe benign variations and hidden faults."""
     rows = results("hidden_faults")
@@ -83,7 +98,7 @@ def faults_section() -> list[str]:
         "`benchmarks/hidden_faults.py`: real trainings of the smoke preset, 100 iterations, with unchanged provenance, judged against the stored "
         "reference. Benign variations must pass; faults should not. *last bit*: the last bit of the initial weights is changed at random.",
         "",
-        "Observed (the limits of the default rules are 0.05 for the mean relative error and 0.02 for the bias):",
+        "Observed (the limits of the default rules are 0.05 for the mean relative error and 0.01 for the bias):",
         "",
         "| run | kind | mean relative error, loss | bias, loss | mean relative error, gradient norm | bias, gradient norm |",
         "|---|---|---:|---:|---:|---:|",
@@ -144,6 +159,7 @@ def main() -> None:
         *whole_run_section(),
         *start_up_section(),
         *recording_section(),
+        *refusal_section(),
         *faults_section(),
     ]
     PAGE.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")

@@ -16,6 +16,9 @@ class Record:
         name: What the user calls it: a path, or the name of a reference bundle.
         format: The format it was read from, such as ``emacheck run`` or ``mmengine text``.
         curves: The training curves by metric name.
+        validation: The validation curves by metric name; never mixed with the training curves.
+        header: What the log's header says of the run (seed, versions, configuration), by dotted name.
+        ranks: How many ranks wrote into the log.
         provenance: What is known about how the run was made; empty for a bare log.
         initial_state: Hash of the weights and buffers before the first iteration, if recorded.
         batches: Hash of the input batch of each iteration, if recorded.
@@ -26,6 +29,9 @@ class Record:
     name: str
     format: str
     curves: Mapping[str, Curve]
+    validation: Mapping[str, Curve] = field(default_factory=dict)
+    header: Mapping[str, str] = field(default_factory=dict)
+    ranks: int = 1
     provenance: Mapping[str, Any] = field(default_factory=dict)
     initial_state: str | None = None
     batches: tuple[str, ...] = ()
@@ -33,14 +39,15 @@ class Record:
     oddities: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "curves", MappingProxyType(dict(self.curves)))
-        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
+        for name in ("curves", "validation", "header", "provenance"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     def until(self, iteration: int) -> "Record":
         """Return the record of the iterations up to and including ``iteration``."""
         return replace(
             self,
             curves={name: curve.until(iteration) for name, curve in self.curves.items()},
+            validation={name: curve.until(iteration) for name, curve in self.validation.items()},
             batches=self.batches[:iteration],
         )
 

@@ -241,7 +241,7 @@ class Bias:
         limit: Largest allowed |mean|, a dimensionless ratio.
     """
 
-    limit: float = 0.02
+    limit: float = 0.01
     name: ClassVar[str] = "bias"
 
     def check(self, comparison: Comparison) -> tuple[Finding, ...]:

@@ -62,8 +62,7 @@ class RecorderHook(Hook):  # type: ignore[misc]
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:  # noqa: ARG002
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         if gradients:
-            norms = torch.stack([norm.double() for norm in torch._foreach_norm(gradients)])
-            self._square += float((norms * norms).sum())
+            self._square += sum_of_squares(gradients)
         self._rate = float(optimizer.param_groups[0]["lr"])
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:  # noqa: ARG002
@@ -91,6 +90,23 @@ class RecorderHook(Hook):  # type: ignore[misc]
         """Close the file."""
         if self._file is not None:
             self._file.close()
+
+
+def sum_of_squares(tensors: list[torch.Tensor]) -> float:
+    """Return the sum of the squares of all elements of some tensors of one device.
+
+    Each tensor is summed in its own precision, the tensors in float64.
+
+    Example:
+        >>> sum_of_squares([torch.tensor([3.0, 4.0]), torch.ones(2, 2)])
+        29.0
+    """
+    if all(tensor.device.type == "cpu" and tensor.is_contiguous() for tensor in tensors):
+        # Half the time of _foreach_norm on a CPU; elsewhere one launch per tensor would cost more.
+        squares = [torch.dot(flat, flat) for flat in (tensor.view(-1) for tensor in tensors)]
+    else:
+        squares = [norm * norm for norm in torch._foreach_norm(tensors)]
+    return float(torch.stack([square.double() for square in squares]).sum())
 
 
 def _optimizers(wrapper: Any) -> Iterable[torch.optim.Optimizer]:
