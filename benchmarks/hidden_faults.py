@@ -5,6 +5,7 @@ stored reference. Writes ``benchmarks/results/hidden_faults.json``.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from emacheck.judge import RULES, decide, make_rules
 from emacheck.judge.comparison import compare
 from emacheck.logs import read_log
 from emacheck.reference import find_bundle
+from emacheck.train.launch import WORKER_ENVIRONMENT
 from emacheck.train.request import TrainingRequest
 
 HERE = Path(__file__).parent
@@ -38,8 +40,9 @@ def train(name: str, runs: Path) -> Path:
     ).write(directory)
     with (directory / "worker.log").open("wb") as log:
         command = [sys.executable, str(HERE / "variations.py"), name, str(directory)]
+        environment = {**WORKER_ENVIRONMENT, **os.environ}
         # The worker ends when its standard input does, so it gets a pipe that stays open.
-        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT)
+        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, env=environment)
         code = worker.wait()
     if code:
         raise SystemExit(f"{name}: the worker ended with exit code {code}, see {directory / 'worker.log'}")

@@ -56,7 +56,7 @@ def a_finding(**changed):
         "rule": "bias",
         "outcome": Outcome.FAIL,
         "observed": 0.5,
-        "limit": 0.02,
+        "limit": 0.01,
         "unit": "of the reference, signed",
         "iteration": 7,
         "message": "too high",
@@ -262,7 +262,7 @@ class TestText:
 
     def test_the_bias_has_a_sign(self):
         verdict = a_verdict(a_record("r", [4.0] * 20), a_record("c", [4.4] * 20), make_rules(["bias"]))
-        assert "FAIL bias +0.1 (limit 0.02)" in text(verdict, command="", colour=False)
+        assert "FAIL bias +0.1 (limit 0.01)" in text(verdict, command="", colour=False)
 
     def test_metrics_are_named_where_there_is_more_than_one(self):
         verdict = a_verdict_with(a_finding(), a_finding(metric="decode.loss_ce"))

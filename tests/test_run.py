@@ -161,6 +161,38 @@ def test_a_config_file_is_trained_against_a_live_reference_with_overrides_after_
     assert read_log(workshop / "live" / "reference").complete
 
 
+@pytest.mark.slow
+def test_a_config_that_counts_in_epochs_is_trained_for_the_iterations_asked_for(workshop):
+    from emacheck.train.presets import config_path
+    from emacheck.train.request import TrainingRequest
+
+    config = workshop / "epochs.py"
+    config.write_text(
+        f"_base_ = ['{config_path(TrainingRequest(preset='cityscapes', config=None))}']\n"
+        "crop_size = (64, 64)\n"
+        "model = dict(data_preprocessor=dict(size=crop_size))\n"
+        "train_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),\n"
+        "                  dict(type='RandomCrop', crop_size=crop_size), dict(type='PackSegInputs')]\n"
+        "train_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(pipeline=train_pipeline),\n"
+        "                        sampler=dict(type='DefaultSampler', shuffle=True))\n"
+        "train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=2)\n"
+        "param_scheduler = [dict(type='StepLR', by_epoch=True, step_size=1)]\n"
+        "log_processor = dict(by_epoch=True)\n",
+        encoding="utf-8",
+    )
+    data = workshop / "cache" / "synthetic-cityscapes-v1"
+    done = finished(
+        *("run", "--config", config, "--iters", "34", "--data-root", data, "--work-dir", "epochs"),
+        *("--reference-device", "cpu"),
+        cwd=workshop,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rates = read_log(workshop / "epochs").curves["lr"].values
+    # 64 images in batches of 2 are 32 iterations an epoch; the rate falls tenfold after the first.
+    assert len(rates) == 34
+    assert rates[31] == pytest.approx(10 * rates[32])
+
+
 def test_a_killed_worker_exits_2_with_its_last_words_and_keeps_the_partial_record(workshop):
     directory = workshop / "killed"
     process = emacheck_process("run", "--reference-device", "cpu", "--iters", 90, "--work-dir", directory, cwd=workshop)
