@@ -16,10 +16,12 @@ from typing import Any
 from variations import ALL, BENIGN_FOR_CALIBRATION, BENIGN_FOR_REPORT, FAULTS, name_to_slug
 
 from emacheck.data.synthetic import DEFAULT_NAME, cache_root, ensure_dataset
-from emacheck.judge import RULES, decide, make_rules
+from emacheck.judge import RULES, decide, default_rules, make_rules
 from emacheck.judge.comparison import compare
+from emacheck.judge.divergence import diagnose
 from emacheck.logs import read_log
 from emacheck.reference import find_bundle
+from emacheck.strict_json import encode_value
 from emacheck.train.launch import WORKER_ENVIRONMENT
 from emacheck.train.request import TrainingRequest
 
@@ -51,17 +53,27 @@ def train(name: str, runs: Path) -> Path:
 
 def judged(directory: Path) -> dict[str, Any]:
     """Let every rule judge one run, each alone, on the loss and on the gradient norm."""
-    reference = find_bundle("emanet_r50-d8_smoke/cpu-fp32").record
+    bundle = find_bundle("emanet_r50-d8_smoke/cpu-fp32")
     candidate = read_log(directory)
     row: dict[str, Any] = {}
     for metric in ("loss", "grad_norm"):
-        comparison = compare(reference, candidate, metrics=[metric])
+        comparison = compare(bundle.record, candidate, metrics=[metric], repeats=bundle.repeats)
         for name in RULES:
-            finding = decide(comparison, make_rules([name])).findings[0]
-            row[f"{name} of {metric}"] = {"outcome": finding.outcome.value, "observed": finding.observed}
-    row["verdict"] = decide(compare(reference, candidate)).outcome.value
-    names = ["finite", "coverage", "mean_relative_error", "mean_absolute_error", "bias"]
-    row["verdict without fingerprints"] = decide(compare(reference, candidate), make_rules(names)).outcome.value
+            verdict = decide(comparison, make_rules([name]))
+            worst = verdict.worst or verdict.findings[0]
+            row[f"{name} of {metric}"] = {
+                "outcome": verdict.outcome.value,
+                "observed": encode_value(worst.observed),
+                "limit": encode_value(worst.limit),
+                "iteration": worst.iteration,
+            }
+    comparison = compare(bundle.record, candidate, repeats=bundle.repeats)
+    hint = diagnose(comparison)
+    row["hint"] = {"kind": str(hint.kind), "iteration": hint.iteration}
+    row["verdict"] = decide(comparison).outcome.value
+    # A changed last bit is a changed fingerprint, which the user of a real device would not have.
+    names = [name for name in default_rules(comparison) if name != "fingerprints"]
+    row["verdict without fingerprints"] = decide(comparison, make_rules(names)).outcome.value
     return row
 
 

@@ -60,11 +60,9 @@ def last_bit(seed: int) -> Change:
     """Change the last bit of a third of the weights up and of a third down."""
 
     def change(model: nn.Module) -> None:
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for weight in model.parameters():
-                step = torch.randint(0, 3, weight.shape, generator=generator) - 1
-                weight.mul_(1 + step * 2.0**-23)
+        from emacheck.train.runner import change_last_bits
+
+        change_last_bits(model, seed)
 
     return on_model(change)
 

@@ -71,6 +71,8 @@ class Curve:
 
 
 def _frozen(values: Any, dtype: type[np.generic]) -> npt.NDArray[Any]:
+    if isinstance(values, np.ndarray) and values.dtype == dtype and not values.flags.writeable:
+        return values  # nobody can change it, and a long log is not held twice
     array = np.array(values, dtype=dtype)
     array.flags.writeable = False
     return array

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from emacheck.record import Record
 
 BUNDLE_FILE = "bundle.json"
 RECORD_FILES = ("run.json", "iterations.jsonl")
+REPEATS = "repeats"
 FORMAT_VERSION = 1
 
 
@@ -27,11 +28,13 @@ class Bundle:
         name: ``<experiment>/<device>-<precision>``, such as ``emanet_r50-d8_smoke/cpu-fp32``.
         path: Its directory.
         record: What the reference run wrote down.
+        repeats: Further runs of it that differ in benign ways only.
     """
 
     name: str
     path: Path
     record: Record
+    repeats: tuple[Record, ...] = ()
 
     @property
     def experiment(self) -> dict[str, Any]:
@@ -134,27 +137,34 @@ def read_bundle(path: Path) -> Bundle:
         ) from error
     if version != FORMAT_VERSION:
         raise BundleError(f"{file}: found format_version {version!r}, expected {FORMAT_VERSION}. Update emacheck.")
-    for member in RECORD_FILES:
+    for member in sorted({*RECORD_FILES, *hashes}):
+        if ".." in Path(member).parts or Path(member).is_absolute():
+            raise BundleError(f"{file}: found the file name {member!r}, expected one inside of the bundle.")
         found = _sha256(path / member)
         if hashes.get(member) != found:
             raise BundleError(
                 f"{path / member}: found SHA-256 {found or 'nothing'}, expected {hashes.get(member)}; the reference "
                 "was changed or damaged after it was made. Restore it from version control, or make it anew."
             )
+    repeats = sorted({Path(member).parent for member in hashes} - {Path()})
     try:
         record = read_log(path, name=name)
+        others = tuple(read_log(path / repeat, name=f"{name}/{repeat}") for repeat in repeats)
     except EmacheckError as error:
         raise BundleError(f"{path}: {error}") from error
-    return Bundle(name=name, path=path, record=record)
+    return Bundle(name=name, path=path, record=record, repeats=others)
 
 
-def write_bundle(run_directory: Path, root: Path, *, name: str, rewrite: bool = False) -> Bundle:
+def write_bundle(
+    run_directory: Path, root: Path, *, name: str, repeats: Sequence[Path] = (), rewrite: bool = False
+) -> Bundle:
     """Store the record of a complete run as a reference bundle.
 
     Args:
         run_directory: A complete run.
         root: The folder of bundles, such as ``references``.
         name: ``<experiment>/<device>-<precision>``.
+        repeats: Complete runs that differ from it in benign ways only.
         rewrite: Replace a bundle of that name.
 
     Returns:
@@ -164,8 +174,11 @@ def write_bundle(run_directory: Path, root: Path, *, name: str, rewrite: bool = 
         BundleError: If the run is incomplete or not finite, or the bundle exists and ``rewrite`` is False.
         OutputError: If the place cannot be written.
     """
-    record = read_log(run_directory)
-    _fit_for_reference(record, run_directory)
+    members = {member: run_directory / member for member in RECORD_FILES}
+    for at, repeat in enumerate(repeats, 1):
+        members |= {f"{REPEATS}/{at:02}/{member}": repeat / member for member in RECORD_FILES}
+    for run in (run_directory, *repeats):
+        _fit_for_reference(read_log(run), run)
     target = root / name
     if target.exists() and not rewrite:
         raise BundleError(
@@ -180,12 +193,13 @@ def write_bundle(run_directory: Path, root: Path, *, name: str, rewrite: bool = 
             f"{target}: cannot be written ({error.strerror}). Choose another place with --into."
         ) from error
     try:
-        for member in RECORD_FILES:
-            shutil.copyfile(run_directory / member, staged / member)
+        for member, source in members.items():
+            (staged / member).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, staged / member)
         content = {
             "format_version": FORMAT_VERSION,
             "name": name,
-            "files": {member: _sha256(staged / member) for member in RECORD_FILES},
+            "files": {member: _sha256(staged / member) for member in members},
         }
         (staged / BUNDLE_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         staged.chmod(0o755)

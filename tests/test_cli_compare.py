@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -216,3 +217,54 @@ def test_only_the_command_line_prints_or_exits():
         if "cli" not in source.parts and source.name != "worker.py":
             calls = [node.func for node in ast.walk(ast.parse(source.read_bytes())) if isinstance(node, ast.Call)]
             assert not {ast.unparse(call) for call in calls} & {"print", "sys.exit", "exit", "click.echo"}, source
+
+
+def tcap(losses, *, ranks=1, seed=0):
+    header = f"01/01 00:00:00 - mmengine - INFO - \nSystem environment:\n    numpy_random_seed: {seed}\n"
+    return header + "".join(
+        f"TCAPPDLL 2031-01-01 00:00:00.000001 - Epoch: 0 Iteration: {i}  rank : {rank}  train.loss : {loss + rank}  \n"
+        for i, loss in enumerate(losses)
+        for rank in range(ranks)
+    )
+
+
+def test_two_different_experiments_are_named(emacheck_cli, tmp_path):
+    (tmp_path / "cuda.log").write_text(tcap(falling()), encoding="utf-8")
+    (tmp_path / "sdaa.log").write_text(tcap(falling(off=-0.3), ranks=4, seed=7), encoding="utf-8")
+    done = emacheck_cli("compare", "cuda.log", "sdaa.log")
+    assert done.code == 1
+    assert "Two different experiments: processes 1 against 4" in done.out
+
+
+def test_the_modelzoo_rule_looks_at_rank_0_and_the_others_at_the_mean_of_ranks(emacheck_cli, tmp_path):
+    (tmp_path / "one.log").write_text(tcap(falling()), encoding="utf-8")
+    (tmp_path / "four.log").write_text(tcap(falling(), ranks=4), encoding="utf-8")
+    assert emacheck_cli("compare", "one.log", "four.log").code == 1
+    zoo = emacheck_cli("compare", "one.log", "four.log", "--rule", "modelzoo")
+    assert (zoo.code, "MeanRelativeError: 0.0" in zoo.out) == (0, True), zoo
+    assert emacheck_cli("compare", "one.log", "four.log", "--rank", "0").code == 0
+
+
+def test_the_scoreboard_stands_beside_the_verdict_and_explains_disagreement(emacheck_cli, logs):
+    done = emacheck_cli("compare", "reference.json", "low.json", "--scoreboard")
+    assert done.code == 1
+    for name in ("modelzoo", "unsigned 5 %", "MindFormers", "Megatron-LM", "bitwise"):
+        assert name in done.out
+    assert "passes because its errors are signed" in " ".join(done.out.split())
+    refused = emacheck_cli("compare", "reference.json", "low.json", "--scoreboard", "--format", "json")
+    assert refused.code == 2
+
+
+def test_repeats_of_the_reference_bring_the_envelope_into_play(emacheck_cli, logs):
+    for at in range(1, 5):
+        noise = [loss * (1 + 1e-6 * math.sin(7 * i + at)) for i, loss in enumerate(falling())]
+        write_scalars(logs / f"repeat{at}.json", noise)
+    repeats = [part for at in range(1, 5) for part in ("--repeat", f"repeat{at}.json")]
+    assert emacheck_cli("compare", "reference.json", "repeat1.json", *repeats[2:]).code == 0
+    off = emacheck_cli("compare", "reference.json", "good.json", *repeats)
+    assert (off.code, "FAIL     envelope" in off.out) == (1, True), off
+
+
+def test_standard_input_is_read_once(emacheck_cli, logs):
+    refused = emacheck_cli("compare", "-", "-")
+    assert (refused.code, "only once" in refused.err) == (2, True), refused

@@ -1,16 +1,26 @@
 """``emacheck compare``: judge two logs."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from emacheck.cli.judging import Judging, check_outputs, deliver, judging_options, reach_verdict
 from emacheck.errors import UsageError
 
+if TYPE_CHECKING:
+    from emacheck.judge.comparison import Comparison
+
 
 @click.command()
 @click.argument("log_a", metavar="LOG_A")
 @click.argument("log_b", metavar="LOG_B")
+@click.option("--repeat", "repeats", multiple=True, metavar="LOG", help="Benign repeat of the reference (repeatable).")
+@click.option("--reader", metavar="NAME", help="Take this reader instead of the one that recognises the content.")
+@click.option("--pattern", metavar="REGEX", help="Search every line: groups iteration, epoch, rank, and metrics.")
+@click.option("--rank", type=click.IntRange(0), metavar="N", help="Take this rank.  [default: the mean of all]")
+@click.option("--scoreboard", is_flag=True, help="Show what the rules that others use say of the same pair.")
 @click.option(
     "--output-dir",
     type=click.Path(path_type=Path),
@@ -18,23 +28,60 @@ from emacheck.errors import UsageError
     help="Write report.json, report.md and report.png into a new directory.",
 )
 @judging_options
-def compare(log_a: str, log_b: str, output_dir: Path | None, judging: Judging) -> int:
+def compare(
+    log_a: str,
+    log_b: str,
+    *,
+    output_dir: Path | None,
+    judging: Judging,
+    repeats: tuple[str, ...],
+    scoreboard: bool,
+    **reading: Any,
+) -> int:
     """Judge two logs: LOG_A is the reference, LOG_B the candidate.
 
-    Reads mmengine's scalars.json and .log, mmcv's .log.json, TCAPPDLL logs, CSV, and the run directories of
-    emacheck run. The format is detected from the content; iterations are paired by number.
+    Reads the logs of mmengine, mmcv, TCAPPDLL, Hugging Face and TensorBoard, tables, JSON lines, free text, and the run
+    directories of emacheck run. The format is detected from the content; iterations are paired by number.
     """
+    if scoreboard and judging.output_format == "json":
+        raise UsageError("--scoreboard and --format json: the report has no scoreboard; use text or markdown.")
+    if [log_a, log_b, *repeats].count("-") > 1:
+        raise UsageError("- stands for standard input, which can be read only once.")
     check_outputs(judging)
     if output_dir is not None and output_dir.exists():
         raise UsageError(f"--output-dir {output_dir}: exists already and was not touched. Choose a new directory.")
-    from emacheck.judge.comparison import compare as measure
-    from emacheck.logs import read_log
-
-    comparison = measure(read_log(Path(log_a)), read_log(Path(log_b)), metrics=judging.metric or ("loss",))
+    comparison = _measure(log_a, log_b, repeats, judging.metric or ("loss",), reading)
+    if scoreboard or "modelzoo" in judging.rule:
+        comparison = _with_rank_0(comparison, log_a, log_b, reading)
     verdict = reach_verdict(comparison, judging)
     if output_dir is not None:
         try:
             output_dir.mkdir(parents=True)
         except OSError as error:
             raise UsageError(f"--output-dir {output_dir}: cannot be made ({error.strerror}).") from error
-    return deliver(verdict, judging, directory=output_dir)
+    return deliver(verdict, judging, directory=output_dir, scoreboard=scoreboard)
+
+
+def _measure(
+    log_a: str, log_b: str, repeats: tuple[str, ...], metrics: tuple[str, ...], reading: dict[str, Any]
+) -> "Comparison":
+    from emacheck.judge.comparison import compare as measure
+    from emacheck.logs import read_log
+
+    return measure(
+        read_log(log_a, **reading),
+        read_log(log_b, **reading),
+        metrics=metrics,
+        repeats=tuple(read_log(log, **reading) for log in repeats),
+    )
+
+
+def _with_rank_0(comparison: "Comparison", log_a: str, log_b: str, reading: dict[str, Any]) -> "Comparison":
+    """Add the comparison of rank 0 alone, which the model zoo's script looks at."""
+    several = max(comparison.reference.ranks, comparison.candidate.ranks) > 1
+    if not several or reading["rank"] is not None:
+        return comparison
+    if "-" in (log_a, log_b):
+        raise UsageError("the model zoo's rule looks at rank 0, and standard input cannot be read twice: add --rank 0.")
+    rank_0 = _measure(log_a, log_b, (), comparison.metrics, {**reading, "rank": 0})
+    return replace(comparison, rank_0=rank_0)

@@ -37,7 +37,7 @@ class Judging:
 OPTIONS = (
     click.option("--metric", multiple=True, metavar="NAME", help="Metric to judge (repeatable).  [default: loss]"),
     click.option(
-        "--rule", multiple=True, metavar="NAME", help="Rule to use (repeatable).  [default: all but modelzoo]"
+        "--rule", multiple=True, metavar="NAME", help="Rule to use (repeatable).  [default: those that suit the logs]"
     ),
     click.option("--limit", multiple=True, metavar="RULE[.FIELD]=VALUE", help="Set a rule's limit (repeatable)."),
     click.option("--limits", type=click.Path(path_type=Path), metavar="FILE.toml", help="Set limits from a TOML file."),
@@ -114,12 +114,13 @@ def check_outputs(judging: Judging) -> None:
             raise OutputError(f"{option} {path}: exists already and was not touched. Remove it or choose another name.")
 
 
-def deliver(verdict: "Verdict", judging: Judging, *, directory: Path | None) -> int:
+def deliver(verdict: "Verdict", judging: Judging, *, directory: Path | None, scoreboard: bool = False) -> int:
     """Write and print everything the user asked for.
 
     Args:
         verdict: What to show.
         judging: How to show it.
+        scoreboard: Show beside it what the rules that others use say.
         directory: Where ``report.json``, ``report.md`` and ``report.png`` go, or None for no reports.
 
     Returns:
@@ -148,7 +149,15 @@ def deliver(verdict: "Verdict", judging: Judging, *, directory: Path | None) -> 
         click.echo(_json(verdict, command), nl=False)
     elif judging.output_format == "markdown":
         click.echo(_markdown(verdict, command, plot=None), nl=False)
+        if scoreboard:
+            from emacheck.report.scoreboard import scoreboard_markdown
+
+            click.echo(scoreboard_markdown(verdict, _scores(verdict)))
     else:
+        if scoreboard:
+            from emacheck.report.scoreboard import scoreboard_text
+
+            click.echo(scoreboard_text(verdict, _scores(verdict)) + "\n")
         _print_text(verdict, command, directory)
     return exit_code(verdict.outcome)
 
@@ -156,6 +165,12 @@ def deliver(verdict: "Verdict", judging: Judging, *, directory: Path | None) -> 
 def exit_code(outcome: "Outcome") -> int:
     """Return the documented exit code of an outcome."""
     return {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}[outcome.value]
+
+
+def _scores(verdict: "Verdict") -> Any:
+    from emacheck.judge.scoreboard import scoreboard
+
+    return scoreboard(verdict.comparison, verdict, rank_0=verdict.comparison.rank_0)
 
 
 def _json(verdict: "Verdict", command: str) -> str:

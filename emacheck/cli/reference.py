@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import click
 from emacheck.cli import TROUBLE
 from emacheck.cli.training import describe_training, train_and_read, training_options
 from emacheck.train.launch import require_training_packages
+
+# Far from the seeds of the benchmarks, so that no repeat is ever judged against itself.
+FIRST_REPEAT_SEED = 1000
 
 
 @click.group()
@@ -23,8 +27,15 @@ def reference() -> None:
     "--into", type=click.Path(path_type=Path), default="references", show_default=True, help="Folder of bundles."
 )
 @click.option("--name", metavar="NAME", help="Name of the bundle.  [default: <experiment>/<device>-<precision>]")
+@click.option(
+    "--repeats",
+    default=0,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Train this many benign repeats as well (last bit of the weights changed), for the rule envelope.",
+)
 @click.option("--rewrite", is_flag=True, help="Replace a stored reference; exits with 2 even when it succeeds.")
-def make(into: Path, name: str | None, *, rewrite: bool, timeout: float, **options: Any) -> int:
+def make(into: Path, name: str | None, *, repeats: int, rewrite: bool, timeout: float, **options: Any) -> int:
     """Train and store a reference."""
     from emacheck.errors import BundleError, UsageError
     from emacheck.reference import write_bundle
@@ -43,10 +54,20 @@ def make(into: Path, name: str | None, *, rewrite: bool, timeout: float, **optio
         )
     with tempfile.TemporaryDirectory(prefix="emacheck-reference-") as scratch:
         title = f"Training the reference {name} on {request.device}"
-        train_and_read(request, Path(scratch), timeout=timeout, title=title)
+        run = Path(scratch) / "run"
+        run.mkdir()
+        train_and_read(request, run, timeout=timeout, title=title)
+        others = []
+        for at in range(1, repeats + 1):
+            others.append(Path(scratch) / f"repeat-{at}")
+            others[-1].mkdir()
+            repeat = replace(request, last_bit_seed=FIRST_REPEAT_SEED + at)
+            train_and_read(repeat, others[-1], timeout=timeout, title=f"Training repeat {at} of {repeats}")
         existed = target.exists()
-        bundle = write_bundle(Path(scratch), into, name=name, rewrite=rewrite)
-    click.echo(f"{bundle.name}: {bundle.iterations} iterations stored in {bundle.path}")
+        bundle = write_bundle(run, into, name=name, repeats=others, rewrite=rewrite)
+    click.echo(
+        f"{bundle.name}: {bundle.iterations} iterations and {len(bundle.repeats)} repeats stored in {bundle.path}"
+    )
     if existed:
         click.echo("A stored reference was rewritten: exit code 2, so that no pipeline blesses itself.", err=True)
         return TROUBLE
@@ -61,10 +82,9 @@ def list_() -> None:
     bundles = list(list_bundles())
     for bundle in bundles:
         provenance = bundle.record.provenance
-        click.echo(
-            f"{bundle.name:40} {bundle.iterations:6} iterations  torch {provenance['versions'].get('torch', '?'):14} "
-            f"{provenance['device'].get('name', '?')}  {bundle.path}"
-        )
+        size = f"{bundle.iterations:6} iterations {len(bundle.repeats):3} repeats"
+        torch = provenance["versions"].get("torch", "?")
+        click.echo(f"{bundle.name:40} {size}  torch {torch:14} {provenance['device'].get('name', '?')}  {bundle.path}")
     if not bundles:
         places = ", ".join(str(root) for root in bundle_roots()) or "no folder of references"
         click.echo(f"No stored reference ({places}). Make one with: emacheck reference make")
@@ -98,7 +118,7 @@ def verify(names: tuple[str, ...]) -> int:
             click.echo(f"emacheck: {error}", err=True)
             failed += 1
         else:
-            click.echo(f"{bundle.name}: verified, {bundle.iterations} iterations")
+            click.echo(f"{bundle.name}: verified, {bundle.iterations} iterations, {len(bundle.repeats)} repeats")
     if not places:
         click.echo("No stored reference to verify. Make one with: emacheck reference make", err=True)
     return TROUBLE if failed or not places else 0

@@ -13,6 +13,7 @@ from emacheck.train.launch import make_run_directory, require_training_packages
 from emacheck.train.request import TrainingRequest
 
 if TYPE_CHECKING:
+    from emacheck.record import Record
     from emacheck.reference import Bundle
 
 
@@ -39,6 +40,7 @@ def run(
     check_outputs(judging)
     require_training_packages()
     request = describe_training(**options)
+    repeats: tuple[Record, ...] = ()
     bundle = None if reference_device else _choose_bundle(request, reference)
     if reference_device:
         from emacheck.train.devices import parse_device
@@ -48,6 +50,7 @@ def run(
     make_run_directory(directory)
     if bundle is not None:
         record = bundle.record.until(request.iterations)
+        repeats = tuple(repeat.until(request.iterations) for repeat in bundle.repeats)
         request = replace(request, must_match=bundle.experiment)
     else:
         place = directory / "reference"
@@ -62,7 +65,7 @@ def run(
     candidate = train_and_read(request, directory, timeout=timeout, title=title)
     from emacheck.judge.comparison import compare
 
-    comparison = compare(record, candidate, metrics=judging.metric or ("loss",))
+    comparison = compare(record, candidate, metrics=judging.metric or ("loss",), repeats=repeats)
     return deliver(reach_verdict(comparison, judging), judging, directory=directory)
 
 

@@ -6,6 +6,10 @@ from typing import Any
 
 from emacheck.errors import UsageError
 from emacheck.judge.comparison import Comparison
+from emacheck.judge.envelope import Envelope
+from emacheck.judge.equivalence import Equivalence
+from emacheck.judge.final_metric import FinalMetric
+from emacheck.judge.first_iterations import FirstIterations
 from emacheck.judge.modelzoo import ModelZoo
 from emacheck.judge.rules import (
     Bias,
@@ -19,7 +23,20 @@ from emacheck.judge.rules import (
 from emacheck.judge.verdict import ALTERNATIVES, Finding, Outcome, Verdict
 
 RULES: dict[str, Any] = {
-    rule.name: rule for rule in (Fingerprints, Finite, Coverage, MeanRelativeError, MeanAbsoluteError, Bias, ModelZoo)
+    rule.name: rule
+    for rule in (
+        Fingerprints,
+        Finite,
+        Coverage,
+        MeanRelativeError,
+        MeanAbsoluteError,
+        Bias,
+        Envelope,
+        FirstIterations,
+        Equivalence,
+        FinalMetric,
+        ModelZoo,
+    )
 }
 DEFAULT_RULES = ("finite", "coverage", "mean_relative_error", "mean_absolute_error", "bias")
 
@@ -68,8 +85,10 @@ def _with_limits(rule: Any, limits: dict[str, Any]) -> Rule:
 
 
 def default_rules(comparison: Comparison) -> tuple[str, ...]:
-    """Return the names of the rules that suit a comparison: with fingerprints, those are checked as well."""
-    return ("fingerprints", *DEFAULT_RULES) if comparison.paired is not None else DEFAULT_RULES
+    """Return the names of the rules that suit a comparison: more where there are fingerprints or repeats."""
+    first = ("fingerprints",) if comparison.paired is not None else ()
+    last = ("envelope",) if comparison.repeats else ()
+    return (*first, *DEFAULT_RULES, *last)
 
 
 def decide(comparison: Comparison, rules: Sequence[Rule] | None = None) -> Verdict:

@@ -103,12 +103,16 @@ class Comparison:
         metrics: The metrics that the rules judge.
         paired: True when fingerprints prove that both runs started from the same state and saw the same
             batches, False when they prove the opposite, None when there are none to tell.
+        repeats: Further runs of the reference that differ from it in benign ways only.
+        rank_0: The same comparison of rank 0 alone, where the records are means of several ranks.
     """
 
     reference: Record
     candidate: Record
     metrics: tuple[str, ...] = ("loss",)
     paired: bool | None = None
+    repeats: tuple[Record, ...] = ()
+    rank_0: "Comparison | None" = None
 
     def curve(self, metric: str) -> PairedCurve:
         """Return one metric of both records, paired by iteration; a metric that a record lacks has no values."""
@@ -121,13 +125,16 @@ class Comparison:
         return (*self.metrics, *(n for n in names if "loss" in n.lower() and n not in self.metrics))
 
 
-def compare(reference: Record, candidate: Record, *, metrics: Sequence[str] = ("loss",)) -> Comparison:
+def compare(
+    reference: Record, candidate: Record, *, metrics: Sequence[str] = ("loss",), repeats: Sequence[Record] = ()
+) -> Comparison:
     """Measure how two records differ.
 
     Args:
         reference: What the candidate is measured against.
         candidate: The record under test.
         metrics: The metrics to be judged; the reference must have each of them.
+        repeats: Further runs of the reference that differ from it in benign ways only.
 
     Returns:
         The comparison, ready for :func:`emacheck.decide`.
@@ -157,6 +164,7 @@ def compare(reference: Record, candidate: Record, *, metrics: Sequence[str] = ("
         candidate=candidate,
         metrics=tuple(dict.fromkeys(metrics)),
         paired=_same_start(reference, candidate),
+        repeats=tuple(repeats),
     )
 
 

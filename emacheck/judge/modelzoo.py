@@ -34,6 +34,7 @@ class ModelZoo:
 
     def check(self, comparison: Comparison) -> tuple[Finding, ...]:
         """Judge the first judged metric as the script would."""
+        comparison = comparison.rank_0 or comparison
         metric = comparison.metrics[0]
         reference = seen_by_script(comparison.reference.curves.get(metric, EMPTY).values)
         candidate = seen_by_script(comparison.candidate.curves.get(metric, EMPTY).values)

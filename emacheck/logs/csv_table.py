@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from emacheck.errors import LogError
+from emacheck.logs import oddities
 from emacheck.logs.gathering import Gathering
 from emacheck.logs.lines import numbered
 from emacheck.logs.values import parse_iteration, parse_number
 from emacheck.record import Record
 
 NAME = "CSV"
-ITERATION_COLUMNS = ("iteration", "iter", "step", "global_step")
+ITERATION_COLUMNS = ("iteration", "iter", "step", "global_step", "epoch")
 SEPARATORS = ",;\t"
-BLOCK = 10_000
 WIDEST = 10_000
 
 
@@ -45,9 +45,9 @@ def recognises(head: str) -> bool:
     return any(parse_number(cell) is not None for cell in row)
 
 
-def read(lines: Iterable[str], name: str) -> Record:
+def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
     """Read each numeric column but that of the iterations as a curve; an empty cell is a missing iteration."""
-    gathering = Gathering(format=NAME, name=name)
+    gathering = Gathering(format=NAME, name=name, rank=rank)
     rows = ((number, line) for number, line in numbered(lines) if line.strip())
     gathering.lines, first = next(rows, (0, ""))
     separator = _separator(first)
@@ -59,15 +59,20 @@ def read(lines: Iterable[str], name: str) -> Record:
             f"{', '.join(ITERATION_COLUMNS)}. Rename the column that counts the iterations."
         )
     cells = _Cells()
-    for block in _blocks(_whole(rows, separator, len(header), gathering)):
-        for number, texts in _parsed(block, separator):
-            iteration = parse_iteration(texts[at])
-            if iteration is None:
-                gathering.skip("rows whose iteration is not an integer of 64 bits", number)
-            elif metrics := _metrics(header, texts, at, cells, number):
-                _add(gathering, iteration, metrics, number)
+    for number, texts in _whole(rows, separator, len(header), gathering):
+        iteration = parse_iteration(texts[at])
+        if iteration is None:
+            gathering.skip("rows whose iteration is not an integer of 64 bits", number)
+        elif (metrics := _metrics(header, texts, at, cells, number)) and not gathering.complete_last(
+            iteration, metrics
+        ):
+            gathering.add(iteration, metrics, number)
     _remark(gathering, cells)
-    return gathering.record(gathering.curves())
+    if header[at].lower() == "epoch" and len(gathering.train):
+        gathering.oddities.append("there is no iteration: the epoch is taken for it")
+    curves = gathering.curves()
+    gathering.oddities += oddities.of_interval(curves[next(iter(curves))].iterations)
+    return gathering.record(curves)
 
 
 def _separator(line: str) -> str:
@@ -77,6 +82,8 @@ def _separator(line: str) -> str:
 
 def _cells(line: str, separator: str) -> list[str] | None:
     """Return the cells of one line, or None if its quotes do not match."""
+    if '"' not in line:
+        return [cell.strip() for cell in line.split(separator)]
     try:
         row = next(csv.reader([line.rstrip("\r\n")], delimiter=separator, skipinitialspace=True, strict=True), [])
     except csv.Error:
@@ -96,43 +103,23 @@ def _unique(header: list[str]) -> list[str]:
 
 def _whole(
     rows: Iterable[tuple[int, str]], separator: str, width: int, gathering: Gathering
-) -> Iterator[tuple[int, str]]:
-    """Return the lines that have as many cells as the header; a line that has not would shift its cells."""
+) -> Iterator[tuple[int, list[str]]]:
+    """Return the cells of the lines that have as many as the header; a line that has not would shift its cells."""
+    torn = 0
     for number, line in rows:
         gathering.lines = number
-        plain = '"' not in line and "\0" not in line and len(line) < csv.field_size_limit()
-        found = line.count(separator) + 1 if plain else len(_cells(line, separator) or [])
-        if "\0" in line or found != width:
-            gathering.skip("lines that have not as many cells as the header", number)
+        cells = _cells(line, separator) if "\0" not in line else None
+        if cells is not None and len(cells) == width:
+            yield number, cells
+        elif cells is not None and not line.endswith(("\n", "\r")):
+            torn = number
         else:
-            yield number, line
+            gathering.skip("lines that have not as many cells as the header", number)
+    if torn:
+        gathering.oddities.append(f"the last line, {torn}, is torn and was dropped")
 
 
-def _blocks(rows: Iterator[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
-    while block := list(islice(rows, BLOCK)):
-        yield block
-
-
-def _parsed(block: list[tuple[int, str]], separator: str) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Return each line's number and cells, as texts: pandas would take an empty cell and 'nan' for the same."""
-    import pandas as pd  # here, because it takes half a second that only tables need
-
-    text = "".join(line.rstrip("\r\n") + "\n" for _, line in block)
-    frame = pd.read_csv(
-        io.StringIO(text),
-        sep=separator,
-        header=None,
-        dtype=str,
-        keep_default_na=False,
-        na_filter=False,
-        skipinitialspace=True,
-        skip_blank_lines=False,
-    )
-    columns = [frame[column].str.strip().tolist() for column in frame]
-    return ((number, cells) for (number, _), cells in zip(block, zip(*columns, strict=True), strict=True))
-
-
-def _metrics(header: list[str], texts: tuple[str, ...], at: int, cells: _Cells, number: int) -> dict[str, float]:
+def _metrics(header: list[str], texts: list[str], at: int, cells: _Cells, number: int) -> dict[str, float]:
     metrics = {}
     for column, (name, text) in enumerate(zip(header, texts, strict=True)):
         if column == at or not text:
@@ -145,16 +132,6 @@ def _metrics(header: list[str], texts: tuple[str, ...], at: int, cells: _Cells, 
             cells.numbers[name] = cells.numbers.get(name, 0) + 1
             metrics[name] = value
     return metrics
-
-
-def _add(gathering: Gathering, iteration: int, metrics: dict[str, float], number: int) -> None:
-    """Add a row, or what it adds to the row before: some tables spread one iteration over several lines."""
-    if gathering.rows:
-        before, known = gathering.rows[-1]
-        if before == iteration and not known.keys() & metrics.keys():
-            known.update(metrics)
-            return
-    gathering.add(iteration, metrics, number)
 
 
 def _remark(gathering: Gathering, cells: _Cells) -> None:

@@ -1,52 +1,43 @@
 """Iteration numbers that start again in every epoch."""
 
-from collections.abc import Sequence
-from itertools import pairwise
+import numpy as np
+import numpy.typing as npt
 
-from emacheck.logs.gathering import Gathering
-from emacheck.logs.values import parse_iteration
+from emacheck.curve import Integers
+
+_END = 2.0**62
 
 
-def epoch_length(positions: Sequence[tuple[int, int]]) -> int | None:
+def epoch_length(epochs: Integers, iterations: Integers) -> int | None:
     """Return the iterations per epoch if iteration numbers start again with each epoch, or None if they run on.
 
     They start again where the epoch goes up and the iteration does not. Counted from 1, an epoch is as long as the
     largest iteration seen in any epoch; counted from 0, one longer.
 
     Args:
-        positions: Epoch and iteration of each record, in the order of the log.
+        epochs: The epoch of each record, in the order of the log.
+        iterations: The iteration of each record, as the log numbers it.
 
     Example:
-        >>> epoch_length([(1, 50), (1, 100), (2, 50), (2, 100)]), epoch_length([(1, 50), (2, 100)])
-        (100, None)
+        >>> epoch_length(np.array([1, 1, 2, 2]), np.array([50, 100, 50, 100]))
+        100
+        >>> epoch_length(np.array([1, 2]), np.array([50, 100])) is None
+        True
     """
-    pairs = pairwise(positions)
-    if not any(epoch > before[0] and iteration <= before[1] for before, (epoch, iteration) in pairs):
+    if epochs.strides == (0,) or not np.any((epochs[1:] > epochs[:-1]) & (iterations[1:] <= iterations[:-1])):
         return None
-    iterations = [iteration for _, iteration in positions]
-    return max(iterations) + (min(iterations) == 0)
+    return int(iterations.max()) + bool(iterations.min() == 0)
 
 
-def count_on(gathering: Gathering, epochs: Sequence[int], *, first_epoch: int) -> None:
-    """Give the gathered rows one global iteration where their iterations start again in every epoch.
+def counted_on(epochs: Integers, iterations: Integers, length: int) -> tuple[Integers, npt.NDArray[np.bool_]]:
+    """Return the iterations counted on through all epochs, and which of them can be: no epoch is absurd.
 
     Args:
-        gathering: The rows, whose iterations are those within the epoch.
-        epochs: The epoch of each row.
-        first_epoch: What the log calls the first epoch, 0 or 1.
+        epochs: The epoch of each record; the first is 0 if there is an epoch 0, else 1.
+        iterations: The iteration of each record within its epoch.
+        length: Iterations per epoch.
     """
-    length = epoch_length([(epoch, iteration) for epoch, (iteration, _) in zip(epochs, gathering.rows, strict=True)])
-    if length is None:
-        return
-    counted = [
-        (parse_iteration((epoch - first_epoch) * length + iteration), metrics)
-        for epoch, (iteration, metrics) in zip(epochs, gathering.rows, strict=True)
-    ]
-    rows = [(iteration, metrics) for iteration, metrics in counted if iteration is not None]
-    gathering.oddities.append(
-        "the iteration starts again in every epoch: it is counted on, with the largest one seen as the length of an "
-        f"epoch ({length} iterations)"
-    )
-    if len(rows) < len(counted):
-        gathering.oddities.append(f"rows whose epoch is no epoch of a training: {len(counted) - len(rows)} skipped")
-    gathering.rows = rows
+    first = 0 if np.any(epochs == 0) else 1
+    size = (epochs.astype(float) - first) * length + iterations
+    sound = (epochs >= first) & (np.abs(size) < _END)
+    return np.where(sound, (np.where(sound, epochs, 0) - first) * length + iterations, 0), sound

@@ -1,108 +1,287 @@
-"""What a reader gathers while it goes through a log: rows, and remarks on everything that is not one."""
+"""What a reader gathers while it goes through a log: records, and remarks on everything that is not one."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 
-from emacheck.curve import Curve
+import numpy as np
+
+from emacheck.curve import Curve, Integers
 from emacheck.errors import LogError
-from emacheck.record import Record, curves_from_rows
+from emacheck.logs import oddities as remark
+from emacheck.logs.columns import Columns
+from emacheck.logs.epochs import counted_on, epoch_length
+from emacheck.logs.header import Header
+from emacheck.logs.naming import looks_like_validation, understood
+from emacheck.logs.series import Chosen, course, curves_of, later_records
+from emacheck.record import Record
+
+MOST_METRICS = 10_000
+NO_VALIDATION = frozenset({"lr", "time", "data_time"})
 
 
 @dataclass(slots=True, kw_only=True)
 class Gathering:
-    """The rows and remarks of one log.
+    """The records and remarks of one log.
 
     Attributes:
         format: The format's name, for the record and for messages.
         name: What the log is called in messages.
-        rows: Iteration number and metrics of each training record, in the order of the log.
+        rank: The only rank to take; the mean of all ranks if None.
+        plain: Take the names of metrics as they are, though they may speak of a validation.
+        train: The training records, in the order of the log.
+        validation: The validation records.
+        header: What the log says of the run besides.
         lines: How many lines were read.
-        validation: How many validation records were seen.
         oddities: Sentences that the reader has to say about the log.
-        line_of_last_row: Number of the line that the last row stands on.
+        quanta: The coarsest rounding of each metric, of the validation or not, where it is known.
+        length: Iterations per epoch, where the log says it.
+        interval: The usual distance between training records; known once the curves are.
     """
 
     format: str
     name: str
-    rows: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    rank: int | None = None
+    plain: bool = False
+    train: Columns = field(default_factory=Columns)
+    validation: Columns = field(default_factory=Columns)
+    header: Header = field(default_factory=Header)
     lines: int = 0
-    validation: int = 0
     oddities: list[str] = field(default_factory=list)
-    line_of_last_row: int = 0
-    _skipped: dict[str, list[int]] = field(default_factory=dict)
-    _names: dict[str, str] = field(default_factory=dict)
+    quanta: dict[tuple[bool, str], float] = field(default_factory=dict)
+    length: int | None = None
+    interval: int = 1
+    _counted: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    _names: dict[str, tuple[bool, str]] = field(default_factory=dict)
+    _taken: set[tuple[bool, str]] = field(default_factory=set)
+    _validation_curves: dict[str, Curve] = field(default_factory=dict)
+    _ranks: int = 1
 
-    def add(self, iteration: int, metrics: Mapping[str, float], line: int) -> None:
-        """Add a training record."""
-        self.rows.append((iteration, {self._clean(name): value for name, value in metrics.items()}))
-        self.line_of_last_row = line
+    def add(self, iteration: int, metrics: Mapping[str, float], line: int, *, epoch: int = 0, rank: int = 0) -> None:
+        """Add a record; metrics whose names say so are of a validation at this iteration."""
+        train, validation = self._parted(metrics)
+        if train:
+            self.train.add(iteration, train, line=line, epoch=epoch, rank=rank)
+        if validation:
+            self.validation.add(iteration, validation, line=line, epoch=epoch, rank=rank)
+
+    def add_validation(
+        self, metrics: Mapping[str, float], line: int, *, iteration: int | None = None, epoch: int = 0, rank: int = 0
+    ) -> None:
+        """Add a validation record; without an iteration it belongs to the training record before it."""
+        named = {self.known(name)[1]: value for name, value in metrics.items() if name not in NO_VALIDATION}
+        if iteration is None and (iteration := self.train.last_iteration) is not None:
+            epoch = int(self.train.epochs()[-1])
+        if iteration is None:
+            self.skip("validation records before the first training record", line)
+        elif named and not self.validation.complete_last(iteration, named):
+            self.validation.add(iteration, named, line=line, epoch=epoch, rank=rank)
+
+    def add_either(self, iteration: int, metrics: Mapping[str, float], line: int, *, epoch: int = 0) -> None:
+        """Add a record that is labelled as training, though it may hold what only a validation yields."""
+        if looks_like_validation(list(metrics)):
+            self.count("records of a validation that are labelled as training", "taken as validation", line)
+            self.add_validation(metrics, line, iteration=iteration, epoch=epoch)
+        else:
+            self.add(iteration, metrics, line, epoch=epoch)
+
+    def complete_last(self, iteration: int, metrics: Mapping[str, float]) -> bool:
+        """Add metrics to the last training record if it is of this iteration and has none of them."""
+        train, validation = self._parted(metrics)
+        if validation and train:
+            return False
+        columns = self.validation if validation else self.train
+        return columns.complete_last(iteration, validation or train)
 
     def skip(self, what: str, line: int) -> None:
         """Count something that is not read; ``what`` is a plural, such as ``lines that are not valid JSON``."""
-        self._skipped.setdefault(what, [0, line])[0] += 1
+        self.count(what, "skipped", line)
+
+    def count(self, what: str, fate: str, line: int) -> None:
+        """Count something that was not read as it stands, and say what became of it."""
+        self._counted.setdefault((what, fate), [0, line])[0] += 1
+
+    def rounded_to(self, name: str, unit: float, *, validation: bool = False) -> None:
+        """Note what one unit of the last printed digit of a metric is worth."""
+        of_validation, bare = self.known(name)
+        key = (of_validation or validation, bare)
+        self.quanta[key] = max(self.quanta.get(key, 0.0), unit)
+
+    def known(self, name: str) -> tuple[bool, str]:
+        """Return whether a metric is of a validation, and what it is called: printable, and one string per metric."""
+        found = self._names.get(name)
+        if found is None:
+            whole = name.encode("utf-8", "replace").decode()  # JSON may hold half characters
+            found = (False, whole) if self.plain else understood(whole)
+            if found in self._taken:
+                found = found[0], whole
+            if len(self._names) < MOST_METRICS:
+                self._names[name] = found
+                self._taken.add(found)
+        return found
 
     def drop_torn(self, line: str) -> None:
-        """Drop the last row if the file ends inside it: no line break, and metrics missing that the row before has."""
-        torn = self.line_of_last_row == self.lines and not line.endswith(("\n", "\r"))
-        if torn and len(self.rows) > 1 and self.rows[-1][1].keys() < self.rows[-2][1].keys():
-            iteration, _ = self.rows.pop()
+        """Drop the last record if the log ends inside it: no line break, and fewer metrics than the one before."""
+        row = len(self.train) - 1
+        if row < 1 or self.train.last_line != self.lines or line.endswith(("\n", "\r")):
+            return
+        last, before = ({n for n in self.train.metrics if self.train.has(n, at)} for at in (row, row - 1))
+        if last < before:
+            iteration = self.train.last_iteration
+            self.train.drop_last()
             self.oddities.append(f"the file ends inside the record of iteration {iteration}, which was dropped")
 
     def remarks(self) -> tuple[str, ...]:
         """Return all oddities, one sentence each."""
-        remarks = list(self.oddities)
-        if self.validation:
-            remarks.append(f"validation records are not part of the training curves: {self.validation} left out")
-        remarks += [f"{what}: {count} skipped, the first on line {at}" for what, (count, at) in self._skipped.items()]
-        return tuple(remarks)
+        counted = self._counted.items()
+        return (*self.oddities, *(f"{what}: {n} {fate}, the first on line {at}" for (what, fate), (n, at) in counted))
 
     def curves(self) -> dict[str, Curve]:
-        """Return one raw, full-precision curve per metric.
+        """Return one raw curve per training metric, with the quantum of its decimals.
 
         Raises:
-            LogError: If there is no training record.
+            LogError: If there is no training record, or none of the rank that is asked for.
         """
-        if not self.rows:
-            remarks = "".join(f"\n  {remark}" for remark in self.remarks())
+        if not len(self.train):
+            raise LogError(self._nothing())
+        iterations, length = self._global_iterations(self.train)
+        ranks = self._ranks_of(self.train)
+        chosen, start = self._chosen(iterations, ranks)
+        lines = self.train.lines()
+        curves = {curve.name: self._rounded(curve) for curve in curves_of(self.train, chosen)}
+        if not curves:
             raise LogError(
-                f"{self.name}: this is a log in the format {self.format!r}, but it holds no training record: found "
-                f"{self.lines} lines and {self.validation} validation records, expected at least one record of a "
-                "training iteration with a metric. Check that the run got as far as the first iteration it logs."
-                f"{remarks}"
+                f"{self.name}: found {len(ranks)} ranks that have no iteration in common, so that there is no "
+                "mean. Pick one of them with rank=N (--rank N)."
             )
-        curves, repeated = curves_from_rows(self.rows)
-        if repeated:
-            self.oddities.append(
-                f"iterations that are recorded more than once, of which the later record is used: {len(repeated)}, "
-                f"the first is {repeated[0]}"
-            )
+        self._remark_ranks(ranks, chosen, curves)
+        self.interval = remark.logging_interval(chosen[0].iterations)
+        self.oddities += remark.of_gaps(chosen[0], lines)
+        self.oddities += remark.of_values(curves, chosen[0], lines)
+        self._finish_validation(length, start)
         return curves
 
     def record(self, curves: Mapping[str, Curve]) -> Record:
         """Return the record of these curves, with everything that was remarked."""
-        return Record(name=self.name, format=self.format, curves=curves, oddities=self.remarks())
+        return Record(
+            name=self.name,
+            format=self.format,
+            curves=curves,
+            validation=self._validation_curves,
+            header=self.header.close(),
+            ranks=self._ranks,
+            oddities=self.remarks(),
+        )
 
-    def _clean(self, name: str) -> str:
-        # One string per metric, however many rows carry it, and one that can be printed: JSON may hold half characters.
-        if name not in self._names:
-            self._names[name] = name.encode("utf-8", "replace").decode()
-        return self._names[name]
+    def _parted(self, metrics: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
+        train, validation = dict[str, float](), dict[str, float]()
+        for name, value in metrics.items():
+            of_validation, bare = self.known(name)
+            (validation if of_validation else train)[bare] = value
+        return train, validation
+
+    def _nothing(self) -> str:
+        remarks = "".join(f"\n  {each}" for each in self.remarks())
+        return (
+            f"{self.name}: this is a log in the format {self.format!r}, but it holds no training record: found "
+            f"{self.lines} lines and {len(self.validation)} validation records, expected at least one record of a "
+            "training iteration with a metric. Check that the run got as far as the first iteration it logs."
+            f"{remarks}"
+        )
+
+    def _global_iterations(self, columns: Columns) -> tuple[Integers, int | None]:
+        iterations, epochs = columns.iterations(), columns.epochs()
+        length, which = epoch_length(epochs, iterations), "the largest one seen"
+        if self.length is not None and int(iterations.max()) <= self.length and np.any(epochs != epochs[0]):
+            length, which = self.length, "what the log says"
+        if length is None:
+            return iterations, None
+        self.oddities.append(
+            f"the iteration starts again in every epoch: it is counted on, with {which} as the length of an epoch "
+            f"({length} iterations)"
+        )
+        counted, sound = counted_on(epochs, iterations, length)
+        if not np.all(sound):
+            self.oddities.append(f"rows whose epoch is no epoch of a training: {np.sum(~sound)} skipped")
+            counted = np.where(sound, counted, np.iinfo(np.int64).min)
+        return counted, length
+
+    def _ranks_of(self, columns: Columns) -> list[int]:
+        ranks = columns.ranks()
+        found = [int(ranks[0])] if ranks.strides == (0,) else np.unique(ranks).tolist()
+        self._ranks = len(found)
+        if self.rank is not None and self.rank not in found:
+            raise LogError(
+                f"{self.name}: found records of rank {', '.join(map(str, found[:20]))}, expected rank {self.rank}. "
+                "Give the log that this rank wrote, or pick another rank."
+            )
+        return found
+
+    def _chosen(self, iterations: Integers, ranks: list[int]) -> tuple[list[Chosen], int]:
+        """Return the records of each rank that count, and the line on which the last run starts."""
+        lines, of_rank = self.train.lines(), self.train.ranks()
+        chosen, start, said = [], 0, list[str]()
+        for rank in ranks if self.rank is None else [self.rank]:
+            rows = np.arange(len(iterations)) if len(ranks) == 1 else np.flatnonzero(of_rank == rank)
+            if self._absurd(iterations):
+                rows = rows[iterations[rows] != np.iinfo(np.int64).min]
+            found = course(iterations[rows])
+            remarks = remark.of_course(found, iterations[rows], lines[rows])
+            start = start or (int(lines[rows[found.start]]) if found.runs > 1 else 0)
+            rows = rows[found.start :]
+            kept, repeated = later_records(rows, iterations[rows])
+            said = said or [*remarks, *remark.of_repeats(repeated)]
+            chosen.append(kept)
+        self.oddities += said
+        return chosen, start
+
+    @staticmethod
+    def _absurd(iterations: Integers) -> bool:
+        return bool(iterations.min() == np.iinfo(np.int64).min)
+
+    def _rounded(self, curve: Curve, *, validation: bool = False) -> Curve:
+        quantum = self.quanta.get((validation, curve.name), 0.0)
+        return replace(curve, quantum=quantum) if quantum else curve
+
+    def _remark_ranks(self, ranks: list[int], chosen: list[Chosen], curves: Mapping[str, Curve]) -> None:
+        if len(ranks) == 1:
+            if ranks[0] and self.rank is None:
+                self.oddities.append(f"the log holds rank {ranks[0]} only")
+            return
+        if self.rank is not None:
+            self.oddities.append(f"{len(ranks)} ranks are in the log; rank {self.rank} is shown")
+            return
+        every = max(len(each.iterations) for each in chosen)
+        common = max(len(curve) for curve in curves.values())
+        left = f", {every - common} that some ranks lack are left out" if every > common else ""
+        self.oddities.append(
+            f"{len(ranks)} ranks are in the log; their mean is shown, at the iterations all have{left}"
+        )
+
+    def _finish_validation(self, length: int | None, start: int) -> None:
+        columns = self.validation
+        if not len(columns):
+            return
+        iterations, lines, ranks = columns.iterations(), columns.lines(), columns.ranks()
+        sound = lines >= start
+        if length is not None:
+            iterations, fits = counted_on(columns.epochs(), iterations, length)
+            sound = sound & fits
+        picked: Iterable[int] = np.unique(ranks).tolist() if self.rank is None else [self.rank]
+        chosen = []
+        for rank in picked:
+            rows = np.flatnonzero(sound & (ranks == rank))
+            if len(rows):
+                chosen.append(later_records(rows, iterations[rows])[0])
+        count = len(columns)
+        self._validation_curves = {
+            curve.name: self._rounded(curve, validation=True) for curve in curves_of(columns, chosen)
+        }
+        self.oddities.append(f"validation records are kept apart from the training curves: {count}")
 
 
-def averaged(curves: Mapping[str, Curve], window: int) -> dict[str, Curve]:
-    """Return the curves with the number of iterations that is averaged into each value; 0 means unknown."""
-    return {name: replace(curve, window=window) for name, curve in curves.items()}
+def averaged(curves: dict[str, Curve], window: int) -> dict[str, Curve]:
+    """Return the curves with the number of iterations that is averaged into each value; 0 means unknown.
 
-
-def logging_interval(iterations: Sequence[int]) -> int:
-    """Return the distance between records that is found most often; of a single record, its iteration number.
-
-    Example:
-        >>> logging_interval([50, 100, 117, 167, 217])
-        50
+    The curves are taken out of ``curves`` one by one, so that those of a large log are not held twice.
     """
-    ordered = sorted(set(iterations))
-    gaps = Counter(after - before for before, after in pairwise(ordered))
-    return gaps.most_common(1)[0][0] if gaps else max(ordered[0], 1)
+    return {name: replace(curves.pop(name), window=window) for name in list(curves)}

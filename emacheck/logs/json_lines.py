@@ -38,12 +38,17 @@ def leading_objects(head: str) -> Iterator[dict[str, Any]]:
 
 def objects(lines: Iterable[str], gathering: Gathering) -> Iterator[tuple[int, dict[str, Any]]]:
     """Return each line's number and object; lines that hold none are counted and skipped."""
+    torn = 0
     for number, line in numbered(lines):
         gathering.lines = number
         if not line.strip():
             continue
         value = json_object(line)
-        if value is None:
-            gathering.skip("lines that are not a valid JSON object", number)
-        else:
+        if value is not None:
             yield number, value
+        elif line.lstrip().startswith("{") and not line.endswith(("\n", "\r")):
+            torn = number
+        else:
+            gathering.skip("lines that are not a valid JSON object", number)
+    if torn:
+        gathering.oddities.append(f"the last line, {torn}, is torn and was dropped")

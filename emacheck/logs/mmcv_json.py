@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from emacheck.curve import Curve
-from emacheck.logs.epochs import count_on
-from emacheck.logs.gathering import Gathering, averaged, logging_interval
+from emacheck.logs.gathering import Gathering, averaged
 from emacheck.logs.json_lines import leading_objects, objects
 from emacheck.logs.values import measured, parse_iteration
 from emacheck.record import Record
@@ -22,33 +22,50 @@ def recognises(head: str) -> bool:
     return any("mode" in value and "iter" in value for value in leading_objects(head))
 
 
-def read(lines: Iterable[str], name: str) -> Record:
-    """Read the training curves; iterations that start again in every epoch are counted on."""
-    gathering = Gathering(format=NAME, name=name)
-    epochs: list[int] = []
+def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
+    """Read the curves; iterations that start again in every epoch are counted on."""
+    gathering = Gathering(format=NAME, name=name, rank=rank)
     for number, row in objects(lines, gathering):
-        if row.get("mode") == "val":
-            gathering.validation += 1
-            continue
-        if row.get("mode") != "train":
-            continue
-        epoch, iteration = parse_iteration(row.get("epoch", 1)), parse_iteration(row.get("iter"))
-        values = {key: measured(value) for key, value in row.items() if key not in NOT_METRICS}
-        metrics = {key: value for key, value in values.items() if value is not None}
-        if epoch is None or iteration is None:
-            gathering.skip("rows whose epoch or iter is not an integer of 64 bits", number)
-        elif metrics:
-            gathering.add(iteration, metrics, number)
-            epochs.append(epoch)
-    count_on(gathering, epochs, first_epoch=1)
+        if row.get("mode") in ("val", "train"):
+            _take(row, number, gathering)
+        elif row:
+            _read_header(row, gathering)
     curves = gathering.curves()
-    interval = logging_interval([iteration for iteration, _ in gathering.rows])
+    interval = gathering.interval
     if interval > 1:
         gathering.oddities.append(f"recorded every {interval} iterations: mmcv averages each value over all of them")
-    curves = {key: replace(curve, quantum=_quantum(curve)) for key, curve in averaged(curves, interval).items()}
+    curves = {
+        key: replace(curve, quantum=_quantum(curve))
+        for key, curve in averaged(curves, interval if len(gathering.train) > 1 else 0).items()
+    }
     if "lr" in curves:  # the only one that mmcv writes as it is
         curves["lr"] = replace(curves["lr"], window=1)
     return gathering.record(curves)
+
+
+def _take(row: dict[str, Any], number: int, gathering: Gathering) -> None:
+    epoch, iteration = parse_iteration(row.get("epoch", 1)), parse_iteration(row.get("iter"))
+    values = {key: measured(value) for key, value in row.items() if key not in NOT_METRICS}
+    metrics = {key: value for key, value in values.items() if value is not None}
+    if epoch is None or iteration is None:
+        gathering.skip("rows whose epoch or iter is not an integer of 64 bits", number)
+    elif row["mode"] == "train" and metrics:
+        gathering.add_either(iteration, metrics, number, epoch=epoch)
+    elif metrics:
+        # What counts the batches of the validation is smaller than the iteration that the training has reached.
+        before = gathering.train.last_iteration
+        ahead = before is not None and iteration > before
+        gathering.add_validation(metrics, number, iteration=iteration if ahead else None, epoch=epoch)
+
+
+def _read_header(row: dict[str, Any], gathering: Gathering) -> None:
+    for key, value in row.items():
+        if key == "env_info" and isinstance(value, str):
+            gathering.header.read_text(value)
+        elif key == "config" and isinstance(value, str):
+            gathering.header.read_config(value)
+        else:
+            gathering.header.put_all("", {key: value})
 
 
 def _quantum(curve: Curve) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from emacheck.curve import Curve
-from emacheck.logs.gathering import Gathering, averaged, logging_interval
+from emacheck.logs.gathering import Gathering, averaged
 from emacheck.logs.json_lines import leading_objects, objects
 from emacheck.logs.values import measured, parse_iteration
 from emacheck.record import Record
@@ -19,22 +19,26 @@ def recognises(head: str) -> bool:
     return any("step" in value for value in leading_objects(head))
 
 
-def read(lines: Iterable[str], name: str) -> Record:
-    """Read the training curves; ``step`` is the iteration."""
-    gathering = Gathering(format=NAME, name=name)
+def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
+    """Read the curves; ``step`` is the iteration."""
+    gathering = Gathering(format=NAME, name=name, rank=rank)
+    epoch: int | None = None
     for number, row in objects(lines, gathering):
+        values = {key: measured(value) for key, value in row.items() if key not in NOT_METRICS}
+        metrics = {key: value for key, value in values.items() if value is not None}
+        iteration = parse_iteration(row.get("step"))
         if "step" not in row:
             gathering.skip("objects without a step", number)
-        elif "iter" not in row and "loss" not in row:
-            gathering.validation += 1
-        elif (iteration := parse_iteration(row["step"])) is None:
+        elif iteration is None:
             gathering.skip("rows whose step is not an integer of 64 bits", number)
-        else:
-            values = {key: measured(value) for key, value in row.items() if key not in NOT_METRICS}
-            if metrics := {key: value for key, value in values.items() if value is not None}:
+        elif "iter" in row or "loss" in row:
+            epoch = parse_iteration(row.get("epoch"))
+            if metrics:
                 gathering.add(iteration, metrics, number)
+        elif metrics:  # where the run counts epochs, the step of a validation is the epoch that it follows
+            gathering.add_validation(metrics, number, iteration=None if iteration == epoch else iteration)
     curves = gathering.curves()
-    window, remark = _window(curves, logging_interval([iteration for iteration, _ in gathering.rows]))
+    window, remark = _window(curves, gathering.interval)
     gathering.oddities += remark
     return gathering.record(averaged(curves, window))
 

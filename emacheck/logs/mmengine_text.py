@@ -2,12 +2,17 @@
 
 import math
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from itertools import pairwise
 
-from emacheck.logs.gathering import Gathering, logging_interval
-from emacheck.logs.lines import numbered
+import numpy as np
+
+from emacheck.curve import Integers
+from emacheck.logs.bulk import Field, Stretch, read_blocks
+from emacheck.logs.bulk_numbers import NO_POWER
+from emacheck.logs.gathering import Gathering, averaged
+from emacheck.logs.lines import Lines
+from emacheck.logs.naming import looks_like_validation, understood
 from emacheck.logs.values import parse_iteration, parse_number, printed_unit
 from emacheck.record import Record
 
@@ -15,6 +20,7 @@ NAME = "mmengine text"
 NOT_METRICS = frozenset({"eta", "memory", "epoch", "iter"})
 TIMES = frozenset({"time", "data_time"})
 RECORD = re.compile(r"(?:Iter|Epoch)\((train|val|test)\)\s*(?:\[\s*(\d+)\s*\]\s*)?\[\s*(\d+)\s*/\s*(\d+)\s*\]")
+_METRIC = re.compile(r"(?<!\S)([^\s:]+): (\S+)")
 _OTHER_TEXT = re.compile(r" - mmengine - |TCAPPDLL")
 
 
@@ -23,47 +29,106 @@ def recognises(head: str) -> bool:
     return " - mmengine - " in head or RECORD.search(head) is not None
 
 
-def read(lines: Iterable[str], name: str) -> Record:
-    """Read the training curves; with epochs, the iteration counts on through all of them."""
-    gathering = Gathering(format=NAME, name=name)
-    quanta: dict[str, float] = {}
-    line = ""
-    for number, line in numbered(lines):
-        gathering.lines = number
-        if "TCAPPDLL" in line:
-            gathering.skip("lines with TCAPPDLL records, which are a log of their own", number)
-        for record, text in _records(line):
-            if record[1] != "train":
-                # A line of progress holds times only; the summary of a validation holds metrics.
-                gathering.validation += any(key not in TIMES for key, _ in _metrics(text, {}))
-                continue
-            iteration = _iteration(record)
-            metrics = dict(_metrics(text, quanta))
-            if iteration is None:
-                gathering.skip("records whose iteration is not an integer of 64 bits", number)
-            elif not metrics:
-                gathering.skip("training records without a metric", number)
-            else:
-                gathering.add(iteration, metrics, number)
+def read(lines: Lines, name: str, rank: int | None = None) -> Record:
+    """Read the curves; with epochs, the iteration counts on through all of them."""
+    gathering = Gathering(format=NAME, name=name, rank=rank)
+    length = 0
+
+    def sample(line: str) -> list[Field]:
+        nonlocal length
+        fields = _sample(line)
+        if fields and (record := RECORD.search(line)):
+            length = int(record[4])
+        return fields
+
+    def one(line: str) -> None:
+        read_line(line, gathering)
+
+    def many(stretch: Stretch, numbers: Integers) -> None:
+        counts = stretch.integers
+        iterations = counts["iteration"]
+        if "epoch" in counts:
+            iterations = (counts["epoch"] - 1) * length + iterations
+        zeros = np.zeros(stretch.count, np.int64)
+        row = gathering.train.extend(iterations, zeros, zeros, numbers)
+        for key, values in stretch.numbers.items():
+            gathering.train.metric(gathering.known(key)[1]).extend(row, values)
+            if stretch.powers[key] > NO_POWER:
+                gathering.rounded_to(key, float(f"1e{stretch.powers[key]}"))
+
+    line = read_blocks(lines, gathering, sample=sample, one=one, many=many)
     gathering.drop_torn(line)
+    return finish(gathering)
+
+
+def _sample(line: str) -> list[Field]:
+    """Return the numbers of a line that is one training record and nothing else."""
+    record = RECORD.search(line)
+    if record is None or record[1] != "train" or RECORD.search(line, record.end()) or "TCAPPDLL" in line:
+        return []
+    counts = [Field("iteration", *record.span(3), True)]
+    if record[2]:
+        counts += [Field("epoch", *record.span(2), True)]
+    if len(record[4]) > 9:
+        return []
+    found = [each for each in _METRIC.finditer(line, record.end()) if each[1] not in NOT_METRICS]
+    names = [each[1] for each in found]
+    numbers = all(parse_number(each[2]) is not None for each in found)
+    plain = len({*names}) == len(names) and not looks_like_validation(names)
+    if not names or not numbers or not plain or any(understood(name)[0] for name in names):
+        return []
+    return [*counts, *(Field(each[1], *each.span(2)) for each in found)]
+
+
+def read_line(line: str, gathering: Gathering) -> None:
+    """Take the records of one line."""
+    number = gathering.lines
+    if "TCAPPDLL" in line:
+        gathering.skip("lines with TCAPPDLL records, which are a log of their own", number)
+    found = list(RECORD.finditer(line))
+    if not found:
+        gathering.header.read(line)
+    for at, record in enumerate(found):
+        end = found[at + 1].start() if at + 1 < len(found) else len(line)
+        text = _OTHER_TEXT.split(line[record.end() : end], maxsplit=1)[0]
+        metrics = dict(metrics_of(text, gathering, validation=record[1] != "train"))
+        if record[1] != "train":
+            # A line of progress holds times only; the summary of a validation holds metrics.
+            if metrics.keys() - TIMES:
+                gathering.add_validation(metrics, number)
+            continue
+        iteration = _iteration(record)
+        if iteration is None:
+            gathering.skip("records whose iteration is not an integer of 64 bits", number)
+        elif not metrics:
+            gathering.skip("training records without a metric", number)
+        else:
+            gathering.add_either(iteration, metrics, number)
+
+
+def finish(gathering: Gathering) -> Record:
+    """Build the record, of which nobody knows how many iterations each value is a mean of."""
     curves = gathering.curves()
-    interval = logging_interval([iteration for iteration, _ in gathering.rows])
+    interval = gathering.interval
     every = "every iteration is recorded" if interval == 1 else f"recorded every {interval} iterations"
     gathering.oddities.append(
         f"{every}: mmengine averages each value over its last iterations (10 unless configured otherwise), of how many "
         "is not in the file, and prints it rounded"
     )
-    return gathering.record(
-        {key: replace(curve, window=0, quantum=quanta.get(key, 0.0)) for key, curve in curves.items()}
-    )
+    return gathering.record(averaged(curves, 0))
 
 
-def _records(line: str) -> Iterator[tuple[re.Match[str], str]]:
-    """Return each record header in the line with the text that belongs to it."""
-    found = list(RECORD.finditer(line))
-    for at, record in enumerate(found):
-        end = found[at + 1].start() if at + 1 < len(found) else len(line)
-        yield record, _OTHER_TEXT.split(line[record.end() : end], maxsplit=1)[0]
+def metrics_of(text: str, gathering: Gathering, *, validation: bool = False) -> Iterator[tuple[str, float]]:
+    """Return the metrics behind the head of a record, and note the coarsest rounding of each."""
+    words = text.replace(",", " ").split() if ", " in text else text.split()
+    for word, following in pairwise(words):
+        name = word[:-1]
+        value = parse_number(following)
+        if not word.endswith(":") or not name or name in NOT_METRICS or value is None:
+            continue
+        if math.isfinite(value):
+            gathering.rounded_to(name, printed_unit(following), validation=validation)
+        yield name, value
 
 
 def _iteration(record: re.Match[str]) -> int | None:
@@ -71,16 +136,3 @@ def _iteration(record: re.Match[str]) -> int | None:
     if epoch is None or iteration is None or length is None:
         return None
     return parse_iteration((epoch - 1) * length + iteration if record[2] else iteration)
-
-
-def _metrics(text: str, quanta: dict[str, float]) -> Iterator[tuple[str, float]]:
-    """Return the metrics behind a record header, and note the coarsest rounding of each."""
-    words = text.split()
-    for word, following in pairwise(words):
-        name = word[:-1]
-        value = parse_number(following)
-        if not word.endswith(":") or not name or name in NOT_METRICS or value is None:
-            continue
-        if math.isfinite(value):
-            quanta[name] = max(quanta.get(name, 0.0), printed_unit(following))
-        yield name, value

@@ -7,33 +7,76 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-from emacheck.errors import LogError
-from emacheck.logs import csv_table, mmcv_json, mmengine_json, mmengine_text, run_directory, tcap_text
+from emacheck.errors import LogError, UsageError
+from emacheck.logs import (
+    arrays,
+    csv_table,
+    free_text,
+    json_rows,
+    mmcv_json,
+    mmcv_text,
+    mmengine_json,
+    mmengine_text,
+    pattern_text,
+    run_directory,
+    tcap_json,
+    tcap_text,
+    tensorboard_events,
+    trainer_state,
+    whitespace_table,
+)
 from emacheck.logs.json_lines import leading_objects
-from emacheck.logs.lines import open_lines
+from emacheck.logs.lines import Lines, without_escapes
+from emacheck.logs.transport import STANDARD_INPUT, Arriving, arriving
 from emacheck.record import Record
 
-READERS: tuple[ModuleType, ...] = (tcap_text, mmengine_text, mmcv_json, mmengine_json, csv_table)
-"""The readers of files, the most specific first; each has a NAME, ``recognises(head)`` and ``read(lines, name)``."""
+READERS: tuple[ModuleType, ...] = (
+    *(tcap_text, tcap_json, mmengine_text, mmcv_text),
+    *(trainer_state, mmcv_json, json_rows, mmengine_json),
+    *(csv_table, whitespace_table, arrays, free_text),
+)
+"""The readers of text, the most specific first: each has NAME, ``recognises(head)`` and ``read(lines, name, rank)``."""
 
-HEAD = 4 << 20
-COMPRESSED = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2"}
+
+def slug(reader: ModuleType) -> str:
+    """Return what a reader is called where it is picked by name, such as ``mmengine-text``."""
+    return str(reader.NAME).lower().replace(" ", "-")
 
 
-def read_log(path: Path | str, *, name: str | None = None) -> Record:
+def reader_names() -> list[str]:
+    """Return the names by which a reader can be picked."""
+    return [slug(reader) for reader in (*READERS, tensorboard_events)]
+
+
+def read_log(
+    path: Path | str,
+    *,
+    name: str | None = None,
+    reader: str | None = None,
+    pattern: str | None = None,
+    rank: int | None = None,
+) -> Record:
     r"""Read the log of a training, whoever wrote it.
 
-    The format is recognised by the content, never by the name of the file.
+    The format is recognised by the content, never by the name of the file. Compressed logs (gzip, xz, bzip2, zstd) are
+    read as they are.
 
     Args:
-        path: A log file, or a run directory of emacheck.
+        path: A log file, ``-`` for standard input, or a run directory of emacheck. ``FILE#NAME`` is the array of that
+            name in a file of several.
         name: What the record is called; the path if None.
+        reader: The reader to take, such as ``mmengine-text``, instead of the one that recognises the content.
+        pattern: A regular expression for formats that no reader knows. It is searched in every line, with the named
+            groups ``iteration``, perhaps ``epoch`` and ``rank``, and one of its own name for each metric.
+        rank: The rank to take of a log of several; their mean if None.
 
     Returns:
         The record of the training iterations; its ``oddities`` say what was left out and what cannot be known.
 
     Raises:
         LogError: If there is nothing to read, it cannot be read, or it is in no format that is known.
+        MissingExtraError: If it takes an optional package to read it.
+        UsageError: If there is no such reader, or it is named together with a pattern.
 
     Example:
         >>> import tempfile
@@ -44,60 +87,85 @@ def read_log(path: Path | str, *, name: str | None = None) -> Record:
         >>> record.format, record.curves["loss"].values.tolist()
         ('CSV', [4.5, 4.25])
     """
-    place = Path(path)
-    if "\0" in str(place):
-        raise LogError(f"{str(place)!r}: this is no path, for it holds a NUL character. Give a log or a run directory.")
+    module = _picked(reader, pattern)
+    place, section = _parted(str(path))
     try:
-        mode = place.stat().st_mode
-        if stat.S_ISDIR(mode):
-            record = run_directory.read_directory(place)
+        if place == STANDARD_INPUT:
+            record = _read_file(place, module, pattern, rank)
+        elif stat.S_ISDIR(mode := Path(place).stat().st_mode):
+            record = run_directory.read_directory(Path(place), rank)
         elif stat.S_ISREG(mode):
-            record = _read_file(place)
+            record = _read_file(place, module, pattern, rank)
         else:
             raise LogError(f"{place}: this is a pipe or a device, expected a file. Write the log to a file first.")
     except OSError as error:
         raise LogError(_trouble(place, error)) from error
+    if section is not None:
+        record = arrays.section_of(record, section)
     return replace(record, name=str(path) if name is None else name)
 
 
-def _read_file(path: Path) -> Record:
-    with path.open("rb") as file:
-        start = file.read(HEAD)
-    _refuse_binary(path, start)
-    reader = _reader(path, start)
-    with open_lines(path) as lines:
-        try:
-            record: Record = reader.read(lines, str(path))
-        except LogError as error:
-            raise LogError("\n  ".join((str(error), *lines.remarks))) from error
-        return replace(record, oddities=record.oddities + lines.remarks)
+def _picked(reader: str | None, pattern: str | None) -> ModuleType | None:
+    if reader is None:
+        return None
+    if pattern is not None:
+        raise UsageError("a pattern is a reader of its own: give either a reader or a pattern, not both.")
+    for module in (*READERS, tensorboard_events):
+        if slug(module) == reader:
+            return module
+    raise UsageError(f"there is no reader {reader!r}. There are: {', '.join(reader_names())}.")
 
 
-def _refuse_binary(path: Path, start: bytes) -> None:
-    if not start:
-        raise LogError(f"{path}: the file is empty, expected a log. Check that the run wrote to this file.")
-    for magic, kind in COMPRESSED.items():
-        if start.startswith(magic):
-            raise LogError(f"{path}: compressed with {kind}, which is not read by this version. Decompress it first.")
-    if b"\0" in start:
-        raise LogError(
-            f"{path}: found NUL bytes, so this is a binary file (or UTF-16), expected a log in UTF-8 text. "
-            "Give the log that the training wrote, or convert it to UTF-8."
-        )
+def _parted(path: str) -> tuple[str, str | None]:
+    """Return the path, and the array that is named behind ``#`` unless that belongs to the path."""
+    if "\0" in path:
+        raise LogError(f"{path!r}: this is no path, for it holds a NUL character. Give a log or a run directory.")
+    place, mark, section = path.rpartition("#")
+    if mark and place and not os.path.lexists(path):
+        return place, section
+    return path, None
 
 
-def _reader(path: Path, start: bytes) -> ModuleType:
-    head = start.decode("utf-8-sig", "replace").replace("\r", "\n")
+def _read_file(path: str, module: ModuleType | None, pattern: str | None, rank: int | None) -> Record:
+    with arriving(path) as source:
+        if not source.head:
+            raise LogError(f"{path}: the file is empty, expected a log. Check that the run wrote to this file.")
+        sniff = module is None and pattern is None
+        if module is tensorboard_events or (sniff and tensorboard_events.recognises(source.head)):
+            return tensorboard_events.read(source, path, rank)
+        if b"\0" in source.head.rstrip(b"\0"):  # a file system that lost power may leave NUL bytes at the end
+            raise LogError(
+                f"{path}: found NUL bytes, so this is a binary file, expected a log in text. "
+                "Give the log that the training wrote, or convert it to UTF-8."
+            )
+        return _read_text(path, source, module, pattern, rank)
+
+
+def _read_text(path: str, source: Arriving, module: ModuleType | None, pattern: str | None, rank: int | None) -> Record:
+    lines = Lines(source)
+    try:
+        record: Record
+        if pattern is not None:
+            record = pattern_text.read(lines, path, rank, pattern)
+        else:
+            record = (module or _reader(path, source.head)).read(lines, path, rank)
+    except LogError as error:
+        raise LogError("\n  ".join((str(error), *lines.remarks, *source.remarks))) from error
+    return replace(record, oddities=record.oddities + lines.remarks + source.remarks)
+
+
+def _reader(path: str, start: bytes) -> ModuleType:
+    head = without_escapes(start).decode("utf-8", "replace").replace("\r", "\n")
     for reader in READERS:
         if reader.recognises(head):
             return reader
     if not head.strip():
         raise LogError(f"{path}: the file holds nothing but blanks, expected a log. Check that the run wrote to it.")
-    known = ", ".join(reader.NAME for reader in READERS)
+    known = ", ".join(reader.NAME for reader in (*READERS, tensorboard_events))
     if any("iteration" in value and "metrics" in value for value in leading_objects(head)):
         hint = f"This looks like the {run_directory.ITERATIONS} of a run directory: give the directory that it is in."
     else:
-        hint = "Convert it to CSV with a column 'iteration' and one column per metric."
+        hint = "Say how to read a line with a pattern (--pattern), or convert it to CSV with a column 'iteration'."
     first = next(line.strip() for line in io.StringIO(head) if line.strip())
     raise LogError(
         f"{path}: the format of this file is not known. It starts with {first[:80]!r}. Read are: {known}, and the run "
@@ -105,7 +173,7 @@ def _reader(path: Path, start: bytes) -> ModuleType:
     )
 
 
-def _trouble(path: Path, error: OSError) -> str:
+def _trouble(path: str, error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return f"{path}: there is no such file or directory, expected a log or a run directory. Check the path."
     if isinstance(error, PermissionError):

@@ -8,7 +8,7 @@ from typing import Any
 from emacheck.errors import LogError
 from emacheck.logs.gathering import Gathering
 from emacheck.logs.json_lines import json_object
-from emacheck.logs.lines import Lines, numbered, open_lines
+from emacheck.logs.lines import Lines, numbered
 from emacheck.logs.values import parse_iteration
 from emacheck.record import Record
 from emacheck.strict_json import decode_value
@@ -32,11 +32,12 @@ class _Header:
     iterations: int | None = None
 
 
-def read_directory(folder: Path) -> Record:
+def read_directory(folder: Path, rank: int | None = None) -> Record:
     """Read a run directory.
 
     Args:
         folder: The directory.
+        rank: The rank to take; there is none but 0.
 
     Returns:
         The record; not complete if ``run.json`` is missing, says so, or counts other iterations than there are.
@@ -49,9 +50,10 @@ def read_directory(folder: Path) -> Record:
     if not path.is_file():
         raise LogError(_no_run(folder, has_header=has_header))
     header = _read_header(folder / HEADER) if has_header else _Header()
-    gathering = Gathering(format=NAME, name=str(folder))
+    gathering = Gathering(format=NAME, name=str(folder), rank=rank, plain=True)
     batches: dict[int, str | None] = {}
-    with open_lines(path) as lines:
+    with path.open("rb") as file:
+        lines = Lines(file)
         _read_iterations(lines, gathering, batches)
     gathering.oddities += lines.remarks
     curves = gathering.curves()

@@ -5,92 +5,101 @@ end of a progress bar. So a record is looked for anywhere, never at the start of
 """
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 
-from emacheck.errors import LogError
-from emacheck.logs import mmengine_text
-from emacheck.logs.epochs import count_on
+import numpy as np
+
+from emacheck.curve import Integers
+from emacheck.logs import mmengine_text, tcap_json
+from emacheck.logs.bulk import Field, Stretch, read_blocks
 from emacheck.logs.gathering import Gathering
-from emacheck.logs.lines import numbered
+from emacheck.logs.lines import Lines
 from emacheck.logs.values import parse_iteration, parse_number
 from emacheck.record import Record
 
 NAME = "TCAPPDLL text"
 MARK = "TCAPPDLL"
 _FIELD = re.compile(r"(?<!\S)([A-Za-z_][\w./-]*)\s*:\s*(\S+)", re.ASCII)
-
-
-@dataclass(slots=True)
-class _Found:
-    """What the log held besides the rows: the epoch of each row, the ranks, and mmengine's own records."""
-
-    epochs: list[int] = field(default_factory=list)
-    ranks: set[int] = field(default_factory=set)
-    means: int = 0
+_RECORD = re.compile(r"TCAPPDLL [^\n{]{0,80}\bIteration\s*:")
 
 
 def recognises(head: str) -> bool:
-    """Tell whether the mark of the records is in the text."""
-    return MARK in head
+    """Tell whether there is a record in the text, or at least the mark and no record in JSON."""
+    return MARK in head and (_RECORD.search(head) is not None or not tcap_json.recognises(head))
 
 
-def read(lines: Iterable[str], name: str) -> Record:
-    """Read the curves of rank 0; ``train.loss`` is called ``loss``; iterations stay as the log numbers them."""
-    gathering = Gathering(format=NAME, name=name)
-    found = _Found()
-    line = ""
-    for number, line in numbered(lines):
-        gathering.lines = number
-        found.means += sum(record[1] == "train" for record in mmengine_text.RECORD.finditer(line))
-        for fields in _records(line):
-            _add(fields, gathering, found)
+def read(lines: Lines, name: str, rank: int | None = None) -> Record:
+    """Read the curves; ``train.loss`` is called ``loss``; iterations stay as the log numbers them."""
+    gathering = Gathering(format=NAME, name=name, rank=rank)
+    means = 0
+
+    def one(line: str) -> None:
+        nonlocal means
+        means += read_line(line, gathering)
+
+    def many(stretch: Stretch, numbers: Integers) -> None:
+        zeros = np.zeros(stretch.count, np.int64)
+        epochs, ranks = (stretch.integers.get(key, zeros) for key in ("Epoch", "rank"))
+        row = gathering.train.extend(stretch.integers["Iteration"], epochs, ranks, numbers)
+        for key, values in stretch.numbers.items():
+            gathering.train.metric(gathering.known(key)[1]).extend(row, values)
+
+    line = read_blocks(lines, gathering, sample=_sample, one=one, many=many)
     gathering.drop_torn(line)
-    del found.epochs[len(gathering.rows) :]
-    if found.ranks and 0 not in found.ranks:
-        seen = ", ".join(map(str, sorted(found.ranks)))
-        raise LogError(
-            f"{name}: found TCAPPDLL records of rank {seen}, expected rank 0. Give the log that rank 0 wrote."
-        )
-    count_on(gathering, found.epochs, first_epoch=min([1, *found.epochs]))
-    if len(found.ranks) > 1:
-        gathering.oddities.append(f"{len(found.ranks)} ranks are in the log; rank 0 is shown")
-    if found.means:
-        gathering.oddities.append(
-            "training records of mmengine, which are means of several iterations, are not part of the curves: "
-            f"{found.means} left out"
-        )
+    remark_means(gathering, means)
     return gathering.record(gathering.curves())
 
 
-def _records(line: str) -> Iterator[dict[str, str]]:
-    """Return the fields of each record in the line; of a field that occurs twice the first is the record's own."""
-    _, *pieces = line.split(MARK)
+def _sample(line: str) -> list[Field]:
+    """Return the numbers of a line that is one record and nothing else."""
+    found = list(_FIELD.finditer(line))
+    keys = [each[1] for each in found]
+    if not line.startswith(MARK) or line.count(MARK) > 1 or "Iteration" not in keys or len({*keys}) < len(keys):
+        return []
+    counts = [Field(each[1], *each.span(2), True) for each in found if each[1] in ("Epoch", "Iteration", "rank")]
+    metrics = [Field(each[1], *each.span(2)) for each in found if each[1].startswith("train.")]
+    others = len(found) - len(counts) - len(metrics)
+    return [*counts, *metrics] if metrics and not others else []
+
+
+def read_line(line: str, gathering: Gathering) -> int:
+    """Take the records of one line, and return how many of mmengine's it holds."""
+    before, *pieces = line.split(MARK)
     for piece in pieces:
         fields: dict[str, str] = {}
         for key, text in _FIELD.findall(piece):
-            fields.setdefault(key, text)
-        yield fields
+            fields.setdefault(key, text)  # of a field that occurs twice the first is the record's own
+        _add(fields, piece, gathering)
+    if not pieces:
+        gathering.header.read(before)
+    return sum(record[1] == "train" for record in mmengine_text.RECORD.finditer(line))
 
 
-def _add(fields: dict[str, str], gathering: Gathering, found: _Found) -> None:
+def remark_means(gathering: Gathering, means: int) -> None:
+    """Remark mmengine's own records, which are another curve."""
+    if means:
+        gathering.oddities.append(
+            "training records of mmengine, which are means of several iterations, are not part of the curves: "
+            f"{means} left out"
+        )
+
+
+def _add(fields: dict[str, str], piece: str, gathering: Gathering) -> None:
     line = gathering.lines
-    values = {key.removeprefix("train."): text for key, text in fields.items() if key.startswith("train.")}
+    values = {key: text for key, text in fields.items() if key.startswith(("train.", "val.", "valid.", "eval."))}
     if "Iteration" not in fields or not values:
-        gathering.skip("TCAPPDLL lines that are no training record", line)
+        if not tcap_json.read_metadata(piece, gathering):
+            gathering.skip("TCAPPDLL lines that are no training record", line)
         return
     iteration = parse_iteration(fields["Iteration"])
     epoch, rank = parse_iteration(fields.get("Epoch", "0")), parse_iteration(fields.get("rank", "0"))
     if iteration is None or epoch is None or rank is None:
         gathering.skip("records whose epoch, iteration or rank is not an integer of 64 bits", line)
         return
-    found.ranks.add(rank)
-    if rank != 0:
-        return
     numbers = {key: parse_number(text) for key, text in values.items()}
     metrics = {key: value for key, value in numbers.items() if value is not None}
     if len(metrics) < len(numbers):
         gathering.skip("records with a metric that is not a number", line)
-    if metrics:
-        gathering.add(iteration, metrics, line)
-        found.epochs.append(epoch)
+    if any(key.startswith("train.") for key in metrics):
+        gathering.add(iteration, metrics, line, epoch=epoch, rank=rank)
+    elif metrics:  # its iteration counts the batches of the validation
+        gathering.add_validation(metrics, line, rank=rank)

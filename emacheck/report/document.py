@@ -4,8 +4,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from emacheck.judge.divergence import diagnose
 from emacheck.judge.verdict import Finding, Verdict
 from emacheck.record import Record
+from emacheck.report.contrast import header_differences
 from emacheck.report.wording import divergence
 from emacheck.strict_json import strict
 
@@ -33,6 +35,7 @@ def document(verdict: Verdict, *, command: str, environment: Mapping[str, Any]) 
     """
     comparison, parting = verdict.comparison, divergence(verdict)
     metric = comparison.metrics[0]
+    hint = diagnose(comparison, metric)
     found = {
         "format_version": FORMAT_VERSION,
         "outcome": str(verdict.outcome),
@@ -41,6 +44,8 @@ def document(verdict: Verdict, *, command: str, environment: Mapping[str, Any]) 
         "candidate": _record(comparison.candidate, metric),
         "findings": [_finding(finding) for finding in verdict.findings],
         "first_divergence": {"unequal_at": parting.unequal_at, "over_limit_at": parting.over_limit_at},
+        "hint": {"kind": str(hint.kind), "iteration": hint.iteration, "evidence": hint.evidence},
+        "header_differences": [list(row) for row in header_differences(verdict)],
         "audit": None,
         "operators": None,
         "environment": environment,

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from emacheck.judge.verdict import Finding, Outcome, Verdict
 from emacheck.record import Record
+from emacheck.report.contrast import experiment_sentence, header_differences
 from emacheck.report.printable import MESSAGE_LENGTH, printable
 from emacheck.report.wording import (
     divergence_sentence,
@@ -14,6 +15,7 @@ from emacheck.report.wording import (
     figures,
     first_curve,
     headline,
+    hint_sentence,
     needs,
     start_sentence,
 )
@@ -51,10 +53,13 @@ def markdown(verdict: Verdict, *, command: str, environment: Mapping[str, Any], 
         _findings(verdict),
         _messages(verdict),
         f"Where they part: {escaped(divergence_sentence(verdict))}",
+        escaped(hint_sentence(verdict), length=None),
+        escaped(experiment_sentence(verdict), length=None),
         f"![Curves of reference and candidate]({quote(plot)})" if plot else "",
         "## Records",
         _records(verdict),
         "\n".join(_oddities(verdict)),
+        _headers(verdict),
         *_environment(environment),
         "## How to read this",
         "Every rule holds an observed number against a limit: PASS is within it, FAIL is not, and INCONCLUSIVE means "
@@ -130,6 +135,15 @@ def _records(verdict: Verdict) -> str:
     table = _table(("", "reference", "candidate"), rows, "lll")
     count = len(first_curve(verdict).iterations)
     return f"{table}\n\nIn common: {count} iterations; {start_sentence(verdict)}."
+
+
+def _headers(verdict: Verdict) -> str:
+    differing = header_differences(verdict)
+    if not differing:
+        return ""
+    rows = [tuple(escaped(cell) for cell in row) for row in differing[:MOST_ROWS]]
+    more = f"\n\n... and {len(differing) - MOST_ROWS} more." if len(differing) > MOST_ROWS else ""
+    return "What the logs' headers say differently:\n\n" + _table(("", "reference", "candidate"), rows, "lll") + more
 
 
 def _extent(record: Record, metric: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from emacheck.judge.verdict import Finding, Outcome, Verdict
 from emacheck.record import Record
+from emacheck.report.contrast import experiment_sentence
 from emacheck.report.printable import MESSAGE_LENGTH, printable
 from emacheck.report.wording import (
     divergence_sentence,
@@ -17,6 +18,7 @@ from emacheck.report.wording import (
     figures,
     first_curve,
     headline,
+    hint_sentence,
     label,
     needs,
     start_sentence,
@@ -59,6 +61,8 @@ def text(verdict: Verdict, *, command: str, colour: bool, width: int = 100) -> s
         *_table(verdict, colour=colour),
         *_messages(verdict, width),
         *_wrapped(divergence_sentence(verdict), width),
+        *_wrapped(hint_sentence(verdict), width),
+        *_wrapped(experiment_sentence(verdict), width),
         "",
         _painted(outcome, verdict.outcome, colour=colour) + last[len(outcome) :],
     ]

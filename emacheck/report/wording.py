@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context
 
 from emacheck.judge.comparison import PairedCurve
+from emacheck.judge.divergence import Kind, diagnose
 from emacheck.judge.rules import MeanRelativeError
 from emacheck.judge.verdict import Finding, Outcome, Verdict
 from emacheck.report.printable import printable
@@ -173,6 +174,14 @@ def divergence_sentence(verdict: Verdict) -> str:
         f"{metric} first differs at iteration {parting.unequal_at}; "
         f"its relative difference is first not within {limit} at iteration {parting.over_limit_at}."
     )
+
+
+def hint_sentence(verdict: Verdict) -> str:
+    """Return what the way in which the first judged metric parts suggests, as a sentence; empty if nothing."""
+    hint = diagnose(verdict.comparison, verdict.comparison.metrics[0])
+    if hint.kind in (Kind.IDENTICAL, Kind.UNKNOWN):
+        return ""
+    return f"Hint, not a verdict: {hint.kind}: {printable(hint.evidence, length=None).rstrip('.')}."
 
 
 def start_sentence(verdict: Verdict) -> str:

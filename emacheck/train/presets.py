@@ -123,6 +123,7 @@ def _train_only(config: Any, request: TrainingRequest, run_directory: Path) -> N
     config.launcher = "none"
     config.resume = False
     config.randomness = {"seed": request.seed}
+    config.last_bit_seed = request.last_bit_seed
     for key in ("val", "test"):
         config[f"{key}_cfg"] = config[f"{key}_dataloader"] = config[f"{key}_evaluator"] = None
     hooks = config.get("default_hooks") or {}

@@ -102,7 +102,7 @@ def sum_of_squares(tensors: list[torch.Tensor]) -> float:
         29.0
     """
     if all(tensor.device.type == "cpu" and tensor.is_contiguous() for tensor in tensors):
-        # On a CPU half the time of _foreach_norm and closer to float64; elsewhere one launch per tensor would cost more.
+        # On a CPU half the time of _foreach_norm and closer to float64; elsewhere a launch per tensor costs more.
         squares = [torch.dot(flat, flat) for flat in (tensor.view(-1) for tensor in tensors)]
     else:
         squares = [norm * norm for norm in torch._foreach_norm(tensors)]

@@ -22,10 +22,26 @@ class SeededRunner(Runner):  # type: ignore[misc]
         built: torch.nn.Module = super().build_model(model)
         if hasattr(built, "init_weights"):
             built.init_weights()  # type: ignore[operator]
+        if self.cfg.get("last_bit_seed"):
+            change_last_bits(built, self.cfg.last_bit_seed)
         return built
 
     def _init_model_weights(self) -> None:
         """Keep the weights that build_model drew."""
+
+
+def change_last_bits(model: torch.nn.Module, seed: int) -> None:
+    """Move a third of the weights up and a third down by about their last bit: a benign variation.
+
+    Args:
+        model: The network; its parameters are changed in place, w -> w (1 + k 2^-23) with k in -1, 0, 1.
+        seed: Seed of the choice.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            step = torch.randint(0, 3, weight.shape, generator=generator) - 1
+            weight.mul_(1 + step * 2.0**-23)
 
 
 class ReseedHook(Hook):  # type: ignore[misc]

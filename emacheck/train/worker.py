@@ -134,6 +134,7 @@ def _provenance(
         "versions": versions(),
         "host": host(),
         "git_commit": request.git_commit,
+        "last_bit_seed": request.last_bit_seed,
         "notes": list(notes),
     }
 

@@ -1,0 +1,279 @@
+"""Is the level of the last part of two curves the same within a margin? For runs that are not paired."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from emacheck.curve import Curve, Floats
+from emacheck.errors import UsageError
+from emacheck.judge.comparison import EMPTY, Comparison
+from emacheck.judge.standard_error import autoregressive_error, block_error, block_length, correlation_time, student
+from emacheck.judge.verdict import Finding, Outcome
+
+FEWEST_BLOCKS = 5
+MOST_BLOCKS = 10
+TIMES_PER_BLOCK = 1.5
+POWER = 0.8
+NEGLIGIBLE = 1e-12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Equivalence:
+    """Two one-sided tests of (mean(candidate) - mean(reference)) / |mean(reference)| against ±limit.
+
+    Level means the average over the last part of the iterations that both records span, so that a loss that still
+    falls is averaged over the same stretch of its fall on both sides. The interval around the difference is
+
+        difference ± (t(1 - alpha, blocks - 1) * standard error + rounding)
+
+    with a standard error that accounts for neighbouring losses being alike (:func:`measured`), and with half a quantum
+    of each record for its printed decimals. The interval within ±limit is PASS: at most a
+    share of alpha of the pairs whose levels truly differ by the limit get there. The interval outside of ±limit is
+    FAIL. Everything else is INCONCLUSIVE, too few values and too few independent blocks of values included.
+
+    It speaks of these two runs. How far another seed would have moved the level, two runs cannot tell.
+
+    Attributes:
+        limit: Largest difference of the levels that still counts as the same, as a share of the reference's level.
+        last: Share of the common span that is judged, counted from its end, in (0, 1].
+        alpha: Largest probability of a PASS when the levels truly differ by the limit, in (0, 0.5).
+        minimum: Fewest values in the last part on which anything may be decided.
+
+    Source: D. J. Schuirmann, A comparison of the two one-sided tests procedure and the power approach for assessing
+    the equivalence of average bioavailability, J. Pharmacokinet. Biopharm. 15 (1987) 657-680.
+
+    Example:
+        >>> from emacheck import Record, compare
+        >>> def record(level):
+        ...     values = [level + 0.1 * (-1) ** i for i in range(100)]
+        ...     return Record(name="cpu", format="example", curves={
+        ...         "loss": Curve(name="loss", iterations=range(1, 101), values=values)})
+        >>> [str(Equivalence().check(compare(record(4.0), record(4.0 * f)))[0].outcome) for f in (1.0, 1.01, 1.2)]
+        ['PASS', 'PASS', 'FAIL']
+    """
+
+    limit: float = 0.05
+    last: float = 0.5
+    alpha: float = 0.05
+    minimum: int = 30
+    name: ClassVar[str] = "equivalence"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.last <= 1:
+            raise UsageError(f"rule {self.name!r}: last must be over 0 and at most 1, found {self.last!r}.")
+        if not 0 < self.alpha < 0.5:
+            raise UsageError(f"rule {self.name!r}: alpha must be over 0 and under 0.5, found {self.alpha!r}.")
+
+    def check(self, comparison: Comparison) -> tuple[Finding, ...]:
+        """Test the level of each judged metric."""
+        return tuple(self._check(metric, comparison) for metric in comparison.metrics)
+
+    def _check(self, metric: str, comparison: Comparison) -> Finding:
+        reference, candidate = (
+            record.curves.get(metric, EMPTY) for record in (comparison.reference, comparison.candidate)
+        )
+        if not np.all(np.isfinite(candidate.values)):
+            return self._undecided(metric, "the candidate has values that are NaN or infinite", Outcome.FAIL)
+        if not np.all(np.isfinite(reference.values)):
+            return self._undecided(metric, "the reference has values that are NaN or infinite")
+        return self._decided(metric, last_part(reference, candidate, self.last))
+
+    def _decided(self, metric: str, part: "LastPart") -> Finding:
+        count = len(part.reference)
+        minimum = max(self.minimum, FEWEST_BLOCKS)
+        if count < minimum:
+            return self._undecided(
+                metric,
+                f"{count} values in the last {self.last:.3g} of the iterations that both records span are too few to "
+                f"estimate a level, {minimum} are needed",
+            )
+        if not (np.all(part.reference > 0) or np.all(part.reference < 0)):
+            return self._undecided(metric, "the reference changes sign or is zero: a ratio of levels means nothing")
+        with np.errstate(over="ignore", invalid="ignore"):
+            level = measured(part)
+        if not math.isfinite(level.difference):
+            return self._undecided(metric, "the values are too large to average")
+        if level.blocks < FEWEST_BLOCKS or not math.isfinite(level.error):
+            return self._undecided(
+                metric,
+                f"the {count} values drift so slowly around each other that they are worth less than {FEWEST_BLOCKS} "
+                "independent ones, too few to estimate a level: train longer",
+            )
+        return self._judged(metric, part, level)
+
+    def _judged(self, metric: str, part: "LastPart", level: "Level") -> Finding:
+        freedom = level.blocks - 1
+        reach = student(1 - self.alpha, freedom) * level.error + level.rounding
+        lower, upper = level.difference - reach, level.difference + reach
+        if max(-lower, upper) <= self.limit:
+            outcome = Outcome.PASS
+        elif lower > self.limit or upper < -self.limit:
+            outcome = Outcome.FAIL
+        else:
+            outcome = Outcome.INCONCLUSIVE
+        seen = (student(1 - self.alpha, freedom) + student(POWER, freedom)) * level.error + level.rounding
+        confidence = f"with {1 - 2 * self.alpha:.0%} confidence between {lower:+.4g} and {upper:+.4g}"
+        message = (
+            f"over iterations {part.first} to {part.last} the level of {metric} is {level.candidate:.6g} against "
+            f"{level.reference:.6g}, a difference of {level.difference:+.4g}, {confidence}; the smallest difference "
+            f"that these {len(part.reference)} values could have shown is {seen:.2g}"
+        )
+        return Finding(
+            rule=self.name,
+            outcome=outcome,
+            observed=level.difference,
+            limit=self.limit,
+            unit="of the reference's level, signed",
+            iteration=None,
+            message=message,
+            would_pass_at=max(-lower, upper),
+            metric=metric,
+        )
+
+    def _undecided(self, metric: str, message: str, outcome: Outcome = Outcome.INCONCLUSIVE) -> Finding:
+        return Finding(
+            rule=self.name,
+            outcome=outcome,
+            observed=math.nan,
+            limit=self.limit,
+            unit="of the reference's level, signed",
+            iteration=None,
+            message=message,
+            metric=metric,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LastPart:
+    """The last part of two curves, averaged over the same stretches of iterations.
+
+    Attributes:
+        first: The first iteration of the part.
+        last: The last iteration of the part.
+        reference: The reference's values, one for each stretch, shape (n,).
+        candidate: The candidate's values, one for each stretch, shape (n,).
+        window: Number of neighbouring values that share iterations because the logs are means of several.
+        quantum: Spacing of the printed decimals, of both records together.
+    """
+
+    first: int
+    last: int
+    reference: Floats
+    candidate: Floats
+    window: int
+    quantum: float
+
+
+def last_part(reference: Curve, candidate: Curve, last: float) -> LastPart:
+    """Cut the last part out of what two curves have in common and bring it on one grid.
+
+    A value that is a mean of several iterations stands for their middle. The grid is as fine as the coarser of the two
+    logs: where both log the same iterations each stretch holds one value of each, where one log is raw and the other
+    smoothed the raw one is averaged over the same stretch. Stretches that one of the two lacks are left out.
+
+    Args:
+        reference: The reference's curve.
+        candidate: The candidate's curve.
+        last: Share of the common span, counted from its end.
+
+    Returns:
+        The last part, with no values where the curves have nothing in common.
+
+    Example:
+        >>> raw = Curve(name="loss", iterations=range(1, 101), values=range(100, 0, -1))
+        >>> means = [95.5, 85.5, 75.5, 65.5, 55.5]
+        >>> smooth = Curve(name="loss", iterations=[10, 20, 30, 40, 50], values=means, window=10)
+        >>> part = last_part(raw, smooth, 0.5)
+        >>> part.reference.tolist(), part.candidate.tolist(), part.first, part.last
+        ([75.5, 65.5, 55.5], [75.5, 65.5, 55.5], 26, 46)
+    """
+    curves = (reference, candidate)
+    quantum = (reference.quantum + candidate.quantum) / 2
+    nothing = np.empty(0)
+    if min(map(len, curves)) < 2:
+        return LastPart(first=0, last=0, reference=nothing, candidate=nothing, window=1, quantum=quantum)
+    times = [curve.iterations - (max(curve.window, 1) - 1) / 2 for curve in curves]
+    spacing = max(float(np.median(np.diff(time))) for time in times)
+    end, start = min(time[-1] for time in times), max(time[0] for time in times)
+    grids, means = zip(
+        *(_stretches((t - end) / spacing, curve.values) for t, curve in zip(times, curves, strict=True)), strict=True
+    )
+    common, at_reference, at_candidate = np.intersect1d(grids[0], grids[1], assume_unique=True, return_indices=True)
+    keep = common > -last * ((end - start) / spacing + 1)
+    span = end + common[keep] * spacing if keep.any() else np.zeros(1)
+    return LastPart(
+        first=math.ceil(span[0]),
+        last=math.ceil(span[-1]),
+        reference=means[0][at_reference][keep],
+        candidate=means[1][at_candidate][keep],
+        window=math.ceil(max(curve.window for curve in curves) / spacing),
+        quantum=quantum,
+    )
+
+
+def _stretches(positions: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """Average the values whose positions round to the same whole number."""
+    places, inverse = np.unique(np.floor(positions + 0.5), return_inverse=True)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return places, np.bincount(inverse, weights=values) / np.bincount(inverse)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """The levels of two curves and how well their difference is known.
+
+    Attributes:
+        reference: The reference's mean, in the metric's unit.
+        candidate: The candidate's mean, in the metric's unit.
+        difference: Their difference, as a share of |reference|.
+        error: Its standard error, likewise.
+        rounding: How far printed decimals can have moved it, likewise.
+        blocks: Number of independent blocks behind the standard error.
+    """
+
+    reference: float
+    candidate: float
+    difference: float
+    error: float
+    rounding: float
+    blocks: float
+
+
+def measured(part: LastPart) -> Level:
+    """Measure the level of both curves and the standard error of their relative difference.
+
+    The ratio of the means is linearised: its error is that of the mean of (c - ratio * r) / |mean(r)|. A trend that
+    both curves share cancels in it, and so does noise that they share because they see the same batches.
+
+    The standard error is the larger of two. The block bootstrap assumes nothing about how neighbours are alike, but
+    is too small where a series is short for its memory. The error of a first-order autoregression with the same,
+    bias-corrected correlation of neighbours holds there. Blocks are a tenth of the series or longer, and 1.5 times the
+    correlation time or longer.
+
+    Args:
+        part: The last part of both curves.
+
+    Returns:
+        The levels.
+
+    Example:
+        >>> values = np.linspace(2.0, 1.0, 50)
+        >>> part = LastPart(first=1, last=50, reference=values, candidate=1.1 * values, window=1, quantum=0.0)
+        >>> round(measured(part).difference, 6), round(measured(part).error, 6)
+        (0.1, 0.0)
+    """
+    reference, candidate = float(np.mean(part.reference)), float(np.mean(part.candidate))
+    influence = (part.candidate - candidate / reference * part.reference) / abs(reference)
+    influence[np.abs(influence) < NEGLIGIBLE] = 0.0
+    shortest = max(part.window, round(TIMES_PER_BLOCK * correlation_time(influence)), len(influence) // MOST_BLOCKS)
+    block = max(block_length(influence), shortest)
+    return Level(
+        reference=reference,
+        candidate=candidate,
+        difference=(candidate - reference) / abs(reference),
+        error=max(block_error(influence, block), autoregressive_error(influence)),
+        rounding=part.quantum / abs(reference),
+        blocks=len(influence) / block,
+    )

@@ -1,0 +1,123 @@
+"""Does the candidate end at the same validation metrics, such as mIoU?"""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+from emacheck.curve import Curve
+from emacheck.judge.comparison import Comparison
+from emacheck.judge.verdict import Finding, Outcome
+
+LARGEST_FRACTION = 1.5
+_SCORE = re.compile(
+    r"iou|acc|dice|f1|f_?score|precision|recall|auc|top[-_]?\d|(?<![a-z])m?ap(?![a-z])", flags=re.IGNORECASE
+)
+
+
+def is_score(name: str) -> bool:
+    """Tell whether a validation metric is a score that is a percentage or a fraction.
+
+    Times, speeds and losses are not: a limit in percentage points means nothing for them.
+
+    Example:
+        >>> [name for name in ("mIoU", "aAcc", "accuracy/top1", "coco/bbox_mAP", "loss", "data_time") if is_score(name)]
+        ['mIoU', 'aAcc', 'accuracy/top1', 'coco/bbox_mAP']
+    """
+    return "loss" not in name.lower() and _SCORE.search(name) is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinalMetric:
+    """|candidate - reference| of the last validation of each score must be <= limit.
+
+    Scores are what validation records call IoU, accuracy, dice, F1, F-score, precision, recall, AUC, top-k or AP. Both
+    records must have validated last at the same iteration: a score after other training is another score. Too high
+    counts like too low. Printed decimals leave the difference uncertain by half a quantum of each record; where that
+    uncertainty reaches across the limit the outcome is INCONCLUSIVE.
+
+    Attributes:
+        limit: Largest allowed difference of scores in percent, in percentage points.
+        fraction_limit: Largest allowed difference of scores that are fractions: neither value is over 1.5.
+
+    Example:
+        >>> from emacheck import Record, compare
+        >>> def record(score):
+        ...     loss = Curve(name="loss", iterations=[1, 2], values=[4.0, 3.0])
+        ...     miou = Curve(name="mIoU", iterations=[1000, 2000], values=[40.0, score], quantum=0.01)
+        ...     return Record(name="cpu", format="example", curves={"loss": loss}, validation={"mIoU": miou})
+        >>> finding = FinalMetric().check(compare(record(70.02), record(68.5)))[0]
+        >>> print(finding.outcome, round(finding.observed, 4), finding.limit, finding.iteration)
+        FAIL -1.52 1.0 2000
+    """
+
+    limit: float = 1.0
+    fraction_limit: float = 0.01
+    name: ClassVar[str] = "final_metric"
+
+    def check(self, comparison: Comparison) -> tuple[Finding, ...]:
+        """Compare the last validation of every score that either record holds."""
+        reference, candidate = (
+            {name: curve for name, curve in record.validation.items() if len(curve) and is_score(name)}
+            for record in (comparison.reference, comparison.candidate)
+        )
+        names = list(dict.fromkeys([*reference, *candidate]))
+        if not names:
+            return (self._undecided(comparison.metrics[0], "no validation records of a score in either of the two"),)
+        findings = []
+        for name in names:
+            if name in reference and name in candidate:
+                findings.append(self._check(name, reference[name], candidate[name]))
+            else:
+                holder, lacking = ("reference", "candidate") if name in reference else ("candidate", "reference")
+                message = f"only the {holder} has validation records of {name}, the {lacking} has none"
+                findings.append(self._undecided(name, message))
+        return tuple(findings)
+
+    def _check(self, name: str, reference: Curve, candidate: Curve) -> Finding:
+        iteration, other = int(reference.iterations[-1]), int(candidate.iterations[-1])
+        if iteration != other:
+            return self._undecided(
+                name,
+                f"the reference was validated last at iteration {iteration}, the candidate at iteration {other}: "
+                "scores after different training cannot be compared",
+            )
+        r, c = float(reference.values[-1]), float(candidate.values[-1])
+        if not math.isfinite(c):
+            return self._undecided(name, f"the last {name} of the candidate is {c}", Outcome.FAIL)
+        if not math.isfinite(r):
+            return self._undecided(name, f"the last {name} of the reference is {r}")
+        percent = max(abs(r), abs(c)) > LARGEST_FRACTION
+        limit = self.limit if percent else self.fraction_limit
+        rounding = (reference.quantum + candidate.quantum) / 2
+        difference = c - r
+        if abs(difference) + rounding <= limit:
+            outcome = Outcome.PASS
+        elif abs(difference) - rounding > limit:
+            outcome = Outcome.FAIL
+        else:
+            outcome = Outcome.INCONCLUSIVE
+        uncertain = f"; printed decimals leave it uncertain by {rounding:.2g}" if rounding else ""
+        return Finding(
+            rule=self.name,
+            outcome=outcome,
+            observed=difference,
+            limit=limit,
+            unit="percentage points, signed" if percent else "of 1, signed",
+            iteration=iteration,
+            message=f"the last {name}, at iteration {iteration}, is {c:.6g} against {r:.6g}{uncertain}",
+            would_pass_at=abs(difference) + rounding,
+            metric=name,
+        )
+
+    def _undecided(self, metric: str, message: str, outcome: Outcome = Outcome.INCONCLUSIVE) -> Finding:
+        return Finding(
+            rule=self.name,
+            outcome=outcome,
+            observed=math.nan,
+            limit=self.limit,
+            unit="percentage points, signed",
+            iteration=None,
+            message=message,
+            metric=metric,
+        )

@@ -1,0 +1,116 @@
+"""From the records of a log, in its order, to curves: which run, which rank, and which of two equal iterations."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from emacheck.curve import Curve, Floats, Integers
+from emacheck.logs.columns import Columns, Metric
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """The records of one rank that count, sorted by iteration.
+
+    Attributes:
+        rows: Their numbers.
+        iterations: Their iterations, strictly increasing.
+    """
+
+    rows: Integers
+    iterations: Integers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """How the iterations of one rank go through the log.
+
+    Attributes:
+        start: Position of the first record of the last run.
+        runs: How many runs there are; each but the first starts again at the beginning.
+        backs: Positions in the last run at which the iteration goes back, as after a resume.
+    """
+
+    start: int
+    runs: int
+    backs: tuple[int, ...]
+
+
+def course(iterations: Integers) -> Course:
+    """Tell a second run in the same log from a run that was resumed.
+
+    An iteration that goes back to the first one of the run, or before it, begins another run; one that goes back less
+    is a resume.
+
+    Example:
+        >>> course(np.array([1, 2, 3, 2, 3, 4])).backs, course(np.array([1, 2, 3, 1, 2])).start
+        ((3,), 3)
+    """
+    start, runs, backs = 0, 1, list[int]()
+    for at in (np.flatnonzero(iterations[1:] < iterations[:-1]) + 1).tolist():
+        if iterations[at] <= iterations[start] and at - start > 1:
+            start, runs, backs = at, runs + 1, []
+        else:
+            backs.append(at)
+    return Course(start=start, runs=runs, backs=tuple(backs))
+
+
+def later_records(rows: Integers, iterations: Integers) -> tuple[Chosen, Integers]:
+    """Keep of each iteration the later record.
+
+    Args:
+        rows: Numbers of the records, in the order of the log.
+        iterations: The iteration of each.
+
+    Returns:
+        What is kept, and the iterations of which a record was given up.
+    """
+    if np.all(iterations[1:] > iterations[:-1]):
+        iterations.flags.writeable = False  # so that curves may share it
+        return Chosen(rows=rows, iterations=iterations), np.zeros(0, np.int64)
+    order = np.argsort(iterations, kind="stable")
+    ordered = iterations[order]
+    last = np.append(ordered[1:] != ordered[:-1], True)
+    return Chosen(rows=rows[order[last]], iterations=ordered[last]), np.unique(ordered[~last])
+
+
+def curves_of(columns: Columns, chosen: Sequence[Chosen]) -> Iterator[Curve]:
+    """Build one curve per metric: of the only rank, or the mean of several at the iterations that all of them have.
+
+    Args:
+        columns: The records; the values of a metric are given up as soon as its curve is built.
+        chosen: The records that count, of each rank.
+    """
+    count = len(columns)
+    for name in list(columns.metrics):
+        metric = columns.metrics.pop(name)
+        parts = [part for each in chosen if len((part := _values(metric, count, each))[0])]
+        if not parts:
+            continue
+        iterations, values = parts[0] if len(parts) == 1 else _mean(parts)
+        if len(iterations):
+            yield Curve(name=name, iterations=iterations, values=values)
+
+
+def _values(metric: Metric, count: int, chosen: Chosen) -> tuple[Integers, Floats]:
+    rows, values = metric.arrays(count)
+    if rows is None:
+        whole = len(chosen.rows) == count and chosen.rows[0] == 0 and bool(np.all(np.diff(chosen.rows) == 1))
+        return chosen.iterations, values if whole else values[chosen.rows]
+    at = np.minimum(np.searchsorted(rows, chosen.rows), len(rows) - 1)
+    has = rows[at] == chosen.rows
+    return chosen.iterations[has], values[at[has]]
+
+
+def _mean(parts: Sequence[tuple[Integers, Floats]]) -> tuple[Integers, Floats]:
+    iterations = np.concatenate([part[0] for part in parts])
+    order = np.argsort(iterations, kind="stable")  # stable: the ranks of an iteration stay in their order
+    iterations = iterations[order]
+    values = np.concatenate([part[1] for part in parts])[order]
+    first = np.flatnonzero(np.append(True, iterations[1:] != iterations[:-1]))
+    counts = np.diff(np.append(first, len(iterations)))
+    with np.errstate(invalid="ignore", over="ignore"):
+        means = np.add.reduceat(values, first) / counts
+    common = counts == len(parts)
+    return iterations[first[common]], means[common]

@@ -1,0 +1,163 @@
+"""The hint at where two runs part and why: each class from a made-up run of its kind, and never an exception."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emacheck import Curve, Record
+from emacheck.judge.comparison import compare
+from emacheck.judge.divergence import Divergence, Kind, diagnose, paired_by_curves
+
+LENGTH = 60
+BATCHES = np.random.default_rng(0).normal(0, 0.15, (2, LENGTH))
+REFERENCE = (4.0 * np.exp(-np.arange(LENGTH) / 40) + 0.5) * (1 + BATCHES[0])
+GROWTH = np.minimum(1e-7 * 3.0 ** np.arange(LENGTH), 1e-2)
+
+
+def run(values, *, first=1, every=1, **fields):
+    metrics = values if isinstance(values, dict) else {"loss": values}
+    curves = {
+        metric: Curve(name=metric, iterations=first + every * np.arange(len(v)), values=v, **fields)
+        for metric, v in metrics.items()
+    }
+    return Record(name="run", format="test", curves=curves)
+
+
+def chaos(seed=1):
+    return GROWTH * np.random.default_rng(seed).normal(size=LENGTH)
+
+
+def parted(candidate, **fields):
+    return diagnose(compare(run(REFERENCE, **fields), run(candidate, **fields)))
+
+
+def from_iteration(first, size):
+    return np.where(np.arange(1, LENGTH + 1) >= first, size, 0.0)
+
+
+def test_equal_curves_are_identical():
+    assert parted(REFERENCE).kind is Kind.IDENTICAL
+    assert "bit for bit in 60 iterations" in parted(REFERENCE).evidence
+    assert "every printed digit" in parted(REFERENCE, quantum=1e-4).evidence
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rounding_that_grows_is_benign_chaos(seed):
+    found = parted(REFERENCE * (1 + chaos(seed)))
+    assert found.kind is Kind.ROUNDING
+    assert "rounding grows to" in found.evidence
+    late = np.concatenate([np.zeros(7), chaos(seed)[:-7]])
+    assert parted(REFERENCE * (1 + late)).kind is Kind.ROUNDING
+
+
+@pytest.mark.parametrize(
+    ("first", "size", "kind"),
+    [
+        (1, 1e-3, Kind.FORWARD),
+        (2, 1e-4, Kind.BACKWARD),
+        (3, 2e-3, Kind.BACKWARD),
+        (30, 0.1, Kind.LATER),
+        (30, 0.02, Kind.LATER),
+    ],
+)
+@pytest.mark.parametrize("noise", [0, 0.1])
+def test_the_first_iteration_beyond_noise_and_its_class_are_named(first, size, kind, noise):
+    # Amid chaos of a tenth of a percent, a jump shows only when it is larger than chaos ever gets.
+    size = size if not noise or first < 30 else 0.3
+    found = parted(REFERENCE * (1 + from_iteration(first, size) + chaos() * noise))
+    assert (found.kind, found.iteration) == (kind, first)
+    assert f"iteration {first}: loss" in found.evidence
+
+
+def test_repeats_sharpen_the_hint():
+    repeats = [run(REFERENCE * (1 + chaos(seed) / 10)) for seed in range(8)]
+    candidate = run(REFERENCE * (1 + chaos(9) / 10 + from_iteration(6, 2e-3)))
+    assert diagnose(compare(run(REFERENCE), candidate)).kind is Kind.ROUNDING
+    found = diagnose(compare(run(REFERENCE), candidate, repeats=repeats))
+    assert found.iteration == 6
+
+
+def test_a_gradient_that_is_wrong_at_iteration_1_under_an_equal_loss_is_the_backward_pass():
+    reference = run({"loss": REFERENCE, "grad_norm": REFERENCE})
+    candidate = run({"loss": REFERENCE, "grad_norm": REFERENCE * 1.01})
+    found = diagnose(compare(reference, candidate), "grad_norm")
+    assert (found.iteration, found.kind) == (1, Kind.BACKWARD)
+    wrong = run({"loss": REFERENCE * 1.01, "grad_norm": REFERENCE * 1.01})
+    assert diagnose(compare(reference, wrong), "grad_norm").kind is Kind.FORWARD
+
+
+def test_a_difference_that_outgrows_rounding_without_a_jump_is_the_optimizer():
+    assert parted(REFERENCE * (1 + np.minimum(1e-7 * 5.0 ** np.arange(LENGTH), 0.9))).kind is Kind.BACKWARD
+
+
+def test_curves_that_do_not_fluctuate_together_are_different_experiments():
+    other = (4.0 * np.exp(-np.arange(LENGTH) / 40) + 0.5) * (1 + BATCHES[1])
+    comparison = compare(run(REFERENCE), run(other))
+    assert paired_by_curves(comparison) is False
+    assert diagnose(comparison).kind is Kind.UNPAIRED
+
+
+def test_fingerprints_say_which_batch_was_another():
+    reference = replace(run(REFERENCE), initial_state="s", batches=("b",) * LENGTH)
+    other = replace(run(REFERENCE * 1.5), initial_state="s", batches=("b",) * 4 + ("c",) * (LENGTH - 4))
+    found = diagnose(compare(reference, other))
+    assert (found.kind, found.iteration) == (Kind.UNPAIRED, 5)
+    found = diagnose(compare(reference, replace(other, initial_state="t")))
+    assert "different weights" in found.evidence
+
+
+def test_means_and_late_beginnings_hide_the_origin():
+    assert parted(REFERENCE * 1.5, window=10, every=10, first=10).kind is Kind.UNKNOWN
+    assert "begin at iteration 40" in parted(REFERENCE * 1.5, first=40).evidence
+    assert parted(REFERENCE, first=40).kind is Kind.IDENTICAL
+
+
+def test_a_printed_log_that_is_equal_until_chaos_shows_is_benign():
+    printed = np.round(REFERENCE * (1 + chaos()), 4)
+    comparison = compare(run(np.round(REFERENCE, 4), quantum=1e-4), run(printed, quantum=1e-4))
+    assert diagnose(comparison).kind is Kind.ROUNDING
+    assert paired_by_curves(comparison) is True
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf])
+def test_a_value_that_is_not_finite_is_where_they_part(poison):
+    values = REFERENCE.copy()
+    values[30] = poison
+    found = parted(values)
+    assert (found.kind, found.iteration) == (Kind.LATER, 31)
+
+
+def test_paired_is_true_for_rounding_unknown_for_a_fault_and_without_early_iterations():
+    def paired(candidate, **fields):
+        return paired_by_curves(compare(run(REFERENCE, **fields), run(candidate, **fields)))
+
+    assert paired(REFERENCE * (1 + chaos())) is True
+    assert paired(REFERENCE * 1.01) is None, "the same data, with a device or weights that are wrong"
+    assert paired(REFERENCE * (1 + from_iteration(2, 0.01))) is None
+    assert paired(REFERENCE, window=10) is None
+    assert paired(REFERENCE, first=4) is None
+    assert paired(np.full(LENGTH, 3.0), quantum=10.0) is None
+    assert paired_by_curves(compare(run(REFERENCE[:5]), run(REFERENCE[:5] * 1.1))) is None
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(st.floats(width=32), min_size=0, max_size=30),
+    st.lists(st.floats(width=32), min_size=0, max_size=30),
+    st.fixed_dictionaries(
+        {"first": st.integers(0, 5), "window": st.integers(0, 3), "quantum": st.sampled_from([0.0, 1e-4, 10.0])}
+    ),
+    st.lists(st.lists(st.floats(width=32), min_size=1, max_size=30), max_size=3),
+)
+def test_whatever_the_numbers_there_is_an_answer(reference, candidate, fields, repeats):
+    comparison = compare(run(reference), run(candidate, **fields), repeats=[run(values) for values in repeats])
+    found = diagnose(comparison)
+    assert isinstance(found, Divergence)
+    assert found.evidence
+    assert paired_by_curves(comparison) in (True, False, None)
+    alike = diagnose(compare(run(reference), run(reference)))
+    assert alike.kind is (Kind.IDENTICAL if reference else Kind.UNKNOWN)

@@ -1,0 +1,314 @@
+"""The rules for paired runs: false alarms at the stated rate, small early faults found, no evidence never a PASS."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emacheck import Curve, Record
+from emacheck.errors import UsageError
+from emacheck.judge import Outcome
+from emacheck.judge.comparison import Comparison, compare
+from emacheck.judge.envelope import Envelope, benign_scale, excess_limit, fit_band, student_quantile
+from emacheck.judge.first_iterations import AMPLIFICATION, FirstIterations, rounding
+
+PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
+LENGTH = 60
+REFERENCE = 4.0 * np.exp(-np.arange(LENGTH) / 40) + 0.5
+
+
+def run(values, *, name="run", first=1, quantum=0.0, window=1, **fields):
+    """A record of the loss, or of several metrics given as a mapping."""
+    metrics = values if isinstance(values, dict) else {"loss": values}
+    curves = {
+        metric: Curve(
+            name=metric, iterations=np.arange(first, first + len(v)), values=v, quantum=quantum, window=window
+        )
+        for metric, v in metrics.items()
+    }
+    return Record(name=name, format="test", curves=curves, **fields)
+
+
+class Chaos:
+    """Runs that part from one reference: growth from rounding, saturation, and noise of several kinds."""
+
+    def __init__(self, rng, kind):
+        self.rng, self.kind = rng, kind
+        self.rate = math.log(10) * rng.uniform(0.2, 0.6)
+        self.start, self.end = 10 ** rng.uniform(-7, -6), 10 ** rng.uniform(-2.5, -1.5)
+
+    def differences(self):
+        rng = self.rng
+        delay = rng.exponential(2.0) if self.kind == "late" else 0.0
+        level = math.exp(rng.normal(0, 0.8 if self.kind == "uneven" else 0.3))
+        grown = self.start * level * np.exp(self.rate * (np.arange(LENGTH) - delay))
+        noise = rng.standard_t(3, LENGTH) if self.kind == "heavy" else rng.normal(size=LENGTH)
+        return grown * self.end / (grown + self.end) * noise * np.exp(0.5 * rng.normal(size=LENGTH))
+
+    def record(self):
+        return run(REFERENCE * (1 + self.differences()))
+
+
+def judge(candidate, repeats, rule=None):
+    return (rule or Envelope()).check(compare(run(REFERENCE), candidate, repeats=repeats))[0]
+
+
+@pytest.mark.parametrize("kind", ["even", "uneven", "late", "heavy"])
+@pytest.mark.parametrize("repeats", [2, 4, 8])
+def test_benign_candidates_fail_no_more_often_than_stated(kind, repeats):
+    rng = np.random.default_rng(repeats)
+    trials, alarms = 1000, 0
+    for _ in range(trials):
+        chaos = Chaos(rng, kind)
+        finding = judge(chaos.record(), [chaos.record() for _ in range(repeats)])
+        assert finding.outcome is not INCONCLUSIVE
+        alarms += finding.outcome is FAIL
+    # Above 16 of 1000, a rate of 1 % or less is refuted with 97 % confidence (binomial).
+    assert alarms <= 16
+
+
+def test_two_metrics_share_the_stated_rate():
+    rng = np.random.default_rng(3)
+    trials, alarms = 1000, 0
+    for _ in range(trials):
+        worlds = {"loss": Chaos(rng, "heavy"), "grad_norm": Chaos(rng, "heavy")}
+        records = [run({m: REFERENCE * (1 + w.differences()) for m, w in worlds.items()}) for _ in range(6)]
+        comparison = compare(run(dict.fromkeys(worlds, REFERENCE)), records[0], repeats=records[1:])
+        alarms += any(finding.outcome is FAIL for finding in Envelope().check(comparison))
+    assert alarms <= 16
+
+
+@pytest.mark.parametrize(("repeats", "size", "power"), [(2, 1e-2, 0.8), (4, 1e-3, 0.9), (8, 1e-4, 0.9)])
+def test_a_small_fault_from_iteration_2_on_is_found_and_named(repeats, size, power):
+    rng = np.random.default_rng(repeats)
+    found, trials = 0, 200
+    for _ in range(trials):
+        chaos = Chaos(rng, "even")
+        candidate = run(REFERENCE * (1 + chaos.differences() + size * (np.arange(LENGTH) > 0)))
+        finding = judge(candidate, [chaos.record() for _ in range(repeats)])
+        found += finding.outcome is FAIL and finding.iteration < 10
+    assert found >= power * trials
+
+
+def test_more_repeats_make_the_limit_sharper():
+    rng = np.random.default_rng(0)
+    limits = {}
+    for repeats in (2, 4, 8):
+        worlds = [Chaos(rng, "even") for _ in range(50)]
+        limits[repeats] = np.median(
+            [excess_limit(np.abs([chaos.differences() for _ in range(repeats)]), 0.01) for chaos in worlds]
+        )
+    assert limits[2] > 2 * limits[4] > 2 * limits[8]
+    assert limits[8] < 40
+
+
+def test_the_message_names_iteration_difference_and_what_benign_variations_stay_below():
+    chaos = Chaos(np.random.default_rng(1), "even")
+    values = REFERENCE * (1 + chaos.differences())
+    values[2] = REFERENCE[2] + 0.04
+    finding = judge(run(values), [chaos.record() for _ in range(8)])
+    assert (finding.outcome, finding.iteration) == (FAIL, 3)
+    assert finding.message.startswith("iteration 3: difference 0.04 in loss")
+    assert "benign variations stay below" in finding.message
+    assert finding.observed == finding.would_pass_at > finding.limit
+
+
+def test_the_limit_that_would_have_passed_passes():
+    chaos = Chaos(np.random.default_rng(1), "even")
+    repeats = [chaos.record() for _ in range(4)]
+    finding = judge(run(REFERENCE * 1.1), repeats)
+    assert finding.outcome is FAIL
+    assert judge(run(REFERENCE * 1.1), repeats, Envelope(limit=finding.would_pass_at)).outcome is PASS
+
+
+def some_repeats(count=4, **fields):
+    chaos = Chaos(np.random.default_rng(5), "even")
+    return [replace(chaos.record(), name=f"repeat {i}", **fields) for i in range(1, count + 1)]
+
+
+def test_fewer_than_two_distinct_repeats_are_inconclusive_however_often_they_are_given():
+    one = some_repeats(1)[0]
+    for repeats in ([], [one], [one, one, one], [one, run(REFERENCE)], [one, run({"accuracy": REFERENCE})]):
+        finding = judge(run(REFERENCE), repeats)
+        assert finding.outcome is INCONCLUSIVE
+        assert "needs 2" in finding.message
+
+
+def test_what_makes_repeats_useless_is_named():
+    repeats = some_repeats()
+    short = run(repeats[0].curves["loss"].values[:40], name="short")
+    finding = judge(run(REFERENCE), [*repeats, short])
+    assert (finding.outcome, "short lacks 20 of the 60" in finding.message) == (INCONCLUSIVE, True)
+    broken = run(np.where(np.arange(LENGTH) == 7, math.nan, REFERENCE))
+    assert judge(run(REFERENCE), [*repeats, broken]).outcome is INCONCLUSIVE
+    smooth = run(REFERENCE, window=10)
+    assert "windows of 1, 10 iterations" in judge(smooth, repeats).message
+
+
+def test_other_batches_or_weights_are_inconclusive_unless_the_repeats_vary_the_weights_as_well():
+    batches = ("b",) * LENGTH
+    reference = run(REFERENCE, initial_state="s", batches=batches)
+    same = some_repeats(initial_state="s", batches=batches)
+    varied = [replace(repeat, initial_state=repeat.name) for repeat in same]
+
+    def outcome(candidate, repeats):
+        return Envelope().check(compare(reference, candidate, repeats=repeats))[0].outcome
+
+    assert outcome(reference, same) is PASS
+    assert outcome(replace(reference, batches=("b", "c")), same) is INCONCLUSIVE
+    assert outcome(reference, [*same, replace(same[0], batches=("c",))]) is PASS, "its numbers are there already"
+    assert outcome(reference, [replace(same[0], batches=("c",)), *same]) is INCONCLUSIVE
+    assert outcome(replace(reference, initial_state="t"), same) is INCONCLUSIVE
+    assert outcome(replace(reference, initial_state="t"), varied) is PASS
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf])
+def test_a_candidate_that_is_not_finite_fails_and_a_reference_that_is_not_proves_nothing(poison):
+    values = REFERENCE.copy()
+    values[11] = poison
+    finding = judge(run(values), some_repeats())
+    assert (finding.outcome, finding.iteration) == (FAIL, 12)
+    assert "not a finite number" in finding.message
+    comparison = compare(run(values), run(REFERENCE), repeats=some_repeats())
+    assert Envelope().check(comparison)[0].outcome is INCONCLUSIVE
+
+
+def test_decimals_that_a_log_does_not_print_are_not_held_against_the_candidate():
+    repeats = some_repeats(8)
+    assert judge(run(REFERENCE + 4e-4), repeats).outcome is FAIL
+    assert judge(run(np.round(REFERENCE, 3), quantum=1e-3), repeats).outcome is PASS
+
+
+def test_metrics_that_all_records_have_are_judged_beside_the_loss():
+    both = run({"loss": REFERENCE, "grad_norm": REFERENCE})
+    repeats = [run({"loss": REFERENCE * (1 + i * 1e-6), "grad_norm": REFERENCE * (1 + i * 1e-5)}) for i in (1, 2, 3)]
+    findings = Envelope().check(compare(both, both, repeats=repeats))
+    assert [finding.metric for finding in findings] == ["loss", "grad_norm"]
+    fewer = compare(both, both, repeats=[*repeats, run(REFERENCE * 1.00002)])
+    assert [finding.metric for finding in Envelope().check(fewer)] == ["loss"]
+    assert findings[0].limit > Envelope(also=()).check(compare(both, both, repeats=repeats))[0].limit
+
+
+@pytest.mark.parametrize("fields", [{"alpha": 0.0}, {"alpha": 1.0}, {"minimum": 1}])
+def test_an_envelope_with_a_senseless_field_is_refused(fields):
+    with pytest.raises(UsageError, match="rule 'envelope'"):
+        Envelope(**fields)
+
+
+@pytest.mark.parametrize(
+    ("tail", "freedom", "expected"),
+    [(0.05, 1, 6.3138), (0.005, 2, 9.9248), (0.01, 3, 4.5407), (0.001, 11, 4.0247), (0.025, 60, 2.0003)],
+)
+def test_students_quantiles_are_those_of_the_tables(tail, freedom, expected):
+    assert student_quantile(tail, freedom) == pytest.approx(expected, abs=5e-5)
+
+
+@given(st.lists(st.lists(st.floats(1e-12, 1e12), min_size=5, max_size=5), min_size=1, max_size=4))
+def test_the_scale_never_falls_and_stays_within_the_differences(rows):
+    scale = benign_scale(np.array(rows))
+    assert np.all(np.diff(scale) >= -1e-9 * scale[1:])
+    assert np.min(rows) * (1 - 1e-9) <= scale[0]
+    assert scale[-1] <= np.max(rows) * (1 + 1e-9)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.lists(st.floats(width=32), min_size=1, max_size=12), min_size=2, max_size=6))
+def test_whatever_the_numbers_the_paired_rules_answer_and_never_pass_what_is_not_finite(runs):
+    reference, candidate, *repeats = (run(values) for values in runs)
+    comparison = compare(reference, candidate, repeats=repeats)
+    for rule in (Envelope(), FirstIterations()):
+        for finding in rule.check(comparison):
+            assert isinstance(finding.outcome, Outcome)
+            assert finding.message
+    finding = Envelope().check(comparison)[0]
+    if finding.outcome is PASS:
+        assert finding.observed <= finding.limit
+        common = min(len(runs[0]), len(runs[1]))
+        assert np.all(np.isfinite(runs[1][:common]))
+
+
+def test_no_iteration_in_common_and_no_metric_are_inconclusive():
+    repeats = some_repeats()
+    for candidate in (run(REFERENCE, first=500), run({"accuracy": REFERENCE})):
+        comparison = compare(run(REFERENCE), candidate, repeats=repeats)
+        assert [rule.check(comparison)[0].outcome for rule in (Envelope(), FirstIterations())] == [INCONCLUSIVE] * 2
+        assert fit_band(comparison, "loss", 0.01) is None
+
+
+def first(reference, candidate, **fields):
+    return FirstIterations(**fields).check(compare(reference, candidate))[0]
+
+
+def test_differences_of_rounding_pass_and_ten_times_more_fail_where_they_are():
+    allowed = rounding("loss", np.arange(1, 4))
+    values = REFERENCE.copy()
+    values[:3] *= 1 + allowed * 9
+    values[3:] *= 2
+    finding = first(run(REFERENCE), run(values))
+    assert (finding.outcome, round(finding.observed)) == (PASS, 9)
+    values[1] = REFERENCE[1] * (1 + allowed[1] * 12)
+    finding = first(run(REFERENCE), run(values))
+    assert (finding.outcome, finding.iteration) == (FAIL, 2)
+    assert finding.message.startswith("iteration 2: relative difference 2.9e-06 in loss")
+    assert first(run(REFERENCE), run(values), limit=finding.would_pass_at).outcome is PASS
+
+
+def test_a_log_that_counts_from_0_has_its_first_iteration_at_0():
+    assert rounding("loss", np.array([0, 1, 2, 3])).tolist()[:3] == rounding("loss", np.array([1, 2, 3])).tolist()
+    shifted = run(REFERENCE * np.where(np.arange(LENGTH) == 0, 1.001, 1), first=0)
+    assert first(run(REFERENCE, first=0), shifted).iteration == 0
+
+
+def test_gradients_may_differ_by_more_than_losses():
+    assert AMPLIFICATION["grad_norm"] > AMPLIFICATION["loss"]
+    reference = run({"loss": REFERENCE, "grad_norm": REFERENCE})
+    candidate = run({"loss": REFERENCE, "grad_norm": REFERENCE * (1 + 5e-5)})
+    findings = FirstIterations().check(compare(reference, candidate))
+    assert [(finding.metric, finding.outcome) for finding in findings] == [("loss", PASS), ("grad_norm", PASS)]
+    assert first(run(REFERENCE), run(REFERENCE * (1 + 5e-5))).outcome is FAIL
+
+
+def test_lower_precision_allows_more_until_it_can_tell_nothing():
+    candidate = run(REFERENCE * 1.01)
+    assert first(run(REFERENCE), candidate).outcome is FAIL
+    assert first(run(REFERENCE), candidate, precision="tf32").outcome is PASS
+    assert first(run(REFERENCE), run(REFERENCE * 1.03), precision="tf32").outcome is FAIL
+    assert first(run(REFERENCE), candidate, precision="bf16").outcome is INCONCLUSIVE
+
+
+def test_printed_decimals_are_not_held_against_a_candidate_and_too_few_of_them_tell_nothing():
+    printed = run(np.round(REFERENCE, 4) + 1e-4, quantum=1e-4)
+    assert first(run(np.round(REFERENCE, 4), quantum=1e-4), printed).outcome is PASS
+    assert first(run(np.round(REFERENCE, 4)), printed).outcome is FAIL
+    assert first(run(np.round(REFERENCE, 0), quantum=1), run(REFERENCE)).outcome is INCONCLUSIVE
+
+
+def test_means_later_beginnings_and_other_experiments_are_inconclusive():
+    for window in (0, 10):
+        assert "which hide the first ones" in first(run(REFERENCE, window=window), run(REFERENCE)).message
+    assert "chaos has grown by then" in first(run(REFERENCE, first=4), run(REFERENCE, first=4)).message
+    reference = run(REFERENCE, initial_state="s", batches=("b",))
+    assert first(reference, replace(reference, initial_state="t")).outcome is INCONCLUSIVE
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf])
+def test_first_iterations_that_are_not_finite_never_pass(poison):
+    broken = run([REFERENCE[0], poison, *REFERENCE[2:]])
+    finding = first(run(REFERENCE), broken)
+    assert (finding.outcome, finding.iteration) == (FAIL, 2)
+    assert first(broken, run(REFERENCE)).outcome is INCONCLUSIVE
+    assert first(run(np.zeros(LENGTH)), run(np.zeros(LENGTH))).outcome is PASS
+    assert first(run(np.zeros(LENGTH)), run(np.full(LENGTH, 1e-9))).outcome is FAIL
+
+
+@pytest.mark.parametrize("fields", [{"precision": "fp12"}, {"count": 0}, {"count": 4}])
+def test_first_iterations_with_a_senseless_field_are_refused(fields):
+    with pytest.raises(UsageError, match="rule 'first_iterations'"):
+        FirstIterations(**fields)
+
+
+def test_a_comparison_without_repeats_has_none():
+    assert Comparison(reference=run(REFERENCE), candidate=run(REFERENCE)).repeats == ()

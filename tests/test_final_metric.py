@@ -1,0 +1,129 @@
+"""The last validation scores: close ones pass, others do not, and scores after other training are not compared."""
+
+import math
+
+import pytest
+
+import emacheck
+from emacheck.judge import Outcome
+from emacheck.judge.comparison import compare
+from emacheck.judge.final_metric import FinalMetric, is_score
+from emacheck.record import Record
+
+PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
+
+
+def record(*, at=(1000, 2000), quantum=0.0, **scores):
+    """A record that was validated at some iterations; a single number stands for the last of them."""
+    loss = emacheck.Curve(name="loss", iterations=[1, 2], values=[4.0, 3.0])
+    validation = {
+        name: emacheck.Curve(name=name, iterations=list(at), values=[0.0] * (len(at) - 1) + [score], quantum=quantum)
+        for name, score in scores.items()
+    }
+    return Record(name="cpu", format="test", curves={"loss": loss}, validation=validation)
+
+
+def findings_on(reference, candidate, **fields):
+    return FinalMetric(**fields).check(compare(reference, candidate))
+
+
+def outcome_on(reference, candidate, **fields):
+    (finding,) = findings_on(reference, candidate, **fields)
+    return finding.outcome
+
+
+@pytest.mark.parametrize(
+    ("reference", "candidate", "outcome"),
+    [
+        (78.25, 78.25, PASS),
+        (78.25, 79.25, PASS),
+        (78.25, 77.25, PASS),
+        (78.25, 79.375, FAIL),
+        (78.25, 77.125, FAIL),
+        (0.75, 0.7578125, PASS),
+        (0.75, 0.7421875, PASS),
+        (0.75, 0.765625, FAIL),
+        (0.75, 0.734375, FAIL),
+        (78.25, math.nan, FAIL),
+        (78.25, math.inf, FAIL),
+        (math.nan, 78.25, INCONCLUSIVE),
+        (math.nan, math.nan, FAIL),
+    ],
+)
+def test_a_score_must_be_within_a_percentage_point_in_either_direction(reference, candidate, outcome):
+    assert outcome_on(record(mIoU=reference), record(mIoU=candidate)) is outcome
+
+
+def test_a_score_in_percent_is_never_taken_for_a_fraction_of_the_other_side():
+    (finding,) = findings_on(record(mIoU=0.7), record(mIoU=70.0))
+    assert (finding.outcome, finding.limit) == (FAIL, 1.0)
+
+
+def test_every_score_that_both_hold_gets_a_finding_and_times_and_losses_get_none():
+    reference = record(mIoU=70.0, mAcc=80.0, aAcc=95.0, loss=0.3, data_time=0.1)
+    candidate = record(mIoU=70.1, mAcc=77.0, aAcc=95.0, loss=0.9, data_time=9.0)
+    found = {finding.metric: finding.outcome for finding in findings_on(reference, candidate)}
+    assert found == {"mIoU": PASS, "mAcc": FAIL, "aAcc": PASS}
+
+
+def test_the_last_validation_counts_and_is_named():
+    (finding,) = findings_on(record(mIoU=70.0), record(mIoU=60.0))
+    assert (finding.iteration, finding.observed, finding.would_pass_at) == (2000, -10.0, 10.0)
+    assert "the last mIoU, at iteration 2000, is 60 against 70" in finding.message
+    assert outcome_on(record(mIoU=70.0), record(mIoU=60.0), limit=finding.would_pass_at) is PASS
+
+
+def test_scores_after_different_training_are_not_compared():
+    (finding,) = findings_on(record(mIoU=70.0), record(mIoU=70.0, at=(1000, 3000)))
+    assert finding.outcome is INCONCLUSIVE
+    assert "last at iteration 2000, the candidate at iteration 3000" in finding.message
+
+
+def test_validation_that_one_side_lacks_is_inconclusive_and_says_which():
+    (finding,) = findings_on(record(mIoU=70.0), record())
+    assert (finding.outcome, finding.metric) == (INCONCLUSIVE, "mIoU")
+    assert "only the reference has validation records of mIoU" in finding.message
+    (finding,) = findings_on(record(), record(mIoU=70.0))
+    assert "only the candidate" in finding.message
+    both = findings_on(record(mIoU=70.0, mAcc=80.0), record(mIoU=70.0))
+    assert [finding.outcome for finding in both] == [PASS, INCONCLUSIVE]
+
+
+def test_no_validation_at_all_is_inconclusive():
+    (finding,) = findings_on(record(), record(loss=0.3))
+    assert (finding.outcome, finding.metric) == (INCONCLUSIVE, "loss")
+    assert "no validation records" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("candidate", "outcome"), [(70.0, PASS), (70.99, PASS), (71.0, INCONCLUSIVE), (71.005, INCONCLUSIVE), (71.02, FAIL)]
+)
+def test_printed_decimals_that_reach_across_the_limit_decide_nothing(candidate, outcome):
+    assert outcome_on(record(mIoU=70.0, quantum=0.01), record(mIoU=candidate, quantum=0.01)) is outcome
+
+
+def test_both_limits_can_be_set():
+    assert outcome_on(record(mIoU=70.0), record(mIoU=70.5), limit=0.4) is FAIL
+    assert outcome_on(record(mIoU=0.7), record(mIoU=0.72), fraction_limit=0.03) is PASS
+
+
+@pytest.mark.parametrize(
+    ("name", "score"),
+    [
+        ("mIoU", True),
+        ("eval_accuracy", True),
+        ("accuracy/top1", True),
+        ("top-5", True),
+        ("coco/bbox_mAP_50", True),
+        ("mDice", True),
+        ("mFscore", True),
+        ("loss", False),
+        ("acc_seg_loss", False),
+        ("time", False),
+        ("eval_samples_per_second", False),
+        ("mapping_time", False),
+        ("lr", False),
+    ],
+)
+def test_scores_are_told_by_their_names(name, score):
+    assert is_score(name) is score

@@ -1,0 +1,202 @@
+"""Logs that mean no good, and the fast path against the slow one."""
+
+import math
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from emacheck.errors import LogError, MissingExtraError
+from emacheck.logs import bulk, read_log
+from emacheck.logs.bulk_numbers import MARGIN, Text, floats, integers
+from emacheck.logs.reading import READERS, slug
+
+FAST = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+# ruff: noqa: E501 - lines of a log are as long as they are
+REAL = {
+    "tcappdll-text": "TCAPPDLL 2031-02-03 04:05:06.7 - Epoch: 0 Iteration: 1  rank : 0  train.loss : 1.39  train.ips : 12.6 i/s\n",
+    "tcappdll-json": 'TCAPPDLL {"type": "LOG", "step": [0, 1], "data": "{\'rank\': \'0\', \'train.loss\': \'2.5\'}"}\n',
+    "mmengine-text": "2031/02/03 04:05:06 - mmengine - INFO - Iter(train) [ 50/800]  lr: 9.9e-03  eta: 0:01:02  loss: 1.9376\n",
+    "mmcv-text": "2031-02-03 04:05:06,7 - mmseg - INFO - Epoch [1][50/800]\tlr: 9.9e-03, eta: 1 day, 0:01:02, loss: 1.9376,\n",
+    "hugging-face-trainer-state": '{"log_history": [{"step": 1, "loss": 4.5}, {"step": 1, "eval_loss": 4.5}], "max_steps": 5}\n',
+    "mmcv-json": '{"env_info": "a: b", "config": "a = dict(b=[1])"}\n{"mode": "train", "epoch": 1, "iter": 5, "loss": 4.5}\n',
+    "json-lines": '{"iteration": 1, "train": {"loss": 4.5}, "rank": 0}\n',
+    "mmengine-json": '{"step": 1, "loss": 4.5, "epoch": 1}\n{"step": 1, "mIoU": 5.5}\n',
+    "csv": "iteration,loss,val_loss\n1,4.5,\n2,4.25,5\n",
+    "whitespace-columns": "iter loss\n1 4.5\n2 4.25\n",
+    "arrays-of-numbers": "=== A ===\n4.5 4.25\n=== B ===\n1.5 1.25\n",
+    "free-text": "Epoch 1 iter 5 train_loss 4.5 acc 1.5 | val loss 4.25 acc 1.0\n",
+}
+
+
+def refuses_or_reads(path: Path, **options):
+    try:
+        record = read_log(path, **options)
+    except (LogError, MissingExtraError):
+        return
+    assert all(len(curve) for curve in record.curves.values())
+
+
+def test_every_reader_has_a_sample_that_it_reads(tmp_path):
+    assert set(REAL) == {slug(reader) for reader in READERS}
+    for name, text in REAL.items():
+        path = tmp_path / name
+        path.write_text(text)
+        assert slug(type("R", (), {"NAME": read_log(path).format})) == name
+
+
+@settings(FAST, max_examples=500)
+@given(data=st.data())
+def test_no_change_to_a_real_log_raises_anything_but_ours(tmp_path, data):
+    name = data.draw(st.sampled_from(sorted(REAL)))
+    content = bytearray((REAL[name] * data.draw(st.integers(1, 3))).encode())
+    for _ in range(data.draw(st.integers(0, 4))):
+        at = data.draw(st.integers(0, len(content)))
+        length = data.draw(st.integers(0, 8))
+        content[at : at + length] = data.draw(
+            st.binary(max_size=8) | st.sampled_from([b"nan", b"1e999", b"-", b"\r", b"9" * 25])
+        )
+    path = tmp_path / "log"
+    path.write_bytes(content)
+    refuses_or_reads(path)
+    refuses_or_reads(path, reader=name, rank=data.draw(st.none() | st.integers(0, 1)))
+
+
+@settings(FAST, max_examples=300)
+@given(
+    content=st.binary(max_size=200) | st.text(max_size=200).map(lambda t: t.encode("utf-8", "replace")), data=st.data()
+)
+def test_no_reader_raises_anything_but_ours_on_anything(tmp_path, content, data):
+    path = tmp_path / "log"
+    path.write_bytes(
+        data.draw(st.sampled_from([b"", b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\xff\xfe", b"BZh9"])) + content
+    )
+    refuses_or_reads(path, reader=data.draw(st.none() | st.sampled_from([*sorted(REAL), "tensorboard-events"])))
+
+
+@pytest.mark.parametrize("name", sorted(REAL))
+def test_a_line_of_a_hundred_megabytes_is_no_trouble(tmp_path, name):
+    path = tmp_path / "log"
+    with path.open("wb") as file:
+        file.write(REAL[name].encode())
+        for _ in range(100):
+            file.write(b"loss: 1.5 [" * 90_000)
+    began = time.perf_counter()
+    refuses_or_reads(path)
+    assert time.perf_counter() - began < 20
+
+
+@pytest.mark.parametrize("filling", [" ", "a", "[", "(", "1", "loss ", "epoch ", "a.", "-", "=", "{'a':"])
+@pytest.mark.parametrize("name", sorted(REAL))
+def test_a_long_line_of_anything_takes_no_long_time(tmp_path, name, filling):
+    path = tmp_path / "log"
+    path.write_text(REAL[name] + filling * (200_000 // len(filling)) + "\n" + REAL[name])
+    began = time.perf_counter()
+    refuses_or_reads(path, reader=name)
+    refuses_or_reads(path)
+    assert time.perf_counter() - began < 10
+
+
+def test_objects_that_are_nested_a_million_deep_are_skipped(tmp_path):
+    path = tmp_path / "log"
+    path.write_text(REAL["json-lines"] + '{"iteration": 2, "a":' + "[" * 10**6 + "\n")
+    assert read_log(path).curves["loss"].values.tolist() == [4.5]
+
+
+# --- many numbers at once --------------------------------------------------------------------------------------------
+
+DECIMALS = (
+    st.floats(allow_nan=False, allow_infinity=False).map(repr)
+    | st.floats(0, 100).map(repr)
+    | st.floats(-10, 10).map(lambda x: f"{x:.4f}")
+    | st.floats(1e-9, 10).map(lambda x: f"{x:.4e}")
+    | st.from_regex(r"-?[0-9]{1,20}(\.[0-9]{0,20})?(e[-+][0-9]{2})?", fullmatch=True)
+)
+
+
+def laid_out(words):
+    content, starts, ends = b" " * MARGIN, [], []
+    for word in words:
+        starts.append(len(content))
+        content += word.encode()
+        ends.append(len(content))
+        content += b" "
+    return Text(content + b" " * MARGIN), np.array(starts), np.array(ends)
+
+
+@settings(FAST, max_examples=400)
+@given(words=st.lists(DECIMALS | st.text("0123456789.e-+ ", min_size=1, max_size=12), min_size=1, max_size=8))
+def test_many_numbers_at_once_are_what_float_makes_of_each(words):
+    values, _, sound = floats(*laid_out([word[:24] for word in words]))
+    for word, value, sure in zip(words, values.tolist(), sound.tolist(), strict=True):
+        if sure:
+            assert value == float(word[:24]), word
+
+
+def test_usual_numbers_are_never_left_to_the_slow_way():
+    draw = random.Random(3)  # noqa: S311 - plausible numbers, no secret
+    words = [repr(draw.random() * 10**n) for n in range(-1, 3) for _ in range(2000)] + [
+        f"{draw.random():.4e}" for _ in range(999)
+    ]
+    values, _, sound = floats(*laid_out(words))
+    assert sound.mean() > 0.99
+    assert all(
+        value == float(word) for value, word, sure in zip(values.tolist(), words, sound.tolist(), strict=True) if sure
+    )
+
+
+@FAST
+@given(
+    words=st.lists(
+        st.integers(0, 10**9).map(str) | st.text("0123456789 ", min_size=1, max_size=9), min_size=1, max_size=5
+    )
+)
+def test_many_integers_at_once_are_what_int_makes_of_each(words):
+    values, sound = integers(*laid_out(words))
+    for word, value, sure in zip(words, values.tolist(), sound.tolist(), strict=True):
+        if sure:
+            assert value == int(word)
+
+
+def long_log(kind, draw):
+    for i in range(3000):
+        loss, time_taken = draw.choice(["nan", "1e-07", "-0.25", "12", f"{draw.random() * 9:.4f}"]), draw.random() * 99
+        if kind == "tcap":
+            yield (
+                f"TCAPPDLL 2031-02-03 04:05:06.{i:06d} - Epoch: {i // 900} Iteration: {i % 900}  rank : {draw.randrange(2)}  "
+                f"train.loss : {loss}  train.ips : {time_taken!r} imgs/s \n"
+            )
+        else:
+            head = (
+                f"Iter(train) [{i:>5}/30000]"
+                if kind == "iter"
+                else f"Epoch(train) [{i // 900 + 1}][{i % 900 + 1:>3}/900]"
+            )
+            yield f"2031/02/03 04:05:06 - mmengine - INFO - {head}  lr: {time_taken:.4e}  eta: 1 day, 0:01:02  loss: {loss}\n"
+        if draw.random() < 0.02:
+            yield draw.choice(
+                ["noise\n", "a: b: c\n", "\n", "bar 5%\rbar 6%\n", "Iter(val) [9/9]  mIoU: 5.5000\n", "\x1b[1mx\n"]
+            )
+
+
+@pytest.mark.parametrize("kind", ["tcap", "iter", "epoch"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_lines_read_at_once_are_what_they_are_one_by_one(tmp_path, monkeypatch, kind, ending):
+    path = tmp_path / "log"
+    draw = random.Random(11)  # noqa: S311 - plausible numbers, no secret
+    path.write_bytes("".join(long_log(kind, draw)).replace("bar 5%\r", "").replace("\n", ending).encode())
+    fast = read_log(path, rank=0)
+    monkeypatch.setattr(bulk, "_SMALL", math.inf)
+    slow = read_log(path, rank=0)
+    assert fast.oddities == slow.oddities
+    for curves, others in ((fast.curves, slow.curves), (fast.validation, slow.validation)):
+        assert curves.keys() == others.keys()
+        for name, curve in curves.items():
+            np.testing.assert_array_equal(curve.iterations, others[name].iterations)
+            np.testing.assert_array_equal(curve.values, others[name].values)
+            assert (curve.window, curve.quantum) == (others[name].window, others[name].quantum)
