@@ -128,7 +128,7 @@ def test_a_value_that_is_not_finite_is_where_they_part(poison):
     values = REFERENCE.copy()
     values[30] = poison
     found = parted(values)
-    assert (found.kind, found.iteration) == (Kind.LATER, 31)
+    assert (found.kind, found.iteration) == (Kind.NOT_FINITE, 31)
 
 
 def test_paired_is_true_for_rounding_unknown_for_a_fault_and_without_early_iterations():

@@ -28,6 +28,7 @@ class Kind(str, Enum):
     FORWARD = "forward pass, loss or initial state"
     BACKWARD = "backward pass, optimizer or buffers"
     LATER = "data order, schedule or resume"
+    NOT_FINITE = "a value that is NaN or infinite"
     UNPAIRED = "different experiments"
     UNKNOWN = "unknown"
 
@@ -88,7 +89,11 @@ def diagnose(comparison: Comparison, metric: str = "loss") -> Divergence:
         return Divergence(
             iteration=int(paired.iterations[onset]), kind=Kind.ROUNDING, evidence=_growth(paired, size, onset)
         )
-    return _classify(comparison, paired, noise, onset, int(beyond[0]))
+    at = int(beyond[0])
+    if not np.isfinite([paired.reference[at], paired.candidate[at]]).all():
+        evidence = f"iteration {paired.iterations[at]}: {metric} {_values(paired, at)}."
+        return Divergence(iteration=int(paired.iterations[at]), kind=Kind.NOT_FINITE, evidence=evidence)
+    return _classify(comparison, paired, noise, onset, at)
 
 
 def paired_by_curves(comparison: Comparison) -> bool | None:
@@ -226,8 +231,11 @@ def _jumps(paired: PairedCurve, at: int) -> bool:
 
 def _pair(paired: PairedCurve, at: int) -> str:
     """Describe the values and the relative difference at one place."""
-    values = f"{paired.candidate[at]:.7g} against {paired.reference[at]:.7g}"
-    return f"{paired.metric} {values}, relative difference {paired.relative_difference[at]:.2g}"
+    return f"{paired.metric} {_values(paired, at)}, relative difference {paired.relative_difference[at]:.2g}"
+
+
+def _values(paired: PairedCurve, at: int) -> str:
+    return f"{paired.candidate[at]:.7g} against {paired.reference[at]:.7g}"
 
 
 def _identical(comparison: Comparison, paired: PairedCurve) -> Divergence:
