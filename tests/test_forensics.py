@@ -1,0 +1,70 @@
+"""Rules about the records themselves: smoothing and schedule."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from emacheck.curve import Curve
+from emacheck.judge import Outcome, decide, make_rules
+from emacheck.judge.comparison import compare
+from emacheck.record import Record
+
+ITERATIONS = np.arange(1, 41)
+LOSSES = 4 - 0.05 * ITERATIONS
+
+
+def record(*, window=1, rates=None, quantum=0.0, **fields):
+    curves = {"loss": Curve(name="loss", iterations=ITERATIONS, values=LOSSES, window=window)}
+    if rates is not None:
+        curves["lr"] = Curve(name="lr", iterations=ITERATIONS, values=rates, quantum=quantum)
+    return Record(name="cpu", format="test", curves=curves, **fields)
+
+
+def outcome(reference, candidate, rule):
+    return decide(compare(reference, candidate), make_rules([rule])).outcome
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(1, 10), (0, 1), (10, 50)])
+def test_means_are_not_compared_with_other_means_or_raw_values(ours, theirs):
+    verdict = decide(compare(record(window=ours), record(window=theirs)))
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "average differently" in next(f.message for f in verdict.findings if f.rule == "smoothing")
+
+
+@pytest.mark.parametrize("window", [0, 1, 10])
+def test_equal_windows_are_compared(window):
+    assert outcome(record(window=window), record(window=window), "smoothing") is Outcome.PASS
+
+
+def test_another_schedule_fails_the_same_experiment_and_makes_another_one_inconclusive():
+    rates = np.linspace(0.01, 0.001, 40)
+    late = np.concatenate([rates[:20], rates[19:39]])
+    reference, candidate = record(rates=rates), record(rates=late)
+    assert outcome(reference, candidate, "schedule") is Outcome.INCONCLUSIVE
+    proven = {"initial_state": "aa", "batches": ("1",) * 40}
+    verdict = decide(compare(replace(reference, **proven), replace(candidate, **proven)), make_rules(["schedule"]))
+    assert verdict.outcome is Outcome.FAIL
+    assert verdict.findings[0].iteration == 21
+
+
+def test_a_rate_that_is_not_a_number_does_not_pass():
+    rates = np.full(40, 0.01)
+    broken = rates.copy()
+    broken[7] = np.nan
+    assert outcome(record(rates=rates), record(rates=broken), "schedule") is not Outcome.PASS
+
+
+def test_printed_decimals_of_a_rate_are_not_a_difference():
+    rates = np.linspace(0.01, 0.001, 40)
+    printed = np.round(rates, 6)
+    assert outcome(record(rates=rates), record(rates=printed, quantum=1e-6), "schedule") is Outcome.PASS
+    assert outcome(record(rates=rates), record(rates=printed), "schedule") is Outcome.INCONCLUSIVE
+
+
+def test_without_rates_the_schedule_is_passed_over_and_says_so():
+    verdict = decide(compare(record(), record(rates=np.full(40, 0.1))), make_rules(["schedule"]))
+    assert (verdict.outcome, verdict.findings[0].message) == (
+        Outcome.PASS,
+        "no learning rates on both sides to compare",
+    )
