@@ -8,7 +8,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
-MEASUREMENTS = ("whole_run", "start_up", "recording_cost", "refusal", "hidden_faults")
+MEASUREMENTS = ("whole_run", "start_up", "recording_cost", "refusal", "reading_speed", "hidden_faults")
 RULES = (
     "finite",
     "coverage",
@@ -97,6 +97,29 @@ def refusal_section() -> list[str]:
     ]
 
 
+def reading_section() -> list[str]:
+    """Describe the speed and size of reading."""
+    reading = results("reading_speed")
+    lines = [
+        "## Reading long logs",
+        "",
+        f"`benchmarks/reading_speed.py`: a synthetic log of {reading['megabytes']} MB, {reading['pairs']} alternating pairs; wall time of `read_log` (every "
+        "metric as numbers) divided by that of reading the file and one `re.findall` of the old script's kind (one metric as text). Targets: at most 1, "
+        "and at most 400 MiB resident for a log of 1 GB.",
+        "",
+        "| format | median | least | most | records in 1 GB | MiB resident for 1 GB |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    missed = []
+    for kind in ("TCAPPDLL", "mmengine"):
+        row = reading[kind]
+        ratios = " | ".join(f"{row[f'ratio {part}']:.2f}" for part in ("median", "least", "most"))
+        lines.append(f"| {kind} | {ratios} | {row['records in 1 GB']} | {row['peak MiB for 1 GB']} |")
+        missed += [f"speed of {kind}"] if row["ratio median"] > 1 else []
+        missed += [f"size of {kind}"] if row["peak MiB for 1 GB"] > 400 else []
+    return [*lines, "", f"Targets missed: {listed(missed)}.", ""]
+
+
 def faults_section() -> list[str]:
     """Describe benign variations and hidden faults."""
     rows = results("hidden_faults")
@@ -182,6 +205,7 @@ def main() -> None:
         *start_up_section(),
         *recording_section(),
         *refusal_section(),
+        *reading_section(),
         *faults_section(),
     ]
     PAGE.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")

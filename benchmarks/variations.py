@@ -10,19 +10,19 @@ Change = Callable[[], None]
 
 
 def on_model(change: Callable[[nn.Module], None]) -> Change:
-    """Apply a change to the model after its weights are drawn."""
+    """Apply a change to the model once it is complete: SyncBN layers are replaced when mmengine wraps it."""
 
     def apply() -> None:
         from emacheck.train.runner import SeededRunner
 
-        build = SeededRunner.build_model
+        wrap = SeededRunner.wrap_model
 
-        def build_and_change(self: Any, model: Any) -> nn.Module:
-            built: nn.Module = build(self, model)
-            change(built)
-            return built
+        def wrap_and_change(self: Any, settings: Any, model: Any) -> nn.Module:
+            wrapped: nn.Module = wrap(self, settings, model)
+            change(wrapped)
+            return wrapped
 
-        SeededRunner.build_model = build_and_change
+        SeededRunner.wrap_model = wrap_and_change
 
     return apply
 
