@@ -135,6 +135,7 @@ def test_cfg_options_that_do_not_fit_the_configuration_exit_2(workshop):
     assert "--cfg-options" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_config_file_is_trained_against_a_live_reference_with_overrides_after_one_option(workshop):
     from emacheck.train.presets import config_path
     from emacheck.train.request import TrainingRequest
