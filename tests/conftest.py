@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,8 @@ def emacheck_process(*arguments, cwd, env=None, **options):
         stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
+        # A shell's background job ignores Ctrl-C, and so would everything that the tests start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
         **options,
     )
 
