@@ -4,6 +4,7 @@ The marks ``:`` and ``[`` cut a line into pieces. In a line that looks like the 
 same two marks, at the same distance behind the first and before the second, with the same text on both sides.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from emacheck.logs.values import parse_number, printed_unit
 _LONGEST_NUMBER = 24
 _SMALL = 1 << 15
 _TRIED = 20
+_TOGETHER = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,32 +62,90 @@ class Stretch:
     powers: dict[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """Numbers of a line that are read together: behind which fence each is, and how far from those at both sides."""
+
+    names: tuple[str, ...]
+    fences: Integers
+    left: Integers
+    right: Integers
+
+    @classmethod
+    def of(cls, places: Sequence[tuple[str, int, int, int]]) -> "_Numbers":
+        table = np.array([place[1:] for place in places], np.int64).reshape(-1, 3)
+        return cls(tuple(place[0] for place in places), table[:, 0], table[:, 1:2], table[:, 2:])
+
+    def between(self, fences: Integers) -> tuple[Integers, Integers, npt.NDArray[np.bool_]]:
+        """Return where the numbers of all lines start and end, one row for each number, and in which lines they do."""
+        begin = fences[self.fences]
+        begin += self.left
+        end = fences[self.fences + 1]
+        end -= self.right
+        length = end - begin
+        wrong = (length < 1) | (length > _LONGEST_NUMBER)
+        if np.any(wrong):
+            begin[wrong], end[wrong] = MARGIN, MARGIN + 1
+            return begin, end, ~wrong.any(axis=0)
+        return begin, end, np.ones(begin.shape[1], np.bool_)
+
+
+class _Texts:
+    """The texts of a line that must be what they are in the sample, eight bytes at a time."""
+
+    def __init__(self) -> None:
+        self._pieces: list[tuple[int, int, int, int]] = []
+
+    def add(self, fence: int, distance: int, expected: bytes) -> None:
+        """Expect a text at a distance from a fence."""
+        for begin in range(0, len(expected), 8):
+            piece = expected[begin : begin + 8]
+            keep = 2 ** (8 * len(piece)) - 1
+            self._pieces.append((fence, distance + begin, keep, int.from_bytes(piece, "little")))
+
+    def are_here(self, text: Text, fences: Integers) -> npt.NDArray[np.bool_]:
+        """Tell in which lines all of the texts stand."""
+        same = np.ones(fences.shape[1], np.bool_)
+        for begin in range(0, len(self._pieces), _TOGETHER):
+            rows, distances, keep, words = zip(*self._pieces[begin : begin + _TOGETHER], strict=True)
+            found = text.words[fences[list(rows)] + np.array(distances)[:, None]]
+            found &= np.array(keep, np.uint64)[:, None]
+            same &= (found == np.array(words, np.uint64)[:, None]).all(axis=0)
+        return same
+
+
 class Template:
-    """What the lines of a log look like, learned from one."""
+    """What the lines of a log look like, learned from one.
+
+    The fences of a line are its start, its marks, and its end.
+    """
 
     def __init__(self, sample: bytes, fields: Sequence[Field]) -> None:
-        self._sample = sample
-        self._marks = [at for at, byte in enumerate(sample) if byte in b":["]
-        self._fields = []
-        for field in fields:
-            before = sum(mark < field.start for mark in self._marks)
-            self._fields.append((field, before, *self._around(field, before)))
-        self._start = sample[: min(8, self._marks[0])]
+        marks = [at for at, byte in enumerate(sample) if byte in b":["]
+        self._marks = len(marks)
         self._margin = b" " * (len(sample) + MARGIN)
-        known = {before for _, before, *_ in self._fields}
-        self._tails = [(at, self._tail(at)) for at in range(len(self._marks)) if at not in known and self._tail(at)]
-
-    def _around(self, field: Field, before: int) -> tuple[int, int, bytes, bytes]:
-        """Return the distances to the marks at both sides of a number, and the text up to them."""
-        left = self._marks[before - 1]
-        right = self._marks[before] if before < len(self._marks) else len(self._sample)
-        prefix, suffix = self._sample[left : field.start], self._sample[field.end : right]
-        return len(prefix), len(suffix), prefix, suffix
-
-    def _tail(self, at: int) -> bytes:
-        """Return the text before a mark, from the last digit on."""
-        piece = self._sample[self._marks[at - 1] + 1 if at else 0 : self._marks[at]]
-        return piece[max((place + 1 for place, byte in enumerate(piece) if chr(byte).isdigit()), default=0) :]
+        fences = [0, *marks, len(sample)]
+        self._texts = _Texts()
+        self._texts.add(0, 0, sample[: min(8, marks[0])])
+        groups: dict[str, list[tuple[str, int, int, int]]] = {"integer": [], "short": [], "long": [], "scaled": []}
+        known = set()
+        for field in fields:
+            fence = sum(mark < field.start for mark in marks)
+            left, right = fences[fence], fences[fence + 1]
+            prefix, suffix = sample[left : field.start], sample[field.end : right]
+            if field.integer and prefix.startswith(b"["):
+                prefix = prefix.rstrip(b" ")  # a number in brackets is padded, by fewer blanks as it grows
+            self._texts.add(fence, 0, prefix)
+            self._texts.add(fence + 1, -len(suffix), suffix)
+            groups[_kind(sample, field)].append((field.name, fence, len(prefix), len(suffix)))
+            known.add(fence)
+        for at, (left, right) in enumerate(itertools.pairwise(fences[:-1])):
+            piece = sample[left + bool(at) : right]
+            tail = piece[max((place + 1 for place, byte in enumerate(piece) if chr(byte).isdigit()), default=0) :]
+            if at not in known:
+                self._texts.add(at + 1, -len(tail), tail)
+        self._names = [field.name for field in fields if not field.integer]
+        self._integers, *self._floats = (_Numbers.of(group) for group in groups.values())
 
     @staticmethod
     def possible(sample: bytes, fields: Sequence[Field]) -> bool:
@@ -99,26 +159,14 @@ class Template:
         """Cut a block of whole lines into stretches."""
         content = self._margin + block + self._margin
         text = Text(content)
-        here = text.bytes
-        ends = np.flatnonzero(here == 10)
+        ends = np.flatnonzero(text.bytes == 10)
         starts = np.concatenate(([len(self._margin)], ends[:-1] + 1))
-        marks = np.flatnonzero((here == 58) | (here == 91))
-        last = np.searchsorted(marks, ends)
-        counts = np.diff(last, prepend=0)
-        alike = counts == len(self._marks)
-        lines = np.flatnonzero(alike)
-        if len(lines) < len(ends):
-            marks = marks[: last[-1]][np.repeat(alike, counts)]
-        of_lines = np.ascontiguousarray(marks[: len(lines) * len(self._marks)].reshape(len(lines), -1).T)
-        sound = _is_here(text, starts[lines], self._start)
-        for at, tail in self._tails:
-            sound &= _is_here(text, of_lines[at] - len(tail), tail)
-        whole, numbers, powers = self._numbers(text, of_lines, ends[lines], sound)
+        lines, fences = self._fences(text, starts, ends)
+        sound = self._texts.are_here(text, fences)
+        whole, numbers, powers = self._numbers(text, fences, sound)
         good = np.zeros(len(ends), np.bool_)
         good[lines[sound]] = True
-        rows = np.cumsum(sound) - 1
-        row_of_line = np.zeros(len(ends), np.int64)
-        row_of_line[lines] = rows
+        row_of_line = np.cumsum(good) - 1
         turns = np.flatnonzero(np.diff(good)) + 1
         for first, behind in zip([0, *turns.tolist()], [*turns.tolist(), len(ends)], strict=True):
             if first == behind:
@@ -130,32 +178,65 @@ class Template:
             integers_of = {name: values[of] for name, values in whole.items()}
             yield Stretch(first, behind - first, b"", integers_of, {n: v[of] for n, v in numbers.items()}, powers)
 
+    def _fences(self, text: Text, starts: Integers, ends: Integers) -> tuple[Integers, Integers]:
+        """Return the lines that have as many marks as the sample, and their fences, one row for each fence."""
+        here = text.bytes
+        found = here == 58
+        found |= here == 91
+        marks = np.flatnonzero(found)
+        lines = np.arange(len(ends))
+        table = marks.reshape(len(ends), -1) if len(marks) == len(ends) * self._marks else None
+        if table is None or np.any(table[:, 0] < starts) or np.any(table[:, -1] > ends):
+            last = np.searchsorted(marks, ends)
+            counts = np.diff(last, prepend=0)
+            alike = counts == self._marks
+            lines = np.flatnonzero(alike)
+            table = marks[: last[-1]][np.repeat(alike, counts)].reshape(len(lines), self._marks)
+        fences = np.empty((self._marks + 2, len(lines)), np.int64)
+        fences[0], fences[1:-1], fences[-1] = starts[lines], table.T, ends[lines]
+        return lines, fences
+
     def _numbers(
-        self, text: Text, marks: Integers, line_ends: Integers, sound: npt.NDArray[np.bool_]
+        self, text: Text, fences: Integers, sound: npt.NDArray[np.bool_]
     ) -> tuple[dict[str, Integers], dict[str, Floats], dict[str, int]]:
-        whole, numbers, powers, exponents = {}, {}, {}, {}
-        for field, before, left, right, prefix, suffix in self._fields:
-            begin = marks[before - 1] + left
-            end = (marks[before] if before < len(marks) else line_ends) - right
-            fits = (end > begin) & (end - begin <= _LONGEST_NUMBER)
-            nowhere = len(self._margin)
-            begin, end = np.where(fits, begin, nowhere), np.where(fits, end, nowhere + 1)
-            fits &= _is_here(text, begin - len(prefix), prefix) & _is_here(text, end, suffix)
-            if field.integer:
-                whole[field.name], right_ones = integers(text, begin, end)
-                sound &= fits & right_ones
-                continue
-            values, power, right_ones = floats(text, begin, end)
-            for at in np.flatnonzero(fits & ~right_ones).tolist():
-                fits[at], values[at], power[at] = _unusual(text.bytes[begin[at] : end[at]].tobytes())
-            sound &= fits
-            numbers[field.name], exponents[field.name] = values, power
+        """Return the numbers of the lines that are sound, and note which are not."""
+        begin, end, fit = self._integers.between(fences)
+        whole, right_ones = integers(text, begin.ravel(), end.ravel())
+        sound &= fit & right_ones.reshape(begin.shape).all(axis=0)
+        found = dict(zip(self._integers.names, whole.reshape(begin.shape), strict=True))
+        numbers, exponents = dict[str, Floats](), dict[str, Integers]()
+        for group in self._floats:
+            begin, end, fit = group.between(fences)
+            sound &= fit
+            values, power = _floats(text, begin, end, sound)
+            numbers |= zip(group.names, values, strict=True)
+            exponents |= zip(group.names, power, strict=True)
         if not np.all(sound):
-            whole = {name: values[sound] for name, values in whole.items()}
+            found = {name: values[sound] for name, values in found.items()}
             numbers = {name: values[sound] for name, values in numbers.items()}
             exponents = {name: power[sound] for name, power in exponents.items()}
         powers = {name: int(power.max(initial=NO_POWER)) for name, power in exponents.items()}
-        return whole, numbers, powers
+        return found, {name: numbers[name] for name in self._names}, powers
+
+
+def _kind(sample: bytes, field: Field) -> str:
+    """Return which numbers a number is read with, for those of one kind are read fastest."""
+    if field.integer:
+        return "integer"
+    if b"e" in sample[field.start : field.end]:
+        return "scaled"
+    return "short" if field.end - field.start <= 8 else "long"
+
+
+def _floats(
+    text: Text, begin: Integers, end: Integers, sound: npt.NDArray[np.bool_]
+) -> tuple[Floats, Integers]:
+    """Return numbers and their powers, one row for each number of a line, and note which lines are not sound."""
+    values, power, right_ones = (each.reshape(begin.shape) for each in floats(text, begin.ravel(), end.ravel()))
+    for row, at in np.argwhere(~right_ones & sound).tolist():
+        fits, values[row, at], power[row, at] = _unusual(text.bytes[begin[row, at] : end[row, at]].tobytes())
+        sound[at] &= fits
+    return values, power
 
 
 def read_blocks(
@@ -224,14 +305,3 @@ def _unusual(piece: bytes) -> tuple[bool, float, int]:
         return False, 0.0, NO_POWER
     unit = printed_unit(text) if math.isfinite(value) else 0.0
     return True, value, round(math.log10(unit)) if unit else NO_POWER
-
-
-def _is_here(text: Text, at: Integers, expected: bytes) -> npt.NDArray[np.bool_]:
-    """Tell at which of the positions the expected text stands."""
-    same = np.ones(len(at), np.bool_)
-    for begin in range(0, len(expected), 8):
-        piece = expected[begin : begin + 8]
-        keep = np.uint64(2 ** (8 * len(piece)) - 1)
-        word = np.uint64(int.from_bytes(piece, "little"))
-        same &= (text.words[at + begin] & keep) == word
-    return same

@@ -8,6 +8,8 @@ numbers accurately", PLDI 1990); else in extended precision, where the processor
 lies half-way between two doubles.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,16 +17,19 @@ from emacheck.curve import Floats, Integers
 
 Words = npt.NDArray[np.uint64]
 Truths = npt.NDArray[np.bool_]
+Found = tuple[Floats, Integers, Truths]
 
 MARGIN = 24
 """Bytes that a buffer must have before the first number."""
 NO_POWER = -400
 """The power of ten of the last printed digit of an integer, which is printed in full."""
-_ZEROS, _HIGH, _SIXES = (np.uint64(int(pair * 8, 16)) for pair in ("30", "f0", "06"))
+_ZEROS, _ONES, _SIXES, _BLANKS = (np.uint64(int(pair * 8, 16)) for pair in ("30", "01", "06", "10"))
+_HIGH, _HIGHER, _SIGNS = (np.uint64(int(pair * 8, 16)) for pair in ("f0", "e0", "80"))
+_POINTS = np.uint64(int("1e" * 8, 16))
+_ONE, _BYTE, _NIBBLE, _TOP = (np.uint64(number) for number in (1, 8, 4, 60))
 _POWERS = 10.0 ** np.arange(23)
-_INTEGER_POWERS = 10 ** np.arange(19, dtype=np.uint64)
+_INTEGER_POWERS = 10 ** np.arange(20, dtype=np.uint64)
 _EXTENDED = np.finfo(np.longdouble).nmant == 63 and np.dtype(np.longdouble).itemsize == 16
-_KEEP = np.array([0, *(2**64 - 2 ** (64 - 8 * n) for n in range(1, 9))], dtype=np.uint64)
 _MOST_DIGITS = 19
 
 
@@ -45,92 +50,178 @@ def integers(text: Text, starts: Integers, ends: Integers) -> tuple[Integers, Tr
     """Return the integers of at most eight digits, perhaps behind blanks, and which of them really are."""
     length = ends - starts
     sound = (length > 0) & (length <= 8)
-    kept = _KEEP[np.where(sound, length, 0)]
-    words = text.words[ends - 8]
-    blank = (words ^ np.uint64(0x2020202020202020)) & kept
-    # Blanks may only lead: what is before the first digit is made zero.
-    zero = ((blank | ~kept) - np.uint64(0x0101010101010101)) & ~(blank | ~kept) & np.uint64(0x8080808080808080)
-    if np.any(zero):
-        for at in np.flatnonzero(zero).tolist():
-            piece = text.bytes[starts[at] : ends[at]].tobytes().lstrip(b" ")
-            kept[at] = _KEEP[len(piece) if sound[at] and piece else 0]
-    sound &= kept != 0
-    return _digits(words, kept, sound).astype(np.int64), sound
+    unused = _bits_outside(length)
+    digits = ((text.words[ends - 8] ^ _ZEROS) >> unused) << unused
+    blank = digits & _BLANKS
+    if np.any(blank):
+        pure = (digits & (blank - (blank >> _NIBBLE))) == 0
+        inside = (_BLANKS >> unused) << unused
+        leading = ((blank >> _BYTE) & inside & ~blank) == 0
+        sound &= pure & leading & ((blank >> _TOP) == 0)
+        digits ^= blank
+    sound &= _are_digits(digits)
+    return _number(digits).astype(np.int64), sound
 
 
-def floats(text: Text, starts: Integers, ends: Integers) -> tuple[Floats, npt.NDArray[np.int64], Truths]:
+def floats(text: Text, starts: Integers, ends: Integers) -> Found:
     """Return the numbers, the power of ten of the last printed digit of each, and which of them really are.
 
     Read are digits with at most one point, a minus, and an exponent of two digits.
     """
-    here = text.bytes
-    negative = here[starts] == 45
-    starts = starts + negative
-    scaled = here[ends - 4] == 101
-    exponent = np.zeros(len(starts), np.int64)
-    sound = np.ones(len(starts), np.bool_)
-    if np.any(scaled):
-        exponent, fits = _exponents(here, ends)
-        sound &= ~scaled | fits
-        exponent[~scaled] = 0
-        ends = ends - 4 * scaled
-    whole = _point(here, starts, ends)
-    decimals = np.maximum(ends - starts - whole - 1, 0)
-    sound &= (whole > 0) & (whole <= 8) & (whole + decimals <= _MOST_DIGITS)
-    whole, decimals = np.where(sound, whole, 1), np.where(sound, decimals, 1)
-    first = here[starts] - np.uint8(48)
-    if np.all(whole == 1):
-        sound &= first < 10
-        mantissa = first * _INTEGER_POWERS[decimals]
-    else:
-        mantissa = _digits(text.words[starts + whole - 8], _KEEP[whole], sound) * _INTEGER_POWERS[decimals]
-    for at in range(3):
-        kept = np.clip(decimals - 8 * at, 0, 8)
-        if at and not np.any(kept):
+    ways: list[Callable[[Text, Integers, Integers], Found]] = [_short, _long, _scaled]
+    if len(starts) and 2 * np.count_nonzero(text.bytes[ends - 4] == 101) > len(starts):
+        ways = [_scaled, _short, _long]
+    elif 2 * np.count_nonzero(ends - starts <= 8) < len(starts):
+        ways = [_long, _scaled]
+    values, power, sound = ways[0](text, starts, ends)
+    for way in ways[1:]:
+        left = np.flatnonzero(~sound)
+        if not len(left):
             break
-        part = _digits(text.words[ends - 8 * (at + 1)], _KEEP[kept], sound)
-        mantissa += part * _INTEGER_POWERS[8 * at]
-    values, rounded = _quotients(mantissa, exponent - decimals)
-    sound &= rounded
-    power = np.where((exponent == 0) & (decimals == 0), NO_POWER, exponent - decimals)
-    return np.where(negative, -values, values), power, sound
+        values[left], power[left], sound[left] = way(text, starts[left], ends[left])
+    return values, power, sound
 
 
-def _digits(words: Words, kept: Words, sound: Truths) -> Words:
-    """Return the numbers of the digits in the kept bytes; where something else is among them, it is not sound."""
-    words = (words & kept) | (_ZEROS & ~kept)
-    sound &= ((words & _HIGH) == _ZEROS) & (((words + _SIXES) & _HIGH) == _ZEROS)
-    words = words - _ZEROS
-    words = (words * np.uint64(2561)) >> np.uint64(8)
-    words = ((words & np.uint64(0x00FF00FF00FF00FF)) * np.uint64(6553601)) >> np.uint64(16)
-    return ((words & np.uint64(0x0000FFFF0000FFFF)) * np.uint64(42949672960001)) >> np.uint64(32)
+def _short(text: Text, starts: Integers, ends: Integers) -> Found:
+    """Read numbers of at most eight characters with a point."""
+    starts, negative = _unsigned(text, starts)
+    mantissa, decimals, sound = _short_mantissa(text, starts, ends)
+    values = mantissa.astype(np.float64)
+    values /= _POWERS[decimals]
+    if negative is not None:
+        np.negative(values, out=values, where=negative)
+    return values, np.broadcast_to(-decimals, values.shape).copy(), sound
 
 
-def _exponents(here: npt.NDArray[np.uint8], ends: Integers) -> tuple[Integers, Truths]:
-    tens, ones, sign = here[ends - 2] - 48, here[ends - 1] - 48, here[ends - 3]
-    exponent = tens.astype(np.int64) * 10 + ones
-    fits = (tens < 10) & (ones < 10) & ((sign == 43) | (sign == 45))
-    return np.where(sign == 45, -exponent, exponent), fits
-
-
-def _point(here: npt.NDArray[np.uint8], starts: Integers, ends: Integers) -> Integers:
-    """Return the number of digits before the point; all of them if there is none."""
-    whole = np.where(here[starts + 1] == 46, 1, 0)
-    for at in range(2, 8):
-        open_ones = whole == 0
-        if not np.any(open_ones):
-            return whole
-        whole[open_ones & (here[starts + at] == 46)] = at
+def _short_mantissa(text: Text, starts: Integers, ends: Integers) -> tuple[Words, Integers, Truths]:
+    """Return the digits without the point, how many are behind it (perhaps one number for all), and what is sound."""
     length = ends - starts
-    return np.where((whole == 0) | (whole >= length), length, whole)
+    digits = (text.words[starts] ^ _ZEROS) << _bits_outside(length)
+    point = _lowest_point(digits)
+    if np.all(point == point[:1]):
+        point = point[:1]
+    behind = ~((point << _ONE) - _ONE)
+    digits = (digits & behind) | ((digits << _BYTE) & ~behind)
+    decimals = 7 - _byte_of(point)
+    sound = _are_digits(digits)
+    sound &= length <= 8
+    sound &= (point != 0) & (decimals > 0)
+    return _number(digits), np.clip(decimals, 0, 7), sound
+
+
+def _long(text: Text, starts: Integers, ends: Integers) -> Found:
+    """Read numbers of at most 19 digits, 8 of them before the point."""
+    starts, negative = _unsigned(text, starts)
+    mantissa, decimals, sound = _long_mantissa(text, starts, ends)
+    values, rounded = _quotients(mantissa, -decimals)
+    sound &= rounded
+    if negative is not None:
+        np.negative(values, out=values, where=negative)
+    return values, np.where(decimals == 0, NO_POWER, -decimals), sound
+
+
+def _long_mantissa(text: Text, starts: Integers, ends: Integers) -> tuple[Words, Integers, Truths]:
+    length = ends - starts
+    digits = text.words[starts] ^ _ZEROS
+    point = _lowest_point(digits)
+    whole = _byte_of(point)
+    with_point = (point != 0) & (whole < length)
+    if not np.all(with_point):
+        whole = np.where(with_point, whole, length)
+    decimals = length - whole - with_point
+    sound = (whole > 0) & (whole <= 8) & (whole + decimals <= _MOST_DIGITS) & (with_point == (decimals > 0))
+    if not np.all(sound):
+        whole, decimals = np.where(sound, whole, 1), np.where(sound, decimals, 1)
+    digits <<= _bits_outside(whole)
+    sound &= _are_digits(digits)
+    mantissa = _number(digits) * _INTEGER_POWERS[decimals]
+    for at in range(3):
+        many = np.flatnonzero(decimals > 8 * at) if at else slice(None)
+        if at and not len(many):  # type: ignore[arg-type]
+            break
+        unused = _bits_outside(np.clip(decimals[many] - 8 * at, 0, 8))
+        digits = ((text.words[ends[many] - 8 * (at + 1)] ^ _ZEROS) >> unused) << unused
+        sound[many] &= _are_digits(digits)
+        mantissa[many] += _number(digits) * _INTEGER_POWERS[8 * at]
+    return mantissa, decimals, sound
+
+
+def _scaled(text: Text, starts: Integers, ends: Integers) -> Found:
+    """Read numbers with an exponent of two digits."""
+    here = text.bytes
+    tens, ones, sign = here[ends - 2] - np.uint8(48), here[ends - 1] - np.uint8(48), here[ends - 3]
+    fits = (tens < 10) & (ones < 10) & ((sign == 43) | (sign == 45)) & (here[ends - 4] == 101)
+    exponent = tens.astype(np.int64) * 10 + ones
+    exponent = np.where(sign == 45, -exponent, exponent)
+    starts, negative = _unsigned(text, starts)
+    ends = ends - 4
+    way = _short_mantissa if 2 * np.count_nonzero(ends - starts <= 8) > len(starts) else _long_mantissa
+    mantissa, decimals, sound = way(text, starts, ends)
+    left = np.flatnonzero(~sound & (ends > starts)) if way is _short_mantissa else np.zeros(0, np.int64)
+    if len(left):
+        decimals = np.broadcast_to(decimals, sound.shape).copy()
+        mantissa[left], decimals[left], sound[left] = _long_mantissa(text, starts[left], ends[left])
+    values, rounded = _quotients(mantissa, exponent - decimals)
+    sound &= fits & rounded
+    if negative is not None:
+        np.negative(values, out=values, where=negative)
+    return values, exponent - decimals, sound
+
+
+def _unsigned(text: Text, starts: Integers) -> tuple[Integers, Truths | None]:
+    """Return where the digits start, and what is negative if anything is."""
+    negative = text.bytes[starts] == 45
+    return (starts + negative, negative) if np.any(negative) else (starts, None)
+
+
+def _bits_outside(length: Integers) -> Words:
+    """Return how many of 64 bits are not used by so many bytes; more than 64, as all of them, if it is not 0 to 8."""
+    return (64 - 8 * length).astype(np.uint64)
+
+
+def _lowest_point(digits: Words) -> Words:
+    """Return the highest bit of the first byte that is a decimal point, or zero."""
+    other = digits ^ _POINTS
+    points = (other - _ONES) & ~other
+    points &= _SIGNS
+    return points & (~points + _ONE)
+
+
+def _byte_of(bit: Words) -> Integers:
+    """Return in which byte, counted from the lowest, the only bit is; something negative if there is none."""
+    return ((bit.astype(np.float64).view(np.int64) >> 52) - 1023) >> 3
+
+
+def _are_digits(digits: Words) -> Truths:
+    """Tell whether all eight bytes are digits from 0 to 9."""
+    high = digits + _SIXES
+    high |= digits
+    high &= _HIGH
+    return high == 0
+
+
+def _number(digits: Words) -> Words:
+    """Return the number that eight digits are."""
+    words = digits * np.uint64(2561)
+    words >>= np.uint64(8)
+    words &= np.uint64(0x00FF00FF00FF00FF)
+    words *= np.uint64(6553601)
+    words >>= np.uint64(16)
+    words &= np.uint64(0x0000FFFF0000FFFF)
+    words *= np.uint64(42949672960001)
+    words >>= np.uint64(32)
+    return words
 
 
 def _quotients(mantissa: Words, power: Integers) -> tuple[Floats, Truths]:
     """Return mantissa times ten to the power, and where that is rounded rightly."""
     size = np.minimum(np.abs(power), 22)
     sound = (np.abs(power) <= 22) & (mantissa < np.uint64(2**53))
-    plain = mantissa.astype(np.float64)
-    values = np.where(power < 0, plain / _POWERS[size], plain * _POWERS[size])
+    values = mantissa.astype(np.float64)
+    if np.all(power < 0):
+        values /= _POWERS[size]
+    else:
+        values = np.where(power < 0, values / _POWERS[size], values * _POWERS[size])
     long = np.flatnonzero(~sound & (power < 0) & (power >= -22))
     if len(long) and _EXTENDED:
         quotient = mantissa[long].astype(np.longdouble) / _POWERS[size[long]].astype(np.longdouble)
