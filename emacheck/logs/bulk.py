@@ -21,7 +21,6 @@ from emacheck.logs.values import parse_number, printed_unit
 _LONGEST_NUMBER = 24
 _SMALL = 1 << 15
 _TRIED = 20
-_TOGETHER = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,26 +90,23 @@ class _Numbers:
 
 
 class _Texts:
-    """The texts of a line that must be what they are in the sample, eight bytes at a time."""
+    """The texts of a line that must be what they are in the sample, each at a distance from a fence."""
 
     def __init__(self) -> None:
-        self._pieces: list[tuple[int, int, int, int]] = []
+        self._pieces: list[tuple[int, int, bytes]] = []
 
     def add(self, fence: int, distance: int, expected: bytes) -> None:
         """Expect a text at a distance from a fence."""
-        for begin in range(0, len(expected), 8):
-            piece = expected[begin : begin + 8]
-            keep = 2 ** (8 * len(piece)) - 1
-            self._pieces.append((fence, distance + begin, keep, int.from_bytes(piece, "little")))
+        if expected:
+            self._pieces.append((fence, distance, expected))
 
-    def are_here(self, text: Text, fences: Integers) -> npt.NDArray[np.bool_]:
+    def are_here(self, content: bytes, fences: Integers) -> npt.NDArray[np.bool_]:
         """Tell in which lines all of the texts stand."""
         same = np.ones(fences.shape[1], np.bool_)
-        for begin in range(0, len(self._pieces), _TOGETHER):
-            rows, distances, keep, words = zip(*self._pieces[begin : begin + _TOGETHER], strict=True)
-            found = text.words[fences[list(rows)] + np.array(distances)[:, None]]
-            found &= np.array(keep, np.uint64)[:, None]
-            same &= (found == np.array(words, np.uint64)[:, None]).all(axis=0)
+        for fence, distance, expected in self._pieces:
+            size = len(expected)
+            every: npt.NDArray[np.bytes_] = np.ndarray((len(content) - size + 1,), f"S{size}", content, 0, (1,))
+            same &= every[fences[fence] + distance] == np.array(expected, f"S{size}")
         return same
 
 
@@ -125,27 +121,24 @@ class Template:
         self._marks = len(marks)
         self._margin = b" " * (len(sample) + MARGIN)
         fences = [0, *marks, len(sample)]
-        self._texts = _Texts()
-        self._texts.add(0, 0, sample[: min(8, marks[0])])
         groups: dict[str, list[tuple[str, int, int, int]]] = {"integer": [], "short": [], "long": [], "scaled": []}
-        known = set()
+        before = {at + 1: _tail(sample[left:right]) for at, (left, right) in enumerate(itertools.pairwise(fences[:-1]))}
+        behind = dict[int, bytes]()
         for field in fields:
             fence = sum(mark < field.start for mark in marks)
-            left, right = fences[fence], fences[fence + 1]
-            prefix, suffix = sample[left : field.start], sample[field.end : right]
+            prefix, suffix = sample[fences[fence] : field.start], sample[field.end : fences[fence + 1]]
             if field.integer and prefix.startswith(b"["):
                 prefix = prefix.rstrip(b" ")  # a number in brackets is padded, by fewer blanks as it grows
-            self._texts.add(fence, 0, prefix)
-            self._texts.add(fence + 1, -len(suffix), suffix)
+            behind[fence], before[fence + 1] = prefix, suffix
             groups[_kind(sample, field)].append((field.name, fence, len(prefix), len(suffix)))
-            known.add(fence)
-        for at, (left, right) in enumerate(itertools.pairwise(fences[:-1])):
-            piece = sample[left + bool(at) : right]
-            tail = piece[max((place + 1 for place, byte in enumerate(piece) if chr(byte).isdigit()), default=0) :]
-            if at not in known:
-                self._texts.add(at + 1, -len(tail), tail)
+        self._texts = _Texts()
+        self._texts.add(0, 0, sample[: min(8, marks[0])])
+        for fence in range(1, len(fences)):
+            text = before.get(fence, b"")
+            self._texts.add(fence, -len(text), text + behind.get(fence, b""))
         self._names = [field.name for field in fields if not field.integer]
-        self._integers, *self._floats = (_Numbers.of(group) for group in groups.values())
+        self._integers = _Numbers.of(groups.pop("integer"))
+        self._floats = [_Numbers.of(group) for group in groups.values() if group]
 
     @staticmethod
     def possible(sample: bytes, fields: Sequence[Field]) -> bool:
@@ -162,7 +155,7 @@ class Template:
         ends = np.flatnonzero(text.bytes == 10)
         starts = np.concatenate(([len(self._margin)], ends[:-1] + 1))
         lines, fences = self._fences(text, starts, ends)
-        sound = self._texts.are_here(text, fences)
+        sound = self._texts.are_here(content, fences)
         whole, numbers, powers = self._numbers(text, fences, sound)
         good = np.zeros(len(ends), np.bool_)
         good[lines[sound]] = True
@@ -217,6 +210,11 @@ class Template:
             exponents = {name: power[sound] for name, power in exponents.items()}
         powers = {name: int(power.max(initial=NO_POWER)) for name, power in exponents.items()}
         return found, {name: numbers[name] for name in self._names}, powers
+
+
+def _tail(piece: bytes) -> bytes:
+    """Return a text from its last digit on."""
+    return piece[max((place + 1 for place, byte in enumerate(piece) if chr(byte).isdigit()), default=0) :]
 
 
 def _kind(sample: bytes, field: Field) -> str:

@@ -27,10 +27,14 @@ _ZEROS, _ONES, _SIXES, _BLANKS = (np.uint64(int(pair * 8, 16)) for pair in ("30"
 _HIGH, _HIGHER, _SIGNS = (np.uint64(int(pair * 8, 16)) for pair in ("f0", "e0", "80"))
 _POINTS = np.uint64(int("1e" * 8, 16))
 _ONE, _BYTE, _NIBBLE, _TOP = (np.uint64(number) for number in (1, 8, 4, 60))
-_POWERS = 10.0 ** np.arange(23)
+_MOST_POWER = 22
+_POWERS = 10.0 ** np.arange(_MOST_POWER + 1)
+_EXTENDED_POWERS = _POWERS.astype(np.longdouble)
+_EXACT, _LOWEST = np.uint64(2**53), np.uint64(0xFF)
 _INTEGER_POWERS = 10 ** np.arange(20, dtype=np.uint64)
 _EXTENDED = np.finfo(np.longdouble).nmant == 63 and np.dtype(np.longdouble).itemsize == 16
 _MOST_DIGITS = 19
+_WORTHWHILE = 8
 
 
 class Text:
@@ -66,7 +70,8 @@ def integers(text: Text, starts: Integers, ends: Integers) -> tuple[Integers, Tr
 def floats(text: Text, starts: Integers, ends: Integers) -> Found:
     """Return the numbers, the power of ten of the last printed digit of each, and which of them really are.
 
-    Read are digits with at most one point, a minus, and an exponent of two digits.
+    Read are digits with at most one point, a minus, and an exponent of two digits. A handful of numbers that are
+    written in another way than most may be left over.
     """
     ways: list[Callable[[Text, Integers, Integers], Found]] = [_short, _long, _scaled]
     if len(starts) and 2 * np.count_nonzero(text.bytes[ends - 4] == 101) > len(starts):
@@ -76,7 +81,7 @@ def floats(text: Text, starts: Integers, ends: Integers) -> Found:
     values, power, sound = ways[0](text, starts, ends)
     for way in ways[1:]:
         left = np.flatnonzero(~sound)
-        if not len(left):
+        if len(left) < _WORTHWHILE:
             break
         values[left], power[left], sound[left] = way(text, starts[left], ends[left])
     return values, power, sound
@@ -113,14 +118,14 @@ def _long(text: Text, starts: Integers, ends: Integers) -> Found:
     """Read numbers of at most 19 digits, 8 of them before the point."""
     starts, negative = _unsigned(text, starts)
     mantissa, decimals, sound = _long_mantissa(text, starts, ends)
-    values, rounded = _quotients(mantissa, -decimals)
-    sound &= rounded
+    values = _quotients(mantissa, decimals, sound)
     if negative is not None:
         np.negative(values, out=values, where=negative)
     return values, np.where(decimals == 0, NO_POWER, -decimals), sound
 
 
 def _long_mantissa(text: Text, starts: Integers, ends: Integers) -> tuple[Words, Integers, Truths]:
+    """Return the digits without the point, how many are behind it, and what is sound."""
     length = ends - starts
     digits = text.words[starts] ^ _ZEROS
     point = _lowest_point(digits)
@@ -129,20 +134,25 @@ def _long_mantissa(text: Text, starts: Integers, ends: Integers) -> tuple[Words,
     if not np.all(with_point):
         whole = np.where(with_point, whole, length)
     decimals = length - whole - with_point
-    sound = (whole > 0) & (whole <= 8) & (whole + decimals <= _MOST_DIGITS) & (with_point == (decimals > 0))
+    small = (digits & _LOWEST) == 0  # the only digit before the point is a zero
+    sound = (whole > 0) & (whole <= 8) & (whole + decimals <= _MOST_DIGITS + small) & (with_point == (decimals > 0))
     if not np.all(sound):
         whole, decimals = np.where(sound, whole, 1), np.where(sound, decimals, 1)
     digits <<= _bits_outside(whole)
     sound &= _are_digits(digits)
     mantissa = _number(digits) * _INTEGER_POWERS[decimals]
     for at in range(3):
-        many = np.flatnonzero(decimals > 8 * at) if at else slice(None)
-        if at and not len(many):  # type: ignore[arg-type]
-            break
-        unused = _bits_outside(np.clip(decimals[many] - 8 * at, 0, 8))
-        digits = ((text.words[ends[many] - 8 * (at + 1)] ^ _ZEROS) >> unused) << unused
-        sound[many] &= _are_digits(digits)
-        mantissa[many] += _number(digits) * _INTEGER_POWERS[8 * at]
+        of: slice | Integers = slice(None)
+        if at:
+            further = decimals > 8 * at
+            count = np.count_nonzero(further)
+            if not count:
+                break
+            of = np.flatnonzero(further) if 2 * count < len(further) else of
+        unused = _bits_outside(np.clip(decimals[of] - 8 * at, 0, 8))
+        digits = ((text.words[ends[of] - 8 * (at + 1)] ^ _ZEROS) >> unused) << unused
+        sound[of] &= _are_digits(digits)
+        mantissa[of] += _number(digits) * _INTEGER_POWERS[8 * at]
     return mantissa, decimals, sound
 
 
@@ -161,11 +171,15 @@ def _scaled(text: Text, starts: Integers, ends: Integers) -> Found:
     if len(left):
         decimals = np.broadcast_to(decimals, sound.shape).copy()
         mantissa[left], decimals[left], sound[left] = _long_mantissa(text, starts[left], ends[left])
-    values, rounded = _quotients(mantissa, exponent - decimals)
-    sound &= fits & rounded
+    power = exponent - decimals
+    sound &= fits & (np.abs(power) <= _MOST_POWER)
+    values = _quotients(mantissa, np.clip(-power, 0, _MOST_POWER), sound)
+    if np.any(power > 0):
+        values *= _POWERS[np.clip(power, 0, _MOST_POWER)]
+        sound &= (power <= 0) | (mantissa < _EXACT)
     if negative is not None:
         np.negative(values, out=values, where=negative)
-    return values, exponent - decimals, sound
+    return values, power, sound
 
 
 def _unsigned(text: Text, starts: Integers) -> tuple[Integers, Truths | None]:
@@ -213,19 +227,18 @@ def _number(digits: Words) -> Words:
     return words
 
 
-def _quotients(mantissa: Words, power: Integers) -> tuple[Floats, Truths]:
-    """Return mantissa times ten to the power, and where that is rounded rightly."""
-    size = np.minimum(np.abs(power), 22)
-    sound = (np.abs(power) <= 22) & (mantissa < np.uint64(2**53))
+def _quotients(mantissa: Words, decimals: Integers, sound: Truths) -> Floats:
+    """Return integers divided by ten to the power of ``decimals``, and note which may be rounded wrongly."""
     values = mantissa.astype(np.float64)
-    if np.all(power < 0):
-        values /= _POWERS[size]
-    else:
-        values = np.where(power < 0, values / _POWERS[size], values * _POWERS[size])
-    long = np.flatnonzero(~sound & (power < 0) & (power >= -22))
-    if len(long) and _EXTENDED:
-        quotient = mantissa[long].astype(np.longdouble) / _POWERS[size[long]].astype(np.longdouble)
-        values[long] = quotient.astype(np.float64)
-        low = quotient.view(np.uint64)[::2] & np.uint64(0x7FF)
-        sound[long] = low != np.uint64(0x400)
-    return values, sound
+    values /= _POWERS[decimals]
+    long = np.flatnonzero(mantissa >= _EXACT)
+    if not len(long):
+        return values
+    if not _EXTENDED:
+        sound[long] = False
+        return values
+    quotient = mantissa[long].astype(np.longdouble)
+    quotient /= _EXTENDED_POWERS[decimals[long]]
+    values[long] = quotient
+    sound[long] &= (quotient.view(np.uint64)[::2] & np.uint64(0x7FF)) != np.uint64(0x400)
+    return values
