@@ -21,6 +21,7 @@ from emacheck.logs.values import parse_number, printed_unit
 _LONGEST_NUMBER = 24
 _SMALL = 1 << 15
 _TRIED = 20
+_ALL = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,20 +94,22 @@ class _Texts:
     """The texts of a line that must be what they are in the sample, each at a distance from a fence."""
 
     def __init__(self) -> None:
-        self._pieces: list[tuple[int, int, bytes]] = []
+        self._texts: list[tuple[int, int, list[tuple[int, int]]]] = []
 
     def add(self, fence: int, distance: int, expected: bytes) -> None:
         """Expect a text at a distance from a fence."""
-        if expected:
-            self._pieces.append((fence, distance, expected))
+        pieces = [expected[begin : begin + 8] for begin in range(0, len(expected), 8)]
+        words = [(2 ** (8 * len(piece)) - 1, int.from_bytes(piece, "little")) for piece in pieces]
+        if words:
+            self._texts.append((fence, distance, words))
 
-    def are_here(self, content: bytes, fences: Integers) -> npt.NDArray[np.bool_]:
+    def are_here(self, text: Text, fences: Integers) -> npt.NDArray[np.bool_]:
         """Tell in which lines all of the texts stand."""
         same = np.ones(fences.shape[1], np.bool_)
-        for fence, distance, expected in self._pieces:
-            size = len(expected)
-            every: npt.NDArray[np.bytes_] = np.ndarray((len(content) - size + 1,), f"S{size}", content, 0, (1,))
-            same &= every[fences[fence] + distance] == np.array(expected, f"S{size}")
+        for fence, distance, words in self._texts:
+            found = text.several(fences[fence] + distance, len(words))
+            for column, (keep, word) in zip(found.T, words, strict=True):
+                same &= (column & np.uint64(keep) if keep < _ALL else column) == np.uint64(word)
         return same
 
 
@@ -150,12 +153,10 @@ class Template:
 
     def stretches(self, block: bytes) -> Iterator[Stretch]:
         """Cut a block of whole lines into stretches."""
-        content = self._margin + block + self._margin
+        content = b"".join((self._margin, block, self._margin))
         text = Text(content)
-        ends = np.flatnonzero(text.bytes == 10)
-        starts = np.concatenate(([len(self._margin)], ends[:-1] + 1))
-        lines, fences = self._fences(text, starts, ends)
-        sound = self._texts.are_here(content, fences)
+        lines, starts, ends, fences = self._fences(text)
+        sound = self._texts.are_here(text, fences)
         whole, numbers, powers = self._numbers(text, fences, sound)
         good = np.zeros(len(ends), np.bool_)
         good[lines[sound]] = True
@@ -171,23 +172,32 @@ class Template:
             integers_of = {name: values[of] for name, values in whole.items()}
             yield Stretch(first, behind - first, b"", integers_of, {n: v[of] for n, v in numbers.items()}, powers)
 
-    def _fences(self, text: Text, starts: Integers, ends: Integers) -> tuple[Integers, Integers]:
-        """Return the lines that have as many marks as the sample, and their fences, one row for each fence."""
-        here = text.bytes
-        found = here == 58
-        found |= here == 91
-        marks = np.flatnonzero(found)
-        lines = np.arange(len(ends))
-        table = marks.reshape(len(ends), -1) if len(marks) == len(ends) * self._marks else None
-        if table is None or np.any(table[:, 0] < starts) or np.any(table[:, -1] > ends):
+    def _fences(self, text: Text) -> tuple[Integers, Integers, Integers, Integers]:
+        """Find the lines, and in those that have as many marks as the sample the fences.
+
+        Returns:
+            The lines that have as many marks, the starts and ends of all lines, and one row for each fence.
+        """
+        line_ends = text.bytes == 10
+        found = text.bytes == 58
+        found |= text.bytes == 91
+        count = np.count_nonzero(line_ends)
+        table = np.flatnonzero(found | line_ends)
+        if len(table) == count * (self._marks + 1) and np.all(line_ends[table[self._marks :: self._marks + 1]]):
+            table = table.reshape(count, -1)
+            ends = np.ascontiguousarray(table[:, -1])
+            lines = np.arange(count)
+        else:
+            ends, marks = np.flatnonzero(line_ends), np.flatnonzero(found)
             last = np.searchsorted(marks, ends)
             counts = np.diff(last, prepend=0)
             alike = counts == self._marks
             lines = np.flatnonzero(alike)
             table = marks[: last[-1]][np.repeat(alike, counts)].reshape(len(lines), self._marks)
+        starts = np.concatenate(([len(self._margin)], ends[:-1] + 1))
         fences = np.empty((self._marks + 2, len(lines)), np.int64)
-        fences[0], fences[1:-1], fences[-1] = starts[lines], table.T, ends[lines]
-        return lines, fences
+        fences[0], fences[1:-1], fences[-1] = starts[lines], table.T[: self._marks], ends[lines]
+        return lines, starts, ends, fences
 
     def _numbers(
         self, text: Text, fences: Integers, sound: npt.NDArray[np.bool_]

@@ -46,8 +46,17 @@ class Text:
     """
 
     def __init__(self, content: bytes) -> None:
+        self._content = content
         self.bytes = np.frombuffer(content, np.uint8)
         self.words: Words = np.ndarray((max(len(content) - 7, 0),), "<u8", content, 0, (1,))
+
+    def several(self, at: Integers, count: int) -> Words:
+        """Return so many words one after the other from each position on, one row for each position."""
+        if count == 1:
+            return self.words[at][:, None]
+        size = 8 * count  # as one item, several words are found in the time of one
+        items = np.ndarray((max(len(self._content) - size + 1, 0),), f"V{size}", self._content, 0, (1,))
+        return items[at].view("<u8").reshape(-1, count)
 
 
 def integers(text: Text, starts: Integers, ends: Integers) -> tuple[Integers, Truths]:
