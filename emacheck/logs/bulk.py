@@ -7,7 +7,7 @@ same two marks, at the same distance behind the first and before the second, wit
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -43,23 +43,34 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Lines of a block, one after the other, that look like the sample or do not.
+    """Lines of a block that look like the sample, or lines one after the other that do not.
 
     Attributes:
-        first: Number of the first line within the block.
-        count: How many lines there are.
+        lines: Their numbers within the block, increasing.
         text: The lines, if they do not look like the sample.
         integers: The integers of each line by name; none if the lines do not look like the sample.
         numbers: The other numbers by name.
         powers: The power of ten of the last printed digit of each, the largest one, by name.
     """
 
-    first: int
-    count: int
-    text: bytes
-    integers: dict[str, Integers]
-    numbers: dict[str, Floats]
-    powers: dict[str, int]
+    lines: Integers
+    text: bytes = b""
+    integers: dict[str, Integers] = field(default_factory=dict)
+    numbers: dict[str, Floats] = field(default_factory=dict)
+    powers: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """How many lines there are."""
+        return len(self.lines)
+
+    def part(self, first: int, behind: int) -> "Stretch":
+        """Return the lines from one on up to another, both counted within the stretch."""
+        if first == 0 and behind == len(self.lines):
+            return self
+        integers = {name: values[first:behind] for name, values in self.integers.items()}
+        numbers = {name: values[first:behind] for name, values in self.numbers.items()}
+        return Stretch(self.lines[first:behind], self.text, integers, numbers, self.powers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +133,8 @@ class Template:
     def __init__(self, sample: bytes, fields: Sequence[Field]) -> None:
         marks = [at for at, byte in enumerate(sample) if byte in b":["]
         self._marks = len(marks)
+        self._brackets = b"[" in sample
+        self._truths = np.empty((3, 0), np.bool_)
         self._margin = b" " * (len(sample) + MARGIN)
         fences = [0, *marks, len(sample)]
         groups: dict[str, list[tuple[str, int, int, int]]] = {"integer": [], "short": [], "long": [], "scaled": []}
@@ -151,26 +164,39 @@ class Template:
         inside = any(byte in b":[" for field in fields for byte in sample[field.start : field.end])
         return bool(places) and 0 not in places and len({*places}) == len(places) and not inside
 
-    def stretches(self, block: bytes) -> Iterator[Stretch]:
-        """Cut a block of whole lines into stretches."""
+    def stretches(self, block: bytes, telling: tuple[bytes, ...] = (b"",)) -> Iterator[Stretch]:
+        """Cut a block of whole lines into stretches.
+
+        Args:
+            block: The lines.
+            telling: Of unlike lines, those that hold one of these keep their place among the others. What holds none is
+                given at once, so that it does not cut a stretch in two.
+        """
         content = b"".join((self._margin, block, self._margin))
         text = Text(content)
         lines, starts, ends, fences = self._fences(text)
         sound = self._texts.are_here(text, fences)
         whole, numbers, powers = self._numbers(text, fences, sound)
+        alike = Stretch(lines if np.all(sound) else lines[sound], b"", whole, numbers, powers)
         good = np.zeros(len(ends), np.bool_)
-        good[lines[sound]] = True
-        row_of_line = np.cumsum(good) - 1
-        turns = np.flatnonzero(np.diff(good)) + 1
-        for first, behind in zip([0, *turns.tolist()], [*turns.tolist(), len(ends)], strict=True):
-            if first == behind:
-                continue
-            if not good[first]:
-                yield Stretch(first, behind - first, content[starts[first] : ends[behind - 1] + 1], {}, {}, {})
-                continue
-            of = slice(int(row_of_line[first]), int(row_of_line[first]) + behind - first)
-            integers_of = {name: values[of] for name, values in whole.items()}
-            yield Stretch(first, behind - first, b"", integers_of, {n: v[of] for n, v in numbers.items()}, powers)
+        good[alike.lines] = True
+        turns = np.flatnonzero(np.diff(good, prepend=True, append=True)).reshape(-1, 2)
+        given = 0
+        for first, behind in turns.tolist():
+            piece = content[starts[first] : ends[behind - 1] + 1]
+            row = int(np.searchsorted(alike.lines, first))
+            if row > given and any(word in piece for word in telling):
+                yield alike.part(given, row)
+                given = row
+            yield Stretch(np.arange(first, behind), piece)
+        if given < alike.count:
+            yield alike.part(given, alike.count)
+
+    def _room(self, size: int) -> npt.NDArray[np.bool_]:
+        """Return memory for three truths about each byte, the same again and again."""
+        if self._truths.shape[1] < size:
+            self._truths = np.empty((3, size + size // 8), np.bool_)
+        return self._truths[:, :size]
 
     def _fences(self, text: Text) -> tuple[Integers, Integers, Integers, Integers]:
         """Find the lines, and in those that have as many marks as the sample the fences.
@@ -178,25 +204,26 @@ class Template:
         Returns:
             The lines that have as many marks, the starts and ends of all lines, and one row for each fence.
         """
-        line_ends = text.bytes == 10
-        found = text.bytes == 58
-        found |= text.bytes == 91
-        count = np.count_nonzero(line_ends)
-        table = np.flatnonzero(found | line_ends)
-        if len(table) == count * (self._marks + 1) and np.all(line_ends[table[self._marks :: self._marks + 1]]):
-            table = table.reshape(count, -1)
-            ends = np.ascontiguousarray(table[:, -1])
-            lines = np.arange(count)
+        line_ends, found, spare = self._room(len(text.bytes))
+        np.equal(text.bytes, 10, out=line_ends)
+        np.equal(text.bytes, 58, out=found)
+        found |= line_ends
+        if self._brackets:
+            found |= np.equal(text.bytes, 91, out=spare)
+        table = np.flatnonzero(found)
+        regular = line_ends[table[self._marks :: self._marks + 1]]
+        count = int(np.count_nonzero(line_ends))
+        if len(table) == count * (self._marks + 1) and np.all(regular):
+            table = table.reshape(count, -1).T
+            lines, ends = np.arange(count), table[-1].copy()
         else:
-            ends, marks = np.flatnonzero(line_ends), np.flatnonzero(found)
-            last = np.searchsorted(marks, ends)
-            counts = np.diff(last, prepend=0)
-            alike = counts == self._marks
-            lines = np.flatnonzero(alike)
-            table = marks[: last[-1]][np.repeat(alike, counts)].reshape(len(lines), self._marks)
+            rows = np.flatnonzero(line_ends[table])
+            ends = table[rows]
+            lines = np.flatnonzero(np.diff(rows, prepend=-1) == self._marks + 1)
+            table = table[rows[lines] + np.arange(-self._marks, 1)[:, None]]
         starts = np.concatenate(([len(self._margin)], ends[:-1] + 1))
         fences = np.empty((self._marks + 2, len(lines)), np.int64)
-        fences[0], fences[1:-1], fences[-1] = starts[lines], table.T[: self._marks], ends[lines]
+        fences[0], fences[1:] = starts[lines], table
         return lines, starts, ends, fences
 
     def _numbers(
@@ -254,6 +281,7 @@ def read_blocks(
     sample: Callable[[str], list[Field]],
     one: Callable[[str], object],
     many: Callable[[Stretch, Integers], object],
+    telling: tuple[bytes, ...],
 ) -> str:
     """Read a log in blocks, those lines that look alike all at once.
 
@@ -263,6 +291,7 @@ def read_blocks(
         sample: Returns the numbers in a line that others may look like, or none.
         one: Reads one line.
         many: Reads a stretch of lines that look alike, given their numbers.
+        telling: What a line must hold one of for its place among the records to matter.
 
     Returns:
         The last line, with its line break if it has one.
@@ -275,16 +304,16 @@ def read_blocks(
         if whole and template is None:
             template = _learned(block, sample)
         alike, unlike = 0, 0
-        for stretch in template.stretches(block) if whole and template is not None else [_unlike(block)]:
-            start = first + stretch.first
+        for stretch in template.stretches(block, telling) if whole and template is not None else [_unlike(block)]:
+            numbers = stretch.lines + first
             if stretch.integers:
                 alike += stretch.count
-                gathering.lines, line = start + stretch.count - 1, "\n"
-                many(stretch, np.arange(start, start + stretch.count))
+                gathering.lines, line = max(gathering.lines, int(numbers[-1])), "\n"
+                many(stretch, numbers)
                 continue
             unlike += stretch.count
             for number, line in numbered(texts(stretch.text)):
-                gathering.lines = start + number - 1
+                gathering.lines = int(numbers[0]) + number - 1
                 one(line)
         if alike < unlike:
             template = None
@@ -292,7 +321,7 @@ def read_blocks(
 
 
 def _unlike(block: bytes) -> Stretch:
-    return Stretch(0, 1, block, {}, {}, {})
+    return Stretch(np.zeros(1, np.int64), block)
 
 
 def _learned(block: bytes, sample: Callable[[str], list[Field]]) -> Template | None:

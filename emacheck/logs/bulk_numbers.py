@@ -34,7 +34,7 @@ _EXACT, _LOWEST = np.uint64(2**53), np.uint64(0xFF)
 _INTEGER_POWERS = 10 ** np.arange(20, dtype=np.uint64)
 _EXTENDED = np.finfo(np.longdouble).nmant == 63 and np.dtype(np.longdouble).itemsize == 16
 _MOST_DIGITS = 19
-_WORTHWHILE = 8
+_WORTHWHILE = 32
 
 
 class Text:
@@ -150,18 +150,22 @@ def _long_mantissa(text: Text, starts: Integers, ends: Integers) -> tuple[Words,
     digits <<= _bits_outside(whole)
     sound &= _are_digits(digits)
     mantissa = _number(digits) * _INTEGER_POWERS[decimals]
-    for at in range(3):
+    for at, further in enumerate((None, decimals > 8, decimals > 16)):
         of: slice | Integers = slice(None)
-        if at:
-            further = decimals > 8 * at
-            count = np.count_nonzero(further)
-            if not count:
-                break
-            of = np.flatnonzero(further) if 2 * count < len(further) else of
-        unused = _bits_outside(np.clip(decimals[of] - 8 * at, 0, 8))
-        digits = ((text.words[ends[of] - 8 * (at + 1)] ^ _ZEROS) >> unused) << unused
+        count = len(starts) if further is None else np.count_nonzero(further)
+        if not count:
+            break
+        if further is not None and 2 * count < len(starts):
+            of = np.flatnonzero(further)
+        unused = _bits_outside(np.minimum(np.maximum(decimals[of] - 8 * at, 0), 8))
+        digits = text.words[ends[of] - 8 * (at + 1)]
+        digits ^= _ZEROS
+        digits >>= unused
+        digits <<= unused
         sound[of] &= _are_digits(digits)
-        mantissa[of] += _number(digits) * _INTEGER_POWERS[8 * at]
+        part = _number(digits)
+        part *= _INTEGER_POWERS[8 * at]
+        mantissa[of] += part
     return mantissa, decimals, sound
 
 

@@ -119,5 +119,6 @@ def without_escapes(text: bytes) -> bytes:
 
 
 def _first_break(block: bytes) -> int:
-    ends = [at for mark in (b"\n", b"\r") if (at := block.find(mark)) >= 0]
-    return min(ends, default=len(block))
+    end = block.find(b"\n")
+    at = block.find(b"\r", 0, end if end >= 0 else len(block))
+    return at if at >= 0 else end if end >= 0 else len(block)

@@ -56,7 +56,7 @@ def read(lines: Lines, name: str, rank: int | None = None) -> Record:
             if stretch.powers[key] > NO_POWER:
                 gathering.rounded_to(key, float(f"1e{stretch.powers[key]}"))
 
-    line = read_blocks(lines, gathering, sample=sample, one=one, many=many)
+    line = read_blocks(lines, gathering, sample=sample, one=one, many=many, telling=(b"Iter(", b"Epoch("))
     gathering.drop_torn(line)
     return finish(gathering)
 

@@ -43,7 +43,7 @@ def read(lines: Lines, name: str, rank: int | None = None) -> Record:
         for key, values in stretch.numbers.items():
             gathering.train.metric(gathering.known(key)[1]).extend(row, values)
 
-    line = read_blocks(lines, gathering, sample=_sample, one=one, many=many)
+    line = read_blocks(lines, gathering, sample=_sample, one=one, many=many, telling=(MARK.encode(),))
     gathering.drop_torn(line)
     remark_means(gathering, means)
     return gathering.record(gathering.curves())
