@@ -60,20 +60,27 @@ class Text:
 
 
 def integers(text: Text, starts: Integers, ends: Integers) -> tuple[Integers, Truths]:
-    """Return the integers of at most eight digits, perhaps behind blanks, and which of them really are."""
+    """Return the integers of at most nine digits, perhaps behind blanks, and which of them really are."""
     length = ends - starts
-    sound = (length > 0) & (length <= 8)
-    unused = _bits_outside(length)
+    while np.any(wide := (length > 8) & (text.bytes[ends - length] == 32)):
+        length = length - wide
+    sound = (length > 0) & (length <= 9)
+    unused = _bits_outside(np.minimum(length, 8))
     digits = ((text.words[ends - 8] ^ _ZEROS) >> unused) << unused
     blank = digits & _BLANKS
     if np.any(blank):
         pure = (digits & (blank - (blank >> _NIBBLE))) == 0
         inside = (_BLANKS >> unused) << unused
         leading = ((blank >> _BYTE) & inside & ~blank) == 0
-        sound &= pure & leading & ((blank >> _TOP) == 0)
+        sound &= pure & leading & ((blank >> _TOP) == 0) & ((blank == 0) | (length <= 8))
         digits ^= blank
     sound &= _are_digits(digits)
-    return _number(digits).astype(np.int64), sound
+    values = _number(digits).astype(np.int64)
+    if np.any(nine := length == 9):
+        first = text.bytes[ends - 9] - np.uint8(48)
+        sound &= ~nine | (first < 10)
+        values += np.where(nine, first, 0).astype(np.int64) * 10**8
+    return values, sound
 
 
 def floats(text: Text, starts: Integers, ends: Integers) -> Found:

@@ -221,14 +221,15 @@ class Gathering:
         lines, of_rank = self.train.lines(), self.train.ranks()
         chosen, start, said = [], 0, list[str]()
         for rank in ranks if self.rank is None else [self.rank]:
-            rows = np.arange(len(iterations)) if len(ranks) == 1 else np.flatnonzero(of_rank == rank)
-            if self._absurd(iterations):
-                rows = rows[iterations[rows] != np.iinfo(np.int64).min]
-            found = course(iterations[rows])
-            remarks = remark.of_course(found, iterations[rows], lines[rows])
+            rows, of_rows = np.arange(len(iterations)), iterations
+            if len(ranks) > 1 or self._absurd(iterations):
+                rows = np.flatnonzero((of_rank == rank) & (iterations != np.iinfo(np.int64).min))
+                of_rows = iterations[rows]
+            found = course(of_rows)
+            remarks = remark.of_course(found, of_rows, lines[rows])
             start = start or (int(lines[rows[found.start]]) if found.runs > 1 else 0)
-            rows = rows[found.start :]
-            kept, repeated = later_records(rows, iterations[rows])
+            rows, of_rows = rows[found.start :], of_rows[found.start :]
+            kept, repeated = later_records(rows, of_rows)
             said = said or [*remarks, *remark.of_repeats(repeated)]
             chosen.append(kept)
         self.oddities += said

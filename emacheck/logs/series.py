@@ -96,7 +96,7 @@ def curves_of(columns: Columns, chosen: Sequence[Chosen]) -> Iterator[Curve]:
 def _values(metric: Metric, count: int, chosen: Chosen) -> tuple[Integers, Floats]:
     rows, values = metric.arrays(count)
     if rows is None:
-        whole = len(chosen.rows) == count and chosen.rows[0] == 0 and bool(np.all(np.diff(chosen.rows) == 1))
+        whole = len(chosen.rows) == count and bool(np.all(chosen.rows[1:] > chosen.rows[:-1]))
         return chosen.iterations, values if whole else values[chosen.rows]
     at = np.minimum(np.searchsorted(rows, chosen.rows), len(rows) - 1)
     has = rows[at] == chosen.rows
