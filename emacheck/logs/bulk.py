@@ -97,8 +97,7 @@ class _Numbers:
         wrong = (length < 1) | (length > _LONGEST_NUMBER)
         if np.any(wrong):
             begin[wrong], end[wrong] = MARGIN, MARGIN + 1
-            return begin, end, ~wrong.any(axis=0)
-        return begin, end, np.ones(begin.shape[1], np.bool_)
+        return begin, end, ~np.any(wrong, axis=0)
 
 
 class _Texts:
@@ -140,19 +139,19 @@ class Template:
         groups: dict[str, list[tuple[str, int, int, int]]] = {"integer": [], "short": [], "long": [], "scaled": []}
         before = {at + 1: _tail(sample[left:right]) for at, (left, right) in enumerate(itertools.pairwise(fences[:-1]))}
         behind = dict[int, bytes]()
-        for field in fields:
-            fence = sum(mark < field.start for mark in marks)
-            prefix, suffix = sample[fences[fence] : field.start], sample[field.end : fences[fence + 1]]
-            if field.integer and prefix.startswith(b"["):
+        for each in fields:
+            fence = sum(mark < each.start for mark in marks)
+            prefix, suffix = sample[fences[fence] : each.start], sample[each.end : fences[fence + 1]]
+            if each.integer and prefix.startswith(b"["):
                 prefix = prefix.rstrip(b" ")  # a number in brackets is padded, by fewer blanks as it grows
             behind[fence], before[fence + 1] = prefix, suffix
-            groups[_kind(sample, field)].append((field.name, fence, len(prefix), len(suffix)))
+            groups[_kind(sample, each)].append((each.name, fence, len(prefix), len(suffix)))
         self._texts = _Texts()
         self._texts.add(0, 0, sample[: min(8, marks[0])])
         for fence in range(1, len(fences)):
             text = before.get(fence, b"")
             self._texts.add(fence, -len(text), text + behind.get(fence, b""))
-        self._names = [field.name for field in fields if not field.integer]
+        self._names = [each.name for each in fields if not each.integer]
         self._integers = _Numbers.of(groups.pop("integer"))
         self._floats = [_Numbers.of(group) for group in groups.values() if group]
 
@@ -160,8 +159,8 @@ class Template:
     def possible(sample: bytes, fields: Sequence[Field]) -> bool:
         """Tell whether each number stands alone between two marks."""
         marks = [at for at, byte in enumerate(sample) if byte in b":["]
-        places = [sum(mark < field.start for mark in marks) for field in fields]
-        inside = any(byte in b":[" for field in fields for byte in sample[field.start : field.end])
+        places = [sum(mark < each.start for mark in marks) for each in fields]
+        inside = any(byte in b":[" for each in fields for byte in sample[each.start : each.end])
         return bool(places) and 0 not in places and len({*places}) == len(places) and not inside
 
     def stretches(self, block: bytes, telling: tuple[bytes, ...] = (b"",)) -> Iterator[Stretch]:
@@ -210,7 +209,7 @@ class Template:
         found |= line_ends
         if self._brackets:
             found |= np.equal(text.bytes, 91, out=spare)
-        table = np.flatnonzero(found)
+        table: Integers = np.flatnonzero(found)
         regular = line_ends[table[self._marks :: self._marks + 1]]
         count = int(np.count_nonzero(line_ends))
         if len(table) == count * (self._marks + 1) and np.all(regular):
@@ -263,12 +262,11 @@ def _kind(sample: bytes, field: Field) -> str:
     return "short" if field.end - field.start <= 8 else "long"
 
 
-def _floats(
-    text: Text, begin: Integers, end: Integers, sound: npt.NDArray[np.bool_]
-) -> tuple[Floats, Integers]:
+def _floats(text: Text, begin: Integers, end: Integers, sound: npt.NDArray[np.bool_]) -> tuple[Floats, Integers]:
     """Return numbers and their powers, one row for each number of a line, and note which lines are not sound."""
-    values, power, right_ones = (each.reshape(begin.shape) for each in floats(text, begin.ravel(), end.ravel()))
-    for row, at in np.argwhere(~right_ones & sound).tolist():
+    flat_values, flat_power, right_ones = floats(text, begin.ravel(), end.ravel())
+    values, power = flat_values.reshape(begin.shape), flat_power.reshape(begin.shape)
+    for row, at in np.argwhere(~right_ones.reshape(begin.shape) & sound).tolist():
         fits, values[row, at], power[row, at] = _unusual(text.bytes[begin[row, at] : end[row, at]].tobytes())
         sound[at] &= fits
     return values, power

@@ -62,7 +62,7 @@ class Text:
 def integers(text: Text, starts: Integers, ends: Integers) -> tuple[Integers, Truths]:
     """Return the integers of at most nine digits, perhaps behind blanks, and which of them really are."""
     length = ends - starts
-    while np.any(wide := (length > 8) & (text.bytes[ends - length] == 32)):
+    while np.any(wide := length > 8) and np.any(wide := wide & (text.bytes[ends - length] == 32)):
         length = length - wide
     sound = (length > 0) & (length <= 9)
     unused = _bits_outside(np.minimum(length, 8))
@@ -121,8 +121,9 @@ def _short_mantissa(text: Text, starts: Integers, ends: Integers) -> tuple[Words
     point = _lowest_point(digits)
     if np.all(point == point[:1]):
         point = point[:1]
-    behind = ~((point << _ONE) - _ONE)
-    digits = (digits & behind) | ((digits << _BYTE) & ~behind)
+    behind: Words = ~((point << _ONE) - _ONE)
+    ahead = ~behind
+    digits = (digits & behind) | ((digits << _BYTE) & ahead)
     decimals = 7 - _byte_of(point)
     sound = _are_digits(digits)
     sound &= length <= 8
@@ -231,7 +232,8 @@ def _are_digits(digits: Words) -> Truths:
     high = digits + _SIXES
     high |= digits
     high &= _HIGH
-    return high == 0
+    none: Truths = high == 0
+    return none
 
 
 def _number(digits: Words) -> Words:
