@@ -264,12 +264,14 @@ def _kind(sample: bytes, field: Field) -> str:
 
 def _floats(text: Text, begin: Integers, end: Integers, sound: npt.NDArray[np.bool_]) -> tuple[Floats, Integers]:
     """Return numbers and their powers, one row for each number of a line, and note which lines are not sound."""
-    flat_values, flat_power, right_ones = floats(text, begin.ravel(), end.ravel())
-    values, power = flat_values.reshape(begin.shape), flat_power.reshape(begin.shape)
-    for row, at in np.argwhere(~right_ones.reshape(begin.shape) & sound).tolist():
-        fits, values[row, at], power[row, at] = _unusual(text.bytes[begin[row, at] : end[row, at]].tobytes())
-        sound[at] &= fits
-    return values, power
+    begin_each, end_each = begin.ravel(), end.ravel()
+    values, power, right_ones = floats(text, begin_each, end_each)
+    for each in np.flatnonzero(~right_ones).tolist():
+        at = each % begin.shape[1]
+        if sound[at]:
+            piece = text.bytes[begin_each[each] : end_each[each]].tobytes()
+            sound[at], values[each], power[each] = _unusual(piece)
+    return values.reshape(begin.shape), power.reshape(begin.shape)
 
 
 def read_blocks(

@@ -66,7 +66,10 @@ def integers(text: Text, starts: Integers, ends: Integers) -> tuple[Integers, Tr
         length = length - wide
     sound = (length > 0) & (length <= 9)
     unused = _bits_outside(np.minimum(length, 8))
-    digits = ((text.words[ends - 8] ^ _ZEROS) >> unused) << unused
+    digits = text.words[ends - 8]
+    digits ^= _ZEROS
+    digits >>= unused
+    digits <<= unused
     blank = digits & _BLANKS
     if np.any(blank):
         pure = (digits & (blank - (blank >> _NIBBLE))) == 0
@@ -75,7 +78,7 @@ def integers(text: Text, starts: Integers, ends: Integers) -> tuple[Integers, Tr
         sound &= pure & leading & ((blank >> _TOP) == 0) & ((blank == 0) | (length <= 8))
         digits ^= blank
     sound &= _are_digits(digits)
-    values = _number(digits).astype(np.int64)
+    values = _number(digits).view(np.int64)
     if np.any(nine := length == 9):
         first = text.bytes[ends - 9] - np.uint8(48)
         sound &= ~nine | (first < 10)
@@ -117,7 +120,9 @@ def _short(text: Text, starts: Integers, ends: Integers) -> Found:
 def _short_mantissa(text: Text, starts: Integers, ends: Integers) -> tuple[Words, Integers, Truths]:
     """Return the digits without the point, how many are behind it (perhaps one number for all), and what is sound."""
     length = ends - starts
-    digits = (text.words[starts] ^ _ZEROS) << _bits_outside(length)
+    digits = text.words[starts]
+    digits ^= _ZEROS
+    digits <<= _bits_outside(length)
     point = _lowest_point(digits)
     if np.all(point == point[:1]):
         point = point[:1]
@@ -144,7 +149,8 @@ def _long(text: Text, starts: Integers, ends: Integers) -> Found:
 def _long_mantissa(text: Text, starts: Integers, ends: Integers) -> tuple[Words, Integers, Truths]:
     """Return the digits without the point, how many are behind it, and what is sound."""
     length = ends - starts
-    digits = text.words[starts] ^ _ZEROS
+    digits = text.words[starts]
+    digits ^= _ZEROS
     point = _lowest_point(digits)
     whole = _byte_of(point)
     with_point = (point != 0) & (whole < length)
@@ -154,7 +160,7 @@ def _long_mantissa(text: Text, starts: Integers, ends: Integers) -> tuple[Words,
     small = (digits & _LOWEST) == 0  # the only digit before the point is a zero
     sound = (whole > 0) & (whole <= 8) & (whole + decimals <= _MOST_DIGITS + small) & (with_point == (decimals > 0))
     if not np.all(sound):
-        whole, decimals = np.where(sound, whole, 1), np.where(sound, decimals, 1)
+        whole, decimals = np.where(sound, whole, 1), np.where(sound, decimals, 8)
     digits <<= _bits_outside(whole)
     sound &= _are_digits(digits)
     mantissa = _number(digits) * _INTEGER_POWERS[decimals]
@@ -165,14 +171,16 @@ def _long_mantissa(text: Text, starts: Integers, ends: Integers) -> tuple[Words,
             break
         if further is not None and 2 * count < len(starts):
             of = np.flatnonzero(further)
-        unused = _bits_outside(np.minimum(np.maximum(decimals[of] - 8 * at, 0), 8))
         digits = text.words[ends[of] - 8 * (at + 1)]
         digits ^= _ZEROS
-        digits >>= unused
-        digits <<= unused
+        if at or np.any(decimals < 8):
+            unused = _bits_outside(np.clip(decimals[of] - 8 * at, 0, 8))
+            digits >>= unused
+            digits <<= unused
         sound[of] &= _are_digits(digits)
         part = _number(digits)
-        part *= _INTEGER_POWERS[8 * at]
+        if at:
+            part *= _INTEGER_POWERS[8 * at]
         mantissa[of] += part
     return mantissa, decimals, sound
 
@@ -211,7 +219,9 @@ def _unsigned(text: Text, starts: Integers) -> tuple[Integers, Truths | None]:
 
 def _bits_outside(length: Integers) -> Words:
     """Return how many of 64 bits are not used by so many bytes; more than 64, as all of them, if it is not 0 to 8."""
-    return (64 - 8 * length).astype(np.uint64)
+    bits = length * -8
+    bits += 64
+    return bits.view(np.uint64)
 
 
 def _lowest_point(digits: Words) -> Words:
