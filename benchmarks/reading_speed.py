@@ -1,7 +1,8 @@
 """Reading a log against `re.findall` of the one number that older scripts take from it, alternating in one run.
 
 The log is synthetic. `findall` is timed with reading the file, and returns texts of one metric; emacheck returns every
-metric as numbers, with iterations, lines and oddities. The peak memory is that of a process that reads one gigabyte.
+metric as numbers, with iterations, lines and oddities. The peak memory and the seconds for one gigabyte are those
+of a process that reads it.
 """
 
 import json
@@ -23,10 +24,12 @@ PATTERNS = {
     "mmengine": r"Iter\(train\).*?  loss: ([\d\.e-]+)",
 }
 PEAK = """
-import resource, sys
+import resource, sys, time
 from emacheck.logs import read_log
+started = time.perf_counter()
 record = read_log(sys.argv[1])
-print(len(record.curves["loss"]), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+taken = time.perf_counter() - started
+print(len(record.curves["loss"]), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, taken)
 """
 
 
@@ -107,8 +110,9 @@ def main() -> None:
             result[kind] = measured = compared(path, kind)
             write(path, kind, 10**9)
             done = subprocess.run([sys.executable, "-c", PEAK, str(path)], capture_output=True, text=True, check=True)
-            records, peak = map(int, done.stdout.split())
-            measured |= {"records in 1 GB": records, "peak MiB for 1 GB": peak}
+            records, peak, taken = done.stdout.split()
+            measured |= {"records in 1 GB": int(records), "peak MiB for 1 GB": int(peak)}
+            measured["seconds for 1 GB"] = round(float(taken), 1)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1))
