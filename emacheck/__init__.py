@@ -1,7 +1,7 @@
 """emacheck: is training on this device numerically the training on the reference device?
 
 >>> import emacheck
->>> loss = emacheck.Curve(name="loss", iterations=list(range(1, 11)), values=[4.0] * 10)
+>>> loss = emacheck.Curve(name="loss", iterations=list(range(1, 11)), values=[4.0 - 0.1 * i for i in range(10)])
 >>> record = emacheck.Record(name="cpu", format="example", curves={"loss": loss})
 >>> print(emacheck.decide(emacheck.compare(record, record)).outcome)
 PASS

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from emacheck.curve import Curve
+from emacheck.oddity import Oddity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -23,7 +24,7 @@ class Record:
         initial_state: Hash of the weights and buffers before the first iteration, if recorded.
         batches: Hash of the input batch of each iteration, if recorded.
         complete: False when the run is known to have ended before its time.
-        oddities: What a reader should know about this record, one sentence each.
+        oddities: What a reader should know about this record, and what each of it means for a verdict.
     """
 
     name: str
@@ -36,7 +37,7 @@ class Record:
     initial_state: str | None = None
     batches: tuple[str, ...] = ()
     complete: bool = True
-    oddities: tuple[str, ...] = ()
+    oddities: tuple[Oddity, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("curves", "validation", "header", "provenance"):

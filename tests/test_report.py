@@ -20,6 +20,7 @@ from emacheck.curve import Curve
 from emacheck.errors import OutputError
 from emacheck.judge import Finding, Outcome, Verdict, decide, make_rules
 from emacheck.judge.comparison import compare
+from emacheck.oddity import OddityKind, oddity
 from emacheck.record import Record
 from emacheck.report.document import document, to_json
 from emacheck.report.github import annotations
@@ -47,6 +48,10 @@ def a_record(name, values, first=1, metric="loss", quantum=0.0, **more):
     return Record(name=name, format="example", curves={metric: loss}, **more)
 
 
+def a_note(message):
+    return oddity(OddityKind.OTHER, message)
+
+
 def a_verdict(reference, candidate, rules=None):
     return decide(compare(reference, candidate, metrics=list(reference.curves)), rules)
 
@@ -71,7 +76,8 @@ def a_verdict_with(*findings, name="cpu", metric="loss"):
 
 
 # Powers of two and small multiples of them: sums are exact in any order, so the golden files hold on every machine.
-REFERENCE = [4.0] * 50 + [2.0] * 50
+REFERENCE = [4.0 - i / 64 for i in range(100)]
+LOW = [v * (1 - min(i, 25) / 64) for i, v in enumerate(REFERENCE)]
 VERDICTS = {
     "pass": a_verdict(
         a_record("cpu", REFERENCE, initial_state="a", batches=("b",) * 100, provenance={"seed": 0, "device": "cpu"}),
@@ -85,7 +91,7 @@ VERDICTS = {
     ),
     "fail": a_verdict(
         a_record("cuda.log", REFERENCE),
-        a_record("sdaa|`.log", [v * (1 - min(i, 25) / 64) for i, v in enumerate(REFERENCE)], oddities=("a <tag>",)),
+        a_record("sdaa|`.log", LOW, oddities=(a_note("a <tag>"),)),
         make_rules(["finite", "coverage", "mean_relative_error", "bias", "modelzoo"]),
     ),
     "inconclusive": a_verdict(
@@ -175,7 +181,7 @@ class TestDocument:
     @unhurried
     @given(st.lists(NUMBERS, max_size=5), NUMBERS, ANYTHING)
     def test_is_strict_json_whatever_the_numbers(self, values, observed, foreign):
-        record = a_record(foreign, values, oddities=(foreign,))
+        record = a_record(foreign, values, oddities=(a_note(foreign),))
         verdict = Verdict(comparison=compare(record, record), findings=(a_finding(observed=observed),))
         made = document(verdict, command=foreign, environment={"value": values, foreign: observed})
         assert strict(to_json(made)) == made
@@ -286,7 +292,7 @@ class TestText:
         assert last == "INCONCLUSIVE: no rule was applied | emacheck"
 
     def test_many_oddities_are_counted(self):
-        record = a_record("r", [4.0] * 20, oddities=tuple(f"oddity {i}" for i in range(30)))
+        record = a_record("r", [4.0] * 20, oddities=tuple(a_note(f"oddity {i}") for i in range(30)))
         assert "and 22 more oddities" in text(a_verdict(record, record), command="", colour=False)
 
     def test_is_imported_without_anything_heavy(self):

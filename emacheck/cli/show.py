@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from emacheck.oddity import shown
 from emacheck.report.printable import MESSAGE_LENGTH, printable
 from emacheck.strict_json import encode_value
 
@@ -54,7 +55,7 @@ def _as_text(record: Record) -> Iterator[str]:
     if record.oddities:
         yield "\noddities"
         for oddity in record.oddities:
-            yield f"  ! {printable(oddity, length=MESSAGE_LENGTH)}"
+            yield f"  ! {shown(oddity, printable(oddity.message, length=MESSAGE_LENGTH))}"
 
 
 def _interest(name: str) -> tuple[int, int]:
@@ -92,7 +93,9 @@ def _as_json(record: Record) -> str:
             "metrics": [_described(curve) for curve in record.curves.values()],
             "validation": [_described(curve) for curve in record.validation.values()],
             "header": dict(record.header),
-            "oddities": list(record.oddities),
+            "oddities": [oddity.message for oddity in record.oddities],
+            "oddity_effects": [str(oddity.effect) for oddity in record.oddities],
+            "oddity_kinds": [str(oddity.kind) for oddity in record.oddities],
         },
         indent=1,
     )

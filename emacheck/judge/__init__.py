@@ -11,6 +11,7 @@ from emacheck.judge.equivalence import Equivalence
 from emacheck.judge.final_metric import FinalMetric
 from emacheck.judge.first_iterations import FirstIterations
 from emacheck.judge.forensics import Schedule, Smoothing
+from emacheck.judge.integrity import Integrity
 from emacheck.judge.modelzoo import ModelZoo
 from emacheck.judge.rules import (
     Bias,
@@ -28,6 +29,7 @@ RULES: dict[str, Any] = {
     for rule in (
         Fingerprints,
         Finite,
+        Integrity,
         Coverage,
         Smoothing,
         Schedule,
@@ -41,7 +43,16 @@ RULES: dict[str, Any] = {
         ModelZoo,
     )
 }
-DEFAULT_RULES = ("finite", "coverage", "smoothing", "schedule", "mean_relative_error", "mean_absolute_error", "bias")
+DEFAULT_RULES = (
+    "finite",
+    "integrity",
+    "coverage",
+    "smoothing",
+    "schedule",
+    "mean_relative_error",
+    "mean_absolute_error",
+    "bias",
+)
 
 
 def make_rules(names: Sequence[str] = (), limits: dict[str, dict[str, Any]] | None = None) -> tuple[Rule, ...]:

@@ -8,6 +8,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from emacheck.curve import Floats
+from emacheck.judge.advice import option
 from emacheck.judge.comparison import Comparison, PairedCurve
 from emacheck.judge.verdict import Finding, Outcome
 
@@ -111,7 +112,10 @@ class Coverage:
             outcome = Outcome.FAIL if len(lacks) else Outcome.INCONCLUSIVE
             sides = (("candidate", lacks), ("reference", extra))
             parts = [f"the {side} lacks {_span(missing)}" for side, missing in sides if len(missing)]
-            message = f"{_count(common)} in both; " + " and ".join(parts)
+            accepted = option(self.name, share)
+            if common < self.minimum:
+                accepted += f" --limit {self.name}.minimum={common}"
+            message = f"{_count(common)} in both; {' and '.join(parts)} (accept with {accepted})"
         elif common < self.minimum:
             outcome = Outcome.INCONCLUSIVE
             observed, limit, unit, would_pass_at = common, self.minimum, "common iterations needed", common

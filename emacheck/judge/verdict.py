@@ -35,6 +35,7 @@ class Finding:
         message: One sentence (or a few lines) for a person.
         would_pass_at: The smallest limit that would have passed, None when no limit would.
         metric: The metric it is about.
+        limited_by: What limits what the verdict rests on, whatever the outcome.
     """
 
     rule: str
@@ -46,6 +47,7 @@ class Finding:
     message: str
     would_pass_at: float | None = None
     metric: str = "loss"
+    limited_by: tuple[str, ...] = ()
 
     @property
     def severity(self) -> float:

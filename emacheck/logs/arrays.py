@@ -13,6 +13,7 @@ from emacheck.errors import LogError
 from emacheck.logs.gathering import Gathering
 from emacheck.logs.lines import numbered
 from emacheck.logs.values import parse_number
+from emacheck.oddity import OddityKind
 from emacheck.record import Record
 
 NAME = "arrays of numbers"
@@ -40,11 +41,12 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
             arrays.setdefault(title, []).extend(values)
         elif found := _TITLE.fullmatch(line.strip()[:100]):
             title = found[1].encode("utf-8", "replace").decode()
-    gathering.oddities.append("the numbers have no iteration: they are counted from 1")
+    gathering.remark(OddityKind.COUNTED, "the numbers have no iteration: they are counted from 1")
     if len(arrays) > 1:
-        gathering.oddities.append(
+        gathering.remark(
+            OddityKind.ARRAYS,
             f"{len(arrays)} arrays are in one file: {', '.join(islice(arrays, 10))}. Name one behind the path to take "
-            f"it as the loss: {name}#{next(iter(arrays))}"
+            f"it as the loss: {name}#{next(iter(arrays))}",
         )
     return _record(arrays, gathering)
 
@@ -54,7 +56,7 @@ def section_of(record: Record, section: str) -> Record:
     if record.format != NAME or section not in record.curves:
         found = ", ".join(record.curves) if record.format == NAME else f"a log in the format {record.format!r}"
         raise LogError(f"{record.name}: there is no array {section!r} in this file. Found: {found}.")
-    remarks = tuple(each for each in record.oddities if "arrays are in one file" not in each)
+    remarks = tuple(each for each in record.oddities if each.kind is not OddityKind.ARRAYS)
     return replace(record, curves={"loss": replace(record.curves[section], name="loss")}, oddities=remarks)
 
 

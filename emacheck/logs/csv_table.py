@@ -11,6 +11,7 @@ from emacheck.logs import oddities
 from emacheck.logs.gathering import Gathering
 from emacheck.logs.lines import numbered
 from emacheck.logs.values import parse_iteration, parse_number
+from emacheck.oddity import OddityKind
 from emacheck.record import Record
 
 NAME = "CSV"
@@ -69,7 +70,7 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
             gathering.add(iteration, metrics, number)
     _remark(gathering, cells)
     if header[at].lower() == "epoch" and len(gathering.train):
-        gathering.oddities.append("there is no iteration: the epoch is taken for it")
+        gathering.remark(OddityKind.EPOCHS, "there is no iteration: the epoch is taken for it")
     curves = gathering.curves()
     gathering.oddities += oddities.of_interval(curves[next(iter(curves))].iterations)
     return gathering.record(curves)
@@ -116,7 +117,7 @@ def _whole(
         else:
             gathering.skip("lines that have not as many cells as the header", number)
     if torn:
-        gathering.oddities.append(f"the last line, {torn}, is torn and was dropped")
+        gathering.remark(OddityKind.TORN, f"the last line, {torn}, is torn and was dropped", line=torn)
 
 
 def _metrics(header: list[str], texts: list[str], at: int, cells: _Cells, number: int) -> dict[str, float]:
@@ -137,9 +138,9 @@ def _metrics(header: list[str], texts: list[str], at: int, cells: _Cells, number
 def _remark(gathering: Gathering, cells: _Cells) -> None:
     texts = [name for name in cells.texts if name not in cells.numbers]
     if texts:
-        gathering.oddities.append(f"columns without a number are not read: {', '.join(texts)}")
-    gathering.oddities += [
-        f"cells of column {name} that are not a number: {count} left out, the first on line {cells.first_text[name]}"
-        for name, count in cells.texts.items()
-        if name in cells.numbers
-    ]
+        gathering.remark(OddityKind.LEFT_OUT, f"columns without a number are not read: {', '.join(texts)}")
+    for name, count in cells.texts.items():
+        if name in cells.numbers:
+            line = cells.first_text[name]
+            message = f"cells of column {name} that are not a number: {count} left out, the first on line {line}"
+            gathering.remark(OddityKind.SKIPPED, message, line=line)

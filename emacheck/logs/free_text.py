@@ -22,6 +22,7 @@ from emacheck.logs.gathering import Gathering, averaged
 from emacheck.logs.lines import numbered
 from emacheck.logs.naming import understood
 from emacheck.logs.values import parse_iteration, parse_number, printed_unit
+from emacheck.oddity import OddityKind
 from emacheck.record import Record
 
 NAME = "free text"
@@ -81,7 +82,8 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
         else:
             _add(position, train, validation, gathering)
     if summaries:
-        gathering.oddities.append(f"records without an iteration, such as means of an epoch, are left out: {summaries}")
+        message = f"records without an iteration, such as means of an epoch, are left out: {summaries}"
+        gathering.remark(OddityKind.LEFT_OUT, message)
     return _finish(position, gathering)
 
 
@@ -139,9 +141,9 @@ def _add(position: _Position, train: dict[str, float], validation: dict[str, flo
 
 def _finish(position: _Position, gathering: Gathering) -> Record:
     if position.counted:
-        gathering.oddities.append("the records have no iteration: they are counted from 1")
+        gathering.remark(OddityKind.COUNTED, "the records have no iteration: they are counted from 1")
     elif not position.by_iteration and len(gathering.train):
-        gathering.oddities.append("there is no iteration: the epoch is taken for it")
+        gathering.remark(OddityKind.EPOCHS, "there is no iteration: the epoch is taken for it")
     curves = gathering.curves()
     gathering.oddities += oddities.of_interval(curves[next(iter(curves))].iterations)
     return gathering.record(averaged(curves, 0))

@@ -12,7 +12,8 @@ from emacheck.logs.columns import Columns
 from emacheck.logs.epochs import counted_on, epoch_length
 from emacheck.logs.header import Header
 from emacheck.logs.naming import looks_like_validation, understood
-from emacheck.logs.series import Chosen, course, curves_of, later_records
+from emacheck.logs.series import Chosen, course, curves_of, later_records, repeats_that_differ
+from emacheck.oddity import Oddity, OddityKind, oddity
 from emacheck.record import Record
 
 MOST_METRICS = 10_000
@@ -32,7 +33,7 @@ class Gathering:
         validation: The validation records.
         header: What the log says of the run besides.
         lines: How many lines were read.
-        oddities: Sentences that the reader has to say about the log.
+        oddities: What the reader has to say about the log.
         quanta: The coarsest rounding of each metric, of the validation or not, where it is known.
         length: Iterations per epoch, where the log says it.
         interval: The usual distance between training records; known once the curves are.
@@ -46,11 +47,11 @@ class Gathering:
     validation: Columns = field(default_factory=Columns)
     header: Header = field(default_factory=Header)
     lines: int = 0
-    oddities: list[str] = field(default_factory=list)
+    oddities: list[Oddity] = field(default_factory=list)
     quanta: dict[tuple[bool, str], float] = field(default_factory=dict)
     length: int | None = None
     interval: int = 1
-    _counted: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    _counted: dict[tuple[OddityKind, str, str], list[int]] = field(default_factory=dict)
     _names: dict[str, tuple[bool, str]] = field(default_factory=dict)
     _taken: set[tuple[bool, str]] = field(default_factory=set)
     _validation_curves: dict[str, Curve] = field(default_factory=dict)
@@ -79,7 +80,8 @@ class Gathering:
     def add_either(self, iteration: int, metrics: Mapping[str, float], line: int, *, epoch: int = 0) -> None:
         """Add a record that is labelled as training, though it may hold what only a validation yields."""
         if looks_like_validation(list(metrics)):
-            self.count("records of a validation that are labelled as training", "taken as validation", line)
+            what = "records of a validation that are labelled as training"
+            self.count(what, "taken as validation", line, kind=OddityKind.VALIDATION_APART)
             self.add_validation(metrics, line, iteration=iteration, epoch=epoch)
         else:
             self.add(iteration, metrics, line, epoch=epoch)
@@ -96,9 +98,13 @@ class Gathering:
         """Count something that is not read; ``what`` is a plural, such as ``lines that are not valid JSON``."""
         self.count(what, "skipped", line)
 
-    def count(self, what: str, fate: str, line: int) -> None:
+    def count(self, what: str, fate: str, line: int, *, kind: OddityKind = OddityKind.SKIPPED) -> None:
         """Count something that was not read as it stands, and say what became of it."""
-        self._counted.setdefault((what, fate), [0, line])[0] += 1
+        self._counted.setdefault((kind, what, fate), [0, line])[0] += 1
+
+    def remark(self, kind: OddityKind, message: str, *, line: int | None = None) -> None:
+        """Note an oddity with the effect of its kind."""
+        self.oddities.append(oddity(kind, message, line=line))
 
     def rounded_to(self, name: str, unit: float, *, validation: bool = False) -> None:
         """Note what one unit of the last printed digit of a metric is worth."""
@@ -128,12 +134,16 @@ class Gathering:
         if last < before:
             iteration = self.train.last_iteration
             self.train.drop_last()
-            self.oddities.append(f"the file ends inside the record of iteration {iteration}, which was dropped")
+            message = f"the file ends inside the record of iteration {iteration}, which was dropped"
+            self.remark(OddityKind.TORN, message, line=self.lines)
 
-    def remarks(self) -> tuple[str, ...]:
-        """Return all oddities, one sentence each."""
-        counted = self._counted.items()
-        return (*self.oddities, *(f"{what}: {n} {fate}, the first on line {at}" for (what, fate), (n, at) in counted))
+    def remarks(self) -> tuple[Oddity, ...]:
+        """Return all oddities."""
+        counted = (
+            oddity(kind, f"{what}: {n} {fate}, the first on line {at}", line=at)
+            for (kind, what, fate), (n, at) in self._counted.items()
+        )
+        return (*self.oddities, *counted)
 
     def curves(self) -> dict[str, Curve]:
         """Return one raw curve per training metric, with the quantum of its decimals.
@@ -195,13 +205,14 @@ class Gathering:
             length, which = self.length, "what the log says"
         if length is None:
             return iterations, None
-        self.oddities.append(
+        self.remark(
+            OddityKind.EPOCHS,
             f"the iteration starts again in every epoch: it is counted on, with {which} as the length of an epoch "
-            f"({length} iterations)"
+            f"({length} iterations)",
         )
         counted, sound = counted_on(epochs, iterations, length)
         if not np.all(sound):
-            self.oddities.append(f"rows whose epoch is no epoch of a training: {np.sum(~sound)} skipped")
+            self.remark(OddityKind.SKIPPED, f"rows whose epoch is no epoch of a training: {np.sum(~sound)} skipped")
             counted = np.where(sound, counted, np.iinfo(np.int64).min)
         return counted, length
 
@@ -219,7 +230,7 @@ class Gathering:
     def _chosen(self, iterations: Integers, ranks: list[int]) -> tuple[list[Chosen], int]:
         """Return the records of each rank that count, and the line on which the last run starts."""
         lines, of_rank = self.train.lines(), self.train.ranks()
-        chosen, start, said = [], 0, list[str]()
+        chosen, start, said = [], 0, list[Oddity]()
         for rank in ranks if self.rank is None else [self.rank]:
             rows, of_rows = np.arange(len(iterations)), iterations
             if len(ranks) > 1 or self._absurd(iterations):
@@ -230,7 +241,10 @@ class Gathering:
             start = start or (int(lines[rows[found.start]]) if found.runs > 1 else 0)
             rows, of_rows = rows[found.start :], of_rows[found.start :]
             kept, repeated = later_records(rows, of_rows)
-            said = said or [*remarks, *remark.of_repeats(repeated)]
+            if len(repeated) and not said:
+                differing = repeats_that_differ(self.train, rows, of_rows)
+                remarks += remark.of_repeats(repeated, differing)
+            said = said or remarks
             chosen.append(kept)
         self.oddities += said
         return chosen, start
@@ -246,16 +260,17 @@ class Gathering:
     def _remark_ranks(self, ranks: list[int], chosen: list[Chosen], curves: Mapping[str, Curve]) -> None:
         if len(ranks) == 1:
             if ranks[0] and self.rank is None:
-                self.oddities.append(f"the log holds rank {ranks[0]} only")
+                self.remark(OddityKind.RANKS, f"the log holds rank {ranks[0]} only")
             return
         if self.rank is not None:
-            self.oddities.append(f"{len(ranks)} ranks are in the log; rank {self.rank} is shown")
+            self.remark(OddityKind.RANKS, f"{len(ranks)} ranks are in the log; rank {self.rank} is shown")
             return
         every = max(len(each.iterations) for each in chosen)
         common = max(len(curve) for curve in curves.values())
         left = f", {every - common} that some ranks lack are left out" if every > common else ""
-        self.oddities.append(
-            f"{len(ranks)} ranks are in the log; their mean is shown, at the iterations all have{left}"
+        self.remark(
+            OddityKind.RANKS_LACKING if left else OddityKind.RANKS,
+            f"{len(ranks)} ranks are in the log; their mean is shown, at the iterations all have{left}",
         )
 
     def _finish_validation(self, length: int | None, start: int) -> None:
@@ -277,7 +292,8 @@ class Gathering:
         self._validation_curves = {
             curve.name: self._rounded(curve, validation=True) for curve in curves_of(columns, chosen)
         }
-        self.oddities.append(f"validation records are kept apart from the training curves: {count}")
+        message = f"validation records are kept apart from the training curves: {count}"
+        self.remark(OddityKind.VALIDATION_APART, message)
 
 
 def averaged(curves: dict[str, Curve], window: int) -> dict[str, Curve]:

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from emacheck.logs.gathering import Gathering
 from emacheck.logs.lines import numbered
+from emacheck.oddity import OddityKind
 
 LOOKED_AT = 1000
 
@@ -51,4 +52,4 @@ def objects(lines: Iterable[str], gathering: Gathering) -> Iterator[tuple[int, d
         else:
             gathering.skip("lines that are not a valid JSON object", number)
     if torn:
-        gathering.oddities.append(f"the last line, {torn}, is torn and was dropped")
+        gathering.remark(OddityKind.TORN, f"the last line, {torn}, is torn and was dropped", line=torn)

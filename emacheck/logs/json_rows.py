@@ -8,6 +8,7 @@ from emacheck.logs.gathering import Gathering
 from emacheck.logs.json_lines import leading_objects, objects
 from emacheck.logs.naming import understood
 from emacheck.logs.values import measured, parse_iteration
+from emacheck.oddity import OddityKind
 from emacheck.record import Record
 
 NAME = "JSON lines"
@@ -43,7 +44,7 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
             )  # an epoch of 0.25 only restates the iteration
             gathering.add(iteration, metrics, number, epoch=whole, rank=its_rank)
     if by_epoch and len(gathering.train):
-        gathering.oddities.append("there is no iteration: the epoch is taken for it")
+        gathering.remark(OddityKind.EPOCHS, "there is no iteration: the epoch is taken for it")
     curves = gathering.curves()
     gathering.oddities += oddities.of_interval(curves[next(iter(curves))].iterations)
     return gathering.record(curves)

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from emacheck.errors import LogError
+from emacheck.oddity import Oddity, OddityKind, oddity
 
 LONGEST = 1 << 20
 BLOCK = 1 << 20
@@ -36,11 +37,12 @@ class Lines:
         self._first_too_long = 0
 
     @property
-    def remarks(self) -> tuple[str, ...]:
-        """A sentence about the lines longer than 1 MiB, if any were met so far."""
+    def remarks(self) -> tuple[Oddity, ...]:
+        """What to say about the lines longer than 1 MiB, if any were met so far."""
         if not self._too_long:
             return ()
-        return (f"lines longer than 1 MiB: {self._too_long} skipped, the first on line {self._first_too_long}",)
+        message = f"lines longer than 1 MiB: {self._too_long} skipped, the first on line {self._first_too_long}"
+        return (oddity(OddityKind.SKIPPED, message, line=self._first_too_long),)
 
     def __iter__(self) -> Iterator[str]:
         for _, block in self.blocks():

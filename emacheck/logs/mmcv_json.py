@@ -10,6 +10,7 @@ from emacheck.curve import Curve
 from emacheck.logs.gathering import Gathering, averaged
 from emacheck.logs.json_lines import leading_objects, objects
 from emacheck.logs.values import measured, parse_iteration
+from emacheck.oddity import OddityKind
 from emacheck.record import Record
 
 NAME = "mmcv JSON"
@@ -33,7 +34,8 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
     curves = gathering.curves()
     interval = gathering.interval
     if interval > 1:
-        gathering.oddities.append(f"recorded every {interval} iterations: mmcv averages each value over all of them")
+        message = f"recorded every {interval} iterations: mmcv averages each value over all of them"
+        gathering.remark(OddityKind.AVERAGED, message)
     curves = {
         key: replace(curve, quantum=_quantum(curve))
         for key, curve in averaged(curves, interval if len(gathering.train) > 1 else 0).items()

@@ -8,6 +8,7 @@ from emacheck.logs.gathering import Gathering, averaged
 from emacheck.logs.lines import numbered
 from emacheck.logs.mmengine_text import TIMES, metrics_of
 from emacheck.logs.values import parse_iteration
+from emacheck.oddity import OddityKind
 from emacheck.record import Record
 
 NAME = "mmcv text"
@@ -39,7 +40,8 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
     curves = gathering.curves()
     interval = gathering.interval
     if interval > 1:
-        gathering.oddities.append(f"recorded every {interval} iterations: mmcv averages each value over all of them")
+        message = f"recorded every {interval} iterations: mmcv averages each value over all of them"
+        gathering.remark(OddityKind.AVERAGED, message)
     curves = averaged(curves, interval if len(gathering.train) > 1 else 0)
     if "lr" in curves:  # the only one that mmcv writes as it is
         curves["lr"] = replace(curves["lr"], window=1)

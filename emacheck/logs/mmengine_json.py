@@ -8,6 +8,7 @@ from emacheck.curve import Curve
 from emacheck.logs.gathering import Gathering, averaged
 from emacheck.logs.json_lines import leading_objects, objects
 from emacheck.logs.values import measured, parse_iteration
+from emacheck.oddity import OddityKind
 from emacheck.record import Record
 
 NAME = "mmengine JSON"
@@ -39,23 +40,24 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
             gathering.add_validation(metrics, number, iteration=None if iteration == epoch else iteration)
     curves = gathering.curves()
     window, remark = _window(curves, gathering.interval)
-    gathering.oddities += remark
+    if remark:
+        gathering.remark(OddityKind.AVERAGED, remark)
     return gathering.record(averaged(curves, window))
 
 
-def _window(curves: Mapping[str, Curve], interval: int) -> tuple[int, list[str]]:
+def _window(curves: Mapping[str, Curve], interval: int) -> tuple[int, str]:
     """Return the number of iterations averaged into each value, as far as the log tells, and what to say about it."""
     if interval > 1:
-        return 0, [
+        return 0, (
             f"recorded every {interval} iterations: by mmengine's default each value is a mean of the last iterations, "
             "of how many is not in the file"
-        ]
+        )
     if any(not _single_precision(curve) for name, curve in curves.items() if "loss" in name):
-        return 0, [
+        return 0, (
             "every iteration is recorded, but the losses are no single-precision numbers: they are means of several "
             "iterations (mmengine averages 10 unless window_size=1), of how many is not in the file"
-        ]
-    return 1, []
+        )
+    return 1, ""
 
 
 def _single_precision(curve: Curve) -> bool:

@@ -14,6 +14,7 @@ from emacheck.logs.gathering import Gathering, averaged
 from emacheck.logs.lines import Lines
 from emacheck.logs.naming import looks_like_validation, understood
 from emacheck.logs.values import parse_iteration, parse_number, printed_unit
+from emacheck.oddity import OddityKind
 from emacheck.record import Record
 
 NAME = "mmengine text"
@@ -111,9 +112,10 @@ def finish(gathering: Gathering) -> Record:
     curves = gathering.curves()
     interval = gathering.interval
     every = "every iteration is recorded" if interval == 1 else f"recorded every {interval} iterations"
-    gathering.oddities.append(
+    gathering.remark(
+        OddityKind.AVERAGED,
         f"{every}: mmengine averages each value over its last iterations (10 unless configured otherwise), of how many "
-        "is not in the file, and prints it rounded"
+        "is not in the file, and prints it rounded",
     )
     return gathering.record(averaged(curves, 0))
 

@@ -7,42 +7,57 @@ import numpy.typing as npt
 
 from emacheck.curve import Curve, Integers
 from emacheck.logs.series import Chosen, Course
+from emacheck.oddity import Oddity, OddityKind, oddity
 
 Lines = npt.NDArray[np.uintc]
 _NAMED = 5
+SHORT = 0.5
+"""A last run with a smaller share of the records of a run before it is hardly the one that is meant."""
 
 
-def of_course(found: Course, iterations: Integers, lines: Lines) -> list[str]:
+def of_course(found: Course, iterations: Integers, lines: Lines) -> list[Oddity]:
     """Remark a second run in the log, and the places where the iteration goes back."""
     remarks = []
     if found.runs > 1:
         which = "two runs" if found.runs == 2 else f"{found.runs} runs"
-        line = lines[found.start]
-        remarks.append(
+        line, length = int(lines[found.start]), len(iterations) - found.start
+        message = (
             f"line {line}: {which} in one file, for the iteration starts again at {iterations[found.start]}: the last "
             f"one, from line {line} on, is read"
         )
+        kind = OddityKind.SEVERAL_RUNS
+        if length < SHORT * found.longest:
+            kind = OddityKind.SHORT_LAST_RUN
+            message += (
+                f", but it holds {length} records and one before it {found.longest}: which of them is meant? Cut the "
+                "file to one run"
+            )
+        remarks.append(oddity(kind, message, line=line))
     if found.backs:
         at = found.backs[0]
         more = f" (the first of {len(found.backs)} places)" if len(found.backs) > 1 else ""
-        remarks.append(
+        message = (
             f"line {lines[at]}: the iteration goes back from {iterations[at - 1]} to {iterations[at]}, as after a "
             f"resume{more}"
         )
+        remarks.append(oddity(OddityKind.RESUMED, message, line=int(lines[at])))
     return remarks
 
 
-def of_repeats(repeated: Integers) -> list[str]:
-    """Remark iterations that were recorded more than once."""
+def of_repeats(repeated: Integers, differing: Integers) -> list[Oddity]:
+    """Remark iterations that were recorded more than once, and those of them whose values differ."""
     if not len(repeated):
         return []
-    return [
+    message = (
         f"iterations that are recorded more than once, of which the later record is used: {len(repeated)}, "
         f"the first is {repeated[0]}"
-    ]
+    )
+    if not len(differing):
+        return [oddity(OddityKind.REPEATED, f"{message}; all values are the same each time")]
+    return [oddity(OddityKind.REPLACED, f"{message}; with other values than before: {len(differing)}")]
 
 
-def of_gaps(chosen: Chosen, lines: Lines) -> list[str]:
+def of_gaps(chosen: Chosen, lines: Lines) -> list[Oddity]:
     """Remark places where at least one record is missing, given the usual distance between records."""
     iterations = chosen.iterations
     if len(iterations) < 3:
@@ -53,43 +68,45 @@ def of_gaps(chosen: Chosen, lines: Lines) -> list[str]:
     if not len(wide) or 2 * len(wide) > len(distances):
         return []
     at = int(wide[0])
-    return [
-        f"line {lines[chosen.rows[at + 1]]}: records are missing between the iterations {iterations[at]} and "
+    line = int(lines[chosen.rows[at + 1]])
+    message = (
+        f"line {line}: records are missing between the iterations {iterations[at]} and "
         f"{iterations[at + 1]}{f' (the first of {len(wide)} gaps)' if len(wide) > 1 else ''}"
-    ]
+    )
+    return [oddity(OddityKind.GAP, message, line=line)]
 
 
-def of_values(curves: Mapping[str, Curve], chosen: Chosen, lines: Lines) -> list[str]:
+def of_values(curves: Mapping[str, Curve], chosen: Chosen, lines: Lines) -> list[Oddity]:
     """Remark values that are not finite, and records without the loss."""
     remarks = []
     for name, curve in curves.items():
         wrong = ~np.isfinite(curve.values)
         if np.any(wrong):
-            iteration = curve.iterations[np.argmax(wrong)]
-            remarks.append(
-                f"{_line(iteration, chosen, lines)}{name} is {_counts(curve)}, the first at iteration {iteration}"
-            )
+            iteration = int(curve.iterations[np.argmax(wrong)])
+            message = f"{name} is {_counts(curve)}, the first at iteration {iteration}"
+            remarks.append(_at(OddityKind.NOT_FINITE, message, iteration, chosen, lines))
     if len(remarks) > _NAMED:
-        remarks = [*remarks[:_NAMED], f"{len(remarks) - _NAMED} further metrics are NaN or infinite somewhere"]
+        message = f"{len(remarks) - _NAMED} further metrics are NaN or infinite somewhere"
+        remarks = [*remarks[:_NAMED], oddity(OddityKind.NOT_FINITE, message)]
     loss = curves.get("loss")
     if loss is None:
         names = ", ".join(list(curves)[:_NAMED])
-        return [*remarks, f"no metric is called loss; there are {names}{', ...' if len(curves) > _NAMED else ''}"]
+        message = f"no metric is called loss; there are {names}{', ...' if len(curves) > _NAMED else ''}"
+        return [*remarks, oddity(OddityKind.NO_LOSS, message)]
     if len(loss) < len(chosen.iterations):
         missing = np.setdiff1d(chosen.iterations, loss.iterations)
-        remarks.append(
-            f"{_line(missing[0], chosen, lines)}records without a loss: {len(missing)}, the first is iteration "
-            f"{missing[0]}"
-        )
+        message = f"records without a loss: {len(missing)}, the first is iteration {missing[0]}"
+        remarks.append(_at(OddityKind.MISSING_LOSS, message, int(missing[0]), chosen, lines))
     return remarks
 
 
-def of_interval(iterations: Sequence[int] | Integers) -> list[str]:
+def of_interval(iterations: Sequence[int] | Integers) -> list[Oddity]:
     """Remark that not every iteration is recorded."""
     interval = logging_interval(iterations)
     if interval < 2:
         return []
-    return [f"recorded every {interval} iterations; whether the values are means of those between is not in the file"]
+    message = f"recorded every {interval} iterations; whether the values are means of those between is not in the file"
+    return [oddity(OddityKind.INTERVAL, message)]
 
 
 def logging_interval(iterations: Sequence[int] | Integers) -> int:
@@ -114,10 +131,13 @@ def most_common(distances: Integers) -> int:
     return int(values[best[np.argmin(first[best])]])
 
 
-def _line(iteration: int, chosen: Chosen, lines: Lines) -> str:
+def _at(kind: OddityKind, message: str, iteration: int, chosen: Chosen, lines: Lines) -> Oddity:
+    """Return a remark with the line of the record of an iteration, if there is one."""
     at = int(np.searchsorted(chosen.iterations, iteration))
-    found = at < len(chosen.iterations) and chosen.iterations[at] == iteration
-    return f"line {lines[chosen.rows[at]]}: " if found else ""
+    if at == len(chosen.iterations) or chosen.iterations[at] != iteration:
+        return oddity(kind, message)
+    line = int(lines[chosen.rows[at]])
+    return oddity(kind, f"line {line}: {message}", line=line)
 
 
 def _counts(curve: Curve) -> str:

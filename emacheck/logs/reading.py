@@ -150,7 +150,7 @@ def _read_text(path: str, source: Arriving, module: ModuleType | None, pattern: 
         else:
             record = (module or _reader(path, source.head)).read(lines, path, rank)
     except LogError as error:
-        raise LogError("\n  ".join((str(error), *lines.remarks, *source.remarks))) from error
+        raise LogError("\n  ".join(map(str, (error, *lines.remarks, *source.remarks)))) from error
     return replace(record, oddities=record.oddities + lines.remarks + source.remarks)
 
 

@@ -10,6 +10,7 @@ from emacheck.logs.gathering import Gathering
 from emacheck.logs.json_lines import json_object
 from emacheck.logs.lines import Lines, numbered
 from emacheck.logs.values import parse_iteration
+from emacheck.oddity import OddityKind
 from emacheck.record import Record
 from emacheck.strict_json import decode_value
 
@@ -107,7 +108,7 @@ def _read_iterations(lines: Lines, gathering: Gathering, batches: dict[int, str 
             gathering.skip("lines that are not the JSON object of an iteration", broken)
         broken = None if _read_iteration(line, gathering, batches) else number
     if broken is not None:
-        gathering.oddities.append(f"the last line, {broken}, is torn and was dropped")
+        gathering.remark(OddityKind.TORN, f"the last line, {broken}, is torn and was dropped", line=broken)
 
 
 def _read_iteration(line: str, gathering: Gathering, batches: dict[int, str | None]) -> bool:
@@ -132,13 +133,15 @@ def _read_iteration(line: str, gathering: Gathering, batches: dict[int, str | No
 
 def _complete(header: _Header, found: int, gathering: Gathering, *, has_header: bool) -> bool:
     if not has_header:
-        gathering.oddities.append(f"{HEADER} is missing: the run ended before its time or is still going on")
+        message = f"{HEADER} is missing: the run ended before its time or is still going on"
+        gathering.remark(OddityKind.ENDED_EARLY, message)
         return False
     if not header.complete:
-        gathering.oddities.append("the run ended before its time")
+        gathering.remark(OddityKind.ENDED_EARLY, "the run ended before its time")
         return False
     if header.iterations != found:
-        gathering.oddities.append(f"{HEADER} counts {header.iterations} iterations, {ITERATIONS} holds {found}")
+        message = f"{HEADER} counts {header.iterations} iterations, {ITERATIONS} holds {found}"
+        gathering.remark(OddityKind.ENDED_EARLY, message)
         return False
     return True
 

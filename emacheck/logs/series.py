@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from emacheck.curve import Curve, Floats, Integers
 from emacheck.logs.columns import Columns, Metric
@@ -29,11 +30,13 @@ class Course:
     Attributes:
         start: Position of the first record of the last run.
         runs: How many runs there are; each but the first starts again at the beginning.
+        longest: Records of the longest run before the last one, 0 if there is none.
         backs: Positions in the last run at which the iteration goes back, as after a resume.
     """
 
     start: int
     runs: int
+    longest: int
     backs: tuple[int, ...]
 
 
@@ -47,13 +50,13 @@ def course(iterations: Integers) -> Course:
         >>> course(np.array([1, 2, 3, 2, 3, 4])).backs, course(np.array([1, 2, 3, 1, 2])).start
         ((3,), 3)
     """
-    start, runs, backs = 0, 1, list[int]()
+    start, runs, longest, backs = 0, 1, 0, list[int]()
     for at in (np.flatnonzero(iterations[1:] < iterations[:-1]) + 1).tolist():
         if iterations[at] <= iterations[start] and at - start > 1:
-            start, runs, backs = at, runs + 1, []
+            start, runs, longest, backs = at, runs + 1, max(longest, at - start), []
         else:
             backs.append(at)
-    return Course(start=start, runs=runs, backs=tuple(backs))
+    return Course(start=start, runs=runs, longest=longest, backs=tuple(backs))
 
 
 def later_records(rows: Integers, iterations: Integers) -> tuple[Chosen, Integers]:
@@ -73,6 +76,26 @@ def later_records(rows: Integers, iterations: Integers) -> tuple[Chosen, Integer
     ordered = iterations[order]
     last = np.append(ordered[1:] != ordered[:-1], True)
     return Chosen(rows=rows[order[last]], iterations=ordered[last]), np.unique(ordered[~last])
+
+
+def repeats_that_differ(columns: Columns, rows: Integers, iterations: Integers) -> Integers:
+    """Return the iterations that are recorded more than once with other values, of any metric.
+
+    Args:
+        columns: The records with their values.
+        rows: Numbers of the records, in the order of the log.
+        iterations: The iteration of each.
+    """
+    order = np.argsort(iterations, kind="stable")
+    ordered = iterations[order]
+    again = np.flatnonzero(ordered[1:] == ordered[:-1])
+    earlier, later = rows[order[again]], rows[order[again + 1]]
+    differ = np.zeros(len(again), np.bool_)
+    for metric in columns.metrics.values():
+        (has, before), (has_later, after) = (_picked(metric, len(columns), each) for each in (earlier, later))
+        equal = (before == after) | (np.isnan(before) & np.isnan(after))
+        differ |= (has != has_later) | (has & ~equal)
+    return np.unique(ordered[again[differ]])
 
 
 def curves_of(columns: Columns, chosen: Sequence[Chosen]) -> Iterator[Curve]:
@@ -101,6 +124,15 @@ def _values(metric: Metric, count: int, chosen: Chosen) -> tuple[Integers, Float
     at = np.minimum(np.searchsorted(rows, chosen.rows), len(rows) - 1)
     has = rows[at] == chosen.rows
     return chosen.iterations[has], values[at[has]]
+
+
+def _picked(metric: Metric, count: int, wanted: Integers) -> tuple[npt.NDArray[np.bool_], Floats]:
+    """Return which of the wanted records have a value, and their values; what the others hold means nothing."""
+    rows, values = metric.arrays(count)
+    if rows is None:
+        return np.ones(len(wanted), np.bool_), values[wanted]
+    at = np.minimum(np.searchsorted(rows, wanted), len(rows) - 1)
+    return rows[at] == wanted, values[at]
 
 
 def _mean(parts: Sequence[tuple[Integers, Floats]]) -> tuple[Integers, Floats]:

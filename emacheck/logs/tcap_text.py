@@ -14,6 +14,7 @@ from emacheck.logs.bulk import Field, Stretch, read_blocks
 from emacheck.logs.gathering import Gathering
 from emacheck.logs.lines import Lines
 from emacheck.logs.values import parse_iteration, parse_number
+from emacheck.oddity import OddityKind
 from emacheck.record import Record
 
 NAME = "TCAPPDLL text"
@@ -77,9 +78,10 @@ def read_line(line: str, gathering: Gathering) -> int:
 def remark_means(gathering: Gathering, means: int) -> None:
     """Remark mmengine's own records, which are another curve."""
     if means:
-        gathering.oddities.append(
+        gathering.remark(
+            OddityKind.LEFT_OUT,
             "training records of mmengine, which are means of several iterations, are not part of the curves: "
-            f"{means} left out"
+            f"{means} left out",
         )
 
 

@@ -11,6 +11,7 @@ from emacheck.errors import MissingExtraError
 from emacheck.logs import oddities
 from emacheck.logs.gathering import Gathering
 from emacheck.logs.lines import BLOCK, Bytes
+from emacheck.oddity import OddityKind
 from emacheck.record import Record
 
 NAME = "TensorBoard events"
@@ -30,15 +31,18 @@ def read(source: Bytes, name: str, rank: int | None = None) -> Record:
     """Read every scalar as a curve; ``loss/train`` and ``train/loss`` are ``loss``, ``loss/val`` its validation."""
     gathering = Gathering(format=NAME, name=name, rank=rank)
     steps: dict[int, dict[str, float]] = {}  # each tag may be written in its own time
-    repeated = 0
+    repeated, differing = 0, False
     for tag, step, value in _scalars(source, gathering):
         metrics = steps.setdefault(step, {})
-        repeated += tag in metrics
+        if tag in metrics:
+            repeated += 1
+            differing = differing or metrics[tag] != value
         metrics[tag] = value
     for step in sorted(steps):
         gathering.add(step, steps[step], gathering.lines)
     if repeated:
-        gathering.oddities.append(f"values that are recorded again, of which the later one is used: {repeated}")
+        kind = OddityKind.REPLACED if differing else OddityKind.REPEATED
+        gathering.remark(kind, f"values that are recorded again, of which the later one is used: {repeated}")
     curves = gathering.curves()
     gathering.oddities += oddities.of_interval(curves[next(iter(curves))].iterations)
     return gathering.record(curves)
@@ -63,8 +67,9 @@ def _scalars(source: Bytes, gathering: Gathering) -> Iterator[tuple[str, int, fl
                 event = next(events, None)
                 found = [] if event is None else list(_values(event))
             except Exception as error:  # of another package, on bytes that anybody may have written
-                gathering.oddities.append(
-                    f"event {gathering.lines + 1} is damaged ({type(error).__name__}); what comes before it is read"
+                gathering.remark(
+                    OddityKind.DAMAGED,
+                    f"event {gathering.lines + 1} is damaged ({type(error).__name__}); what comes before it is read",
                 )
                 return
             if event is None:

@@ -12,6 +12,7 @@ from emacheck.errors import LogError
 from emacheck.logs.gathering import Gathering
 from emacheck.logs.lines import Lines
 from emacheck.logs.values import measured, parse_iteration
+from emacheck.oddity import OddityKind
 from emacheck.record import Record
 
 NAME = "Hugging Face trainer state"
@@ -44,7 +45,7 @@ def read(lines: Lines, name: str, rank: int | None = None) -> Record:
         elif metrics:
             gathering.add(iteration, metrics, at)
     if summaries:
-        gathering.oddities.append(f"summaries of the whole training are left out: {summaries}")
+        gathering.remark(OddityKind.LEFT_OUT, f"summaries of the whole training are left out: {summaries}")
     gathering.header.put_all("config", {key: value for key, value in state.items() if key != "log_history"})
     return gathering.record(_stated(gathering.curves(), state, gathering))
 
@@ -69,7 +70,8 @@ def _stated(curves: Mapping[str, Curve], state: Mapping[str, Any], gathering: Ga
     window = parse_iteration(state.get("logging_steps")) or gathering.interval
     window = window if 0 < window <= 2**31 else 0
     if window != 1:
-        gathering.oddities.append(f"the loss is a mean of {window or 'several'} iterations, as the Trainer logs it")
+        message = f"the loss is a mean of {window or 'several'} iterations, as the Trainer logs it"
+        gathering.remark(OddityKind.AVERAGED, message)
     loss = curves["loss"]
     finite = loss.values[np.isfinite(loss.values)].tolist()
     rounded = all(round(value, DECIMALS) == value for value in finite)

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, cast
 
 from emacheck.errors import LogError, MissingExtraError
 from emacheck.logs.lines import Bytes
+from emacheck.oddity import Oddity, OddityKind, oddity
 
 STANDARD_INPUT = "-"
 HEAD = 4 << 20
@@ -118,9 +119,10 @@ class Arriving:
         self._rest = Rejoined(start, self._stream)
 
     @property
-    def remarks(self) -> tuple[str, ...]:
-        """A sentence about damage that was met so far."""
-        return (self._decompressed.damage,) if self._decompressed is not None and self._decompressed.damage else ()
+    def remarks(self) -> tuple[Oddity, ...]:
+        """What to say about damage that was met so far."""
+        damage = "" if self._decompressed is None else self._decompressed.damage
+        return (oddity(OddityKind.DAMAGED, damage),) if damage else ()
 
     def read(self, size: int, /) -> bytes:
         """Return up to ``size`` bytes from the beginning on."""

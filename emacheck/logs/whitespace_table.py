@@ -8,6 +8,7 @@ from emacheck.logs import oddities
 from emacheck.logs.gathering import Gathering
 from emacheck.logs.lines import numbered
 from emacheck.logs.values import parse_iteration, parse_number, printed_unit
+from emacheck.oddity import OddityKind
 from emacheck.record import Record
 
 NAME = "whitespace columns"
@@ -42,11 +43,11 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
             names, at = header, next(i for i, each in enumerate(header) if each.lower() in ITERATION_NAMES)
         elif not names and _all_numbers(row):
             names, at = ["iteration", *(f"column {i}" for i in range(2, len(row) + 1))], 0
-            gathering.oddities.append("the columns have no names: the first is taken for the iteration")
+            gathering.remark(OddityKind.NAMELESS, "the columns have no names: the first is taken for the iteration")
         if header is None:
             _take(row, names, at, gathering)
     if len(names) > at and names[at].lower() == "epoch":
-        gathering.oddities.append("there is no iteration: the epoch is taken for it")
+        gathering.remark(OddityKind.EPOCHS, "there is no iteration: the epoch is taken for it")
     curves = gathering.curves()
     gathering.oddities += oddities.of_interval(curves[next(iter(curves))].iterations)
     return gathering.record(curves)

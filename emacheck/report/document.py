@@ -27,7 +27,7 @@ def document(verdict: Verdict, *, command: str, environment: Mapping[str, Any]) 
 
     Example:
         >>> from emacheck import Curve, Record, compare, decide
-        >>> loss = Curve(name="loss", iterations=range(1, 21), values=[4.0] * 20)
+        >>> loss = Curve(name="loss", iterations=range(1, 21), values=range(40, 20, -1))
         >>> record = Record(name="cpu", format="example", curves={"loss": loss})
         >>> found = document(decide(compare(record, record)), command="emacheck compare", environment={})
         >>> found["outcome"], found["reference"]["iterations"], found["first_divergence"]
@@ -74,7 +74,9 @@ def _record(record: Record, metric: str) -> dict[str, Any]:
         "records": len(iterations),
         "iterations": [iterations[0], iterations[-1]] if len(iterations) else None,
         "metrics": sorted(record.curves),
-        "oddities": list(record.oddities),
+        "oddities": [oddity.message for oddity in record.oddities],
+        "oddity_effects": [str(oddity.effect) for oddity in record.oddities],
+        "oddity_kinds": [str(oddity.kind) for oddity in record.oddities],
         "complete": record.complete,
     }
 
@@ -90,4 +92,5 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "iteration": finding.iteration,
         "message": finding.message,
         "would_pass_at": finding.would_pass_at,
+        "limited_by": list(finding.limited_by),
     }

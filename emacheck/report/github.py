@@ -14,7 +14,7 @@ def annotations(verdict: Verdict) -> list[str]:
 
     Example:
         >>> from emacheck import Curve, Record, compare, decide
-        >>> loss = Curve(name="loss", iterations=range(1, 21), values=[4.0] * 20)
+        >>> loss = Curve(name="loss", iterations=range(1, 21), values=range(40, 20, -1))
         >>> record = Record(name="cpu", format="example", curves={"loss": loss})
         >>> annotations(decide(compare(record, record)))
         ['::notice title=emacheck::PASS finite 0 (limit 0), bit-identical']

@@ -25,7 +25,7 @@ def junit(verdict: Verdict, *, command: str) -> str:
 
     Example:
         >>> from emacheck import Curve, Record, compare, decide
-        >>> loss = Curve(name="loss", iterations=range(1, 21), values=[4.0] * 20)
+        >>> loss = Curve(name="loss", iterations=range(1, 21), values=range(40, 20, -1))
         >>> record = Record(name="cpu", format="example", curves={"loss": loss})
         >>> print(junit(decide(compare(record, record)), command="emacheck compare a b").splitlines()[1])
         <testsuite name="emacheck" tests="7" failures="0" errors="0" skipped="0">

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from emacheck.judge.verdict import Finding, Outcome, Verdict
+from emacheck.oddity import shown
 from emacheck.record import Record
 from emacheck.report.contrast import experiment_sentence, header_differences
 from emacheck.report.printable import MESSAGE_LENGTH, printable
@@ -41,7 +42,7 @@ def markdown(verdict: Verdict, *, command: str, environment: Mapping[str, Any], 
 
     Example:
         >>> from emacheck import Curve, Record, compare, decide
-        >>> loss = Curve(name="loss", iterations=range(1, 21), values=[4.0] * 20)
+        >>> loss = Curve(name="loss", iterations=range(1, 21), values=range(40, 20, -1))
         >>> record = Record(name="cpu", format="example", curves={"loss": loss})
         >>> shown = markdown(decide(compare(record, record)), command="emacheck compare a b", environment={}, plot=None)
         >>> print(shown.splitlines()[0])
@@ -168,7 +169,7 @@ def _oddities(verdict: Verdict) -> Iterator[str]:
     comparison = verdict.comparison
     for side, record in (("reference", comparison.reference), ("candidate", comparison.candidate)):
         for oddity in record.oddities:
-            yield f"- {side}: {escaped(oddity)}"
+            yield f"- {side}: {shown(oddity, escaped(oddity.message))}"
 
 
 def _environment(environment: Mapping[str, Any]) -> tuple[str, ...]:

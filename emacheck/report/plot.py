@@ -58,7 +58,7 @@ def draw(verdict: Verdict) -> bytes:
 
     Example:
         >>> from emacheck import Curve, Record, compare, decide
-        >>> loss = Curve(name="loss", iterations=range(1, 21), values=[4.0] * 20)
+        >>> loss = Curve(name="loss", iterations=range(1, 21), values=range(40, 20, -1))
         >>> record = Record(name="cpu", format="example", curves={"loss": loss})
         >>> draw(decide(compare(record, record)))[:4]
         b'\x89PNG'

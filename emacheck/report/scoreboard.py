@@ -72,7 +72,7 @@ def scoreboard_markdown(verdict: Verdict, entries: Sequence[Entry]) -> str:
     Example:
         >>> from emacheck import Curve, Record, compare, decide
         >>> from emacheck.judge.scoreboard import scoreboard
-        >>> loss = Curve(name="loss", iterations=range(1, 21), values=[4.0] * 20)
+        >>> loss = Curve(name="loss", iterations=range(1, 21), values=range(40, 20, -1))
         >>> record = Record(name="cpu", format="example", curves={"loss": loss})
         >>> comparison = compare(record, record)
         >>> verdict = decide(comparison)

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 from emacheck.judge.verdict import Finding, Outcome, Verdict
+from emacheck.oddity import Effect, shown
 from emacheck.record import Record
 from emacheck.report.contrast import experiment_sentence
 from emacheck.report.printable import MESSAGE_LENGTH, printable
@@ -46,7 +47,7 @@ def text(verdict: Verdict, *, command: str, colour: bool, width: int = 100) -> s
 
     Example:
         >>> from emacheck import Curve, Record, compare, decide
-        >>> loss = Curve(name="loss", iterations=range(1, 21), values=[4.0] * 20)
+        >>> loss = Curve(name="loss", iterations=range(1, 21), values=range(40, 20, -1))
         >>> record = Record(name="cpu", format="example", curves={"loss": loss})
         >>> shown = text(decide(compare(record, record)), command="emacheck compare a b", colour=False)
         >>> shown.splitlines()[-1]
@@ -91,8 +92,11 @@ def _records(verdict: Verdict, width: int) -> Iterator[str]:
 def _oddities(record: Record, width: int) -> Iterator[str]:
     if not record.complete:
         yield f"{MARGIN}! the run ended before its time"
-    for oddity in record.oddities[:MOST_ODDITIES]:
-        yield from _wrapped(f"{MARGIN}! {printable(oddity, length=MESSAGE_LENGTH)}", width, f"{MARGIN}  ")
+    # What limits the verdict comes first, so that it is not among those that are only counted.
+    ordered = sorted(record.oddities, key=lambda oddity: oddity.effect is Effect.NOTE)
+    for oddity in ordered[:MOST_ODDITIES]:
+        message = shown(oddity, printable(oddity.message, length=MESSAGE_LENGTH))
+        yield from _wrapped(f"{MARGIN}! {message}", width, f"{MARGIN}  ")
     if len(record.oddities) > MOST_ODDITIES:
         yield f"{MARGIN}! and {len(record.oddities) - MOST_ODDITIES} more oddities"
 

@@ -2,15 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Context
 
+from emacheck.judge.advice import DIGITS, rounded_up
 from emacheck.judge.comparison import PairedCurve
 from emacheck.judge.divergence import Kind, diagnose
 from emacheck.judge.rules import MeanRelativeError
 from emacheck.judge.verdict import Finding, Outcome, Verdict
 from emacheck.report.printable import printable
 
-DIGITS = 4
 EXACT_DIGITS = 17
 EXACT_INTEGERS_BELOW = 1e6
 
@@ -61,9 +60,7 @@ def needs(finding: Finding) -> str:
     if finding.would_pass_at is None:
         return "-"
     nearest = number(finding.would_pass_at)
-    if float(nearest) >= finding.would_pass_at:
-        return nearest
-    return number(float(Context(prec=DIGITS, rounding=ROUND_CEILING).create_decimal_from_float(finding.would_pass_at)))
+    return nearest if float(nearest) >= finding.would_pass_at else number(rounded_up(finding.would_pass_at))
 
 
 def label(verdict: Verdict, finding: Finding) -> str:
@@ -78,8 +75,14 @@ def full_label(finding: Finding) -> str:
 
 
 def explained(finding: Finding) -> bool:
-    """Tell whether a finding needs its message beside it: it did not pass, or it passed in spite of its limit."""
-    return finding.outcome is not Outcome.PASS or not finding.severity <= 1 or finding.rule == "modelzoo"
+    """Tell whether a finding needs its message beside it: it did not pass, or what it passed with is to be known."""
+    return (
+        finding.outcome is not Outcome.PASS
+        or not finding.severity <= 1
+        or bool(finding.limited_by)
+        or finding.rule == "modelzoo"
+        or (finding.rule == "integrity" and finding.observed > 0)
+    )
 
 
 def headline(verdict: Verdict) -> str:

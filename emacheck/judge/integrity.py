@@ -1,0 +1,142 @@
+"""The rule about what the records are: whether they can carry a verdict, and what limits it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from emacheck.curve import Curve
+from emacheck.judge.advice import option
+from emacheck.judge.comparison import EMPTY, Comparison
+from emacheck.judge.forensics import RATES
+from emacheck.judge.headers import different_experiment
+from emacheck.judge.standstill import Standstill, standstill
+from emacheck.judge.verdict import Finding, Outcome
+from emacheck.oddity import Effect, OddityKind
+from emacheck.record import Record
+
+SHOWN = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reason:
+    """One reason against the records."""
+
+    outcome: Outcome
+    message: str
+    iteration: int | None = None
+    metric: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Integrity:
+    """Both records are evidence of a training: the number of reasons against that must be <= limit.
+
+    A judged metric of the candidate that stands still (constant, stuck, or collapsed to exactly zero) while that of the
+    reference moves is FAIL. Where the reference's stands still there is nothing to hold against, and an oddity that
+    leaves open what the record is forbids a decision: both are INCONCLUSIVE. Whatever else limits what a verdict
+    rests on is said in the message, also of a PASS.
+
+    Attributes:
+        limit: Allowed number of reasons.
+
+    Example:
+        >>> from emacheck import Record, compare
+        >>> def record(values):
+        ...     loss = Curve(name="loss", iterations=range(20), values=values)
+        ...     return Record(name="", format="", curves={"loss": loss})
+        >>> falling = [4.0 - 0.013 * at for at in range(20)]
+        >>> (finding,) = Integrity().check(compare(record(falling), record([0.0] * 20)))
+        >>> str(finding.outcome), finding.message
+        ('FAIL', 'loss of the candidate is exactly 0 at all 20 recorded iterations, from iteration 0 to 19')
+    """
+
+    limit: float = 0.0
+    name: ClassVar[str] = "integrity"
+
+    def check(self, comparison: Comparison) -> tuple[Finding, ...]:
+        """Look for what stands still, and for what the oddities of the records forbid or limit."""
+        reasons = [*_standing_still(comparison), *_forbidding(comparison)]
+        limits = tuple(_limiting(comparison))
+        failing = [reason for reason in reasons if reason.outcome is Outcome.FAIL]
+        first = next(iter(failing or reasons), None)
+        count = float(len(reasons))
+        outcome = first.outcome if first is not None and not count <= self.limit else Outcome.PASS
+        return (
+            Finding(
+                rule=self.name,
+                outcome=outcome,
+                observed=count,
+                limit=self.limit,
+                unit="reasons against the records",
+                iteration=None if first is None else first.iteration,
+                message=self._message([*failing, *(r for r in reasons if r not in failing)], limits, outcome),
+                would_pass_at=count,
+                metric=(first.metric if first is not None else None) or comparison.metrics[0],
+                limited_by=limits,
+            ),
+        )
+
+    def _message(self, reasons: list[_Reason], limits: tuple[str, ...], outcome: Outcome) -> str:
+        said = "; ".join(reason.message for reason in reasons)
+        if not reasons:
+            said = "nothing speaks against the records"
+        elif outcome is Outcome.PASS:
+            said = f"accepted, because the limit allows it: {said}"
+        elif outcome is Outcome.INCONCLUSIVE:
+            said = f"{said} (accept with {option(self.name, len(reasons))})"
+        if limits:
+            more = f"; and {len(limits) - SHOWN} more" if len(limits) > SHOWN else ""
+            said = f"{said}; limited by: {'; '.join(limits[:SHOWN])}{more}"
+        return said
+
+
+def _standing_still(comparison: Comparison) -> Iterator[_Reason]:
+    for metric in comparison.metrics:
+        if metric in RATES:
+            continue
+        # An accuracy may well be 100 % for a while; only a loss has to move all the time.
+        stretches = "loss" in metric.lower()
+        curves = [side.curves.get(metric, EMPTY) for side in (comparison.reference, comparison.candidate)]
+        reference, candidate = (standstill(curve, stretches=stretches) for curve in curves)
+        if reference is not None:
+            both = f"; that of the candidate {candidate}" if candidate is not None else ""
+            message = f"{metric} of the reference {reference}{both}: there is nothing to hold against"
+            yield _Reason(outcome=Outcome.INCONCLUSIVE, message=message, iteration=reference.first, metric=metric)
+        elif candidate is not None and _moves(curves[0], candidate):
+            message = f"{metric} of the candidate {candidate}"
+            yield _Reason(outcome=Outcome.FAIL, message=message, iteration=candidate.first, metric=metric)
+
+
+def _moves(reference: Curve, still: Standstill) -> bool:
+    """Tell whether the reference moves, beyond printed digits, where the candidate stands still; True if unknown."""
+    there = (reference.iterations >= still.first) & (reference.iterations <= still.last)
+    values = reference.values[there & np.isfinite(reference.values)]
+    if not len(values):
+        return True
+    return bool(np.max(np.abs(values - still.value)) > reference.quantum + still.unit)
+
+
+def _forbidding(comparison: Comparison) -> Iterator[_Reason]:
+    for side, record in _sides(comparison):
+        for oddity in record.oddities:
+            if oddity.effect is Effect.INCONCLUSIVE:
+                yield _Reason(outcome=Outcome.INCONCLUSIVE, message=f"the {side}: {oddity}")
+
+
+def _limiting(comparison: Comparison) -> Iterator[str]:
+    for side, record in _sides(comparison):
+        if not record.complete and not any(o.kind is OddityKind.ENDED_EARLY for o in record.oddities):
+            yield f"the {side}: the run ended before its time"
+        for oddity in record.oddities:
+            if oddity.effect is Effect.LIMITS:
+                yield f"the {side}: {oddity}"
+    different = different_experiment(comparison.reference, comparison.candidate)
+    if different:
+        more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
+        yield f"not paired, for the records say so: {', '.join(different[:SHOWN])}{more}"
+
+
+def _sides(comparison: Comparison) -> tuple[tuple[str, Record], ...]:
+    return (("reference", comparison.reference), ("candidate", comparison.candidate))
