@@ -139,7 +139,7 @@ def test_a_foreign_file_of_5_gb_is_refused_at_once(emacheck_cli, logs):
 
 def test_terminal_sequences_and_markup_in_a_log_are_never_replayed(emacheck_cli, logs):
     evil = "loss\x1b[31m<script>[red]"
-    row = [json.dumps({evil: 1.0, "loss": 4.0, "iter": i, "step": i}) for i in range(1, 20)]
+    row = [json.dumps({evil: 4 - 0.1 * i, "loss": 4.0, "iter": i, "step": i}) for i in range(1, 20)]
     (logs / "evil.json").write_text("\n".join(row), encoding="utf-8")
     done = emacheck_cli("compare", "evil.json", "evil.json", "--metric", evil, "--output-dir", "out")
     assert done.code == 0, done

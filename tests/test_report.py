@@ -280,7 +280,8 @@ class TestText:
         assert headline(a_verdict(cut, full)).endswith(", identical in every printed digit")
 
     def test_an_accepted_finding_over_its_limit_is_explained_and_not_named_as_decisive(self):
-        verdict = a_verdict(a_record("r", [4.0] * 20), a_record("c", [4.01] * 20))
+        falling = [4 - 0.01 * at for at in range(20)]
+        verdict = a_verdict(a_record("r", falling), a_record("c", [value + 0.01 for value in falling]))
         assert verdict.outcome is Outcome.PASS
         assert not headline(verdict).startswith("PASS mean_absolute_error")
         assert "accepted because mean_relative_error passes" in " ".join(
