@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO_DIR ?= work_dirs/demo-$(shell date +%Y%m%d_%H%M%S)
 
-.PHONY: demo test lint slow docs references clean
+.PHONY: demo test lint slow docs rules clean
 
 # One process per test would train side by side; two cores are for one training.
 test: lint
@@ -26,6 +26,10 @@ demo: $(INSTALLED)
 # Writes docs/benchmarks.md anew (about half an hour on two cores).
 docs: $(INSTALLED)
 	$(BIN)/python benchmarks/run_all.py
+
+# Judges the recorded trainings anew and writes the tables of docs/rules.md (seconds).
+rules: $(INSTALLED)
+	$(BIN)/python benchmarks/rules_study.py
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -8,18 +8,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
-MEASUREMENTS = ("whole_run", "start_up", "recording_cost", "refusal", "reading_speed", "hidden_faults")
-RULES = (
-    "finite",
-    "coverage",
-    "mean_relative_error",
-    "mean_absolute_error",
-    "bias",
-    "first_iterations",
-    "envelope",
-    "modelzoo",
-)
-CELLS = {"PASS": "pass", "FAIL": "**FAIL**", "INCONCLUSIVE": "inconclusive"}
+MEASUREMENTS = ("whole_run", "start_up", "recording_cost", "refusal", "reading_speed")
 
 
 def results(name: str) -> dict[str, Any]:
@@ -123,78 +112,9 @@ def reading_section() -> list[str]:
     return [*lines, "", f"Targets missed: {listed(missed)}.", ""]
 
 
-def faults_section() -> list[str]:
-    """Describe benign variations and hidden faults."""
-    rows = results("hidden_faults")
-    metrics = ("loss", "grad_norm")
-    lines = [
-        "## Hidden faults",
-        "",
-        "`benchmarks/hidden_faults.py`: real trainings of the smoke preset, 100 iterations, with unchanged provenance, judged against the stored "
-        "reference and its repeats. Benign variations must pass; faults should not. *last bit*: the last bit of the initial weights is changed at "
-        "random, with other seeds than the stored repeats; a changed bit is a changed fingerprint, so the hint takes such a run for another experiment, and "
-        "its verdict is given without the rule `fingerprints`.",
-        "",
-        "Observed (the default limits are 0.05 for the mean relative error and 0.01 for the bias):",
-        "",
-        "| run | kind | mean relative error, loss | bias, loss | mean relative error, gradient norm | bias, gradient norm |",
-        "|---|---|---:|---:|---:|---:|",
-    ]
-    for name, row in rows.items():
-        cells = [
-            f"{row[f'{rule} of {metric}']['observed']:.2g}"
-            for metric in metrics
-            for rule in ("mean_relative_error", "bias")
-        ]
-        lines.append(f"| {name} | {row['kind']} | " + " | ".join(cells) + " |")
-    for kind in ("benign", "fault"):
-        lines += ["", f"What each rule says about the {kind} runs, on the loss:", ""]
-        lines += ["| run | " + " | ".join(RULES) + " | verdict | hint |", "|---|" + "---|" * (len(RULES) + 2)]
-        for name, row in rows.items():
-            if row["kind"].startswith(kind):
-                cells = [CELLS[row[f"{rule} of loss"]["outcome"]] for rule in RULES]
-                verdict = row["verdict"] if kind == "fault" else row["verdict without fingerprints"]
-                hint = row["hint"]["kind"]
-                lines.append(f"| {name} | " + " | ".join(cells) + f" | {CELLS[verdict]} | {hint} |")
-    return [*lines, "", *conclusion(rows), ""]
-
-
 def listed(names: list[str]) -> str:
     """Return names as one phrase."""
     return "; ".join(names) or "none"
-
-
-def conclusion(rows: dict[str, Any]) -> list[str]:
-    """Say plainly what was found, in words that follow from the numbers."""
-    faults = {name: row for name, row in rows.items() if row["kind"] == "fault"}
-    benign = {name: row for name, row in rows.items() if row["kind"] != "fault"}
-    bias = {
-        part: max(abs(r["bias of loss"]["observed"]) for r in benign.values() if part in r["kind"])
-        for part in ("calibration", "report")
-    }
-    alarms = [name for name, row in benign.items() if row["verdict without fingerprints"] != "PASS"]
-    upper = 1 - 0.05 ** (1 / len(benign))
-    missed = [name for name, row in faults.items() if row["verdict"] == "PASS"]
-    loudest = max(row["mean_relative_error of loss"]["observed"] for row in benign.values())
-    buried = [n for n, row in faults.items() if row["mean_relative_error of loss"]["observed"] <= loudest]
-    lines = [f"- **{len(missed)} of {len(faults)} faults pass the default rules**: {listed(missed)}."]
-    for rule in RULES:
-        caught = [name for name, row in faults.items() if row[f"{rule} of loss"]["outcome"] == "FAIL"]
-        false = sum(row[f"{rule} of loss"]["outcome"] == "FAIL" for row in benign.values())
-        lines.append(
-            f"- `{rule}` alone catches {len(caught)} of {len(faults)} ({listed(caught)}) and alarms on {false} of {len(benign)} benign runs."
-        )
-    bound = f" (with none in {len(benign)}, the rate is below {upper:.0%} with 95 % confidence)" if not alarms else ""
-    return [
-        *lines,
-        f"- False alarms of the default rules among {len(benign)} benign variations: {listed(alarms)}{bound}. The five set aside for calibration have "
-        f"|bias| of at most {bias['calibration']:.2g}, the five for the report at most {bias['report']:.2g}.",
-        f"- The largest mean relative error of a benign variation is {loudest:.2g}. {len(buried)} faults stay below it ({listed(buried)}): no limit on "
-        "this mean can catch them without false alarms.",
-        "",
-        "A mean over a hundred iterations of a chaotic curve cannot see small faults, whatever its limit; the first iterations can see more, and still not "
-        "all. A PASS of the curve rules says that nothing gross is wrong, not that the training is numerically the same.",
-    ]
 
 
 def main() -> None:
@@ -213,7 +133,6 @@ def main() -> None:
         *recording_section(),
         *refusal_section(),
         *reading_section(),
-        *faults_section(),
     ]
     PAGE.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
     print(f"wrote {PAGE}")

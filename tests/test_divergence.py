@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from emacheck import Curve, Record
 from emacheck.judge.comparison import compare
-from emacheck.judge.divergence import Divergence, Kind, diagnose, paired_by_curves
+from emacheck.judge.divergence import Divergence, Kind, diagnose
+from emacheck.judge.pairing import paired_by_curves
 
 LENGTH = 60
 BATCHES = np.random.default_rng(0).normal(0, 0.15, (2, LENGTH))

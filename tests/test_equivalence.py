@@ -160,6 +160,39 @@ def test_too_few_values_and_too_few_independent_blocks_are_inconclusive():
 
 
 @pytest.mark.parametrize(
+    ("off", "n", "outcome"),
+    [(0.39, 24, FAIL), (-0.39, 24, FAIL), (0.39, 12, INCONCLUSIVE), (0.09, 24, INCONCLUSIVE), (0.39, 200, FAIL)],
+)
+def test_values_that_are_all_far_off_fail_even_where_there_are_too_few_for_a_test(off, n, outcome):
+    finding = finding_on(record(falling(n)), record(falling(n) * (1 + off)))
+    assert finding.outcome is outcome
+    crossing = falling(24) * (1 + 0.39 * (-1.0) ** np.arange(24))
+    assert finding_on(record(falling(24)), record(crossing)).outcome is INCONCLUSIVE
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.9, 0.99])
+def test_equal_levels_under_slow_noise_hardly_ever_look_all_far_off(phi):
+    counts = outcomes(phi=phi, n=24, sigma=0.03, off=0.0, trials=400, seed=[78, int(100 * phi)])
+    assert counts[FAIL] <= most_of(400, rate=0.01)
+
+
+def test_of_several_metrics_each_gets_its_share_of_the_false_fails_and_none_of_the_false_passes():
+    rng = np.random.default_rng(79)
+    together = {PASS: 0, FAIL: 0}
+    for noise in 0.03 * rng.normal(size=(300, 8, 100)):
+        sides = [
+            {str(m): curve(falling(100) * scale + noise[2 * m + side]) for m in range(4)}
+            for side, scale in enumerate((1.0, 1.05))
+        ]
+        records = [Record(name="cpu", format="test", curves=curves) for curves in sides]
+        said = {f.outcome for f in Equivalence().check(compare(*records, metrics=["0", "1", "2", "3"]))}
+        together[PASS] += said == {PASS}
+        together[FAIL] += FAIL in said
+    assert together[PASS] <= most_of(300)
+    assert together[FAIL] <= most_of(300)
+
+
+@pytest.mark.parametrize(
     ("reference", "candidate", "outcome", "message"),
     [
         (falling(60), np.r_[falling(59), math.nan], FAIL, "the candidate has values"),

@@ -13,11 +13,13 @@ from emacheck.record import Record
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 
 
-def record(*, at=(1000, 2000), quantum=0.0, **scores):
-    """A record that was validated at some iterations; a single number stands for the last of them."""
+def record(*, at=(1000, 2000), before=0.0, quantum=0.0, **scores):
+    """A record that was validated at some iterations; all scores but the last are lower by ``before``."""
     loss = emacheck.Curve(name="loss", iterations=[1, 2], values=[4.0, 3.0])
     validation = {
-        name: emacheck.Curve(name=name, iterations=list(at), values=[0.0] * (len(at) - 1) + [score], quantum=quantum)
+        name: emacheck.Curve(
+            name=name, iterations=list(at), values=[score - before] * (len(at) - 1) + [score], quantum=quantum
+        )
         for name, score in scores.items()
     }
     return Record(name="cpu", format="test", curves={"loss": loss}, validation=validation)
@@ -71,6 +73,23 @@ def test_the_last_validation_counts_and_is_named():
     assert (finding.iteration, finding.observed, finding.would_pass_at) == (2000, -10.0, 10.0)
     assert "the last mIoU, at iteration 2000, is 60 against 70" in finding.message
     assert outcome_on(record(mIoU=70.0), record(mIoU=60.0), limit=finding.would_pass_at) is PASS
+
+
+@pytest.mark.parametrize(
+    ("reference", "candidate", "outcome"),
+    [
+        (record(mIoU=70.0, before=2.0), record(mIoU=69.5), PASS),
+        (record(mIoU=70.0, before=2.0), record(mIoU=65.0), INCONCLUSIVE),
+        (record(mIoU=70.0), record(mIoU=65.0, before=-2.0), INCONCLUSIVE),
+        (record(mIoU=70.0, at=(2000,)), record(mIoU=65.0), INCONCLUSIVE),
+        (record(mIoU=70.0, at=(2000,)), record(mIoU=59.5), FAIL),
+        (record(mIoU=70.0, before=0.5), record(mIoU=65.0), FAIL),
+    ],
+)
+def test_a_score_that_has_not_settled_fails_only_when_it_is_far_off(reference, candidate, outcome):
+    (finding,) = findings_on(reference, candidate)
+    assert finding.outcome is outcome
+    assert ("settled" in finding.message) is (outcome is INCONCLUSIVE)
 
 
 def test_scores_after_different_training_are_not_compared():

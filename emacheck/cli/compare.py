@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 @click.option("--reader", metavar="NAME", help="Take this reader instead of the one that recognises the content.")
 @click.option("--pattern", metavar="REGEX", help="Search every line: groups iteration, epoch, rank, and metrics.")
 @click.option("--rank", type=click.IntRange(0), metavar="N", help="Take this rank.  [default: the mean of all]")
+@click.option(
+    "--paired/--unpaired",
+    "stated",
+    default=None,
+    help="Same weights and same batches, or not.  [default: what the logs tell]",
+)
 @click.option("--scoreboard", is_flag=True, help="Show what the rules that others use say of the same pair.")
 @click.option(
     "--output-dir",
@@ -36,6 +42,7 @@ def compare(
     judging: Judging,
     repeats: tuple[str, ...],
     scoreboard: bool,
+    stated: bool | None,
     **reading: Any,
 ) -> int:
     """Judge two logs: LOG_A is the reference, LOG_B the candidate.
@@ -51,6 +58,7 @@ def compare(
     if output_dir is not None and output_dir.exists():
         raise UsageError(f"--output-dir {output_dir}: exists already and was not touched. Choose a new directory.")
     comparison = _measure(log_a, log_b, repeats, judging.metric or ("loss",), reading)
+    comparison = _as_stated(comparison, stated)
     if scoreboard or "modelzoo" in judging.rule:
         comparison = _with_rank_0(comparison, log_a, log_b, reading)
     verdict = reach_verdict(comparison, judging)
@@ -74,6 +82,14 @@ def _measure(
         metrics=metrics,
         repeats=tuple(read_log(log, **reading) for log in repeats),
     )
+
+
+def _as_stated(comparison: "Comparison", stated: bool | None) -> "Comparison":
+    """Add what the user says of the pairing, unless fingerprints prove the opposite."""
+    if comparison.paired is not None and stated not in (None, comparison.paired):
+        said, proven = ("--paired", "not paired") if stated else ("--unpaired", "paired")
+        raise UsageError(f"{said}: the fingerprints in both records prove that they are {proven}. Drop the option.")
+    return replace(comparison, stated=stated)
 
 
 def _with_rank_0(comparison: "Comparison", log_a: str, log_b: str, reading: dict[str, Any]) -> "Comparison":

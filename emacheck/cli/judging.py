@@ -76,7 +76,7 @@ def reach_verdict(comparison: "Comparison", judging: Judging) -> "Verdict":
     for text in judging.limit:
         rule, field, value = _parse_limit(text)
         limits.setdefault(rule, {})[field] = value
-    return decide(comparison, make_rules(names, limits))
+    return decide(comparison, make_rules(names, limits), named=(*judging.rule, *limits))
 
 
 def _parse_limit(text: str) -> tuple[str, str, float]:

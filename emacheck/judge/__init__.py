@@ -1,11 +1,13 @@
 """From two records to a verdict: pure numpy, no I/O, no torch."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
 from emacheck.errors import UsageError
+from emacheck.judge.choice import DEFAULT_RULES, default_rules
 from emacheck.judge.comparison import Comparison
+from emacheck.judge.coverage import Coverage
 from emacheck.judge.envelope import Envelope
 from emacheck.judge.equivalence import Equivalence
 from emacheck.judge.final_metric import FinalMetric
@@ -15,14 +17,14 @@ from emacheck.judge.integrity import Integrity
 from emacheck.judge.modelzoo import ModelZoo
 from emacheck.judge.rules import (
     Bias,
-    Coverage,
     Fingerprints,
     Finite,
     MeanAbsoluteError,
     MeanRelativeError,
     Rule,
 )
-from emacheck.judge.verdict import ALTERNATIVES, Finding, Outcome, Verdict
+from emacheck.judge.settling import either_suffices, without_blame_for_data
+from emacheck.judge.verdict import Finding, Outcome, Verdict
 
 RULES: dict[str, Any] = {
     rule.name: rule
@@ -43,16 +45,6 @@ RULES: dict[str, Any] = {
         ModelZoo,
     )
 }
-DEFAULT_RULES = (
-    "finite",
-    "integrity",
-    "coverage",
-    "smoothing",
-    "schedule",
-    "mean_relative_error",
-    "mean_absolute_error",
-    "bias",
-)
 
 
 def make_rules(names: Sequence[str] = (), limits: dict[str, dict[str, Any]] | None = None) -> tuple[Rule, ...]:
@@ -98,22 +90,20 @@ def _with_limits(rule: Any, limits: dict[str, Any]) -> Rule:
     return made
 
 
-def default_rules(comparison: Comparison) -> tuple[str, ...]:
-    """Return the names of the rules that suit a comparison: more where there are fingerprints or repeats."""
-    first = ("fingerprints",) if comparison.paired is not None else ()
-    last = ("envelope",) if comparison.repeats else ()
-    return (*first, *DEFAULT_RULES, *last)
-
-
-def decide(comparison: Comparison, rules: Sequence[Rule] | None = None) -> Verdict:
+def decide(
+    comparison: Comparison, rules: Sequence[Rule] | None = None, *, named: Collection[str] | None = None
+) -> Verdict:
     """Let rules judge a comparison.
 
     Of ``mean_relative_error`` and ``mean_absolute_error``, when both are in use, either suffices for each metric:
-    the one that is over its limit is then a PASS that says so.
+    the one that is over its limit is then a PASS that says so. Where nobody named the rules, mean errors over their
+    limits are INCONCLUSIVE if other batches explain them as well as a wrong device.
 
     Args:
         comparison: What was measured.
-        rules: The rules; the default ones (and ``fingerprints`` where both records have any) if None.
+        rules: The rules; those that suit the comparison if None.
+        named: The rules that somebody asked for or set a limit of, so that they mean what they say; all of ``rules``
+            if None.
 
     Returns:
         The verdict.
@@ -126,23 +116,11 @@ def decide(comparison: Comparison, rules: Sequence[Rule] | None = None) -> Verdi
         'PASS'
     """
     if rules is None:
-        rules = make_rules(default_rules(comparison))
-    findings = [finding for rule in rules for finding in rule.check(comparison)]
-    return Verdict(comparison=comparison, findings=tuple(_either_suffices(findings)))
-
-
-def _either_suffices(findings: list[Finding]) -> list[Finding]:
-    passing = {(f.metric, f.rule) for f in findings if f.rule in ALTERNATIVES and f.outcome is Outcome.PASS}
-    settled = []
-    for finding in findings:
-        if finding.rule in ALTERNATIVES and finding.outcome is Outcome.FAIL:
-            other = next(rule for rule in ALTERNATIVES if rule != finding.rule)
-            if (finding.metric, other) in passing:
-                message = f"over its limit, accepted because {other} passes; {finding.message}"
-                settled.append(replace(finding, outcome=Outcome.PASS, message=message))
-                continue
-        settled.append(finding)
-    return settled
+        rules, named = make_rules(default_rules(comparison)), named or ()
+    findings = either_suffices([finding for rule in rules for finding in rule.check(comparison)])
+    named = {rule.name for rule in rules} if named is None else named
+    findings = without_blame_for_data(comparison, findings, named)
+    return Verdict(comparison=comparison, findings=tuple(findings))
 
 
 __all__ = ["DEFAULT_RULES", "RULES", "Finding", "Outcome", "Rule", "Verdict", "decide", "default_rules", "make_rules"]

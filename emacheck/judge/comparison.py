@@ -105,6 +105,7 @@ class Comparison:
             batches, False when they prove the opposite, None when there are none to tell.
         repeats: Further runs of the reference that differ from it in benign ways only.
         rank_0: The same comparison of rank 0 alone, where the records are means of several ranks.
+        stated: What the user says of the pairing, which counts where no fingerprints tell; None for nothing.
     """
 
     reference: Record
@@ -113,6 +114,7 @@ class Comparison:
     paired: bool | None = None
     repeats: tuple[Record, ...] = ()
     rank_0: "Comparison | None" = None
+    stated: bool | None = None
 
     def curve(self, metric: str) -> PairedCurve:
         """Return one metric of both records, paired by iteration; a metric that a record lacks has no values."""

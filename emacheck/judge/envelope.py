@@ -16,8 +16,8 @@ from emacheck.record import Record
 # Spacing of float32 numbers relative to their size: a loss cannot differ by less without being equal.
 SPACING = 2.0**-23
 # What is assumed of the spread of log10(excess) before any repeat is seen, and how many repeats that assumption weighs.
-# Five runs of the smoke preset (1 thread; last bits of the weights changed, seeds 1 to 4) spread by 0.08 for the loss
-# and 0.19 for the gradient norm.
+# The eight repeats that are stored with the reference of the smoke preset spread by 0.11 for the loss and 0.16 for the
+# gradient norm.
 PRIOR_SPREAD, PRIOR_WEIGHT = 0.2, 4
 
 
@@ -29,7 +29,7 @@ class Band:
         iterations: The iterations that all records have in common, shape (n,).
         reference: The reference's values there, shape (n,).
         candidate: The candidate's values there, shape (n,).
-        difference: |candidate - reference|, at least what the numbers can resolve, shape (n,).
+        difference: |candidate - reference|, 0 or at least what the numbers can resolve, shape (n,).
         scale: What the repeats' differences amount to, never falling, in the metric's unit, shape (n,).
         limit: Largest allowed difference / scale.
     """
@@ -192,7 +192,7 @@ def fit_band(comparison: Comparison, metric: str, false_alarms: float) -> Band |
         ...     return Record(name="", format="", curves={"loss": Curve(name="loss", iterations=[1, 2], values=values)})
         >>> one = compare(run(4.0, 3.0), run(4.0, 3.5), repeats=[run(4.000001, 3.0001), run(3.999999, 3.0002)])
         >>> fit_band(one, "loss", 0.01).ratio.round(1).tolist()
-        [0.5, 3162.3]
+        [0.0, 3162.3]
     """
     records = (comparison.reference, comparison.candidate, *distinct_repeats(comparison, metric))
     curves = [record.curves.get(metric, EMPTY) for record in records]
@@ -205,6 +205,7 @@ def fit_band(comparison: Comparison, metric: str, false_alarms: float) -> Band |
     with np.errstate(invalid="ignore", over="ignore"):
         differences = np.abs(values[1:] - values[0])
         floor = SPACING * np.abs(values[0]) + max(curve.quantum for curve in curves)
+    equal = values[1] == values[0]
     differences = np.maximum(differences, np.maximum(floor, np.finfo(np.float64).tiny))
     benign = differences[1:]
     usable = bool(np.all(np.isfinite(benign)))
@@ -212,7 +213,7 @@ def fit_band(comparison: Comparison, metric: str, false_alarms: float) -> Band |
         iterations=common,
         reference=values[0],
         candidate=values[1],
-        difference=differences[0],
+        difference=np.where(equal, 0.0, differences[0]),
         scale=benign_scale(benign) if usable else np.full(common.shape, math.nan),
         limit=excess_limit(benign, false_alarms) if usable else math.nan,
     )

@@ -1,7 +1,7 @@
 """Is the level of the last part of two curves the same within a margin? For runs that are not paired."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -17,6 +17,8 @@ MOST_BLOCKS = 10
 TIMES_PER_BLOCK = 1.5
 POWER = 0.8
 NEGLIGIBLE = 1e-12
+# Without a standard error, levels are apart where this many values or more are off by this many limits, all one way.
+FEWEST_APART, APART = 10, 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,9 @@ class Equivalence:
     with a standard error that accounts for neighbouring losses being alike (:func:`measured`), and with half a quantum
     of each record for its printed decimals. The interval within ±limit is PASS: at most a
     share of alpha of the pairs whose levels truly differ by the limit get there. The interval outside of ±limit is
-    FAIL. Everything else is INCONCLUSIVE, too few values and too few independent blocks of values included.
+    FAIL. Everything else is INCONCLUSIVE, too few values and too few independent blocks of values included, unless
+    each of 10 or more values is off by more than twice the limit in the same direction, which is FAIL. Of several
+    metrics each has to PASS at alpha, which keeps the probability that all do; to FAIL, each gets its share of alpha.
 
     It speaks of these two runs. How far another seed would have moved the level, two runs cannot tell.
 
@@ -68,9 +72,11 @@ class Equivalence:
 
     def check(self, comparison: Comparison) -> tuple[Finding, ...]:
         """Test the level of each judged metric."""
-        return tuple(self._check(metric, comparison) for metric in comparison.metrics)
+        return tuple(
+            self._check(metric, comparison, self.alpha / len(comparison.metrics)) for metric in comparison.metrics
+        )
 
-    def _check(self, metric: str, comparison: Comparison) -> Finding:
+    def _check(self, metric: str, comparison: Comparison, share: float) -> Finding:
         reference, candidate = (
             record.curves.get(metric, EMPTY) for record in (comparison.reference, comparison.candidate)
         )
@@ -78,14 +84,15 @@ class Equivalence:
             return self._undecided(metric, "the candidate has values that are NaN or infinite", Outcome.FAIL)
         if not np.all(np.isfinite(reference.values)):
             return self._undecided(metric, "the reference has values that are NaN or infinite")
-        return self._decided(metric, last_part(reference, candidate, self.last))
+        return self._decided(metric, last_part(reference, candidate, self.last), share)
 
-    def _decided(self, metric: str, part: "LastPart") -> Finding:
+    def _decided(self, metric: str, part: "LastPart", share: float) -> Finding:
         count = len(part.reference)
         minimum = max(self.minimum, FEWEST_BLOCKS)
         if count < minimum:
-            return self._undecided(
+            return self._too_little(
                 metric,
+                part,
                 f"{count} values in the last {self.last:.3g} of the iterations that both records span are too few to "
                 f"estimate a level, {minimum} are needed",
             )
@@ -96,20 +103,21 @@ class Equivalence:
         if not math.isfinite(level.difference):
             return self._undecided(metric, "the values are too large to average")
         if level.blocks < FEWEST_BLOCKS or not math.isfinite(level.error):
-            return self._undecided(
+            return self._too_little(
                 metric,
+                part,
                 f"the {count} values drift so slowly around each other that they are worth less than {FEWEST_BLOCKS} "
                 "independent ones, too few to estimate a level: train longer",
             )
-        return self._judged(metric, part, level)
+        return self._judged(metric, part, level, share)
 
-    def _judged(self, metric: str, part: "LastPart", level: "Level") -> Finding:
+    def _judged(self, metric: str, part: "LastPart", level: "Level", share: float) -> Finding:
         freedom = level.blocks - 1
         reach = student(1 - self.alpha, freedom) * level.error + level.rounding
         lower, upper = level.difference - reach, level.difference + reach
         if max(-lower, upper) <= self.limit:
             outcome = Outcome.PASS
-        elif lower > self.limit or upper < -self.limit:
+        elif abs(level.difference) - student(1 - share, freedom) * level.error - level.rounding > self.limit:
             outcome = Outcome.FAIL
         else:
             outcome = Outcome.INCONCLUSIVE
@@ -131,6 +139,20 @@ class Equivalence:
             would_pass_at=max(-lower, upper),
             metric=metric,
         )
+
+    def _too_little(self, metric: str, part: "LastPart", why: str) -> Finding:
+        """Decide without a standard error: FAIL if every value is far off in one direction, else undecided."""
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            off = (part.candidate - part.reference) / np.abs(part.reference)
+        least = float(np.min(np.abs(off), initial=math.inf))
+        apart = len(off) >= FEWEST_APART and abs(int(np.sign(off).sum())) == len(off) and least > APART * self.limit
+        if not apart:
+            return self._undecided(metric, why)
+        message = (
+            f"over iterations {part.first} to {part.last} every one of the {len(off)} values of {metric} is off by "
+            f"more than {least:.2g} of the reference in the same direction ({why})"
+        )
+        return replace(self._undecided(metric, message, Outcome.FAIL), observed=float(np.mean(off)))
 
     def _undecided(self, metric: str, message: str, outcome: Outcome = Outcome.INCONCLUSIVE) -> Finding:
         return Finding(

@@ -36,15 +36,20 @@ class FinalMetric:
     counts like too low. Printed decimals leave the difference uncertain by half a quantum of each record; where that
     uncertainty reaches across the limit the outcome is INCONCLUSIVE.
 
+    A score that still moves by more than the limit from one validation to the next, in either record, has not settled,
+    and one validation cannot show that it has. There the seed alone moves a score far, so that a difference over the
+    limit is INCONCLUSIVE, and FAIL only beyond ``unsettled`` times the limit.
+
     Attributes:
         limit: Largest allowed difference of scores in percent, in percentage points.
         fraction_limit: Largest allowed difference of scores that are fractions: neither value is over 1.5.
+        unsettled: How many times the limit a score that has not settled may differ before that is FAIL.
 
     Example:
         >>> from emacheck import Record, compare
         >>> def record(score):
         ...     loss = Curve(name="loss", iterations=[1, 2], values=[4.0, 3.0])
-        ...     miou = Curve(name="mIoU", iterations=[1000, 2000], values=[40.0, score], quantum=0.01)
+        ...     miou = Curve(name="mIoU", iterations=[1000, 2000], values=[69.5, score], quantum=0.01)
         ...     return Record(name="cpu", format="example", curves={"loss": loss}, validation={"mIoU": miou})
         >>> finding = FinalMetric().check(compare(record(70.02), record(68.5)))[0]
         >>> print(finding.outcome, round(finding.observed, 4), finding.limit, finding.iteration)
@@ -53,6 +58,7 @@ class FinalMetric:
 
     limit: float = 1.0
     fraction_limit: float = 0.01
+    unsettled: float = 10.0
     name: ClassVar[str] = "final_metric"
 
     def check(self, comparison: Comparison) -> tuple[Finding, ...]:
@@ -91,13 +97,22 @@ class FinalMetric:
         limit = self.limit if percent else self.fraction_limit
         rounding = (reference.quantum + candidate.quantum) / 2
         difference = c - r
+        moved = _last_move(reference, candidate)
+        settled = moved <= limit
+        failing = limit * (1.0 if settled else max(self.unsettled, 1.0))
         if abs(difference) + rounding <= limit:
             outcome = Outcome.PASS
-        elif abs(difference) - rounding > limit:
+        elif abs(difference) - rounding > failing:
             outcome = Outcome.FAIL
         else:
             outcome = Outcome.INCONCLUSIVE
         uncertain = f"; printed decimals leave it uncertain by {rounding:.2g}" if rounding else ""
+        if outcome is Outcome.INCONCLUSIVE and not settled:
+            uncertain += (
+                f"; it has not settled: it moved by {moved:.3g} from the validation before"
+                if math.isfinite(moved)
+                else "; one validation alone does not show whether it has settled"
+            )
         return Finding(
             rule=self.name,
             outcome=outcome,
@@ -121,3 +136,9 @@ class FinalMetric:
             message=message,
             metric=metric,
         )
+
+
+def _last_move(reference: Curve, candidate: Curve) -> float:
+    """Return how far a score moved at most between the last two validations; infinite where there are not two."""
+    moves = [abs(float(c.values[-1] - c.values[-2])) if len(c) > 1 else math.inf for c in (reference, candidate)]
+    return math.inf if any(map(math.isnan, moves)) else max(moves)

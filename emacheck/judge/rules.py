@@ -8,7 +8,6 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from emacheck.curve import Floats
-from emacheck.judge.advice import option
 from emacheck.judge.comparison import Comparison, PairedCurve
 from emacheck.judge.verdict import Finding, Outcome
 
@@ -74,84 +73,6 @@ class Finite:
                 metric=where or comparison.metrics[0],
             ),
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Coverage:
-    """Both records hold the same iterations: missing / (iterations of either) must be <= limit.
-
-    Iterations that the candidate lacks are FAIL (a run that died early); iterations that only the reference lacks, no
-    common iteration at all, or fewer than ``minimum`` common ones are INCONCLUSIVE.
-
-    Attributes:
-        limit: Allowed share of iterations that are not in both records.
-        minimum: Fewest common iterations on which anything may be decided.
-    """
-
-    limit: float = 0.0
-    minimum: int = 10
-    name: ClassVar[str] = "coverage"
-
-    def check(self, comparison: Comparison) -> tuple[Finding, ...]:
-        """Count the iterations that are not in both records, for each judged metric."""
-        return tuple(self._check(metric, comparison) for metric in comparison.metrics)
-
-    def _check(self, metric: str, comparison: Comparison) -> Finding:
-        paired = comparison.curve(metric)
-        common, lacks, extra = len(paired.iterations), paired.only_reference, paired.only_candidate
-        share = (len(lacks) + len(extra)) / max(common + len(lacks) + len(extra), 1)
-        observed, limit, unit, would_pass_at = share, self.limit, "share of iterations missing", share
-        first = [int(iterations[0]) for iterations in (lacks, extra) if len(iterations)]
-        if metric not in comparison.candidate.curves:
-            names = ", ".join(sorted(comparison.candidate.curves)) or "nothing"
-            outcome, message = Outcome.FAIL, f"the candidate has no metric {metric!r}; it has {names}"
-        elif common == 0:
-            outcome = Outcome.INCONCLUSIVE
-            message = f"no iteration is in both: the reference has {_span(lacks)}, the candidate has {_span(extra)}"
-        elif not share <= self.limit:
-            outcome = Outcome.FAIL if len(lacks) else Outcome.INCONCLUSIVE
-            sides = (("candidate", lacks), ("reference", extra))
-            parts = [f"the {side} lacks {_span(missing)}" for side, missing in sides if len(missing)]
-            accepted = option(self.name, share)
-            if common < self.minimum:
-                accepted += f" --limit {self.name}.minimum={common}"
-            message = f"{_count(common)} in both; {' and '.join(parts)} (accept with {accepted})"
-        elif common < self.minimum:
-            outcome = Outcome.INCONCLUSIVE
-            observed, limit, unit, would_pass_at = common, self.minimum, "common iterations needed", common
-            message = (
-                f"{_count(common)} in common is too little to decide on, {self.minimum} are needed "
-                f"(lower this with --limit coverage.minimum={common})"
-            )
-        else:
-            outcome, message = Outcome.PASS, f"{_count(common)} in both"
-        return Finding(
-            rule=self.name,
-            outcome=outcome,
-            observed=float(observed),
-            limit=float(limit),
-            unit=unit,
-            iteration=min(first, default=None),
-            message=message,
-            would_pass_at=float(would_pass_at) if common else None,
-            metric=metric,
-        )
-
-
-def _count(iterations: int) -> str:
-    return f"{iterations} iteration{'' if iterations == 1 else 's'}"
-
-
-def _span(iterations: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> str:
-    """Describe some iterations in a few words."""
-    if not len(iterations):
-        return "none"
-    first, last = int(iterations[0]), int(iterations[-1])
-    if len(iterations) == 1:
-        return f"iteration {first}"
-    if last - first + 1 == len(iterations):
-        return f"iterations {first} to {last}"
-    return f"{len(iterations)} iterations between {first} and {last}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,6 +174,10 @@ class Bias:
         return _mean_findings(
             comparison, self.name, self.limit, "of the reference, signed", lambda p: p.relative_difference
         )
+
+
+def _count(iterations: int) -> str:
+    return f"{iterations} iteration{'' if iterations == 1 else 's'}"
 
 
 def _mean_findings(

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from emacheck.judge.divergence import diagnose
+from emacheck.judge.pairing import pairing_of
 from emacheck.judge.verdict import Finding, Verdict
 from emacheck.record import Record
 from emacheck.report.contrast import header_differences
@@ -35,11 +36,12 @@ def document(verdict: Verdict, *, command: str, environment: Mapping[str, Any]) 
     """
     comparison, parting = verdict.comparison, divergence(verdict)
     metric = comparison.metrics[0]
-    hint = diagnose(comparison, metric)
+    hint, known = diagnose(comparison, metric), pairing_of(comparison)
     found = {
         "format_version": FORMAT_VERSION,
         "outcome": str(verdict.outcome),
         "paired": comparison.paired,
+        "pairing": {"kind": str(known.pairing), "why": known.why},
         "reference": _record(comparison.reference, metric),
         "candidate": _record(comparison.candidate, metric),
         "findings": [_finding(finding) for finding in verdict.findings],

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from emacheck.judge.advice import DIGITS, rounded_up
 from emacheck.judge.comparison import PairedCurve
 from emacheck.judge.divergence import Kind, diagnose
+from emacheck.judge.pairing import Pairing, pairing_of
 from emacheck.judge.rules import MeanRelativeError
 from emacheck.judge.verdict import Finding, Outcome, Verdict
 from emacheck.report.printable import printable
@@ -86,7 +87,7 @@ def explained(finding: Finding) -> bool:
 
 
 def headline(verdict: Verdict) -> str:
-    """Return outcome, rule, observed, limit and iteration in one line.
+    """Return outcome, rule, observed, limit and iteration in one line, and what a reader must not overlook.
 
     Example:
         >>> from emacheck import Curve, Record, compare, decide
@@ -101,11 +102,10 @@ def headline(verdict: Verdict) -> str:
         return f"{verdict.outcome}: no rule was applied"
     observed, limit = figures(finding)
     where = "" if finding.iteration is None else f" at iteration {finding.iteration}"
-    equality = identical(verdict)
-    return (
-        f"{verdict.outcome} {label(verdict, finding)} {observed} (limit {limit}){where}"
-        f"{f', {equality}' if equality else ''}"
-    )
+    unpaired = pairing_of(verdict.comparison).pairing is Pairing.UNPAIRED
+    remarks = (identical(verdict), "not paired" if unpaired else "")
+    said = "".join(f", {remark}" for remark in remarks if remark)
+    return f"{verdict.outcome} {label(verdict, finding)} {observed} (limit {limit}){where}{said}"
 
 
 def identical(verdict: Verdict) -> str:
@@ -188,9 +188,10 @@ def hint_sentence(verdict: Verdict) -> str:
 
 
 def start_sentence(verdict: Verdict) -> str:
-    """Return whether both runs are known to be the same experiment."""
+    """Return whether both runs are paired, and how that is known."""
+    known = pairing_of(verdict.comparison)
     return {
-        True: "same initial state, same batches",
-        False: "different initial states or batches",
-        None: "no fingerprints: nothing proves that both start alike",
-    }[verdict.comparison.paired]
+        Pairing.PAIRED: f"paired: {known.why}",
+        Pairing.UNPAIRED: f"not paired: {known.why}",
+        Pairing.UNKNOWN: f"perhaps paired: {known.why}",
+    }[known.pairing]

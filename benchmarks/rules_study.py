@@ -1,0 +1,240 @@
+"""What every rule says about real trainings: benign variations, faults, other seeds. Writes ``results/rules_study.json``.
+
+The trainings are stored in ``recorded/`` (``recorded_runs.py`` makes them). No limit was fitted to them: those that are
+fitted come from the eight repeats that are stored with the reference. ``--render`` only writes the tables into
+docs/rules.md from the stored result.
+"""
+
+import itertools
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from recorded_runs import load
+from variations import BENIGN, FAULTS, LONG_FAULTS, LONG_SEEDS, SEEDS
+
+from emacheck.curve import Curve
+from emacheck.judge import RULES, Outcome, decide, make_rules
+from emacheck.judge.comparison import compare
+from emacheck.judge.divergence import diagnose
+from emacheck.judge.envelope import Envelope
+from emacheck.judge.equivalence import Equivalence
+from emacheck.judge.final_metric import FinalMetric
+from emacheck.judge.pairing import pairing_of
+from emacheck.record import Record
+from emacheck.reference import find_bundle
+from emacheck.strict_json import encode_value
+
+RESULTS = Path(__file__).parent / "results" / "rules_study.json"
+REFERENCE = "emanet_r50-d8_smoke/cpu-fp32"
+DRAWS = 60
+# A fault that changes none of these cannot be seen in a log of the training, whatever the rule.
+SHOWN = ("loss", "grad_norm", "lr")
+WINDOW, QUANTUM = 10, 1e-4
+# Earlier versions of the limits were chosen with a run of this kind in view.
+SEEN_BEFORE = frozenset({"1 thread"})
+
+
+def as_from_a_device(record: Record, reference: Record) -> Record:
+    """Return a run as another device would record it: a changed last bit of the weights is its doing, not the data's."""
+    return replace(record, initial_state=reference.initial_state)
+
+
+def bare(record: Record) -> Record:
+    """Return a run as a log without fingerprints holds it."""
+    return replace(record, initial_state=None, batches=(), provenance={})
+
+
+def printed(record: Record) -> Record:
+    """Return a run as mmengine prints it by default: means of ten iterations, every ten, four decimals."""
+
+    def means(curve: Curve) -> Curve:
+        whole = len(curve) // WINDOW * WINDOW
+        values = curve.values[:whole].reshape(-1, WINDOW).mean(axis=1).round(4)
+        return Curve(
+            name=curve.name,
+            iterations=curve.iterations[WINDOW - 1 : whole : WINDOW],
+            values=values,
+            window=WINDOW,
+            quantum=QUANTUM,
+        )
+
+    return replace(bare(record), curves={name: means(curve) for name, curve in record.curves.items()})
+
+
+class Paired:
+    """Everything that is judged against the stored reference."""
+
+    def __init__(self) -> None:
+        bundle = find_bundle(REFERENCE)
+        # The stored runs keep eight digits of each batch's hash.
+        self.reference = replace(bundle.record, batches=tuple(batch[:8] for batch in bundle.record.batches))
+        self.repeats = tuple(replace(r, batches=tuple(b[:8] for b in r.batches)) for r in bundle.repeats)
+
+    def row(self, record: Record) -> dict[str, Any]:
+        """Let each rule judge one run, and the default rules with more and with less to go by."""
+        candidate = as_from_a_device(record, self.reference)
+        comparison = compare(self.reference, candidate, repeats=self.repeats)
+        rules = {}
+        for name in RULES:
+            verdict = decide(comparison, make_rules([name]))
+            worst = verdict.worst or verdict.findings[0]
+            rules[name] = {
+                "outcome": verdict.outcome.value,
+                "observed": encode_value(worst.observed),
+                "limit": encode_value(worst.limit),
+                "metric": worst.metric,
+                "iteration": worst.iteration,
+            }
+        without = compare(bare(self.reference), bare(candidate))
+        hint = diagnose(comparison)
+        return {
+            "identical": comparison.curve("loss").first_unequal() is None,
+            "rules": rules,
+            "verdicts": {
+                "with repeats": decide(comparison).outcome.value,
+                "with fingerprints": decide(compare(self.reference, candidate)).outcome.value,
+                "bare logs": decide(without).outcome.value,
+                "printed logs": decide(compare(printed(self.reference), printed(candidate))).outcome.value,
+            },
+            "pairing of bare logs": pairing_of(without).pairing.value,
+            "hint": {"kind": str(hint.kind), "iteration": hint.iteration},
+        }
+
+    def calibration(self) -> dict[str, Any]:
+        """Return what the limits were fitted to: the eight stored repeats, each held against the reference."""
+        found: dict[str, Any] = {}
+        for metric in ("loss", "grad_norm"):
+            relative = np.array(
+                [compare(self.reference, r, metrics=[metric]).curve(metric).relative_difference for r in self.repeats]
+            )
+            found[metric] = {
+                "amplification": np.round(np.abs(relative[:, :3]).max(axis=0) * 2.0**24, 1).tolist(),
+                "largest mean relative error": float(np.abs(relative).mean(axis=1).max()),
+                "largest bias": float(np.abs(relative.mean(axis=1)).max()),
+            }
+        return found
+
+    def leave_one_out(self) -> dict[str, Any]:
+        """Hold each stored repeat against the envelope of the others."""
+        outcomes = [
+            self._envelope(repeat, [other for other in self.repeats if other is not repeat]) for repeat in self.repeats
+        ]
+        return {"trials": len(outcomes), "false alarms": outcomes.count("FAIL")}
+
+    def by_repeats(self, benign: Sequence[Record], faults: Sequence[Record]) -> dict[str, Any]:
+        """Draw 2, 4 and 8 of all benign runs as repeats, and judge the others and the faults."""
+        draw = np.random.default_rng(0)
+        pool = [*self.repeats, *benign]
+        found = {}
+        for count in (2, 4, 8):
+            alarms = detected = trials = fault_trials = 0
+            for _ in range(DRAWS):
+                chosen = set(draw.choice(len(pool), size=count, replace=False).tolist())
+                repeats = [pool[i] for i in sorted(chosen)]
+                outcomes = [self._envelope(run, repeats) for i, run in enumerate(pool) if i not in chosen]
+                trials, alarms = trials + len(outcomes), alarms + outcomes.count("FAIL")
+                outcomes = [self._envelope(run, repeats) for run in faults]
+                fault_trials, detected = fault_trials + len(outcomes), detected + outcomes.count("FAIL")
+            found[str(count)] = {
+                "draws": DRAWS,
+                "trials": trials,
+                "false alarms": alarms,
+                "fault trials": fault_trials,
+                "detected": detected,
+            }
+        return found
+
+    def benign_pairs(self, benign: Sequence[Record]) -> dict[str, Any]:
+        """Hold every benign run against every other, as logs with fingerprints and without repeats."""
+        pool = [as_from_a_device(run, self.reference) for run in (self.reference, *self.repeats, *benign)]
+        names = ("mean_relative_error", "bias", "first_iterations", "default rules")
+        alarms = dict.fromkeys(names, 0)
+        pairs = list(itertools.combinations(pool, 2))
+        for reference, candidate in pairs:
+            comparison = compare(reference, candidate)
+            for name in names:
+                rules = None if name == "default rules" else make_rules([name])
+                alarms[name] += decide(comparison, rules).outcome is Outcome.FAIL
+        return {"runs": len(pool), "pairs": len(pairs), "false alarms": alarms}
+
+    def _envelope(self, run: Record, repeats: Sequence[Record]) -> str:
+        comparison = compare(self.reference, as_from_a_device(run, self.reference), repeats=repeats)
+        return worst_of(Envelope().check(comparison))
+
+
+def worst_of(findings: Iterable[Any]) -> str:
+    """Return the outcome of some findings together."""
+    outcomes = {finding.outcome for finding in findings}
+    return next(each.value for each in (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS) if each in outcomes)
+
+
+def unpaired(pairs: Iterable[tuple[Record, Record]]) -> dict[str, Any]:
+    """Count what is said of pairs that neither start alike nor see the same data."""
+    counts: dict[str, dict[str, int]] = {}
+    largest: dict[str, float] = {}
+    for reference, candidate in pairs:
+        comparison = replace(compare(bare(reference), bare(candidate)), stated=False)
+        said = {
+            "equivalence": worst_of(Equivalence().check(comparison)),
+            "final_metric": worst_of(FinalMetric().check(comparison)),
+            "default rules, stated": decide(comparison).outcome.value,
+            "default rules, bare logs": decide(replace(comparison, stated=None)).outcome.value,
+            "pairing of bare logs": pairing_of(replace(comparison, stated=None)).pairing.value,
+        }
+        for name, outcome in said.items():
+            of = counts.setdefault(name, {})
+            of[outcome] = of.get(outcome, 0) + 1
+        for finding in (*Equivalence().check(comparison), *FinalMetric().check(comparison)):
+            key = f"{finding.rule}[{finding.metric}]"
+            largest[key] = max(largest.get(key, 0.0), abs(finding.observed))
+    return {"counts": counts, "largest difference": largest}
+
+
+def study() -> dict[str, Any]:
+    """Judge everything."""
+    paired = Paired()
+    benign = {each.name: load(each.slug) for each in BENIGN}
+    faults = {each.name: load(each.slug) for each in FAULTS}
+    short, long = ([load(each.slug) for each in kind] for kind in (SEEDS, LONG_SEEDS))
+    rows = {name: paired.row(record) for name, record in (*benign.items(), *faults.items())}
+    # Faults are trained with one thread: one that changed nothing would be that run to the last bit.
+    plain = {name: curve.values.tolist() for name, curve in benign["1 thread"].curves.items() if name in SHOWN}
+    for name, record in faults.items():
+        same = {n: record.curves[n].values.tolist() for n in plain} == plain
+        rows[name]["visible in the record"] = not same
+    unseen = [record for name, record in benign.items() if name not in SEEN_BEFORE]
+    return {
+        "calibration": paired.calibration(),
+        "benign": {name: rows[name] for name in benign},
+        "seen before": sorted(SEEN_BEFORE),
+        "faults": {name: rows[name] for name in faults},
+        "leave one out": paired.leave_one_out(),
+        "benign pairs": paired.benign_pairs(unseen),
+        "by repeats": paired.by_repeats(unseen, list(faults.values())),
+        "unpaired": {
+            "16 seeds, 100 iterations": unpaired(itertools.combinations(short, 2)),
+            "6 seeds, 800 iterations": unpaired(itertools.combinations(long, 2)),
+            **{
+                f"{each.name.removeprefix('long, ')}, 800 iterations": unpaired((r, load(each.slug)) for r in long)
+                for each in LONG_FAULTS
+            },
+        },
+    }
+
+
+def main() -> None:
+    """Judge, unless told only to render, and write result and tables."""
+    from rules_page import render
+
+    if "--render" not in sys.argv:
+        RESULTS.write_text(json.dumps(study(), indent=1) + "\n", encoding="utf-8")
+    render(json.loads(RESULTS.read_text(encoding="utf-8")))
+
+
+if __name__ == "__main__":
+    main()

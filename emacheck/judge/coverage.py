@@ -1,0 +1,140 @@
+"""The rule about completeness: both records hold the same iterations."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from emacheck.curve import Curve, Integers
+from emacheck.judge.advice import option
+from emacheck.judge.comparison import EMPTY, Comparison, PairedCurve
+from emacheck.judge.verdict import Finding, Outcome
+
+# Fewest records that show at which interval a log was written.
+SHOW_INTERVAL = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """Both records hold the same iterations: missing / (iterations of either) must be <= limit.
+
+    Iterations that the candidate lacks are FAIL (a run that died early); iterations that only the reference lacks, no
+    common iteration at all, or fewer than ``minimum`` common ones are INCONCLUSIVE. Where one record logs at a larger
+    interval than the other, iterations in between are not missing, and the finding says that they were not compared.
+
+    Attributes:
+        limit: Allowed share of iterations that are not in both records.
+        minimum: Fewest common iterations on which anything may be decided.
+    """
+
+    limit: float = 0.0
+    minimum: int = 10
+    name: ClassVar[str] = "coverage"
+
+    def check(self, comparison: Comparison) -> tuple[Finding, ...]:
+        """Count the iterations that are not in both records, for each judged metric."""
+        return tuple(self._check(metric, comparison) for metric in comparison.metrics)
+
+    def _check(self, metric: str, comparison: Comparison) -> Finding:
+        paired = comparison.curve(metric)
+        lacks, extra, limits = without_interval(
+            paired, *(side.curves.get(metric, EMPTY) for side in (comparison.reference, comparison.candidate))
+        )
+        common = len(paired.iterations)
+        share = (len(lacks) + len(extra)) / max(common + len(lacks) + len(extra), 1)
+        observed, limit, unit, would_pass_at = share, self.limit, "share of iterations missing", share
+        first = [int(iterations[0]) for iterations in (lacks, extra) if len(iterations)]
+        if metric not in comparison.candidate.curves:
+            names = ", ".join(sorted(comparison.candidate.curves)) or "nothing"
+            outcome, message = Outcome.FAIL, f"the candidate has no metric {metric!r}; it has {names}"
+        elif common == 0:
+            outcome = Outcome.INCONCLUSIVE
+            message = f"no iteration is in both: the reference has {_span(lacks)}, the candidate has {_span(extra)}"
+        elif not share <= self.limit:
+            outcome = Outcome.FAIL if len(lacks) else Outcome.INCONCLUSIVE
+            sides = (("candidate", lacks), ("reference", extra))
+            parts = [f"the {side} lacks {_span(missing)}" for side, missing in sides if len(missing)]
+            accepted = option(self.name, share)
+            if common < self.minimum:
+                accepted += f" --limit {self.name}.minimum={common}"
+            message = f"{_count(common)} in both; {' and '.join(parts)} (accept with {accepted})"
+        elif common < self.minimum:
+            outcome = Outcome.INCONCLUSIVE
+            observed, limit, unit, would_pass_at = common, self.minimum, "common iterations needed", common
+            message = (
+                f"{_count(common)} in common is too little to decide on, {self.minimum} are needed "
+                f"(lower this with --limit coverage.minimum={common})"
+            )
+        else:
+            outcome, message = Outcome.PASS, "; ".join((f"{_count(common)} in both", *limits))
+        return Finding(
+            rule=self.name,
+            outcome=outcome,
+            observed=float(observed),
+            limit=float(limit),
+            unit=unit,
+            iteration=min(first, default=None),
+            message=message,
+            would_pass_at=float(would_pass_at) if common else None,
+            metric=metric,
+            limited_by=limits if common else (),
+        )
+
+
+def _count(iterations: int) -> str:
+    return f"{iterations} iteration{'' if iterations == 1 else 's'}"
+
+
+def _span(iterations: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> str:
+    """Describe some iterations in a few words."""
+    if not len(iterations):
+        return "none"
+    first, last = int(iterations[0]), int(iterations[-1])
+    if len(iterations) == 1:
+        return f"iteration {first}"
+    if last - first + 1 == len(iterations):
+        return f"iterations {first} to {last}"
+    return f"{len(iterations)} iterations between {first} and {last}"
+
+
+def without_interval(
+    paired: PairedCurve, reference: Curve, candidate: Curve
+) -> tuple[Integers, Integers, tuple[str, ...]]:
+    """Return what each record lacks beyond what its logging interval explains.
+
+    Args:
+        paired: One metric of both records.
+        reference: Its curve in the reference.
+        candidate: Its curve in the candidate.
+
+    Returns:
+        The iterations that the candidate lacks, those that the reference lacks, and what was not compared, in words.
+
+    Example:
+        >>> from emacheck.judge.comparison import pair
+        >>> fine, coarse = (Curve(name="loss", iterations=range(k, 101, k), values=range(k, 101, k)) for k in (10, 20))
+        >>> without_interval(pair("loss", fine, coarse), fine, coarse)[2]
+        ('the candidate logs every 20 iterations, the reference every 10 iterations: only common ones were compared',)
+    """
+    lacks, extra = paired.only_reference, paired.only_candidate
+    intervals = [_interval(curve) for curve in (reference, candidate)]
+    if 0 in intervals or intervals[0] == intervals[1]:
+        return lacks, extra, ()
+    coarse, other = ("reference", "candidate") if intervals[0] > intervals[1] else ("candidate", "reference")
+    interval = max(intervals)
+    places, counts = np.unique(
+        (reference if coarse == "reference" else candidate).iterations % interval, return_counts=True
+    )
+    on_grid = [iterations[iterations % interval == places[np.argmax(counts)]] for iterations in (lacks, extra)]
+    finer = "iteration" if min(intervals) == 1 else f"{min(intervals)} iterations"
+    said = f"the {coarse} logs every {interval} iterations, the {other} every {finer}: only common ones were compared"
+    return (on_grid[0], extra, (said,)) if coarse == "candidate" else (lacks, on_grid[1], (said,))
+
+
+def _interval(curve: Curve) -> int:
+    """Return the usual distance between records, 0 where there are too few or more than half are at another."""
+    if len(curve) < SHOW_INTERVAL:
+        return 0
+    distances, counts = np.unique(np.diff(curve.iterations), return_counts=True)
+    most = int(np.argmax(counts))
+    return int(distances[most]) if 2 * counts[most] > len(curve) - 1 else 0

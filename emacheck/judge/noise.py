@@ -1,0 +1,74 @@
+"""What is noise between two runs of one experiment: rounding that grows, and what printing hides."""
+
+import math
+
+import numpy as np
+
+from emacheck.curve import Floats
+from emacheck.judge.comparison import EMPTY, Comparison, PairedCurve
+from emacheck.judge.envelope import distinct_repeats, fit_band
+from emacheck.judge.first_iterations import AMPLIFICATION, SATURATION, resolution, rounding
+
+# How many times the largest rounding seen may be rounding still; the default limit of the rule `first_iterations`.
+MARGIN = 10.0
+# Factor by which benign differences grow from one iteration to the next until they saturate: from 1e-5 at iteration 3
+# to 1e-2 at iteration 10 in the fastest of five benign runs of the smoke preset.
+GROWTH = 3.0
+
+
+def size(paired: PairedCurve) -> Floats:
+    """Return |relative difference|, shape (n,); 0 where both are the same infinity or both NaN."""
+    same = (paired.reference == paired.candidate) | (np.isnan(paired.reference) & np.isnan(paired.candidate))
+    return np.where(same, 0.0, np.abs(paired.relative_difference))
+
+
+def printed(comparison: Comparison, paired: PairedCurve) -> Floats:
+    """Return the relative difference that printed decimals hide, shape (n,)."""
+    records = (comparison.reference, comparison.candidate)
+    hidden = resolution(*(record.curves.get(paired.metric, EMPTY) for record in records))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return np.where(hidden > 0, hidden / np.abs(paired.reference), 0.0)
+
+
+def noise(comparison: Comparison, paired: PairedCurve) -> Floats:
+    """Return the relative difference that is noise between paired runs, for each iteration.
+
+    It is what the envelope of the repeats allows where there are two or more; else MARGIN times the rounding that was
+    seen in the first iterations, growing by GROWTH per iteration until it saturates, and what printing hides.
+
+    Args:
+        comparison: What was measured, with its repeats.
+        paired: One metric of it, with at least one iteration.
+
+    Returns:
+        A dimensionless ratio for each iteration, shape (n,).
+    """
+    metric = paired.metric
+    repeats = distinct_repeats(comparison, metric)
+    band = fit_band(comparison, metric, 0.01) if len(repeats) >= 2 else None
+    if band is not None and math.isfinite(band.limit) and np.array_equal(band.iterations, paired.iterations):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            return band.limit * band.scale / np.abs(paired.reference)
+    seen = rounding(metric, paired.iterations)
+    start = 0 if paired.iterations[0] == 0 else 1
+    later = np.clip(paired.iterations - start - 2, 0, 60)
+    grown = np.where(np.isnan(seen), _last_rounding(metric) * GROWTH**later, seen)
+    # What printing hides grows as well: the true difference may be half a quantum one iteration before it shows.
+    return np.minimum(MARGIN * grown + 2 * printed(comparison, paired), _saturation(metric))
+
+
+def first_rounding(comparison: Comparison, paired: PairedCurve, onset: int) -> float:
+    """Return the relative difference that is noise where all values before were equal: it had no time to grow."""
+    if onset < len(AMPLIFICATION["loss"]):
+        return math.inf
+    gap = min(int(paired.iterations[onset] - paired.iterations[onset - 1]), 60)
+    return MARGIN * (_last_rounding(paired.metric) + float(printed(comparison, paired)[onset])) * GROWTH**gap
+
+
+def _last_rounding(metric: str) -> float:
+    return float(rounding(metric, np.array([1, 2, 3]))[-1])
+
+
+def _saturation(metric: str) -> float:
+    """Return the relative difference at which benign runs level off, gradients five times above losses."""
+    return MARGIN * SATURATION * (1 if "loss" in metric.lower() else 5)

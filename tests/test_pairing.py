@@ -1,0 +1,139 @@
+"""Whether two runs are paired, which rules that calls for, and what is not blamed on a device if nobody knows."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import falling, write_scalars
+
+from emacheck import Curve, Record
+from emacheck.judge import Outcome, decide, default_rules, make_rules
+from emacheck.judge.comparison import compare
+from emacheck.judge.coverage import Coverage
+from emacheck.judge.pairing import Pairing, pairing_of
+
+PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
+
+
+def noisy(seed, *, level=2.0, n=200, off=0.0, spread=0.05):
+    """A falling loss with noise of its own."""
+    noise = np.random.default_rng(seed).normal(0, spread, n)
+    return (level * np.exp(-np.arange(n) / 100) + level) * (1 + noise) * (1 + off)
+
+
+def run(values, *, iterations=None, window=1, scores=None, **fields):
+    iterations = range(1, len(values) + 1) if iterations is None else iterations
+    loss = Curve(name="loss", iterations=iterations, values=values, window=window)
+    validation = {n: Curve(name=n, iterations=[len(values)], values=[v]) for n, v in (scores or {}).items()}
+    return Record(name="run", format="test", curves={"loss": loss}, validation=validation, **fields)
+
+
+def test_fingerprints_count_before_everything_else():
+    same = {"initial_state": "a", "batches": ("b",)}
+    ours, theirs = run(noisy(1), header={"seed": "1"}, **same), run(noisy(2), header={"seed": "2"}, **same)
+    assert pairing_of(compare(ours, theirs)).pairing is Pairing.PAIRED
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"header": {"seed": "1"}}, {"header": {"seed": "2"}}),
+        ({"ranks": 1}, {"ranks": 4}),
+        ({"provenance": {"experiment": {"seed": 0}}}, {"provenance": {"experiment": {"seed": 1}}}),
+    ],
+)
+def test_records_that_state_other_data_are_not_paired_however_alike_their_losses_are(one, other):
+    comparison = compare(run(noisy(1), **one), run(noisy(1), **other))
+    assert pairing_of(comparison).pairing is Pairing.UNPAIRED
+    assert decide(comparison).outcome is PASS
+
+
+def test_unpaired_runs_are_judged_by_their_levels_and_scores():
+    comparison = compare(run(noisy(1), header={"seed": "1"}), run(noisy(2), header={"seed": "2"}))
+    assert default_rules(comparison) == ("finite", "integrity", "coverage", "schedule", "equivalence")
+    assert decide(comparison).outcome is PASS
+    assert decide(compare(run(noisy(1)), run(noisy(2, off=-0.39)))).outcome is FAIL
+    scored = compare(
+        run(noisy(1), header={"seed": "1"}, scores={"mIoU": 70.0}),
+        run(noisy(2), header={"seed": "2"}, scores={"mIoU": 40.0}),
+    )
+    assert default_rules(scored)[-1] == "final_metric"
+    assert decide(scored).outcome is FAIL
+
+
+def test_runs_that_claim_to_be_one_experiment_must_prove_it():
+    ours = run(noisy(1), initial_state="a", batches=("b",))
+    theirs = run(noisy(1), initial_state="x", batches=("b",))
+    verdict = decide(compare(ours, theirs))
+    assert (verdict.outcome, verdict.findings[0].rule) == (INCONCLUSIVE, "fingerprints")
+
+
+def test_paired_runs_without_repeats_are_held_against_rounding():
+    same = {"initial_state": "a", "batches": ("b",)}
+    late = np.where(np.arange(200) < 1, 1.0, 1.0001)
+    verdict = decide(compare(run(noisy(1), **same), run(noisy(1) * late, **same)))
+    assert (verdict.outcome, verdict.worst.rule, verdict.worst.iteration) == (FAIL, "first_iterations", 2)
+    smoothed = compare(run(noisy(1), window=10, **same), run(noisy(1), window=10, **same))
+    assert "first_iterations" not in default_rules(smoothed)
+
+
+def test_means_that_other_batches_explain_as_well_are_inconclusive_until_somebody_says_more():
+    comparison = compare(run(noisy(1, spread=0.1), window=0), run(noisy(2, spread=0.1), window=0))
+    assert pairing_of(comparison).pairing is Pairing.UNKNOWN
+    verdict = decide(comparison)
+    assert verdict.outcome is INCONCLUSIVE
+    assert "--paired" in verdict.worst.message
+    assert "--unpaired" in verdict.worst.message
+    assert decide(comparison, make_rules(["mean_relative_error"])).outcome is FAIL
+    rules = make_rules(default_rules(comparison))
+    assert decide(comparison, rules, named=["mean_relative_error"]).outcome is FAIL
+
+
+@pytest.mark.parametrize("off", [-0.39, 0.39])
+def test_a_level_that_is_far_off_fails_whether_the_runs_are_paired_or_not(off):
+    for candidate in (noisy(1, off=off), noisy(2, off=off), falling(200, off=off)):
+        for window in (0, 1, 10):
+            assert decide(compare(run(noisy(1), window=window), run(candidate, window=window))).outcome is FAIL
+
+
+def test_the_user_can_say_whether_runs_are_paired(emacheck_cli, tmp_path):
+    for name, seed in (("a.json", 1), ("b.json", 2)):
+        write_scalars(tmp_path / name, noisy(seed).round(3).tolist())
+    paired = emacheck_cli("compare", "a.json", "b.json", "--paired")
+    unpaired = emacheck_cli("compare", "a.json", "b.json", "--unpaired")
+    assert (paired.code, unpaired.code) == (1, 0), (paired, unpaired)
+    assert ", not paired | emacheck compare" in unpaired.last_line
+    report = json.loads(emacheck_cli("compare", "a.json", "b.json", "--unpaired", "--format", "json").out)
+    assert report["pairing"] == {"kind": "unpaired", "why": "as stated; no fingerprints prove it"}
+
+
+@pytest.mark.training
+def test_what_fingerprints_prove_cannot_be_denied(emacheck_cli):
+    reference = "references/emanet_r50-d8_smoke/cpu-fp32"
+    from conftest import ROOT
+
+    done = emacheck_cli("compare", ROOT / reference, ROOT / reference, "--unpaired")
+    assert done.code == 2
+    assert "the fingerprints in both records prove that they are paired" in done.err
+
+
+def test_a_larger_logging_interval_is_no_gap_and_is_said():
+    values = noisy(1, n=200)
+    fine, coarse = run(values), run(values[9::10], iterations=range(10, 201, 10))
+    (finding,) = Coverage().check(compare(fine, coarse))
+    assert finding.outcome is PASS
+    assert finding.limited_by == (
+        "the candidate logs every 10 iterations, the reference every iteration: only common ones were compared",
+    )
+    (finding,) = Coverage().check(compare(coarse, fine))
+    assert (finding.outcome, len(finding.limited_by)) == (PASS, 1)
+
+
+def test_a_coarser_log_that_ends_early_or_has_gaps_still_lacks_iterations():
+    values = noisy(1, n=200)
+    ended = run(values[9:150:10], iterations=range(10, 151, 10))
+    (finding,) = Coverage().check(compare(run(values), ended))
+    assert (finding.outcome, finding.iteration) == (FAIL, 160)
+    holes = [i for i in range(10, 201, 10) if i not in (50, 60)]
+    (finding,) = Coverage().check(compare(run(values), run(values[:18], iterations=holes)))
+    assert (finding.outcome, finding.iteration) == (FAIL, 50)
