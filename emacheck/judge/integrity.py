@@ -10,7 +10,6 @@ from emacheck.curve import Curve
 from emacheck.judge.advice import option
 from emacheck.judge.comparison import EMPTY, Comparison
 from emacheck.judge.forensics import RATES
-from emacheck.judge.headers import different_experiment
 from emacheck.judge.standstill import Standstill, standstill
 from emacheck.judge.verdict import Finding, Outcome
 from emacheck.oddity import Effect, OddityKind
@@ -132,10 +131,6 @@ def _limiting(comparison: Comparison) -> Iterator[str]:
         for oddity in record.oddities:
             if oddity.effect is Effect.LIMITS:
                 yield f"the {side}: {oddity}"
-    different = different_experiment(comparison.reference, comparison.candidate)
-    if different:
-        more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
-        yield f"not paired, for the records say so: {', '.join(different[:SHOWN])}{more}"
 
 
 def _sides(comparison: Comparison) -> tuple[tuple[str, Record], ...]:

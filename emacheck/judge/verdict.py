@@ -55,7 +55,8 @@ class Finding:
         if math.isnan(self.observed):
             return math.inf
         if self.limit == 0:
-            return math.inf if self.observed else 0.0
+            # What is missing in part is not worse than what is there and far off.
+            return abs(self.observed) + 1 if 0 < abs(self.observed) < 1 else math.inf if self.observed else 0.0
         return abs(self.observed) / self.limit
 
 
