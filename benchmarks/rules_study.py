@@ -20,7 +20,7 @@ from variations import BENIGN, FAULTS, LONG_FAULTS, LONG_SEEDS, SEEDS
 from emacheck.curve import Curve
 from emacheck.judge import RULES, Outcome, decide, make_rules
 from emacheck.judge.comparison import compare
-from emacheck.judge.divergence import diagnose
+from emacheck.judge.divergence import hint
 from emacheck.judge.envelope import Envelope
 from emacheck.judge.equivalence import Equivalence
 from emacheck.judge.final_metric import FinalMetric
@@ -81,28 +81,29 @@ class Paired:
         comparison = compare(self.reference, candidate, repeats=self.repeats)
         rules = {}
         for name in RULES:
-            verdict = decide(comparison, make_rules([name]))
-            worst = verdict.worst or verdict.findings[0]
+            alone = decide(comparison, make_rules([name]))
+            worst = alone.worst or alone.findings[0]
             rules[name] = {
-                "outcome": verdict.outcome.value,
+                "outcome": alone.outcome.value,
                 "observed": encode_value(worst.observed),
                 "limit": encode_value(worst.limit),
                 "metric": worst.metric,
                 "iteration": worst.iteration,
             }
         without = compare(bare(self.reference), bare(candidate))
-        hint = diagnose(comparison)
+        verdict = decide(comparison)
+        suggested = hint(verdict)
         return {
             "identical": comparison.curve("loss").first_unequal() is None,
             "rules": rules,
             "verdicts": {
-                "with repeats": decide(comparison).outcome.value,
+                "with repeats": verdict.outcome.value,
                 "with fingerprints": decide(compare(self.reference, candidate)).outcome.value,
                 "bare logs": decide(without).outcome.value,
                 "printed logs": decide(compare(printed(self.reference), printed(candidate))).outcome.value,
             },
             "pairing of bare logs": pairing_of(without).pairing.value,
-            "hint": {"kind": str(hint.kind), "iteration": hint.iteration},
+            "hint": {"kind": str(suggested.kind), "iteration": suggested.iteration},
         }
 
     def calibration(self) -> dict[str, Any]:

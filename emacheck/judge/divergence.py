@@ -10,6 +10,7 @@ from emacheck.judge.comparison import Comparison, PairedCurve
 from emacheck.judge.first_iterations import AMPLIFICATION
 from emacheck.judge.noise import GROWTH, first_rounding, noise, size
 from emacheck.judge.pairing import Pairing, pairing_of
+from emacheck.judge.verdict import Outcome, Verdict
 
 
 class Kind(str, Enum):
@@ -26,6 +27,9 @@ class Kind(str, Enum):
 
     def __str__(self) -> str:
         return self.value
+
+
+WITHIN_NOISE = frozenset({Kind.IDENTICAL, Kind.ROUNDING, Kind.UNKNOWN})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +90,24 @@ def diagnose(comparison: Comparison, metric: str = "loss") -> Divergence:
         evidence = f"iteration {paired.iterations[at]}: {metric} {_values(paired, at)}."
         return Divergence(iteration=int(paired.iterations[at]), kind=Kind.NOT_FINITE, evidence=evidence)
     return _classify(comparison, paired, allowed, onset, at)
+
+
+def hint(verdict: Verdict) -> Divergence:
+    """Return the earliest divergence beyond noise in the first judged metric and in the metrics that FAIL.
+
+    A gradient norm may show at once what the loss shows only later, or never.
+
+    Args:
+        verdict: What was decided.
+
+    Returns:
+        The divergence; that of the first judged metric where none is beyond noise.
+    """
+    comparison = verdict.comparison
+    failing = [finding.metric for finding in verdict.findings if finding.outcome is Outcome.FAIL]
+    found = [diagnose(comparison, metric) for metric in dict.fromkeys((comparison.metrics[0], *failing))]
+    beyond = [each for each in found if each.kind not in WITHIN_NOISE and each.iteration is not None]
+    return min(beyond, key=lambda each: each.iteration or 0, default=found[0])
 
 
 def _classify(comparison: Comparison, paired: PairedCurve, allowed: Floats, onset: int, beyond: int) -> Divergence:

@@ -33,8 +33,9 @@ def printed(comparison: Comparison, paired: PairedCurve) -> Floats:
 def noise(comparison: Comparison, paired: PairedCurve) -> Floats:
     """Return the relative difference that is noise between paired runs, for each iteration.
 
-    It is what the envelope of the repeats allows where there are two or more; else MARGIN times the rounding that was
-    seen in the first iterations, growing by GROWTH per iteration until it saturates, and what printing hides.
+    It is MARGIN times the rounding that was seen in the first iterations, and what printing hides. After these it is
+    what the envelope of the repeats allows where there are two or more, else that rounding growing by GROWTH per
+    iteration until it saturates.
 
     Args:
         comparison: What was measured, with its repeats.
@@ -44,17 +45,18 @@ def noise(comparison: Comparison, paired: PairedCurve) -> Floats:
         A dimensionless ratio for each iteration, shape (n,).
     """
     metric = paired.metric
-    repeats = distinct_repeats(comparison, metric)
-    band = fit_band(comparison, metric, 0.01) if len(repeats) >= 2 else None
+    seen = rounding(metric, paired.iterations)
+    # What printing hides grows as well: the true difference may be half a quantum one iteration before it shows.
+    hidden = 2 * printed(comparison, paired)
+    band = fit_band(comparison, metric, 0.01) if len(distinct_repeats(comparison, metric)) >= 2 else None
     if band is not None and math.isfinite(band.limit) and np.array_equal(band.iterations, paired.iterations):
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            return band.limit * band.scale / np.abs(paired.reference)
-    seen = rounding(metric, paired.iterations)
+            # fmin passes over the iterations for which no rounding is known.
+            return np.fmin(band.limit * band.scale / np.abs(paired.reference), MARGIN * seen + hidden)
     start = 0 if paired.iterations[0] == 0 else 1
     later = np.clip(paired.iterations - start - 2, 0, 60)
     grown = np.where(np.isnan(seen), _last_rounding(metric) * GROWTH**later, seen)
-    # What printing hides grows as well: the true difference may be half a quantum one iteration before it shows.
-    return np.minimum(MARGIN * grown + 2 * printed(comparison, paired), _saturation(metric))
+    return np.minimum(MARGIN * grown + hidden, _saturation(metric))
 
 
 def first_rounding(comparison: Comparison, paired: PairedCurve, onset: int) -> float:

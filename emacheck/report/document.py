@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from emacheck.judge.divergence import diagnose
+from emacheck.judge.divergence import hint
 from emacheck.judge.pairing import pairing_of
 from emacheck.judge.verdict import Finding, Verdict
 from emacheck.record import Record
@@ -36,7 +36,7 @@ def document(verdict: Verdict, *, command: str, environment: Mapping[str, Any]) 
     """
     comparison, parting = verdict.comparison, divergence(verdict)
     metric = comparison.metrics[0]
-    hint, known = diagnose(comparison, metric), pairing_of(comparison)
+    suggested, known = hint(verdict), pairing_of(comparison)
     found = {
         "format_version": FORMAT_VERSION,
         "outcome": str(verdict.outcome),
@@ -46,7 +46,7 @@ def document(verdict: Verdict, *, command: str, environment: Mapping[str, Any]) 
         "candidate": _record(comparison.candidate, metric),
         "findings": [_finding(finding) for finding in verdict.findings],
         "first_divergence": {"unequal_at": parting.unequal_at, "over_limit_at": parting.over_limit_at},
-        "hint": {"kind": str(hint.kind), "iteration": hint.iteration, "evidence": hint.evidence},
+        "hint": {"kind": str(suggested.kind), "iteration": suggested.iteration, "evidence": suggested.evidence},
         "header_differences": [list(row) for row in header_differences(verdict)],
         "audit": None,
         "operators": None,

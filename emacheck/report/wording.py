@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from emacheck.judge.advice import DIGITS, rounded_up
 from emacheck.judge.comparison import PairedCurve
-from emacheck.judge.divergence import Kind, diagnose
+from emacheck.judge.divergence import Kind, hint
 from emacheck.judge.pairing import Pairing, pairing_of
 from emacheck.judge.rules import MeanRelativeError
 from emacheck.judge.verdict import Finding, Outcome, Verdict
@@ -180,11 +180,11 @@ def divergence_sentence(verdict: Verdict) -> str:
 
 
 def hint_sentence(verdict: Verdict) -> str:
-    """Return what the way in which the first judged metric parts suggests, as a sentence; empty if nothing."""
-    hint = diagnose(verdict.comparison, verdict.comparison.metrics[0])
-    if hint.kind in (Kind.IDENTICAL, Kind.UNKNOWN):
+    """Return what the way in which the two records part suggests, as a sentence; empty if nothing."""
+    suggested = hint(verdict)
+    if suggested.kind in (Kind.IDENTICAL, Kind.UNKNOWN):
         return ""
-    return f"Hint, not a verdict: {hint.kind}: {printable(hint.evidence, length=None).rstrip('.')}."
+    return f"Hint, not a verdict: {suggested.kind}: {printable(suggested.evidence, length=None).rstrip('.')}."
 
 
 def start_sentence(verdict: Verdict) -> str:
