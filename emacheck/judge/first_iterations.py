@@ -46,6 +46,11 @@ def rounding(metric: str, iterations: Integers, precision: str = "fp32") -> Floa
     return ROUNDOFF[precision] * np.asarray(table[position], dtype=np.float64)
 
 
+def known_precision(comparison: Comparison) -> str:
+    """Return the candidate's precision, fp32 if its roundoff is not known."""
+    return comparison.precision if comparison.precision in ROUNDOFF else "fp32"
+
+
 def resolution(reference: Curve, candidate: Curve) -> float:
     """Return the largest difference that printing alone can cause: half a quantum on either side."""
     # Two decimal numbers one quantum apart differ by a little more than it in binary.
@@ -63,7 +68,8 @@ class FirstIterations:
     Attributes:
         limit: Largest allowed difference, in multiples of what rounding was seen to cause.
         count: How many iterations from the first on are judged, at most 3.
-        precision: The precision in which the candidate computes: fp32, tf32, fp16 or bf16.
+        precision: The precision in which the candidate computes: fp32, tf32, fp16 or bf16; what its provenance says if
+            empty, and fp32 where it says nothing.
         also: Metrics that are judged beside those of the comparison where both records have them.
 
     Raises:
@@ -82,12 +88,12 @@ class FirstIterations:
 
     limit: float = 10.0
     count: int = 3
-    precision: str = "fp32"
+    precision: str = ""
     also: tuple[str, ...] = ("grad_norm",)
     name: ClassVar[str] = "first_iterations"
 
     def __post_init__(self) -> None:
-        if self.precision not in ROUNDOFF:
+        if self.precision and self.precision not in ROUNDOFF:
             raise UsageError(
                 f"rule 'first_iterations': there is no precision {self.precision!r}. Precisions: {', '.join(ROUNDOFF)}."
             )
@@ -108,11 +114,14 @@ class FirstIterations:
                 return False
         return True
 
+    def _precision(self, comparison: Comparison) -> str:
+        return self.precision or known_precision(comparison)
+
     def _judged(self, comparison: Comparison, metric: str) -> tuple[Integers, Floats]:
         """Return the places of the iterations that can tell rounding from a fault, and the rounding at every one."""
         reference, candidate = (r.curves.get(metric, EMPTY) for r in (comparison.reference, comparison.candidate))
         paired = comparison.curve(metric)
-        allowed = rounding(metric, paired.iterations, self.precision)
+        allowed = rounding(metric, paired.iterations, self._precision(comparison))
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             printed = resolution(reference, candidate) / np.abs(paired.reference)
             telling = self.limit * allowed + np.where(np.isfinite(printed), printed, 0.0) <= SATURATION
@@ -123,7 +132,7 @@ class FirstIterations:
         paired = comparison.curve(metric)
         judged, allowed = self._judged(comparison, metric)
         obstacle = _obstacle(comparison, reference, candidate) or (
-            None if judged.size else self._nothing_to_judge(paired, allowed)
+            None if judged.size else _nothing_to_judge(paired, allowed, self._precision(comparison))
         )
         if obstacle:
             return self._finding(Outcome.INCONCLUSIVE, metric, math.nan, None, obstacle)
@@ -140,17 +149,10 @@ class FirstIterations:
         message = (
             f"iteration {iteration}: relative difference {paired.relative_difference[worst]:.2g} in {metric} "
             f"({paired.candidate[worst]:.7g} against {paired.reference[worst]:.7g}), "
-            f"{self.precision} rounding was seen to cause {allowed[worst]:.2g} there"
+            f"{self._precision(comparison)} rounding was seen to cause {allowed[worst]:.2g} there"
         )
         outcome = Outcome.PASS if observed <= self.limit else Outcome.FAIL
         return self._finding(outcome, metric, observed, iteration, message)
-
-    def _nothing_to_judge(self, paired: PairedCurve, allowed: Floats) -> str:
-        if not paired.iterations.size:
-            return "no iteration is in both"
-        if math.isnan(allowed[0]):
-            return f"the first iteration in both is {paired.iterations[0]}: chaos has grown by then"
-        return f"in {self.precision} and as printed, even the first iterations cannot tell rounding from a fault"
 
     def _finding(self, outcome: Outcome, metric: str, observed: float, iteration: int | None, message: str) -> Finding:
         return Finding(
@@ -164,6 +166,14 @@ class FirstIterations:
             would_pass_at=observed if math.isfinite(observed) else None,
             metric=metric,
         )
+
+
+def _nothing_to_judge(paired: PairedCurve, allowed: Floats, precision: str) -> str:
+    if not paired.iterations.size:
+        return "no iteration is in both"
+    if math.isnan(allowed[0]):
+        return f"the first iteration in both is {paired.iterations[0]}: chaos has grown by then"
+    return f"in {precision} and as printed, even the first iterations cannot tell rounding from a fault"
 
 
 def _obstacle(comparison: Comparison, reference: Curve, candidate: Curve) -> str | None:

@@ -7,7 +7,7 @@ import numpy as np
 from emacheck.curve import Floats
 from emacheck.judge.comparison import EMPTY, Comparison, PairedCurve
 from emacheck.judge.envelope import distinct_repeats, fit_band
-from emacheck.judge.first_iterations import AMPLIFICATION, SATURATION, resolution, rounding
+from emacheck.judge.first_iterations import AMPLIFICATION, SATURATION, known_precision, resolution, rounding
 
 # How many times the largest rounding seen may be rounding still; the default limit of the rule `first_iterations`.
 MARGIN = 10.0
@@ -45,7 +45,8 @@ def noise(comparison: Comparison, paired: PairedCurve) -> Floats:
         A dimensionless ratio for each iteration, shape (n,).
     """
     metric = paired.metric
-    seen = rounding(metric, paired.iterations)
+    precision = known_precision(comparison)
+    seen = rounding(metric, paired.iterations, precision)
     # What printing hides grows as well: the true difference may be half a quantum one iteration before it shows.
     hidden = 2 * printed(comparison, paired)
     band = fit_band(comparison, metric, 0.01) if len(distinct_repeats(comparison, metric)) >= 2 else None
@@ -55,7 +56,7 @@ def noise(comparison: Comparison, paired: PairedCurve) -> Floats:
             return np.fmin(band.limit * band.scale / np.abs(paired.reference), MARGIN * seen + hidden)
     start = 0 if paired.iterations[0] == 0 else 1
     later = np.clip(paired.iterations - start - 2, 0, 60)
-    grown = np.where(np.isnan(seen), _last_rounding(metric) * GROWTH**later, seen)
+    grown = np.where(np.isnan(seen), _last_rounding(metric, precision) * GROWTH**later, seen)
     return np.minimum(MARGIN * grown + hidden, _saturation(metric))
 
 
@@ -64,11 +65,12 @@ def first_rounding(comparison: Comparison, paired: PairedCurve, onset: int) -> f
     if onset < len(AMPLIFICATION["loss"]):
         return math.inf
     gap = min(int(paired.iterations[onset] - paired.iterations[onset - 1]), 60)
-    return MARGIN * (_last_rounding(paired.metric) + float(printed(comparison, paired)[onset])) * GROWTH**gap
+    last = _last_rounding(paired.metric, known_precision(comparison))
+    return MARGIN * (last + float(printed(comparison, paired)[onset])) * GROWTH**gap
 
 
-def _last_rounding(metric: str) -> float:
-    return float(rounding(metric, np.array([1, 2, 3]))[-1])
+def _last_rounding(metric: str, precision: str) -> float:
+    return float(rounding(metric, np.array([1, 2, 3]), precision)[-1])
 
 
 def _saturation(metric: str) -> float:

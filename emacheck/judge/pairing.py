@@ -7,7 +7,7 @@ from enum import Enum
 import numpy as np
 
 from emacheck.judge.comparison import EMPTY, Comparison, PairedCurve
-from emacheck.judge.first_iterations import SATURATION, rounding
+from emacheck.judge.first_iterations import SATURATION, known_precision, rounding
 from emacheck.judge.headers import different_experiment
 from emacheck.judge.noise import MARGIN, printed, size
 
@@ -114,7 +114,7 @@ def paired_by_curves(comparison: Comparison) -> bool | None:
     for metric in comparison.metrics:
         curves = [record.curves.get(metric, EMPTY) for record in (comparison.reference, comparison.candidate)]
         paired = comparison.curve(metric)
-        early = rounding(metric, paired.iterations)
+        early = rounding(metric, paired.iterations, known_precision(comparison))
         first = np.flatnonzero(np.isfinite(early))
         if not first.size or first[0] != 0 or any(curve.window != 1 for curve in curves):
             return None
