@@ -406,8 +406,8 @@ def test_csv_names_its_columns_of_text_and_its_stray_texts(log):
 
 
 def test_csv_without_a_column_of_iterations_is_refused_with_its_columns(log):
-    with pytest.raises(LogError, match=r"no column of iterations. Its columns are: time, loss. Expected one of: iter"):
-        log("time,loss\n1,4.5\n")
+    with pytest.raises(LogError, match=r"no column of iterations. Its columns are: time, speed. Expected one of: iter"):
+        log("time,speed\n1,4.5\n")
 
 
 def test_csv_lines_of_another_width_are_skipped(log):

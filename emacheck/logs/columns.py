@@ -154,6 +154,16 @@ class Columns:
         """Return the values of a metric, which may be new."""
         return self.metrics.setdefault(name, Metric())
 
+    def renumber(self, iterations: Integers, epochs: Integers) -> None:
+        """Give each record another iteration and epoch."""
+        self._iterations = array("q", iterations.tobytes())
+        self._epochs = Steady()
+        self._epochs.extend(epochs)
+
+    def rename(self, name: str, other: str) -> None:
+        """Call a metric by another name, and leave it at its place among the metrics."""
+        self.metrics = {other if each == name else each: metric for each, metric in self.metrics.items()}
+
     def complete_last(self, iteration: int, metrics: Mapping[str, float]) -> bool:
         """Add metrics to the last record if it is of this iteration and has none of them."""
         row = len(self) - 1

@@ -12,6 +12,7 @@ from emacheck.logs import (
     arrays,
     csv_table,
     free_text,
+    json_document,
     json_rows,
     mmcv_json,
     mmcv_text,
@@ -24,6 +25,7 @@ from emacheck.logs import (
     tensorboard_events,
     trainer_state,
     whitespace_table,
+    yolo_text,
 )
 from emacheck.logs.json_lines import leading_objects
 from emacheck.logs.lines import Lines, without_escapes
@@ -32,8 +34,8 @@ from emacheck.record import Record
 
 READERS: tuple[ModuleType, ...] = (
     *(tcap_text, tcap_json, mmengine_text, mmcv_text),
-    *(trainer_state, mmcv_json, json_rows, mmengine_json),
-    *(csv_table, whitespace_table, arrays, free_text),
+    *(trainer_state, json_document, mmcv_json, json_rows, mmengine_json),
+    *(yolo_text, csv_table, whitespace_table, arrays, free_text),
 )
 """The readers of text, the most specific first: each has NAME, ``recognises(head)`` and ``read(lines, name, rank)``."""
 
@@ -158,11 +160,13 @@ def _reader(path: str, start: bytes) -> ModuleType:
     head = without_escapes(start).decode("utf-8", "replace").replace("\r", "\n")
     for reader in READERS:
         if reader.recognises(head):
+            if reader in (json_document, free_text) and _is_ours(head):
+                break
             return reader
     if not head.strip():
         raise LogError(f"{path}: the file holds nothing but blanks, expected a log. Check that the run wrote to it.")
     known = ", ".join(reader.NAME for reader in (*READERS, tensorboard_events))
-    if any("iteration" in value and "metrics" in value for value in leading_objects(head)):
+    if _is_ours(head):
         hint = f"This looks like the {run_directory.ITERATIONS} of a run directory: give the directory that it is in."
     else:
         hint = "Say how to read a line with a pattern (--pattern), or convert it to CSV with a column 'iteration'."
@@ -171,6 +175,10 @@ def _reader(path: str, start: bytes) -> ModuleType:
         f"{path}: the format of this file is not known. It starts with {first[:80]!r}. Read are: {known}, and the run "
         f"directories of emacheck. {hint}"
     )
+
+
+def _is_ours(head: str) -> bool:
+    return any("iteration" in each and isinstance(each.get("metrics"), dict) for each in leading_objects(head))
 
 
 def _trouble(path: str, error: OSError) -> str:
