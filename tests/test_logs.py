@@ -681,7 +681,7 @@ def test_an_impossible_path_is_refused(path):
 
 
 def test_a_device_is_refused():
-    with pytest.raises(LogError, match="this is a pipe or a device, expected a file"):
+    with pytest.raises(LogError, match="this is a device or a socket, expected a file"):
         read_log("/dev/zero")
 
 

@@ -118,6 +118,8 @@ def _header(line: str) -> _Header | None:
     plain = [cell.lower().lstrip("# ").replace(" ", "_") for cell in found]
     at = next((plain.index(name) for name in ITERATION_COLUMNS if name in plain), None)
     epoch = next((i for i, cell in enumerate(plain) if cell in EPOCHS and i != at), None)
+    if at is None and separator == "|":
+        return None  # text with bars in it
     if at is None and not found[0]:
         at = 0  # the nameless index that pandas writes
     return _Header(_unique(_named(found)), separator, at, epoch)
@@ -164,9 +166,7 @@ def _unique(header: list[str]) -> list[str]:
     return [name if first[name] == at else f"{name} (column {at + 1})" for at, name in enumerate(header)]
 
 
-def _whole(
-    rows: Iterable[tuple[int, str]], header: _Header, gathering: Gathering
-) -> Iterator[tuple[int, list[str]]]:
+def _whole(rows: Iterable[tuple[int, str]], header: _Header, gathering: Gathering) -> Iterator[tuple[int, list[str]]]:
     """Return the cells of the lines that have as many as the header; a line that has not would shift its cells."""
     torn, width = 0, len(header.names)
     for number, line in rows:

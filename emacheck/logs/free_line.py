@@ -25,9 +25,7 @@ METRIC = re.compile(
     rf"[ \t]*(?:([:=]|\bis\b)[ \t]*|[ \t])(?:tensor)?[(\[]{{0,2}}[ \t]?({_NUMBER})",
     re.IGNORECASE | re.ASCII,
 )
-_MODE = re.compile(
-    rf"(?<![\w./-])(?:({_TRAIN})|({_VALIDATION}))(?![\w./-]*\.py)(?!\w)", re.IGNORECASE | re.ASCII
-)
+_MODE = re.compile(rf"(?<![\w./-])(?:({_TRAIN})|({_VALIDATION}))(?![\w./-]*\.py)(?!\w)", re.IGNORECASE | re.ASCII)
 _EPOCH = re.compile(
     rf"(?<![\w/])(?<!max[ _])(?<!num[ _])(?<!total[ _])(?<!best[ _])epoch(?:s(?={_GAP}[:=]?{_GAP}[\[(]?\d+/))?[\"']?"
     rf"{_GAP}[:=#]?{_GAP}[\[(]?{_GAP}(\d+)(?!\d|\.\d)(?:{_GAP}(?:/|of){_GAP}\d+)?[\])]?"
@@ -124,7 +122,7 @@ def parsed(line: str) -> FreeLine:
     result = FreeLine()
     found = [each for each in METRIC.finditer(line) if is_value(each)]
     before = line[: found[0].start()] if found else line
-    said = [each for each in _MODE.finditer(before)]
+    said = list(_MODE.finditer(before))
     if said:
         result.validation = said[-1][1] is None
     if found:

@@ -1,15 +1,14 @@
 """Free text that names what it counts and measures, such as ``Epoch 1: train_loss 2.3 acc1 6.4 | val_loss 2.1``.
 
 What a line says is found by the patterns of ``free_line.py``; docs/logs.md lists them. Here lines become records. A log
-may hold records of three kinds: of an iteration, of an epoch, and without any position. Those of the finest kind are the
-curves; the others are means of an epoch, or something else, and are left out.
+may hold records of three kinds: of an iteration, of an epoch, and without any position. Those of the finest kind are
+the curves; the others are means of an epoch, or something else, and are left out.
 """
 
 import math
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import islice
 
 import numpy as np
 
@@ -105,7 +104,9 @@ def _take(found: FreeLine, line: str, log: _Log) -> None:
         found.validation = True
     if found.within:
         gathering.count(
-            "lines about single batches of a validation, or running means of an epoch", "left out", gathering.lines,
+            "lines about single batches of a validation, or running means of an epoch",
+            "left out",
+            gathering.lines,
             kind=OddityKind.LEFT_OUT,
         )
         place.validating = bool(found.validation)
@@ -211,7 +212,9 @@ def _finest(kinds: tuple[_Kind, ...]) -> int:
 def _numbered(level: int, epochs: Integers, iterations: Integers, kind: _Kind, gathering: Gathering) -> int:
     """Number the records; those of an epoch are counted if each epoch holds several."""
     ranks = kind.columns.ranks()
-    several = level == EPOCH and len(epochs) > 1 and len(epochs) >= 2 * len({*zip(ranks.tolist(), epochs.tolist(), strict=True)})
+    order = np.argsort(ranks, kind="stable")
+    again = np.sum((np.diff(epochs[order]) == 0) & (np.diff(ranks[order]) == 0))
+    several = level == EPOCH and len(epochs) > 1 and 2 * again >= len(epochs)
     if level == NOWHERE or several:
         for rank in np.unique(ranks):
             iterations[ranks == rank] = np.arange(1, np.sum(ranks == rank) + 1)

@@ -100,9 +100,7 @@ class Gathering:
         """Count something that is not read; ``what`` is a plural, such as ``lines that are not valid JSON``."""
         self.count(what, "skipped", line)
 
-    def count(
-        self, what: str, fate: str, line: int, *, kind: OddityKind = OddityKind.SKIPPED, number: int = 1
-    ) -> None:
+    def count(self, what: str, fate: str, line: int, *, kind: OddityKind = OddityKind.SKIPPED, number: int = 1) -> None:
         """Count something that was not read as it stands, and say what became of it."""
         self._counted.setdefault((kind, what, fate), [0, line])[0] += number
 

@@ -116,6 +116,13 @@ def curves_of(columns: Columns, chosen: Sequence[Chosen]) -> Iterator[Curve]:
             yield Curve(name=name, iterations=iterations, values=values)
 
 
+def mean_of(parts: Sequence[Curve]) -> Curve:
+    """Return the mean of the curves of several ranks, at the iterations that all of them have."""
+    iterations, values = _mean([(part.iterations, part.values) for part in parts])
+    quantum = max(part.quantum for part in parts)
+    return Curve(name=parts[0].name, iterations=iterations, values=values, window=parts[0].window, quantum=quantum)
+
+
 def _values(metric: Metric, count: int, chosen: Chosen) -> tuple[Integers, Floats]:
     rows, values = metric.arrays(count)
     if rows is None:

@@ -29,7 +29,7 @@ def recognises(head: str) -> bool:
         if names is None:
             continue
         place = _place(names)
-        behind = next((row for line, row in zip(lines[at + 1 :], rows[at + 1 :], strict=True) if not _is_ruler(line)), [])
+        behind = next((rows[i] for i in range(at + 1, len(rows)) if not _is_ruler(lines[i])), [])
         if len(behind) == len(names) and parse_iteration(behind[place]) is not None and _all_numbers(behind):
             return True
     return _counts_up([_apart(line) for line in lines if not line.startswith("#")])

@@ -3,9 +3,10 @@
 The bar is redrawn while the epoch lasts, with means of the epoch so far; the last one of an epoch is its record.
 """
 
+import io
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from emacheck.logs.gathering import Gathering, averaged
 from emacheck.logs.lines import numbered
@@ -15,7 +16,9 @@ from emacheck.record import Record
 
 NAME = "YOLO text"
 _TITLES = re.compile(r"^\W*(?:\S+: )?\s*Epoch\s+(?:GPU_mem|gpu_mem)\s+(?=.*(?:loss|box|obj|cls))(.+)$")
-_ROW = re.compile(r"(?:^|\s)(\d{1,9})/(\d{1,9})\s+([\d.]+[KMGT]?)\s+((?:[-+]?[\d.]+(?:e[-+]?\d+)?|nan|inf)[^:%]{0,400})")
+_ROW = re.compile(
+    r"(?:^|\s)(\d{1,9})/(\d{1,9})\s+([\d.]+[KMGT]?)\s+((?:[-+]?[\d.]+(?:e[-+]?\d+)?|nan|inf)[^:%]{0,400})"
+)
 _CLASSES = re.compile(r"^\s*Class\s+Images\s+(?:Instances|Labels|Targets)\s+(\S.*)$")
 _ALL = re.compile(r"^\s*all\s+\d+\s+\d+\s+(.+)$")
 LONGEST_LINE = 1 << 12
@@ -30,7 +33,8 @@ class _State:
 
 def recognises(head: str) -> bool:
     """Tell whether a line has the titles of the table."""
-    return any(_TITLES.match(line[:LONGEST_LINE]) for line in head.split("\n") if "GPU_mem" in line or "gpu_mem" in line)
+    titles = (line[:LONGEST_LINE] for line in io.StringIO(head) if "gpu_mem" in line.lower())
+    return any(_TITLES.match(line) for line in titles)
 
 
 def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
@@ -43,7 +47,7 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
     _close(state, gathering)
     gathering.remark(OddityKind.EPOCHS, "there is no iteration: the epoch is taken for it")
     gathering.remark(OddityKind.AVERAGED, "the losses are means of each epoch")
-    return gathering.record({key: replace(curve) for key, curve in averaged(gathering.curves(), 0).items()})
+    return gathering.record(averaged(gathering.curves(), 0))
 
 
 def _take(line: str, state: _State, gathering: Gathering) -> None:
@@ -66,7 +70,8 @@ def _take(line: str, state: _State, gathering: Gathering) -> None:
 def _hold(row: re.Match[str], state: _State, gathering: Gathering) -> None:
     """Keep the newest state of the bar, and hand on that of the epoch before."""
     epoch = parse_iteration(row[1])
-    values = {key: text for key, text in zip(state.names, row[4].split(), strict=False) if parse_number(text) is not None}
+    words = zip(state.names, row[4].split(), strict=False)
+    values = {key: text for key, text in words if parse_number(text) is not None}
     metrics = {key: float(text) for key, text in values.items() if key.lower() not in ("instances", "size", "labels")}
     if epoch is None or not metrics:
         gathering.skip("rows of the table that hold no numbers", gathering.lines)
