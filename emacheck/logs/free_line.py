@@ -3,11 +3,15 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
 
 from emacheck.logs.naming import understood
-from emacheck.logs.values import parse_iteration, parse_number
+from emacheck.logs.values import parse_number
 
 LONGEST_LINE = 1 << 16
+TOO_LARGE = -2
+"""Stands for an epoch or an iteration of more than 18 digits."""
 _GAP = r"[ \t]{0,4}"
 _TRAIN = r"train(?:ing)?(?:_inner)?"
 _VALIDATION = r"vali?(?:d(?:ation|ate)?)?|eval(?:uation|uate|uating)?|test(?:ing)?|validating|dev|cv|saving dict"
@@ -121,17 +125,16 @@ def parsed(line: str) -> FreeLine:
     """
     result = FreeLine()
     found = [each for each in METRIC.finditer(line) if is_value(each)]
-    before = line[: found[0].start()] if found else line
-    said = list(_MODE.finditer(before))
-    if said:
-        result.validation = said[-1][1] is None
-    if found:
-        result.metrics = list(_metrics(found, result))
-        result.rank = int(each[1]) if (each := _RANK.search(line)) else 0
-        result.means = _MEAN.match(line, found[-1].end()) is not None
-        _place(line, result)
-    else:
+    for said in _MODE.finditer(line, 0, found[0].start() if found else len(line)):
+        result.validation = said[1] is None
+    if not found:
         _place_header(line, result)
+        return result
+    result.metrics = list(_metrics(found, result))
+    if "ank" in line and (rank := _RANK.search(line)):
+        result.rank = int(rank[1])
+    result.means = _MEAN.match(line, found[-1].end()) is not None
+    _place(line, result)
     return result
 
 
@@ -146,30 +149,41 @@ def _metrics(found: list[re.Match[str]], line: FreeLine) -> Iterator[Measured]:
     validating, validated = line.validation is True, False
     for at, each in enumerate(found):
         value = parse_number(each[4].replace(",", ""))
-        words = [word for word in each[1].split() if word.lower() not in _NO_NAME]
-        if value is None or _NOT_READ & {word.lower() for word in words} or "best" in each[2].lower():
+        name = _named(each[1], each[2])
+        if value is None or name is None:
             continue
-        validation, trained, name = _named(words, each[2].rstrip(".-/"))
+        validation = name.validation
         if validation and at == 0:
             validating = True
-        elif not validation and not trained:
-            again = validated and (False, name) in seen and (True, name) not in seen
+        elif not validation and not name.trained:
+            again = validated and (False, name.bare) in seen and (True, name.bare) not in seen
             validation = validating or again
         validated = validated or validation
-        if (validation, name) not in seen:
-            seen.add((validation, name))
-            printed = " ".join([*words, each[2]]) if trained else name
-            yield Measured(validation, name, printed, value, each[4])
+        if (validation, name.bare) not in seen:
+            seen.add((validation, name.bare))
+            yield Measured(validation, name.bare, name.printed, value, each[4])
 
 
-def _named(words: list[str], name: str) -> tuple[bool, bool, str]:
-    """Return whether the words before a name or the name say validation, or train, and the name without them."""
-    modes = [(word, _MODE.fullmatch(word)) for word in words]
-    validation, bare = understood(" ".join([*(word for word, mode in modes if mode is None), name]))
-    trained = not validation and bare.lower() != " ".join([*(w for w, mode in modes if mode is None), name]).lower()
-    for _, mode in modes:
-        validation, trained = validation or bool(mode and mode[2]), trained or bool(mode and mode[1])
-    return validation, trained and not validation, bare
+class _Name(NamedTuple):
+    validation: bool
+    trained: bool
+    bare: str
+    printed: str
+
+
+@lru_cache(maxsize=4096)
+def _named(before: str, name: str) -> _Name | None:
+    """Return what a name and the words before it mean, None if it is not read, such as the best value so far."""
+    words = [word for word in before.split() if word.lower() not in _NO_NAME]
+    name = name.rstrip(".-/")
+    if _NOT_READ & {word.lower() for word in words} or "best" in name.lower():
+        return None
+    modes = [_MODE.fullmatch(word) for word in words]
+    whole = " ".join([*(word for word, mode in zip(words, modes, strict=True) if mode is None), name])
+    validation, bare = understood(whole)
+    validation = validation or any(mode is not None and mode[2] is not None for mode in modes)
+    trained = not validation and (bare.lower() != whole.lower() or any(mode is not None for mode in modes))
+    return _Name(validation, trained, bare, " ".join([*words, name]) if trained else bare)
 
 
 def _place(line: str, result: FreeLine) -> None:
@@ -222,4 +236,4 @@ def _place_header(line: str, result: FreeLine) -> None:
 
 
 def _number(text: str | None) -> int | None:
-    return None if text is None else parse_iteration(text)
+    return None if text is None else int(text) if len(text) < 19 else TOO_LARGE

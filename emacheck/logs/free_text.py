@@ -15,7 +15,7 @@ import numpy as np
 from emacheck.curve import Integers
 from emacheck.logs import oddities
 from emacheck.logs.columns import Columns
-from emacheck.logs.free_line import LONGEST_LINE, METRIC, FreeLine, is_value, parsed
+from emacheck.logs.free_line import LONGEST_LINE, METRIC, TOO_LARGE, FreeLine, is_value, parsed
 from emacheck.logs.gathering import NO_VALIDATION, Gathering, averaged
 from emacheck.logs.lines import numbered
 from emacheck.logs.values import printed_unit
@@ -78,14 +78,19 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
     """Read the curves; without any position the records are counted from 1."""
     log = _Log(Gathering(format=NAME, name=name, rank=rank))
     gathering = log.gathering
+    last = ""
     for number, line in numbered(lines):
         gathering.lines = number
+        if line == last:
+            continue  # the same message again and again
         if len(line) > LONGEST_LINE:
             gathering.skip("lines longer than 64 KiB", number)
         elif "Namespace(" in line:
             gathering.header.read(line)
         else:
-            _take(parsed(line), line, log)
+            found = parsed(line)
+            last = "" if found.metrics else line
+            _take(found, line, log)
     return _finish(log)
 
 
@@ -95,6 +100,9 @@ def _take(found: FreeLine, line: str, log: _Log) -> None:
     if not found.metrics:
         gathering.header.read(line)
         _move(found, place)
+        return
+    if TOO_LARGE in (found.epoch, found.iteration):
+        gathering.skip("records whose iteration is not an integer of 64 bits", gathering.lines)
         return
     train = {each.printed: each.value for each in found.metrics if not each.validation}
     validation = {each.name: each.value for each in found.metrics if each.validation}

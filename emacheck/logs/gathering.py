@@ -8,7 +8,7 @@ import numpy as np
 from emacheck.curve import Curve, Integers
 from emacheck.errors import LogError
 from emacheck.logs import oddities as remark
-from emacheck.logs.columns import Columns
+from emacheck.logs.columns import MOST_METRICS, Columns
 from emacheck.logs.epochs import counted_on, epoch_length
 from emacheck.logs.header import Header
 from emacheck.logs.naming import looks_like_validation, the_loss, understood
@@ -16,7 +16,7 @@ from emacheck.logs.series import Chosen, course, curves_of, later_records, repea
 from emacheck.oddity import Oddity, OddityKind, oddity
 from emacheck.record import Record
 
-MOST_METRICS = 10_000
+MOST_RANKS = 4096
 NO_VALIDATION = frozenset({"lr", "time", "data_time"})
 
 
@@ -155,6 +155,10 @@ class Gathering:
         """
         if not len(self.train):
             raise LogError(self._nothing())
+        left_out = self.train.left_out + self.validation.left_out
+        if left_out:
+            what = f"values of metrics beyond the first {MOST_METRICS}"
+            self.remark(OddityKind.LEFT_OUT, f"{what}: {left_out} left out")
         iterations, length = self._global_iterations(self.train)
         ranks = self._ranks_of(self.train)
         chosen, start = self._chosen(iterations, ranks)
@@ -225,6 +229,11 @@ class Gathering:
         ranks = columns.ranks()
         found = [int(ranks[0])] if ranks.strides == (0,) else np.unique(ranks).tolist()
         self._ranks = len(found)
+        if len(found) > MOST_RANKS and self.rank is None:
+            raise LogError(
+                f"{self.name}: found {len(found)} ranks, expected at most {MOST_RANKS}. Pick one with rank=N "
+                "(--rank N)."
+            )
         if self.rank is not None and self.rank not in found:
             raise LogError(
                 f"{self.name}: found records of rank {', '.join(map(str, found[:20]))}, expected rank {self.rank}. "

@@ -59,7 +59,7 @@ def read(lines: Lines, name: str, rank: int | None = None) -> Record:
 
 def _document(lines: Lines, name: str) -> Any:
     try:
-        return json.loads(lines.document().removeprefix("\ufeff"))
+        return json.loads(lines.document(name).removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
         raise LogError(
             f"{name}: this begins like a JSON document, but it is no whole one ({error}). If it was cut off, close its "

@@ -23,7 +23,7 @@ MOST = 64 << 30
 """No log is decompressed beyond this many bytes."""
 MOST_RATIO = 500
 """Nor beyond this many times its compressed size (logs reach about 100), once it has passed :data:`RATIO_FROM`."""
-RATIO_FROM = 1 << 30
+RATIO_FROM = 256 << 20
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
