@@ -406,8 +406,8 @@ def test_csv_names_its_columns_of_text_and_its_stray_texts(log):
 
 
 def test_csv_without_a_column_of_iterations_is_refused_with_its_columns(log):
-    with pytest.raises(LogError, match=r"no column of iterations. Its columns are: time, loss. Expected one of: iter"):
-        log("time,loss\n1,4.5\n")
+    with pytest.raises(LogError, match=r"no column of iterations. Its columns are: time, speed. Expected one of: iter"):
+        log("time,speed\n1,4.5\n")
 
 
 def test_csv_lines_of_another_width_are_skipped(log):
@@ -681,7 +681,7 @@ def test_an_impossible_path_is_refused(path):
 
 
 def test_a_device_is_refused():
-    with pytest.raises(LogError, match="this is a pipe or a device, expected a file"):
+    with pytest.raises(LogError, match="this is a device or a socket, expected a file"):
         read_log("/dev/zero")
 
 

@@ -99,7 +99,8 @@ def test_a_validation_that_is_labelled_as_training_is_a_validation(log):
 
 
 def test_a_log_without_a_total_loss_says_so(log):
-    assert "no metric is called loss; there are lr" in remarks(log(MMCV.format("mmseg", "Iter [50/800]", "a.loss: 1")))
+    record = log(MMCV.format("mmseg", "Iter [50/800]", "a.loss: 1, b.loss: 2"))
+    assert "no metric is called loss; there are lr" in remarks(record)
 
 
 # --- TCAPPDLL JSON ---------------------------------------------------------------------------------------------------

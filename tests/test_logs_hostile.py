@@ -30,6 +30,8 @@ REAL = {
     "csv": "iteration,loss,val_loss\n1,4.5,\n2,4.25,5\n",
     "whitespace-columns": "iter loss\n1 4.5\n2 4.25\n",
     "arrays-of-numbers": "=== A ===\n4.5 4.25\n=== B ===\n1.5 1.25\n",
+    "json-document": '[{"step": 1, "loss": 4.5}, {"step": 2, "loss": 4.25, "epoch": 0.5}, {"step": 2, "eval_loss": 5}]',
+    "yolo-text": " Epoch  GPU_mem  box_loss  Size\n 1/9  2.1G  1.5  640: 50%\r 1/9  2.1G  1.25  640: 100%\n 2/9  2.1G  1.0  640: 100%\n",
     "free-text": "Epoch 1 iter 5 train_loss 4.5 acc 1.5 | val loss 4.25 acc 1.0\n",
 }
 
@@ -65,6 +67,73 @@ def test_no_change_to_a_real_log_raises_anything_but_ours(tmp_path, data):
     path.write_bytes(content)
     refuses_or_reads(path)
     refuses_or_reads(path, reader=name, rank=data.draw(st.none() | st.integers(0, 1)))
+
+
+PREFIXES = (
+    "[rank{}]: ",
+    "[1,{}]<stdout>:",
+    "{}: ",
+    "(Worker pid={}) ",
+    "2031-01-01T00:00:0{}Z ",
+    "job-{}  | ",
+    "[pod/a-{}] ",
+)
+
+
+@settings(FAST, max_examples=300)
+@given(data=st.data())
+def test_no_prefix_before_lines_raises_anything_but_ours(tmp_path, data):
+    name, prefix = data.draw(st.sampled_from(sorted(REAL))), data.draw(st.sampled_from(PREFIXES))
+    lines = (REAL[name] * data.draw(st.integers(1, 3))).splitlines(keepends=True)
+    content = bytearray("".join(prefix.format(data.draw(st.integers(0, 2))) + line for line in lines).encode())
+    for _ in range(data.draw(st.integers(0, 3))):
+        at = data.draw(st.integers(0, len(content)))
+        content[at : at + data.draw(st.integers(0, 4))] = data.draw(
+            st.sampled_from([b"", b"\n", b"[rank7]:", b"\xff", b"9" * 25])
+        )
+    path = tmp_path / "log"
+    path.write_bytes(content)
+    refuses_or_reads(path, rank=data.draw(st.none() | st.integers(0, 1)))
+    refuses_or_reads(path, reader=name)
+
+
+LINES = (
+    *(
+        "Epoch: [{i}][{j}/9] loss {x} ({x})\n",
+        "Test: [{j}/9] loss: {x}\n",
+        "iter {j} loss: {x}\n",
+        "Epoch {i}\n",
+        "loss={x}\n",
+    ),
+    *(
+        "val_loss: {x}\n",
+        " * acc {x}\n",
+        "rank {i} step {j} train loss {x}, val loss {x}\n",
+        "{i}/{j} [====] - loss: {x}\n",
+    ),
+    *(
+        "{{'loss': {x}, 'epoch': {i}.{j}}}\n",
+        "({j} / 9) - Loss: {x}\n",
+        "Evaluating...\n",
+        "global_step: {j} loss: {x}\n",
+        "\n",
+    ),
+)
+
+
+@settings(FAST, max_examples=400)
+@given(data=st.data())
+def test_free_text_in_any_order_raises_nothing_but_ours(tmp_path, data):
+    numbers = st.sampled_from(["4.5", "nan", "-inf", "1e999", "1e-400", "7", "1,234.5", "9" * 30, ""])
+    lines = (
+        data.draw(st.sampled_from(LINES)).format(
+            i=data.draw(st.integers(0, 3)), j=data.draw(st.integers(0, 9)), x=data.draw(numbers)
+        )
+        for _ in range(data.draw(st.integers(1, 12)))
+    )
+    path = tmp_path / "log"
+    path.write_text("".join(lines))
+    refuses_or_reads(path, reader="free-text", rank=data.draw(st.none() | st.integers(0, 1)))
 
 
 @settings(FAST, max_examples=300)

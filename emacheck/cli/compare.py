@@ -97,7 +97,10 @@ def _with_rank_0(comparison: "Comparison", log_a: str, log_b: str, reading: dict
     several = max(comparison.reference.ranks, comparison.candidate.ranks) > 1
     if not several or reading["rank"] is not None:
         return comparison
-    if "-" in (log_a, log_b):
-        raise UsageError("the model zoo's rule looks at rank 0, and standard input cannot be read twice: add --rank 0.")
+    if "-" in (log_a, log_b) or Path(log_a).is_fifo() or Path(log_b).is_fifo():
+        raise UsageError(
+            "the model zoo's rule looks at rank 0, and standard input or a pipe cannot be read twice: add --rank 0, or "
+            "write the logs to files first."
+        )
     rank_0 = _measure(log_a, log_b, (), comparison.metrics, {**reading, "rank": 0})
     return replace(comparison, rank_0=rank_0)

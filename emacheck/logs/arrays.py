@@ -17,7 +17,8 @@ from emacheck.oddity import OddityKind
 from emacheck.record import Record
 
 NAME = "arrays of numbers"
-_TITLE = re.compile(r"\W*(\w[^=\r\n]{0,60}?)\s*[=:#\]*-]*\s*")
+_TITLE = re.compile(r"\W*(\w[^=\r\n]{0,60}?)\s*[=:#\]\[*-]*\s*")
+_NAMED = re.compile(r"\s*[\"']?([A-Za-z_][\w .-]{0,59}?)[\"']?\s*[:=]?\s*(?=\[)")
 _LOOKED_AT = 200
 _FIRST_NAME = "loss"
 
@@ -25,8 +26,9 @@ _FIRST_NAME = "loss"
 def recognises(head: str) -> bool:
     """Tell whether many of the first lines consist of numbers, with a decimal point among them."""
     lines = list(islice((line for line in io.StringIO(head) if line.strip()), _LOOKED_AT))
-    rows = [line for line in lines if _numbers(line)]
-    return len(rows) > 1 and 3 * len(rows) > len(lines) and any("." in row for row in rows)
+    rows = [values for line in lines if (values := _titled(line)[1])]
+    enough = len(rows) > 1 or any(len(values) > 2 for values in rows)
+    return enough and 3 * len(rows) > len(lines) and any(not value.is_integer() for row in rows for value in row)
 
 
 def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
@@ -36,7 +38,8 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
     title = _FIRST_NAME
     for number, line in numbered(lines):
         gathering.lines = number
-        values = _numbers(line)
+        name_of_line, values = _titled(line)
+        title = name_of_line or title
         if values:
             arrays.setdefault(title, []).extend(values)
         elif found := _TITLE.fullmatch(line.strip()[:100]):
@@ -76,13 +79,22 @@ def _record(arrays: dict[str, list[float]], gathering: Gathering) -> Record:
     return gathering.record(curves)
 
 
+def _titled(line: str) -> tuple[str, list[float]]:
+    """Return the numbers that a line consists of, and the name before them, as in ``loss = [4.5, 4.25]``."""
+    named = _NAMED.match(line[:100]) if "[" in line else None
+    if named is None:
+        return "", _numbers(line)
+    values = _numbers(line[named.end() :])
+    return (named[1], values) if values else ("", [])
+
+
 def _numbers(line: str) -> list[float]:
     """Return the numbers that a line consists of, or nothing; brackets and commas may be around them."""
     values = [parse_number(word) for word in line.translate(_APART).split()]
     return [value for value in values if value is not None] if None not in values else []
 
 
-_APART = str.maketrans("[](),;", "      ")
+_APART = str.maketrans("[](),;'\"", "        ")
 
 
 def _quantum(values: list[float]) -> float:

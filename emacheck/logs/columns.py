@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 from emacheck.curve import Floats, Integers
 
+MOST_METRICS = 10_000
+"""So many metrics of a log are read; no training has more."""
+
 
 class Steady:
     """A column of integers that takes no memory as long as all of them are equal."""
@@ -111,9 +114,11 @@ class Columns:
 
     Attributes:
         metrics: The values by metric name.
+        left_out: How many values of further metrics were given up, because there are too many.
     """
 
     metrics: dict[str, Metric] = field(default_factory=dict)
+    left_out: int = 0
     _iterations: "array[int]" = field(default_factory=lambda: array("q"))
     _epochs: Steady = field(default_factory=Steady)
     _ranks: Steady = field(default_factory=Steady)
@@ -153,6 +158,16 @@ class Columns:
     def metric(self, name: str) -> Metric:
         """Return the values of a metric, which may be new."""
         return self.metrics.setdefault(name, Metric())
+
+    def renumber(self, iterations: Integers, epochs: Integers) -> None:
+        """Give each record another iteration and epoch."""
+        self._iterations = array("q", iterations.tobytes())
+        self._epochs = Steady()
+        self._epochs.extend(epochs)
+
+    def rename(self, name: str, other: str) -> None:
+        """Call a metric by another name, and leave it at its place among the metrics."""
+        self.metrics = {other if each == name else each: metric for each, metric in self.metrics.items()}
 
     def complete_last(self, iteration: int, metrics: Mapping[str, float]) -> bool:
         """Add metrics to the last record if it is of this iteration and has none of them."""
@@ -197,6 +212,9 @@ class Columns:
     def _measure(self, row: int, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():
             metric = self.metrics.get(name)
+            if metric is None and len(self.metrics) >= MOST_METRICS:
+                self.left_out += 1
+                continue
             if metric is None:
                 metric = self.metrics[name] = Metric()
             metric.add(row, value)

@@ -1,7 +1,8 @@
-"""A table of one iteration per line: CSV with a header, separated by comma, semicolon or tab."""
+"""A table of one iteration per line: CSV with a header, separated by comma, semicolon, tab, or Markdown's bars."""
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,9 +16,27 @@ from emacheck.oddity import OddityKind
 from emacheck.record import Record
 
 NAME = "CSV"
-ITERATION_COLUMNS = ("iteration", "iter", "step", "global_step", "epoch")
-SEPARATORS = ",;\t"
+ITERATION_COLUMNS = (
+    *("iteration", "iter", "step", "global_step", "_step", "trainer/global_step", "iterations", "iters", "steps"),
+    *("it", "num_updates", "n_iter", "iter_num", "current_steps", "batch", "epoch", "epochs"),
+)
+EPOCHS = frozenset({"epoch", "epochs"})
+SEPARATORS = ",;\t|"
 WIDEST = 10_000
+_LOOKED_AT = 100
+_RULER = re.compile(r"[\s|:+=-]+")
+_TIMES = frozenset({"wall_time", "timestamp", "_timestamp", "_runtime", "datetime", "date", "time_stamp"})
+
+
+@dataclass(slots=True)
+class _Header:
+    """The columns of a table, and those of the iteration (None if rows are counted) and of the epoch beside it."""
+
+    names: list[str]
+    separator: str
+    iteration: int | None
+    epoch: int | None = None
+    row: int = 0
 
 
 @dataclass(slots=True)
@@ -30,59 +49,109 @@ class _Cells:
 
 
 def recognises(head: str) -> bool:
-    """Tell whether the text starts like a table: a header, and a line of as many cells with a number among them."""
-    lines = list(islice((line for line in io.StringIO(head) if line.strip()), 2))
-    if not lines:
-        return False
-    separator = _separator(lines[0])
-    header = _cells(lines[0], separator)
-    if header is None or not 2 <= len(header) <= WIDEST:
-        return False
-    if _iteration_column(header) is not None:
-        return True
-    row = _cells(lines[1], separator) if len(lines) > 1 else None
-    if row is None or len(row) != len(header) or any(parse_number(cell) is not None for cell in header):
-        return False
-    return any(parse_number(cell) is not None for cell in row)
+    """Tell whether one of the first lines is a header: over a line of as many cells with a number among them."""
+    lines = list(islice((line for line in io.StringIO(head) if line.strip()), _LOOKED_AT))
+    for at, line in enumerate(lines):
+        header = _header(line)
+        if header is None:
+            continue
+        if not at and header.iteration is not None:
+            return True
+        row = next((each for each in lines[at + 1 : at + 3] if not _RULER.fullmatch(each.strip())), "")
+        cells = _cells(row, header.separator) or []
+        numbers = len(cells) == len(header.names) and any(parse_number(cell) is not None for cell in cells)
+        if numbers and (not at or _is_place(header, cells)):
+            return True
+    return False
 
 
 def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
     """Read each numeric column but that of the iterations as a curve; an empty cell is a missing iteration."""
     gathering = Gathering(format=NAME, name=name, rank=rank)
     rows = ((number, line) for number, line in numbered(lines) if line.strip())
-    gathering.lines, first = next(rows, (0, ""))
-    separator = _separator(first)
-    header = _unique([cell or f"column {at}" for at, cell in enumerate(_cells(first, separator) or [], 1)])
-    at = _iteration_column(header)
-    if at is None:
+    header, waiting = _found(rows, gathering)
+    if header.iteration is None and not _speaks(header.names):
         raise LogError(
-            f"{name}: this table has no column of iterations. Its columns are: {', '.join(header)}. Expected one of: "
-            f"{', '.join(ITERATION_COLUMNS)}. Rename the column that counts the iterations."
+            f"{name}: this table has no column of iterations. Its columns are: {', '.join(header.names)}. Expected one "
+            f"of: {', '.join(ITERATION_COLUMNS)}; or, so that rows can be counted, a column whose name speaks of a "
+            "loss. Rename the column that counts the iterations."
         )
     cells = _Cells()
-    for number, texts in _whole(rows, separator, len(header), gathering):
-        iteration = parse_iteration(texts[at])
-        if iteration is None:
-            gathering.skip("rows whose iteration is not an integer of 64 bits", number)
-        elif (metrics := _metrics(header, texts, at, cells, number)) and not gathering.complete_last(
-            iteration, metrics
-        ):
-            gathering.add(iteration, metrics, number)
-    _remark(gathering, cells)
-    if header[at].lower() == "epoch" and len(gathering.train):
-        gathering.remark(OddityKind.EPOCHS, "there is no iteration: the epoch is taken for it")
+    for number, texts in _whole(_chained(waiting, rows), header, gathering):
+        _take(header, texts, cells, number, gathering)
+    _remark(gathering, cells, header)
     curves = gathering.curves()
     gathering.oddities += oddities.of_interval(curves[next(iter(curves))].iterations)
     return gathering.record(curves)
 
 
+def _found(rows: Iterator[tuple[int, str]], gathering: Gathering) -> tuple[_Header, list[tuple[int, str]]]:
+    """Return the header and the lines read behind it; what stands before it is no part of the table."""
+    first: _Header | None = None
+    passed: list[tuple[int, str]] = []
+    for number, line in islice(rows, _LOOKED_AT):
+        gathering.lines = number
+        header = _header(line)
+        first = first or header
+        if header is not None and (header.iteration is not None or (not passed and _speaks(header.names))):
+            for _, text in passed:
+                gathering.header.read(text)
+            return header, []
+        passed.append((number, line))
+    if first is None:
+        line = passed[0][1] if passed else ""
+        first = _Header(_unique(_named(_cells(line, _separator(line)) or [])), _separator(line), None)
+    return first, passed[1:]
+
+
+def _chained(waiting: list[tuple[int, str]], rows: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    yield from waiting
+    yield from rows
+
+
+def _header(line: str) -> _Header | None:
+    """Return the header that a line is, or None if it is none: a cell is a number, or there is one cell only."""
+    separator = _separator(line)
+    found = _cells(line, separator)
+    if found is None or not 2 <= len(found) <= WIDEST or any(parse_number(cell) is not None for cell in found):
+        return None
+    plain = [cell.lower().lstrip("# ").replace(" ", "_") for cell in found]
+    at = next((plain.index(name) for name in ITERATION_COLUMNS if name in plain), None)
+    epoch = next((i for i, cell in enumerate(plain) if cell in EPOCHS and i != at), None)
+    if at is None and separator == "|":
+        return None  # text with bars in it
+    if at is None and not found[0]:
+        at = 0  # the nameless index that pandas writes
+    return _Header(_unique(_named(found)), separator, at, epoch)
+
+
+def _named(cells: list[str]) -> list[str]:
+    return [cell or f"column {at}" for at, cell in enumerate(cells, 1)]
+
+
+def _speaks(names: list[str]) -> bool:
+    return any("loss" in name.lower() for name in names)
+
+
+def _is_place(header: _Header, cells: list[str]) -> bool:
+    """Tell whether the column of iterations holds one: then the header may stand anywhere among the first lines."""
+    return header.iteration is not None and parse_iteration(cells[header.iteration]) is not None
+
+
 def _separator(line: str) -> str:
     """Return the separator that yields a column of iterations, else the most frequent one."""
-    return max(SEPARATORS, key=lambda s: (_iteration_column(_cells(line, s) or []) is not None, line.count(s)))
+    return max(SEPARATORS, key=lambda s: (_has_iteration(_cells(line, s) or []), line.count(s)))
+
+
+def _has_iteration(cells: list[str]) -> bool:
+    names = {cell.lower().lstrip("# ").replace(" ", "_") for cell in cells}
+    return len(cells) > 1 and not names.isdisjoint(ITERATION_COLUMNS)
 
 
 def _cells(line: str, separator: str) -> list[str] | None:
     """Return the cells of one line, or None if its quotes do not match."""
+    if separator == "|":
+        line = line.strip().removeprefix("|").removesuffix("|")
     if '"' not in line:
         return [cell.strip() for cell in line.split(separator)]
     try:
@@ -92,24 +161,19 @@ def _cells(line: str, separator: str) -> list[str] | None:
     return [cell.strip() for cell in row]
 
 
-def _iteration_column(header: list[str]) -> int | None:
-    names = [cell.lower() for cell in header]
-    return next((names.index(name) for name in ITERATION_COLUMNS if name in names), None) if len(names) > 1 else None
-
-
 def _unique(header: list[str]) -> list[str]:
     first = {name: at for at, name in reversed(list(enumerate(header)))}
     return [name if first[name] == at else f"{name} (column {at + 1})" for at, name in enumerate(header)]
 
 
-def _whole(
-    rows: Iterable[tuple[int, str]], separator: str, width: int, gathering: Gathering
-) -> Iterator[tuple[int, list[str]]]:
+def _whole(rows: Iterable[tuple[int, str]], header: _Header, gathering: Gathering) -> Iterator[tuple[int, list[str]]]:
     """Return the cells of the lines that have as many as the header; a line that has not would shift its cells."""
-    torn = 0
+    torn, width = 0, len(header.names)
     for number, line in rows:
         gathering.lines = number
-        cells = _cells(line, separator) if "\0" not in line else None
+        if header.separator == "|" and _RULER.fullmatch(line.strip()):
+            continue
+        cells = _cells(line, header.separator) if "\0" not in line else None
         if cells is not None and len(cells) == width:
             yield number, cells
         elif cells is not None and not line.endswith(("\n", "\r")):
@@ -120,10 +184,22 @@ def _whole(
         gathering.remark(OddityKind.TORN, f"the last line, {torn}, is torn and was dropped", line=torn)
 
 
-def _metrics(header: list[str], texts: list[str], at: int, cells: _Cells, number: int) -> dict[str, float]:
+def _take(header: _Header, texts: list[str], cells: _Cells, number: int, gathering: Gathering) -> None:
+    header.row += 1
+    iteration = header.row if header.iteration is None else parse_iteration(texts[header.iteration])
+    if iteration is None:
+        gathering.skip("rows whose iteration is not an integer of 64 bits", number)
+        return
+    epoch = (parse_iteration(texts[header.epoch]) or 0) if header.epoch is not None else 0
+    metrics = _metrics(header, texts, cells, number)
+    if metrics and not gathering.complete_last(iteration, metrics):
+        gathering.add(iteration, metrics, number, epoch=epoch)
+
+
+def _metrics(header: _Header, texts: list[str], cells: _Cells, number: int) -> dict[str, float]:
     metrics = {}
-    for column, (name, text) in enumerate(zip(header, texts, strict=True)):
-        if column == at or not text:
+    for column, (name, text) in enumerate(zip(header.names, texts, strict=True)):
+        if column in (header.iteration, header.epoch) or not text or name.lower().replace(" ", "_") in _TIMES:
             continue
         value = parse_number(text)
         if value is None:
@@ -135,7 +211,7 @@ def _metrics(header: list[str], texts: list[str], at: int, cells: _Cells, number
     return metrics
 
 
-def _remark(gathering: Gathering, cells: _Cells) -> None:
+def _remark(gathering: Gathering, cells: _Cells, header: _Header) -> None:
     texts = [name for name in cells.texts if name not in cells.numbers]
     if texts:
         gathering.remark(OddityKind.LEFT_OUT, f"columns without a number are not read: {', '.join(texts)}")
@@ -144,3 +220,12 @@ def _remark(gathering: Gathering, cells: _Cells) -> None:
             line = cells.first_text[name]
             message = f"cells of column {name} that are not a number: {count} left out, the first on line {line}"
             gathering.remark(OddityKind.SKIPPED, message, line=line)
+    if not len(gathering.train):
+        return
+    if header.iteration is None:
+        gathering.remark(OddityKind.COUNTED, "the rows have no iteration: they are counted from 1")
+    elif header.names[header.iteration].lower() in EPOCHS:
+        gathering.remark(OddityKind.EPOCHS, "there is no iteration: the epoch is taken for it")
+    if list(gathering.train.metrics) == ["Value"]:  # TensorBoard's export does not say what it holds
+        gathering.train.rename("Value", "loss")
+        gathering.remark(OddityKind.NAMELESS, "the values have no name: they are taken for the loss")

@@ -1,149 +1,274 @@
 """Free text that names what it counts and measures, such as ``Epoch 1: train_loss 2.3 acc1 6.4 | val_loss 2.1``.
 
-These patterns are read, in upper or lower case:
-
-- the position: ``Epoch 3``, ``Epoch: [3]``, ``epoch=3/100``, ``[Epoch 3]``, and ``Iter 50``, ``Iteration: 50/100``,
-  ``Step [50/100]``, ``Epoch: [3][ 50/100]``, ``Train Epoch: 3 [640/60000 (1%)]``;
-- a metric: a name that says loss, acc, lr, error, IoU, perplexity and the like, then ``:``, ``=`` or a blank, then the
-  number (behind a blank only, it must have a decimal point). A word train, val, valid, eval or test before the name
-  belongs to it: ``Val Loss: 2.1``.
-
-The position holds until the next one. A name that occurs again behind a metric of a validation belongs to that
-validation: ``train_loss 2.3 acc1 6.4 | val_loss 2.1 acc1 7.1``.
+What a line says is found by the patterns of ``free_line.py``; docs/logs.md lists them. Here lines become records. A log
+may hold records of three kinds: of an iteration, of an epoch, and without any position. Those of the finest kind are
+the curves; the others are means of an epoch, or something else, and are left out.
 """
 
 import math
-import re
+from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
+
+from emacheck.curve import Integers
 from emacheck.logs import oddities
-from emacheck.logs.gathering import Gathering, averaged
+from emacheck.logs.columns import Columns
+from emacheck.logs.free_line import LONGEST_LINE, METRIC, TOO_LARGE, FreeLine, is_value, parsed
+from emacheck.logs.gathering import NO_VALIDATION, Gathering, averaged
 from emacheck.logs.lines import numbered
-from emacheck.logs.naming import understood
-from emacheck.logs.values import parse_iteration, parse_number, printed_unit
+from emacheck.logs.values import printed_unit
 from emacheck.oddity import OddityKind
 from emacheck.record import Record
 
 NAME = "free text"
-LONGEST_LINE = 1 << 16
-_NUMBER = r"[-+]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d{1,6})?|nan|inf(?:inity)?)(?![\w.]*[^\W\d])"
-_WORD = r"(?:loss|acc|lr|learning.?rate|err|iou|ppl|perplexity|grad.?norm|dice|psnr|prec@|top|auc|f1|map)"
-_METRIC = re.compile(
-    rf"(?<![\w.@/-])((?:(?:train(?:ing)?|val(?:id(?:ation)?)?|eval|test)[ \t]+)?"
-    rf"(?:[\w.@/-]{{0,40}}?{_WORD}[\w.@/-]{{0,40}}))[ \t]*(?:([:=])[ \t]*|[ \t])\(?({_NUMBER})",
-    re.IGNORECASE | re.ASCII,
-)
-_GAP = r"[ \t]{0,4}"
-_EPOCH = re.compile(
-    rf"\bepochs?{_GAP}[:=#]?{_GAP}[\[(]?{_GAP}(\d+)(?:{_GAP}/{_GAP}\d+)?[\])]?"
-    rf"(?:{_GAP}\[{_GAP}(\d+){_GAP}/{_GAP}(\d+))?",
-    re.IGNORECASE | re.ASCII,
-)
-_ITERATION = re.compile(
-    rf"\b(?:iter(?:ation)?s?|(?:global[ _])?step|batch){_GAP}[:=#]?{_GAP}[\[(]?{_GAP}(\d+)",
-    re.IGNORECASE | re.ASCII,
-)
+NOWHERE, EPOCH, ITERATION = range(3)
+_NONE = -1
 
 
 @dataclass(slots=True)
-class _Position:
-    """Where the log is: epoch and iteration, as far as they were named."""
+class _Place:
+    """Where the log is, for one rank: epoch and iteration as far as they were named, and whether it validates."""
 
     epoch: int | None = None
     iteration: int | None = None
-    counted: int = 0
-    by_iteration: bool = False
+    validating: bool = False
+
+
+@dataclass(slots=True)
+class _Kind:
+    """The training records of one kind, with the epoch and iteration that each names, or -1."""
+
+    columns: Columns = field(default_factory=Columns)
+    epochs: "array[int]" = field(default_factory=lambda: array("q"))
+    iterations: "array[int]" = field(default_factory=lambda: array("q"))
+    losses: int = 0
+    last: tuple[int, int, int] | None = None
+
+
+@dataclass(slots=True)
+class _Validations:
+    """Validation records, with what each names, and how many training records of each kind came before."""
+
+    columns: Columns = field(default_factory=Columns)
+    epochs: "array[int]" = field(default_factory=lambda: array("q"))
+    iterations: "array[int]" = field(default_factory=lambda: array("q"))
+    before: "array[int]" = field(default_factory=lambda: array("q"))
+    last: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Log:
+    gathering: Gathering
+    places: dict[int, _Place] = field(default_factory=dict)
+    kinds: tuple[_Kind, ...] = field(default_factory=lambda: (_Kind(), _Kind(), _Kind()))
+    validations: _Validations = field(default_factory=_Validations)
+    bare: dict[str, str] = field(default_factory=dict)
+    inner: bool = False
+    means: bool = False
 
 
 def recognises(head: str) -> bool:
     """Tell whether a loss is named somewhere with a number."""
-    return any("loss" in found[1].lower() and _is_value(found) for found in _METRIC.finditer(head))
+    return any("loss" in found[2].lower() and is_value(found) for found in METRIC.finditer(head))
 
 
 def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
-    """Read the curves by the patterns above; without any position the records are counted from 1."""
-    gathering = Gathering(format=NAME, name=name, rank=rank)
-    position = _Position()
-    summaries = 0
+    """Read the curves; without any position the records are counted from 1."""
+    log = _Log(Gathering(format=NAME, name=name, rank=rank))
+    gathering = log.gathering
+    last = ""
     for number, line in numbered(lines):
         gathering.lines = number
+        if line == last:
+            continue  # the same message again and again
         if len(line) > LONGEST_LINE:
             gathering.skip("lines longer than 64 KiB", number)
-            continue
-        fresh = _move(position, line, gathering)
-        train, validation = _metrics(line, gathering)
-        if not train and not validation:
+        elif "Namespace(" in line:
             gathering.header.read(line)
-        elif position.by_iteration and not fresh and position.iteration is None:
-            summaries += bool(train)
-            if validation:
-                gathering.add_validation(validation, number)
         else:
-            _add(position, train, validation, gathering)
-    if summaries:
-        message = f"records without an iteration, such as means of an epoch, are left out: {summaries}"
-        gathering.remark(OddityKind.LEFT_OUT, message)
-    return _finish(position, gathering)
+            found = parsed(line)
+            last = "" if found.metrics else line
+            _take(found, line, log)
+    return _finish(log)
 
 
-def _move(position: _Position, line: str, gathering: Gathering) -> bool:
-    """Take the position from the line; tell whether it names an iteration."""
-    if found := _EPOCH.search(line):
-        position.epoch = parse_iteration(found[1])
-        position.iteration = parse_iteration(found[2]) if found[2] else None
-        if found[3]:
-            gathering.length = parse_iteration(found[3])
-    if (other := _ITERATION.search(line)) and (found is None or found[2] is None):
-        position.iteration = parse_iteration(other[1])
-    fresh = other is not None or (found is not None and found[2] is not None)
-    position.by_iteration = position.by_iteration or fresh
-    return fresh
-
-
-def _metrics(line: str, gathering: Gathering) -> tuple[dict[str, float], dict[str, float]]:
-    train: dict[str, float] = {}
-    validation: dict[str, float] = {}
-    for found in _METRIC.finditer(line):
-        value = parse_number(found[3])
-        best = line[: found.start()].rstrip().lower().endswith("best") or "best" in found[1].lower()
-        if value is None or best or not _is_value(found):
-            continue
-        of_validation, bare = understood(found[1].rstrip(".-/"))
-        of_validation = of_validation or bool(validation and bare in train)
-        (validation if of_validation else train).setdefault(bare, value)
-        if math.isfinite(value):
-            gathering.rounded_to(bare, printed_unit(found[3]), validation=of_validation)
-    return train, validation
-
-
-def _is_value(found: re.Match[str]) -> bool:
-    """Tell a value from a number that only follows a word, as in ``a loss 3 times``."""
-    return found[2] is not None or not found[3].lstrip("+-").isdigit()
-
-
-def _add(position: _Position, train: dict[str, float], validation: dict[str, float], gathering: Gathering) -> None:
-    number = gathering.lines
-    epoch, iteration = position.epoch, position.iteration
-    if iteration is None and epoch is None:
-        position.counted += bool(train)
-        iteration = position.counted
-    elif iteration is None:
-        epoch, iteration = 0, epoch
-    if iteration is None:
-        gathering.skip("records whose iteration is not an integer of 64 bits", number)
+def _take(found: FreeLine, line: str, log: _Log) -> None:
+    gathering = log.gathering
+    place = log.places.setdefault(found.rank, _Place())
+    if not found.metrics:
+        gathering.header.read(line)
+        _move(found, place)
         return
-    if train and not gathering.complete_last(iteration, train):
-        gathering.add(iteration, train, number, epoch=epoch or 0)
+    if TOO_LARGE in (found.epoch, found.iteration):
+        gathering.skip("records whose iteration is not an integer of 64 bits", gathering.lines)
+        return
+    train = {each.printed: each.value for each in found.metrics if not each.validation}
+    validation = {each.name: each.value for each in found.metrics if each.validation}
+    unsaid = found.validation is None and found.iteration is None and found.epoch is None
+    if place.validating and unsaid and not validation and any(each for each in log.kinds[EPOCH:] if each.last):
+        train, validation = {}, train  # a line that goes on about the validation before it
+        found.validation = True
+    if found.within:
+        gathering.count(
+            "lines about single batches of a validation, or running means of an epoch",
+            "left out",
+            gathering.lines,
+            kind=OddityKind.LEFT_OUT,
+        )
+        place.validating = bool(found.validation)
+        return
+    if not found.validation or found.iteration is None:
+        _move(found, place)
+    log.means = log.means or found.means
+    for each in found.metrics:
+        of_validation = each.validation or not train
+        name = each.name if of_validation else each.printed
+        if name != each.name:
+            log.bare[name] = each.name
+        if math.isfinite(each.value):
+            key, unit = (of_validation, name), printed_unit(each.text)
+            gathering.quanta[key] = max(gathering.quanta.get(key, 0.0), unit)
+    if train:
+        _add(train, found, line, place, log)
     if validation:
-        gathering.add_validation(validation, number, iteration=iteration, epoch=epoch or 0)
+        _validate(validation, found, place, log)
 
 
-def _finish(position: _Position, gathering: Gathering) -> Record:
-    if position.counted:
-        gathering.remark(OddityKind.COUNTED, "the records have no iteration: they are counted from 1")
-    elif not position.by_iteration and len(gathering.train):
-        gathering.remark(OddityKind.EPOCHS, "there is no iteration: the epoch is taken for it")
+def _move(found: FreeLine, place: _Place) -> None:
+    if found.epoch is not None:
+        place.epoch, place.iteration = found.epoch, found.iteration
+    elif found.iteration is not None:
+        place.iteration = found.iteration
+    if found.validation is not None or found.epoch is not None or found.iteration is not None:
+        place.validating = bool(found.validation)
+
+
+def _add(train: dict[str, float], found: FreeLine, line: str, place: _Place, log: _Log) -> None:
+    gathering = log.gathering
+    if found.of_epoch is not None:
+        gathering.length = found.of_epoch
+    elif found.total is not None and place.epoch is not None:
+        gathering.total = found.total
+    log.inner = log.inner or "| train_inner |" in line
+    summary = log.inner and "| train |" in line  # fairseq's mean of an epoch
+    iteration = None if summary else place.iteration
+    epoch = _NONE if place.epoch is None or (found.across and not summary) else place.epoch
+    kind = log.kinds[ITERATION if iteration is not None else NOWHERE if epoch == _NONE else EPOCH]
+    position = (found.rank, epoch, _NONE if iteration is None else iteration)
+    columns = kind.columns
+    if kind.last == position and len(columns) and columns.complete_last(len(columns) - 1, train):
+        return
+    columns.add(len(columns), train, line=gathering.lines, rank=found.rank)
+    kind.epochs.append(epoch)
+    kind.iterations.append(position[2])
+    kind.losses += any("loss" in name.lower() for name in train)
+    kind.last = position
+
+
+def _validate(validation: dict[str, float], found: FreeLine, place: _Place, log: _Log) -> None:
+    known = log.validations
+    named = {name: value for name, value in validation.items() if name not in NO_VALIDATION}
+    if not named or (named == known.last and any(not each.validation for each in found.metrics)):
+        return  # a progress bar repeats the last validation
+    before = [len(each.columns) for each in log.kinds]
+    own = place.epoch if found.epoch is None else found.epoch
+    numbers = (_NONE if own is None else own, _NONE if found.iteration is None else found.iteration)
+    last = len(known.columns) - 1
+    same = last >= 0 and [*known.before[-3:]] == before and (known.epochs[-1], known.iterations[-1]) == numbers
+    if same and known.columns.complete_last(last, named):
+        known.last |= named
+        return
+    known.columns.add(last + 1, named, line=log.gathering.lines, rank=found.rank)
+    known.epochs.append(numbers[0])
+    known.iterations.append(numbers[1])
+    known.before.extend(before)
+    known.last = named
+
+
+def _finish(log: _Log) -> Record:
+    gathering = log.gathering
+    level = _finest(log.kinds)
+    kind = log.kinds[level]
+    left_out = sum(len(each.columns) for each in log.kinds[:level])
+    if left_out:
+        message = f"records without an {'iteration' if level == ITERATION else 'epoch'}, such as means of an epoch"
+        gathering.remark(OddityKind.LEFT_OUT, f"{message}, are left out: {left_out}")
+    if log.means:
+        gathering.remark(OddityKind.LEFT_OUT, "means in parentheses behind the values are left out")
+    epochs, iterations = np.array(kind.epochs, np.int64), np.array(kind.iterations, np.int64)
+    level = _numbered(level, epochs, iterations, kind, gathering)
+    kind.columns.renumber(iterations, np.maximum(epochs, 0) if level == ITERATION else np.zeros_like(epochs))
+    gathering.train = kind.columns
+    _name_train(log)
+    _place_validations(log, level, log.kinds.index(kind), epochs, iterations)
     curves = gathering.curves()
     gathering.oddities += oddities.of_interval(curves[next(iter(curves))].iterations)
     return gathering.record(averaged(curves, 0))
+
+
+def _finest(kinds: tuple[_Kind, ...]) -> int:
+    """Return the finest kind of record with at least two losses, else with one, else with anything."""
+    for enough in (2, 1):
+        for level in (ITERATION, EPOCH, NOWHERE):
+            if kinds[level].losses >= enough:
+                return level
+    return next((level for level in (ITERATION, EPOCH) if len(kinds[level].columns)), NOWHERE)
+
+
+def _numbered(level: int, epochs: Integers, iterations: Integers, kind: _Kind, gathering: Gathering) -> int:
+    """Number the records; those of an epoch are counted if each epoch holds several."""
+    ranks = kind.columns.ranks()
+    order = np.argsort(ranks, kind="stable")
+    again = np.sum((np.diff(epochs[order]) == 0) & (np.diff(ranks[order]) == 0))
+    several = level == EPOCH and len(epochs) > 1 and 2 * again >= len(epochs)
+    if level == NOWHERE or several:
+        for rank in np.unique(ranks):
+            iterations[ranks == rank] = np.arange(1, np.sum(ranks == rank) + 1)
+        if len(epochs):
+            gathering.remark(OddityKind.COUNTED, "the records have no iteration: they are counted from 1")
+        return NOWHERE
+    if level == EPOCH:
+        iterations[:] = epochs
+        gathering.remark(OddityKind.EPOCHS, "there is no iteration: the epoch is taken for it")
+    return level
+
+
+def _name_train(log: _Log) -> None:
+    """Call ``train_loss`` the ``loss`` if nothing else is called so."""
+    metrics, quanta = log.gathering.train.metrics, log.gathering.quanta
+    for printed, bare in log.bare.items():
+        if printed in metrics and bare not in metrics:
+            log.gathering.train.rename(printed, bare)
+            metrics = log.gathering.train.metrics
+            if (False, printed) in quanta:
+                quanta[False, bare] = quanta.pop((False, printed))
+
+
+def _place_validations(log: _Log, level: int, kind: int, epochs: Integers, iterations: Integers) -> None:
+    """Give each validation the iteration that it names, or that of the training record before it."""
+    known = log.validations
+    if not len(known.columns) or not len(iterations):
+        return
+    before = np.array(known.before, np.int64).reshape(-1, 3)[:, kind]
+    row = np.maximum(before - 1, 0)
+    its_epochs, its_iterations = epochs[row], iterations[row]
+    named_epochs, named = np.array(known.epochs, np.int64), np.array(known.iterations, np.int64)
+    if level == ITERATION:
+        at = named >= 0
+        its_iterations[at] = named[at]
+        its_epochs[at & (named_epochs >= 0)] = named_epochs[at & (named_epochs >= 0)]
+        sound = at | (before > 0)
+    else:
+        at = (named_epochs >= 0) & (level == EPOCH)
+        its_iterations[at] = named_epochs[at]
+        its_epochs[:] = 0
+        sound = at | (before > 0)
+    if not np.all(sound):
+        line = int(known.columns.lines()[np.argmin(sound)])
+        what = "validation records before the first training record"
+        log.gathering.count(what, "skipped", line, number=int(np.sum(~sound)))
+        its_iterations[~sound] = np.iinfo(np.int64).min
+    known.columns.renumber(its_iterations, np.maximum(its_epochs, 0))
+    log.gathering.validation = known.columns

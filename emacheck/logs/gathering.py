@@ -8,15 +8,15 @@ import numpy as np
 from emacheck.curve import Curve, Integers
 from emacheck.errors import LogError
 from emacheck.logs import oddities as remark
-from emacheck.logs.columns import Columns
+from emacheck.logs.columns import MOST_METRICS, Columns
 from emacheck.logs.epochs import counted_on, epoch_length
 from emacheck.logs.header import Header
-from emacheck.logs.naming import looks_like_validation, understood
+from emacheck.logs.naming import looks_like_validation, the_loss, understood
 from emacheck.logs.series import Chosen, course, curves_of, later_records, repeats_that_differ
 from emacheck.oddity import Oddity, OddityKind, oddity
 from emacheck.record import Record
 
-MOST_METRICS = 10_000
+MOST_RANKS = 4096
 NO_VALIDATION = frozenset({"lr", "time", "data_time"})
 
 
@@ -36,6 +36,7 @@ class Gathering:
         oddities: What the reader has to say about the log.
         quanta: The coarsest rounding of each metric, of the validation or not, where it is known.
         length: Iterations per epoch, where the log says it.
+        total: What the iterations count up to, where the log says it: perhaps an epoch, perhaps the whole run.
         interval: The usual distance between training records; known once the curves are.
     """
 
@@ -50,6 +51,7 @@ class Gathering:
     oddities: list[Oddity] = field(default_factory=list)
     quanta: dict[tuple[bool, str], float] = field(default_factory=dict)
     length: int | None = None
+    total: int | None = None
     interval: int = 1
     _counted: dict[tuple[OddityKind, str, str], list[int]] = field(default_factory=dict)
     _names: dict[str, tuple[bool, str]] = field(default_factory=dict)
@@ -98,9 +100,9 @@ class Gathering:
         """Count something that is not read; ``what`` is a plural, such as ``lines that are not valid JSON``."""
         self.count(what, "skipped", line)
 
-    def count(self, what: str, fate: str, line: int, *, kind: OddityKind = OddityKind.SKIPPED) -> None:
+    def count(self, what: str, fate: str, line: int, *, kind: OddityKind = OddityKind.SKIPPED, number: int = 1) -> None:
         """Count something that was not read as it stands, and say what became of it."""
-        self._counted.setdefault((kind, what, fate), [0, line])[0] += 1
+        self._counted.setdefault((kind, what, fate), [0, line])[0] += number
 
     def remark(self, kind: OddityKind, message: str, *, line: int | None = None) -> None:
         """Note an oddity with the effect of its kind."""
@@ -153,6 +155,10 @@ class Gathering:
         """
         if not len(self.train):
             raise LogError(self._nothing())
+        left_out = self.train.left_out + self.validation.left_out
+        if left_out:
+            what = f"values of metrics beyond the first {MOST_METRICS}"
+            self.remark(OddityKind.LEFT_OUT, f"{what}: {left_out} left out")
         iterations, length = self._global_iterations(self.train)
         ranks = self._ranks_of(self.train)
         chosen, start = self._chosen(iterations, ranks)
@@ -163,6 +169,7 @@ class Gathering:
                 f"{self.name}: found {len(ranks)} ranks that have no iteration in common, so that there is no "
                 "mean. Pick one of them with rank=N (--rank N)."
             )
+        curves = self._with_loss(curves)
         self._remark_ranks(ranks, chosen, curves)
         self.interval = remark.logging_interval(chosen[0].iterations)
         self.oddities += remark.of_gaps(chosen[0], lines)
@@ -201,6 +208,8 @@ class Gathering:
     def _global_iterations(self, columns: Columns) -> tuple[Integers, int | None]:
         iterations, epochs = columns.iterations(), columns.epochs()
         length, which = epoch_length(epochs, iterations), "the largest one seen"
+        if length is not None and self.total is not None and int(iterations.max()) <= self.total:
+            length, which = self.total, "what the log says"
         if self.length is not None and int(iterations.max()) <= self.length and np.any(epochs != epochs[0]):
             length, which = self.length, "what the log says"
         if length is None:
@@ -220,6 +229,11 @@ class Gathering:
         ranks = columns.ranks()
         found = [int(ranks[0])] if ranks.strides == (0,) else np.unique(ranks).tolist()
         self._ranks = len(found)
+        if len(found) > MOST_RANKS and self.rank is None:
+            raise LogError(
+                f"{self.name}: found {len(found)} ranks, expected at most {MOST_RANKS}. Pick one with rank=N "
+                "(--rank N)."
+            )
         if self.rank is not None and self.rank not in found:
             raise LogError(
                 f"{self.name}: found records of rank {', '.join(map(str, found[:20]))}, expected rank {self.rank}. "
@@ -257,6 +271,15 @@ class Gathering:
         quantum = self.quanta.get((validation, curve.name), 0.0)
         return replace(curve, quantum=quantum) if quantum else curve
 
+    def _with_loss(self, curves: dict[str, Curve], *, validation: bool = False) -> dict[str, Curve]:
+        """Add the curve that can only be the loss under this name, if none is called so."""
+        name = None if self.plain else the_loss(list(curves))
+        if name is None or name == "loss":
+            return curves
+        if not validation:
+            self.remark(OddityKind.OTHER, f"no metric is called loss: {name} is taken for it")
+        return {**curves, "loss": replace(curves[name], name="loss")}
+
     def _remark_ranks(self, ranks: list[int], chosen: list[Chosen], curves: Mapping[str, Curve]) -> None:
         if len(ranks) == 1:
             if ranks[0] and self.rank is None:
@@ -278,7 +301,7 @@ class Gathering:
         if not len(columns):
             return
         iterations, lines, ranks = columns.iterations(), columns.lines(), columns.ranks()
-        sound = lines >= start
+        sound = (lines >= start) & (iterations != np.iinfo(np.int64).min)
         if length is not None:
             iterations, fits = counted_on(columns.epochs(), iterations, length)
             sound = sound & fits
@@ -289,9 +312,8 @@ class Gathering:
             if len(rows):
                 chosen.append(later_records(rows, iterations[rows])[0])
         count = len(columns)
-        self._validation_curves = {
-            curve.name: self._rounded(curve, validation=True) for curve in curves_of(columns, chosen)
-        }
+        curves = {curve.name: self._rounded(curve, validation=True) for curve in curves_of(columns, chosen)}
+        self._validation_curves = self._with_loss(curves, validation=True)
         message = f"validation records are kept apart from the training curves: {count}"
         self.remark(OddityKind.VALIDATION_APART, message)
 

@@ -11,6 +11,7 @@ from emacheck.logs.lines import numbered
 from emacheck.oddity import OddityKind
 
 LOOKED_AT = 1000
+LONGEST_PREFIX = 200
 
 
 def json_object(text: str, *, strict: bool = False) -> dict[str, Any] | None:
@@ -32,9 +33,23 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def leading_objects(head: str) -> Iterator[dict[str, Any]]:
-    """Return the JSON objects among the first lines of ``head`` that look like one."""
-    candidates = (line for line in io.StringIO(head) if line.lstrip().startswith("{"))
-    return (value for line in islice(candidates, LOOKED_AT) if (value := json_object(line)) is not None)
+    """Return the JSON objects among the first lines of ``head`` that hold one, perhaps behind words of a logger."""
+    candidates = (line for line in io.StringIO(head) if '{"' in line or line.lstrip().startswith("{"))
+    return (value for line in islice(candidates, LOOKED_AT) if (value := line_object(line)) is not None)
+
+
+def line_object(line: str) -> dict[str, Any] | None:
+    """Return the JSON object that a line is, or that stands at its end behind the words of a logger, or None.
+
+    Example:
+        >>> line_object('INFO:root:{"step": 1, "loss": 2.5}'), line_object("loss: 2.5")
+        ({'step': 1, 'loss': 2.5}, None)
+    """
+    text = line.strip()
+    if text.startswith("{"):
+        return json_object(text)
+    at = text.find('{"')
+    return json_object(text[at:]) if 0 < at <= LONGEST_PREFIX and text.endswith("}") else None
 
 
 def objects(lines: Iterable[str], gathering: Gathering) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -44,7 +59,7 @@ def objects(lines: Iterable[str], gathering: Gathering) -> Iterator[tuple[int, d
         gathering.lines = number
         if not line.strip():
             continue
-        value = json_object(line)
+        value = line_object(line)
         if value is not None:
             yield number, value
         elif line.lstrip().startswith("{") and not line.endswith(("\n", "\r")):

@@ -64,14 +64,18 @@ class Lines:
             if len(rest) > LONGEST:
                 self._count(number + block.count(b"\n"))
                 rest, skipping = b"", True
-            if block:
+            if block and not block.isspace():  # blank lines without end are not worth a look at each
                 yield number, without_escapes(block)
+            if block:
                 number += int(np.count_nonzero(np.frombuffer(block, np.uint8) == ord("\n")))  # faster than count
         if rest:
             yield number, without_escapes(rest)
 
-    def document(self) -> str:
+    def document(self, name: str) -> str:
         """Return all of the text.
+
+        Args:
+            name: What the log is called in messages.
 
         Raises:
             LogError: If it is larger than 64 MiB.
@@ -82,8 +86,8 @@ class Lines:
             size += len(piece)
             if size > LARGEST_DOCUMENT:
                 raise LogError(
-                    f"this is one JSON document of more than {LARGEST_DOCUMENT >> 20} MiB, which would have to be held "
-                    "in memory as a whole. Write the records to a file of JSON lines."
+                    f"{name}: this is one JSON document of more than {LARGEST_DOCUMENT >> 20} MiB, which would have to "
+                    "be held in memory as a whole. Write the records to a file of JSON lines."
                 )
         return b"".join(pieces).decode("utf-8", "replace")
 

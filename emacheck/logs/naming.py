@@ -2,11 +2,19 @@
 
 import re
 
-_TRAIN, _VALIDATION = r"train(?:ing)?|tr", r"val(?:id(?:ation)?)?|eval(?:uation)?|test"
+_TRAIN, _VALIDATION = r"train(?:ing)?", r"vali?(?:d(?:ation)?)?|eval(?:uation)?|test"
 _GAP = r"[\s_./-]+"
 _BEFORE = re.compile(rf"(?:({_VALIDATION})|{_TRAIN}){_GAP}(.+)", re.IGNORECASE | re.DOTALL)
 _AFTER = re.compile(rf"(.+?){_GAP}(?:({_VALIDATION})|{_TRAIN})", re.IGNORECASE | re.DOTALL)
+_SAYS = re.compile(rf"\s*(?:{_VALIDATION}|dev)(?![a-z])", re.IGNORECASE)
 LONGEST_NAME = 200
+_APART = re.compile(r"[\s_./:-]+")
+_TOTALS = (
+    *("total loss", "loss total", "totalloss", "all loss", "loss all", "sum loss", "overall loss", "lm loss"),
+    *("loss step", "step loss", "batch loss", "loss batch", "loss value", "train loss", "training loss"),
+    *("avg loss", "average loss", "mean loss", "loss avg", "loss mean", "running loss", "loss epoch", "epoch loss"),
+)
+_NO_LOSS = re.compile(r"scale|weight|ratio|coeff?|min$|max$")
 # Metrics that only a validation yields, however its record is labelled.
 _ONLY_VALIDATION = re.compile(r"(?:m(?:IoU|Acc|Dice|Fscore|Precision|Recall)|aAcc|(?:IoU|Acc)\..*|.*mAP.*)\Z")
 
@@ -27,6 +35,33 @@ def understood(name: str) -> tuple[bool, str]:
         found = _AFTER.fullmatch(name)
         validation, bare = (found[2] is not None, found[1]) if found is not None else (False, name)
     return validation, "loss" if bare.lower() == "loss" else bare
+
+
+def says_validation(text: str) -> bool:
+    """Tell whether a word, such as the value of ``mode`` or ``split``, says that a validation is meant.
+
+    Example:
+        >>> says_validation("val"), says_validation("train"), says_validation("Test set")
+        (True, False, True)
+    """
+    return _SAYS.match(text[:LONGEST_NAME]) is not None
+
+
+def the_loss(names: list[str]) -> str | None:
+    """Return the metric that is the loss: the one called so, a total, a mean, or the only one that speaks of a loss.
+
+    Example:
+        >>> the_loss(["loss_cls", "total_loss", "lr"]), the_loss(["lm loss", "lr"]), the_loss(["Loss_D", "Loss_G"])
+        ('total_loss', 'lm loss', None)
+    """
+    if "loss" in names:
+        return "loss"
+    plain = {_APART.sub(" ", name.lower()).strip(): name for name in reversed(names)}
+    for known in _TOTALS:
+        if known in plain:
+            return plain[known]
+    candidates = [name for key, name in plain.items() if "loss" in key and not _NO_LOSS.search(key)]
+    return candidates[0] if len(candidates) == 1 else None
 
 
 def looks_like_validation(names: list[str]) -> bool:

@@ -6,12 +6,14 @@ import stat
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import cast
 
 from emacheck.errors import LogError, UsageError
 from emacheck.logs import (
     arrays,
     csv_table,
     free_text,
+    json_document,
     json_rows,
     mmcv_json,
     mmcv_text,
@@ -24,16 +26,20 @@ from emacheck.logs import (
     tensorboard_events,
     trainer_state,
     whitespace_table,
+    yolo_text,
 )
 from emacheck.logs.json_lines import leading_objects
-from emacheck.logs.lines import Lines, without_escapes
+from emacheck.logs.lines import Bytes, Lines, without_escapes
+from emacheck.logs.prefixes import Stripped, prefixes
+from emacheck.logs.several_ranks import read_ranks
 from emacheck.logs.transport import STANDARD_INPUT, Arriving, arriving
+from emacheck.oddity import OddityKind, oddity
 from emacheck.record import Record
 
 READERS: tuple[ModuleType, ...] = (
     *(tcap_text, tcap_json, mmengine_text, mmcv_text),
-    *(trainer_state, mmcv_json, json_rows, mmengine_json),
-    *(csv_table, whitespace_table, arrays, free_text),
+    *(trainer_state, json_document, mmcv_json, json_rows, mmengine_json),
+    *(yolo_text, csv_table, whitespace_table, arrays, free_text),
 )
 """The readers of text, the most specific first: each has NAME, ``recognises(head)`` and ``read(lines, name, rank)``."""
 
@@ -62,8 +68,8 @@ def read_log(
     read as they are.
 
     Args:
-        path: A log file, ``-`` for standard input, or a run directory of emacheck. ``FILE#NAME`` is the array of that
-            name in a file of several.
+        path: A log file or a pipe, ``-`` for standard input, or a run directory of emacheck. ``FILE#NAME`` is the
+            array of that name in a file of several.
         name: What the record is called; the path if None.
         reader: The reader to take, such as ``mmengine-text``, instead of the one that recognises the content.
         pattern: A regular expression for formats that no reader knows. It is searched in every line, with the named
@@ -94,10 +100,13 @@ def read_log(
             record = _read_file(place, module, pattern, rank)
         elif stat.S_ISDIR(mode := Path(place).stat().st_mode):
             record = run_directory.read_directory(Path(place), rank)
-        elif stat.S_ISREG(mode):
+        elif stat.S_ISREG(mode) or stat.S_ISFIFO(mode):  # a pipe is what a shell makes of <(zcat log.gz)
             record = _read_file(place, module, pattern, rank)
         else:
-            raise LogError(f"{place}: this is a pipe or a device, expected a file. Write the log to a file first.")
+            raise LogError(
+                f"{place}: this is a device or a socket, expected a file, a pipe or a run directory. Write the log "
+                "to a file first."
+            )
     except OSError as error:
         raise LogError(_trouble(place, error)) from error
     if section is not None:
@@ -142,27 +151,41 @@ def _read_file(path: str, module: ModuleType | None, pattern: str | None, rank: 
 
 
 def _read_text(path: str, source: Arriving, module: ModuleType | None, pattern: str | None, rank: int | None) -> Record:
-    lines = Lines(source)
+    found = prefixes(without_escapes(source.head))
+    stream: Bytes = Stripped(source, found) if found else source
+    head = Stripped(io.BytesIO(without_escapes(source.head)), found).read(len(source.head)) if found else source.head
+    reader = module or (None if pattern is not None else _reader(path, head))
+    several = any(len(each.ranks) > (1 if rank is None else 0) for each in found)
+    marked = several and reader not in (tcap_text, tcap_json)
+    lines = Lines(stream)
+
+    def read(lines: Lines, rank: int | None = None) -> Record:
+        if reader is None:
+            return pattern_text.read(lines, path, rank, pattern or "")
+        return cast("Record", reader.read(lines, path, rank))
+
     try:
-        record: Record
-        if pattern is not None:
-            record = pattern_text.read(lines, path, rank, pattern)
-        else:
-            record = (module or _reader(path, source.head)).read(lines, path, rank)
+        record = read_ranks(source, found, path, rank, read) if marked else read(lines, rank)
     except LogError as error:
         raise LogError("\n  ".join(map(str, (error, *lines.remarks, *source.remarks)))) from error
-    return replace(record, oddities=record.oddities + lines.remarks + source.remarks)
+    remarks = lines.remarks + source.remarks
+    if found:
+        what = ", ".join(each.kind for each in found)
+        remarks = (oddity(OddityKind.OTHER, f"a prefix before each line was taken off: {what}"), *remarks)
+    return replace(record, oddities=record.oddities + remarks)
 
 
 def _reader(path: str, start: bytes) -> ModuleType:
     head = without_escapes(start).decode("utf-8", "replace").replace("\r", "\n")
     for reader in READERS:
         if reader.recognises(head):
+            if reader in (json_document, free_text) and _is_ours(head):
+                break
             return reader
     if not head.strip():
         raise LogError(f"{path}: the file holds nothing but blanks, expected a log. Check that the run wrote to it.")
     known = ", ".join(reader.NAME for reader in (*READERS, tensorboard_events))
-    if any("iteration" in value and "metrics" in value for value in leading_objects(head)):
+    if _is_ours(head):
         hint = f"This looks like the {run_directory.ITERATIONS} of a run directory: give the directory that it is in."
     else:
         hint = "Say how to read a line with a pattern (--pattern), or convert it to CSV with a column 'iteration'."
@@ -171,6 +194,10 @@ def _reader(path: str, start: bytes) -> ModuleType:
         f"{path}: the format of this file is not known. It starts with {first[:80]!r}. Read are: {known}, and the run "
         f"directories of emacheck. {hint}"
     )
+
+
+def _is_ours(head: str) -> bool:
+    return any("iteration" in each and isinstance(each.get("metrics"), dict) for each in leading_objects(head))
 
 
 def _trouble(path: str, error: OSError) -> str:

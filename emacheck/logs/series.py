@@ -22,6 +22,10 @@ class Chosen:
     rows: Integers
     iterations: Integers
 
+    def increasing(self) -> bool:
+        """Tell whether the records stand in the order of the log."""
+        return bool(np.all(self.rows[1:] > self.rows[:-1]))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
@@ -106,9 +110,14 @@ def curves_of(columns: Columns, chosen: Sequence[Chosen]) -> Iterator[Curve]:
         chosen: The records that count, of each rank.
     """
     count = len(columns)
+    ordered = [each.increasing() for each in chosen]
     for name in list(columns.metrics):
         metric = columns.metrics.pop(name)
-        parts = [part for each in chosen if len((part := _values(metric, count, each))[0])]
+        parts = [
+            part
+            for each, increasing in zip(chosen, ordered, strict=True)
+            if len((part := _values(metric, count, each, increasing))[0])
+        ]
         if not parts:
             continue
         iterations, values = parts[0] if len(parts) == 1 else _mean(parts)
@@ -116,11 +125,21 @@ def curves_of(columns: Columns, chosen: Sequence[Chosen]) -> Iterator[Curve]:
             yield Curve(name=name, iterations=iterations, values=values)
 
 
-def _values(metric: Metric, count: int, chosen: Chosen) -> tuple[Integers, Floats]:
+def mean_of(parts: Sequence[Curve]) -> Curve:
+    """Return the mean of the curves of several ranks, at the iterations that all of them have."""
+    iterations, values = _mean([(part.iterations, part.values) for part in parts])
+    quantum = max(part.quantum for part in parts)
+    return Curve(name=parts[0].name, iterations=iterations, values=values, window=parts[0].window, quantum=quantum)
+
+
+def _values(metric: Metric, count: int, chosen: Chosen, increasing: bool) -> tuple[Integers, Floats]:
     rows, values = metric.arrays(count)
     if rows is None:
-        whole = len(chosen.rows) == count and bool(np.all(chosen.rows[1:] > chosen.rows[:-1]))
-        return chosen.iterations, values if whole else values[chosen.rows]
+        return chosen.iterations, values if len(chosen.rows) == count and increasing else values[chosen.rows]
+    if increasing and len(rows) < len(chosen.rows):  # a rare metric: look for its few records among the many
+        at = np.minimum(np.searchsorted(chosen.rows, rows), len(chosen.rows) - 1)
+        has = chosen.rows[at] == rows
+        return chosen.iterations[at[has]], values[has]
     at = np.minimum(np.searchsorted(rows, chosen.rows), len(rows) - 1)
     has = rows[at] == chosen.rows
     return chosen.iterations[has], values[at[has]]

@@ -52,7 +52,7 @@ def read(lines: Lines, name: str, rank: int | None = None) -> Record:
 
 def _document(lines: Lines, name: str) -> dict[str, Any]:
     try:
-        state = json.loads(lines.document().removeprefix("\ufeff"))
+        state = json.loads(lines.document(name).removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
         raise LogError(
             f"{name}: this begins like a trainer_state.json, but it is no whole JSON document ({error}). Perhaps it "

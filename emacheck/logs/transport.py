@@ -23,7 +23,7 @@ MOST = 64 << 30
 """No log is decompressed beyond this many bytes."""
 MOST_RATIO = 500
 """Nor beyond this many times its compressed size (logs reach about 100), once it has passed :data:`RATIO_FROM`."""
-RATIO_FROM = 1 << 30
+RATIO_FROM = 256 << 20
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -104,7 +104,7 @@ class Arriving:
     def __init__(self, name: str, source: Bytes) -> None:
         self._stream: Bytes = source
         self._decompressed: Decompressed | None = None
-        start = source.read(max(map(len, MAGIC)))
+        start = _exactly(source, max(map(len, MAGIC)))
         kind = next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), None)
         if kind is not None:
             start, self._decompressed = b"", Decompressed(name, kind, Rejoined(start, source))
@@ -134,6 +134,14 @@ class Arriving:
             pieces.append(piece)
             size += len(piece)
         return b"".join(pieces)
+
+
+def _exactly(source: Bytes, size: int) -> bytes:
+    """Return the first bytes, which a pipe may give one by one."""
+    start = b""
+    while len(start) < size and (piece := source.read(size - len(start))):
+        start += piece
+    return start
 
 
 class _Transcoded:

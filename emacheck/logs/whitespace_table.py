@@ -1,10 +1,11 @@
-"""Columns that are aligned with blanks: a line of names, perhaps behind ``#``, or numbers only."""
+"""Columns that are aligned with blanks: a line of names, perhaps behind ``#``, or numbers only (or with commas)."""
 
 import io
 from collections.abc import Iterable
 from itertools import islice, pairwise
 
 from emacheck.logs import oddities
+from emacheck.logs.csv_table import EPOCHS, ITERATION_COLUMNS
 from emacheck.logs.gathering import Gathering
 from emacheck.logs.lines import numbered
 from emacheck.logs.values import parse_iteration, parse_number, printed_unit
@@ -12,20 +13,26 @@ from emacheck.oddity import OddityKind
 from emacheck.record import Record
 
 NAME = "whitespace columns"
-ITERATION_NAMES = ("iteration", "iter", "step", "global_step", "epoch")
 WIDEST = 10_000
-_LOOKED_AT = 20
+_LOOKED_AT = 100
+_RULER = frozenset("-=+|: ")
 
 
 def recognises(head: str) -> bool:
     """Tell whether names with an iteration among them stand over numbers, or the first column counts up."""
-    rows = [line.split() for line in islice((line for line in io.StringIO(head) if line.strip()), _LOOKED_AT)]
+    lines = list(islice((line for line in io.StringIO(head) if line.strip()), _LOOKED_AT))
+    rows = [line.split() for line in lines]
     if len(rows) < 2 or len(rows[0]) > WIDEST:
         return False
-    if _names(rows[0]) is not None:
-        width = len(_names(rows[0]) or ())
-        return any(len(row) == width and parse_iteration(row[0]) is not None for row in rows[1:])
-    return _counts_up(rows)
+    for at, row in enumerate(rows[:-1]):
+        names = _names(row)
+        if names is None:
+            continue
+        place = _place(names)
+        behind = next((rows[i] for i in range(at + 1, len(rows)) if not _is_ruler(lines[i])), [])
+        if len(behind) == len(names) and parse_iteration(behind[place]) is not None and _all_numbers(behind):
+            return True
+    return _counts_up([_apart(line) for line in lines if not line.startswith("#")])
 
 
 def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
@@ -35,18 +42,20 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
     at = 0
     for number, line in numbered(lines):
         gathering.lines = number
-        row = line.split()
-        if not row:
+        row = line.split() if names else _apart(line)
+        if not row or _is_ruler(line):
             continue
         header = _names(row)
         if header is not None:
-            names, at = header, next(i for i, each in enumerate(header) if each.lower() in ITERATION_NAMES)
+            names, at = header, _place(header)
+        elif not names and line.startswith("#"):
+            gathering.header.read(line)
         elif not names and _all_numbers(row):
-            names, at = ["iteration", *(f"column {i}" for i in range(2, len(row) + 1))], 0
+            names, at = _nameless(len(row)), 0
             gathering.remark(OddityKind.NAMELESS, "the columns have no names: the first is taken for the iteration")
-        if header is None:
-            _take(row, names, at, gathering)
-    if len(names) > at and names[at].lower() == "epoch":
+        if header is None and not line.startswith("#"):
+            _take(_apart(line) if len(row) != len(names) else row, names, at, gathering)
+    if len(names) > at and names[at].lower() in EPOCHS:
         gathering.remark(OddityKind.EPOCHS, "there is no iteration: the epoch is taken for it")
     curves = gathering.curves()
     gathering.oddities += oddities.of_interval(curves[next(iter(curves))].iterations)
@@ -55,26 +64,50 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
 
 def _take(row: list[str], names: list[str], at: int, gathering: Gathering) -> None:
     number = gathering.lines
-    iteration = parse_iteration(row[at]) if len(row) == len(names) else None
+    iteration = parse_iteration(row[at]) if names and len(row) == len(names) else None
     if iteration is None:
         gathering.skip("lines that are no row of the table", number)
         return
-    values = {name: parse_number(text) for name, text in zip(names, row, strict=True) if name != names[at]}
+    epoch = next((i for i, name in enumerate(names) if name.lower() in EPOCHS and i != at), None)
+    values = {name: parse_number(text) for i, (name, text) in enumerate(zip(names, row, strict=True)) if i != at}
     metrics = {name: value for name, value in values.items() if value is not None}
+    its_epoch = parse_iteration(row[epoch]) if epoch is not None else None
+    if its_epoch is not None and epoch is not None:
+        del metrics[names[epoch]]
     for name, text in zip(names, row, strict=True):
         if name in metrics:
             gathering.rounded_to(name, printed_unit(text))
     if metrics:
-        gathering.add(iteration, metrics, number)
+        gathering.add(iteration, metrics, number, epoch=its_epoch or 0)
+
+
+def _nameless(width: int) -> list[str]:
+    """Return names for columns without: the only one besides the iteration can only be the loss."""
+    return ["iteration", *(["loss"] if width == 2 else [f"column {i}" for i in range(2, width + 1)])]
 
 
 def _names(row: list[str]) -> list[str] | None:
     """Return the names that a line of words is, or None if it names no iteration or holds numbers."""
     words = row[1:] if row[0] == "#" else [row[0].removeprefix("#"), *row[1:]]
-    known = any(word.lower() in ITERATION_NAMES for word in words)
+    known = any(word.lower() in ITERATION_COLUMNS for word in words)
     numbers = any(parse_number(word) is not None for word in words)
     whole = 2 <= len(words) <= WIDEST and len({*words}) == len(words)
     return words if known and whole and not numbers and all(word.isprintable() for word in words) else None
+
+
+def _place(names: list[str]) -> int:
+    """Return which column holds the iteration, the most telling name first."""
+    plain = [name.lower() for name in names]
+    return min((ITERATION_COLUMNS.index(name), at) for at, name in enumerate(plain) if name in ITERATION_COLUMNS)[1]
+
+
+def _apart(line: str) -> list[str]:
+    """Return the words of a line, between blanks and commas."""
+    return line.replace(",", " ").split()
+
+
+def _is_ruler(line: str) -> bool:
+    return _RULER.issuperset(line.strip())
 
 
 def _all_numbers(row: list[str]) -> bool:
@@ -82,6 +115,7 @@ def _all_numbers(row: list[str]) -> bool:
 
 
 def _counts_up(rows: list[list[str]]) -> bool:
+    rows = rows[:20]
     if len(rows) < 3 or not all(_all_numbers(row) and len(row) == len(rows[0]) for row in rows):
         return False
     first = [parse_iteration(row[0]) if "." not in row[0] else None for row in rows]

@@ -1,0 +1,239 @@
+"""One line of free text: what it measures, of training or validation, and where in the run it stands."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
+
+from emacheck.logs.naming import understood
+from emacheck.logs.values import parse_number
+
+LONGEST_LINE = 1 << 16
+TOO_LARGE = -2
+"""Stands for an epoch or an iteration of more than 18 digits."""
+_GAP = r"[ \t]{0,4}"
+_TRAIN = r"train(?:ing)?(?:_inner)?"
+_VALIDATION = r"vali?(?:d(?:ation|ate)?)?|eval(?:uation|uate|uating)?|test(?:ing)?|validating|dev|cv|saving dict"
+_NUMBER = (
+    r"[-+]?(?:(?:\d{1,3}(?:,\d{3})+\.\d+|\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d{1,6})?|nan|inf(?:inity)?)"
+    rf"(?!\d|\.\d|[\w.]*[^\W\d]|{_GAP}/{_GAP}\d)"
+)
+_WORD = (
+    r"(?:loss|acc(?:u|uracy)?(?![a-z])|(?<![a-z])lr(?![a-z])|learning.?rate|err(?:or)?(?![a-z])|iou|ppl|perplexity"
+    r"|(?<![a-z])g(?:rad)?.?norm|dice|psnr|prec@|(?<![a-z])top[-_@]?\d|auc|f1|(?<![a-z])map|elbo|logloss|rmse|bleu)"
+)
+METRIC = re.compile(
+    rf"(?<![\w.@/-])((?:[a-z][\w-]{{0,20}}[ \t]+){{0,2}})[\"']?([\w.@/-]{{0,40}}?{_WORD}[\w.@/-]{{0,40}})[\"']?"
+    rf"(?:{_GAP}\([\w.% /-]{{0,20}}\))?(?:[ \t]+value)?"
+    rf"[ \t]*(?:([:=]|\bis\b)[ \t]*|[ \t])(?:tensor)?[(\[]{{0,2}}[ \t]?({_NUMBER})",
+    re.IGNORECASE | re.ASCII,
+)
+_MODE = re.compile(rf"(?<![\w./-])(?:({_TRAIN})|({_VALIDATION}))(?![\w./-]*\.py)(?!\w)", re.IGNORECASE | re.ASCII)
+_EPOCH = re.compile(
+    rf"(?<![\w/])(?<!max[ _])(?<!num[ _])(?<!total[ _])(?<!best[ _])epoch(?:s(?={_GAP}[:=]?{_GAP}[\[(]?\d+/))?[\"']?"
+    rf"{_GAP}[:=#]?{_GAP}[\[(]?{_GAP}(\d+)(?!\d|\.\d)(?:{_GAP}(?:/|of){_GAP}\d+)?[\])]?"
+    rf"(?:{_GAP}(?:\[|:{_GAP}\[?){_GAP}(\d+){_GAP}/{_GAP}(\d+))?",
+    re.IGNORECASE | re.ASCII,
+)
+# Train: 0 [  50/1251 (4%)], Train: [0/300][10/1251], and WeNet's TRAIN Batch 0/100 (the epoch stands first).
+_TRAIN_OF = re.compile(
+    rf"\btrain(?:ing)?{_GAP}:?{_GAP}\[?{_GAP}(\d+)(?:{_GAP}/{_GAP}\d+)?{_GAP}\]?{_GAP}\[{_GAP}(\d+){_GAP}/{_GAP}(\d+)",
+    re.IGNORECASE | re.ASCII,
+)
+_WENET = re.compile(r"\b(?:TRAIN|CV) Batch (\d+)/(\d+)")
+_PAIR = re.compile(rf"^\W{{0,8}}\[{_GAP}(\d+){_GAP},{_GAP}(\d+){_GAP}\]", re.ASCII)
+_GLOBAL = re.compile(
+    rf"(?<![\w/])(?:global[ _]steps?|num_updates|current_steps)[\"']?{_GAP}[:=]?{_GAP}(\d+)(?!\d|\.\d)",
+    re.IGNORECASE | re.ASCII,
+)
+_ITERATION = re.compile(
+    r"(?<![\w/])(?<!max )(?<!num )(?<!skipped )(?<!nan )(?<!warmup )(?<!total )(?<!per )"
+    rf"(?:iter(?:ation)?s?|steps?|(?:mini-?)?batch)[\"']?{_GAP}[:=#]?{_GAP}[\[(]?{_GAP}(\d+)(?!\d|\.\d)"
+    rf"(?:{_GAP}(?:/|of){_GAP}(\d+))?",
+    re.IGNORECASE | re.ASCII,
+)
+_COUNTER = re.compile(rf"[\[(]{_GAP}(\d+){_GAP}/{_GAP}(\d+){_GAP}(?:\({_GAP}\d+%\){_GAP})?[\])]", re.ASCII)
+_LEADING = re.compile(rf"^{_GAP}(?:(\d+){_GAP}/{_GAP}(\d+)(?=\s)|\[(\d+)\](?=\s))", re.ASCII)
+_BAR = re.compile(r"(\d+)/(\d+) \[\d+:\d\d", re.ASCII)
+_KERAS = re.compile(r"^\s*(\d+)/(\d+|Unknown)\s+(?:\[[=>.]|[\u2501\s]{3})", re.ASCII)
+_RANK = re.compile(rf"(?<![\w.])(?:global[ _])?rank{_GAP}[:=]?{_GAP}(\d{{1,6}})(?![\d.])", re.IGNORECASE | re.ASCII)
+_MEAN = re.compile(r"[ \t]{0,2}\([ \t]{0,4}[-+]?\d[\d.e+-]*[ \t]{0,2}\)", re.ASCII)
+_FIRST_WORD = re.compile(r"^[\W\d_]{0,60}(?:(?:INFO|DEBUG)\W{1,8})?(?=[a-z])", re.IGNORECASE | re.ASCII)
+_NO_NAME = frozenset(
+    {*("info", "debug", "warning", "and", "with", "the", "a", "of", "at", "epoch", "epochs", "iter", "iteration")}
+    | {*("step", "steps", "batch", "current", "cur", "its", "root", "got", "has", "set", "in", "on", "for", "to", "i")}
+)
+_NOT_READ = frozenset({"best", "min", "max", "minimum", "maximum", "lowest", "highest", "target", "final"})
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A metric of a line.
+
+    Attributes:
+        validation: Whether a validation measured it.
+        name: What it is called, without a word that says train or validation.
+        printed: The name with the word that says train, if there is one, else the name.
+        value: Its value.
+        text: The value as it is printed.
+    """
+
+    validation: bool
+    name: str
+    printed: str
+    value: float
+    text: str
+
+
+@dataclass(slots=True)
+class FreeLine:
+    """What a line says.
+
+    Attributes:
+        metrics: The metrics, in the order of the line.
+        epoch: The epoch it names.
+        iteration: The iteration it names.
+        of_epoch: The length of an epoch, where the line counts within the epoch.
+        total: What the iteration counts up to, an epoch or the whole run.
+        across: Whether the iteration counts on across epochs.
+        validation: Whether the line is about a validation, None if it does not say.
+        within: Whether the line is about a single batch of a validation, or the running means of an unfinished epoch.
+        rank: The rank it names, else 0.
+        means: Whether means stand in parentheses behind the values.
+    """
+
+    metrics: list[Measured] = field(default_factory=list)
+    epoch: int | None = None
+    iteration: int | None = None
+    of_epoch: int | None = None
+    total: int | None = None
+    across: bool = False
+    validation: bool | None = None
+    within: bool = False
+    rank: int = 0
+    means: bool = False
+
+
+def parsed(line: str) -> FreeLine:
+    """Return what a line says.
+
+    Example:
+        >>> found = parsed("Epoch: [2][ 50/100]  Loss 4.5 (4.6)  Acc@1 3.0 (2.5)")
+        >>> found.epoch, found.iteration, [(each.name, each.value) for each in found.metrics]
+        (2, 50, [('loss', 4.5), ('Acc@1', 3.0)])
+    """
+    result = FreeLine()
+    found = [each for each in METRIC.finditer(line) if is_value(each)]
+    for said in _MODE.finditer(line, 0, found[0].start() if found else len(line)):
+        result.validation = said[1] is None
+    if not found:
+        _place_header(line, result)
+        return result
+    result.metrics = list(_metrics(found, result))
+    if "ank" in line and (rank := _RANK.search(line)):
+        result.rank = int(rank[1])
+    result.means = _MEAN.match(line, found[-1].end()) is not None
+    _place(line, result)
+    return result
+
+
+def is_value(found: re.Match[str]) -> bool:
+    """Tell a value from a number that only follows a word, as in ``a loss 3 times``."""
+    return found[3] is not None or not found[4].lstrip("+-").isdigit()
+
+
+def _metrics(found: list[re.Match[str]], line: FreeLine) -> Iterator[Measured]:
+    """Return the metrics; what is named again behind a metric of a validation belongs to that validation."""
+    seen = set[tuple[bool, str]]()
+    validating, validated = line.validation is True, False
+    for at, each in enumerate(found):
+        value = parse_number(each[4].replace(",", ""))
+        name = _named(each[1], each[2])
+        if value is None or name is None:
+            continue
+        validation = name.validation
+        if validation and at == 0:
+            validating = True
+        elif not validation and not name.trained:
+            again = validated and (False, name.bare) in seen and (True, name.bare) not in seen
+            validation = validating or again
+        validated = validated or validation
+        if (validation, name.bare) not in seen:
+            seen.add((validation, name.bare))
+            yield Measured(validation, name.bare, name.printed, value, each[4])
+
+
+class _Name(NamedTuple):
+    validation: bool
+    trained: bool
+    bare: str
+    printed: str
+
+
+@lru_cache(maxsize=4096)
+def _named(before: str, name: str) -> _Name | None:
+    """Return what a name and the words before it mean, None if it is not read, such as the best value so far."""
+    words = [word for word in before.split() if word.lower() not in _NO_NAME]
+    name = name.rstrip(".-/")
+    if _NOT_READ & {word.lower() for word in words} or "best" in name.lower():
+        return None
+    modes = [_MODE.fullmatch(word) for word in words]
+    whole = " ".join([*(word for word, mode in zip(words, modes, strict=True) if mode is None), name])
+    validation, bare = understood(whole)
+    validation = validation or any(mode is not None and mode[2] is not None for mode in modes)
+    trained = not validation and (bare.lower() != whole.lower() or any(mode is not None for mode in modes))
+    return _Name(validation, trained, bare, " ".join([*words, name]) if trained else bare)
+
+
+def _place(line: str, result: FreeLine) -> None:
+    """Take the position of a line with metrics."""
+    if keras := _KERAS.match(line):
+        result.within = keras[1] != keras[2]
+        return
+    if found := _WENET.search(line):
+        result.epoch, result.iteration = _number(found[1]), _number(found[2])
+        result.within = result.validation is True
+        return
+    if (found := _EPOCH.search(line)) or (found := _TRAIN_OF.search(line)):
+        result.epoch = _number(found[1])
+        result.iteration, result.of_epoch = _number(found[2]), _number(found[3])
+    if wide := _GLOBAL.search(line):
+        result.iteration, result.of_epoch, result.across = _number(wide[1]), None, True
+    elif result.iteration is None:
+        _count(line, result)
+    if result.validation:  # a counter up to a total counts the batches of the validation
+        total = result.of_epoch or result.total
+        if total is not None and result.iteration is not None:
+            result.within = result.iteration < total
+            result.iteration = None
+
+
+def _count(line: str, result: FreeLine) -> None:
+    if found := _ITERATION.search(line):
+        result.iteration, result.total = _number(found[1]), _number(found[2])
+    elif result.epoch is None and (found := _PAIR.match(line)):
+        result.epoch, result.iteration = _number(found[1]), _number(found[2])
+    elif found := _COUNTER.search(line) or _BAR.search(line):
+        result.iteration, result.total = _number(found[1]), _number(found[2])
+    elif result.epoch is None and (found := _LEADING.match(line)):
+        result.iteration, result.total = _number(found[1] or found[3]), _number(found[2])
+
+
+def _place_header(line: str, result: FreeLine) -> None:
+    """Take the position of a line without metrics: an epoch anywhere, an iteration where the line begins with it."""
+    if len(line) > 200:
+        return
+    if found := _EPOCH.search(line):
+        result.epoch = _number(found[1])
+    start = _FIRST_WORD.match(line)
+    if start is None:
+        return
+    if found := _ITERATION.match(line, start.end()):
+        result.iteration = _number(found[1])
+    begins = _MODE.match(line, start.end())
+    result.validation = begins[1] is None if begins else None
+
+
+def _number(text: str | None) -> int | None:
+    return None if text is None else int(text) if len(text) < 19 else TOO_LARGE
