@@ -291,8 +291,8 @@ def test_more_iterations_than_the_reference_holds_are_refused(workshop):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--device", "sdaa"], "this version trains on cpu and cuda"),
-        (["--device", "cpu:"], "this version trains on"),
+        (["--device", "gpu"], "expected one of cpu, cuda, sdaa, npu, mlu, musa, xpu, mps or auto"),
+        (["--device", "cpu:"], "expected NAME or NAME:NUMBER"),
         (["--amp"], "--amp: this version"),
         (["--nproc-per-node", "4"], "--nproc-per-node 4: this version"),
         (["--launcher", "slurm"], "--launcher slurm: this version"),

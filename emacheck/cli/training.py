@@ -23,7 +23,13 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 OPTIONS = (
     click.option("--preset", type=click.Choice(list(PRESETS)), help="A named EMANet configuration.  [default: smoke]"),
     click.option("--config", metavar="FILE", help="Any mmengine configuration file, instead of a preset."),
-    click.option("--device", default="cpu", show_default=True, metavar="NAME[:INDEX]", help="Where to train."),
+    click.option(
+        "--device",
+        default="cpu",
+        show_default=True,
+        metavar="NAME[:INDEX]",
+        help="Where to train: cpu, cuda, sdaa, npu, mlu, musa, xpu, mps, or auto.",
+    ),
     click.option("--iters", default=100, show_default=True, type=click.IntRange(min=1), help="Training iterations."),
     click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1), help="Seed of every draw."),
     click.option(
@@ -85,7 +91,7 @@ def describe_training(
         raise UsageError(f"--preset {preset} and --config {config}: give one of the two.")
     if config is not None and not Path(config).is_file():
         raise UsageError(f"--config {config}: no such file. Give an mmengine configuration file.")
-    parse_device(device)
+    place = parse_device(device)
     _refuse_unsupported(amp=amp, nproc_per_node=nproc_per_node, launcher=launcher)
     overrides = (*cfg_options, *more_options)
     for option in overrides:
@@ -99,7 +105,7 @@ def describe_training(
         preset=preset,
         config=config,
         cfg_options=overrides,
-        device=device,
+        device=str(place),
         iterations=iters,
         seed=seed,
         threads=threads,
