@@ -67,12 +67,16 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
 
     # A mean over threads is a different sum for a different number of them.
     torch.set_num_threads(request.threads)
-    from emacheck.train.devices import parse_device, prepare_device
+    from emacheck.train.accelerator import describe_device, open_device
+    from emacheck.train.devices import parse_device
+    from emacheck.train.precision import check_precision, set_float32
     from emacheck.train.presets import resolve
     from emacheck.train.recorder import RecorderHook
+    from emacheck.train.vanilla_mmengine import adapt, ask_for_precision, point_mmengine_at
 
     warnings.filterwarnings("ignore")
     config, notes = resolve(request, run_directory)
+    ask_for_precision(config, request.precision)
     experiment = {
         "name": request.experiment_name,
         "config": flatten(config.to_dict()),
@@ -82,8 +86,13 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
         "data_hash": request.data_hash,
     }
     _refuse_other_experiment(request, experiment)
-    device = prepare_device(parse_device(request.device))
-    provenance = _provenance(request, experiment, device, notes)
+    device = parse_device(request.device)
+    check_precision(device, request.precision)
+    open_device(device)
+    point_mmengine_at(device)
+    adapt(config, device)
+    facts = {**describe_device(device), **set_float32(device, request.precision)}
+    provenance = _provenance(request, experiment, facts, notes)
     _write_run(run_directory, complete=False, recorder=None, provenance=provenance)
     recorder = RecorderHook(run_directory, request.iterations)
     started = time.monotonic()
@@ -94,7 +103,7 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
 
         recorder.close()
         provenance["duration_seconds"] = round(time.monotonic() - started, 3)
-        provenance["peak_memory_bytes"] = peak_memory(device["type"])
+        provenance["peak_memory_bytes"] = peak_memory(device)
         complete = recorder.recorded == request.iterations
         _write_run(run_directory, complete=complete, recorder=recorder, provenance=provenance)
     if not complete:
