@@ -21,11 +21,13 @@ def train(directory: Path) -> None:
     from mmseg.utils import register_all_modules
 
     from emacheck.data.synthetic import DEFAULT_NAME, cache_root, ensure_dataset
-    from emacheck.train.devices import parse_device, prepare_device
+    from emacheck.train.accelerator import open_device
+    from emacheck.train.devices import parse_device
     from emacheck.train.presets import resolve
     from emacheck.train.recorder import RecorderHook
     from emacheck.train.request import TrainingRequest
-    from emacheck.train.runner import ReseedHook, SeededRunner
+    from emacheck.train.runner import PairingHook, SeededRunner
+    from emacheck.train.vanilla_mmengine import point_mmengine_at
 
     class EverySecond(RecorderHook):  # type: ignore[misc]
         """Works in odd iterations (counted from 0) and does nothing in even ones."""
@@ -49,11 +51,13 @@ def train(directory: Path) -> None:
     iterations = 2 * (PAIRS + WARM_UP)
     request = TrainingRequest(preset="smoke", config=None, data_root=str(data.root), iterations=iterations)
     torch.set_num_threads(request.threads)
-    prepare_device(parse_device("cpu"))
+    device = parse_device("cpu")
+    open_device(device)
+    point_mmengine_at(device)
     config, _ = resolve(request, directory)
     register_all_modules(init_default_scope=False)
     runner = SeededRunner.from_cfg(config)
-    runner.register_hook(ReseedHook(request.seed), priority="HIGHEST")
+    runner.register_hook(PairingHook(request.seed, device), priority="HIGHEST")
     # mmengine stops its timer in a hook of its own; recording comes before it and so inside of the measured iteration.
     runner.register_hook(EverySecond(directory, iterations), priority="VERY_HIGH")
     runner.train()

@@ -43,9 +43,7 @@ def run(
     repeats: tuple[Record, ...] = ()
     bundle = None if reference_device else _choose_bundle(request, reference)
     if reference_device:
-        from emacheck.train.devices import parse_device
-
-        parse_device(reference_device)
+        reference_device = _check_devices(request, reference_device)
     directory = work_dir or default_work_dir(request)
     make_run_directory(directory)
     if bundle is not None:
@@ -53,11 +51,11 @@ def run(
         repeats = tuple(repeat.until(request.iterations) for repeat in bundle.repeats)
         request = replace(request, must_match=bundle.experiment)
     else:
-        place = directory / "reference"
-        place.mkdir()
+        reference_directory = directory / "reference"
+        reference_directory.mkdir()
         record = train_and_read(
             replace(request, device=str(reference_device)),
-            place,
+            reference_directory,
             timeout=timeout,
             title=f"Training the reference on {reference_device}",
         )
@@ -67,6 +65,18 @@ def run(
 
     comparison = compare(record, candidate, metrics=judging.metric or ("loss",), repeats=repeats)
     return deliver(reach_verdict(comparison, judging), judging, directory=directory)
+
+
+def _check_devices(request: TrainingRequest, reference_device: str) -> str:
+    """See that both devices can do what is asked, before the first of two trainings starts."""
+    from emacheck.train.devices import parse_device, probe
+    from emacheck.train.precision import check_reference_precision
+
+    device = parse_device(reference_device)
+    check_reference_precision(device, request.precision)
+    for each in (device, parse_device(request.device)):
+        probe(each)
+    return str(device)
 
 
 def _choose_bundle(request: TrainingRequest, name: str | None) -> "Bundle":
@@ -82,8 +92,7 @@ def _choose_bundle(request: TrainingRequest, name: str | None) -> "Bundle":
     if bundle is None:
         raise UsageError(
             f"no stored reference fits {request.experiment_name} in {request.precision} on this data set "
-            f"(hash {str(request.data_hash)[:12]}). Train one now with --reference-device cpu, or store one with: "
-            "emacheck reference make. What is stored: emacheck reference list"
+            f"(hash {str(request.data_hash)[:12]}). {_how_to_get_one(request)}. What is stored: emacheck reference list"
         )
     if request.iterations > bundle.iterations:
         raise UsageError(
@@ -91,3 +100,14 @@ def _choose_bundle(request: TrainingRequest, name: str | None) -> "Bundle":
             f"Ask for at most --iters {bundle.iterations}, or train a reference now with --reference-device cpu."
         )
     return bundle
+
+
+def _how_to_get_one(request: TrainingRequest) -> str:
+    from emacheck.train.devices import KINDS
+
+    if request.precision in KINDS["cpu"].precisions:
+        return "Train one now with --reference-device cpu, or store one with: emacheck reference make"
+    return (
+        f"No CPU computes in {request.precision}: train one now on a trusted device that does, --reference-device "
+        f"DEVICE, or store one there with: emacheck reference make --device DEVICE --precision {request.precision}"
+    )

@@ -17,13 +17,20 @@ from emacheck.train.request import PRESETS, TrainingRequest
 
 if TYPE_CHECKING:
     from emacheck.record import Record
+    from emacheck.train.devices import Device
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 OPTIONS = (
     click.option("--preset", type=click.Choice(list(PRESETS)), help="A named EMANet configuration.  [default: smoke]"),
     click.option("--config", metavar="FILE", help="Any mmengine configuration file, instead of a preset."),
-    click.option("--device", default="cpu", show_default=True, metavar="NAME[:INDEX]", help="Where to train."),
+    click.option(
+        "--device",
+        default="cpu",
+        show_default=True,
+        metavar="NAME[:INDEX]",
+        help="Where to train: cpu, cuda, sdaa, npu, mlu, musa, xpu, mps, or auto.",
+    ),
     click.option("--iters", default=100, show_default=True, type=click.IntRange(min=1), help="Training iterations."),
     click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1), help="Seed of every draw."),
     click.option(
@@ -37,7 +44,12 @@ OPTIONS = (
     click.option(
         "--cfg-options", multiple=True, metavar="KEY=VALUE ...", help="Override the configuration, as in mmengine."
     ),
-    click.option("--amp", is_flag=True, help="Mixed precision (not in this version)."),
+    click.option(
+        "--precision",
+        type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
+        help="Arithmetic of the training; bf16 and fp16 are mixed precision.  [default: fp32]",
+    ),
+    click.option("--amp", is_flag=True, help="The device's usual mixed precision: fp16, on a CPU bf16."),
     click.option("--nproc-per-node", default=1, show_default=True, type=click.IntRange(min=1), help="Processes."),
     click.option("--launcher", type=click.Choice(["none", "pytorch", "slurm"]), default="none", show_default=True),
     click.option(
@@ -69,6 +81,7 @@ def describe_training(
     data_root: str | None,
     cfg_options: tuple[str, ...],
     more_options: tuple[str, ...],
+    precision: str | None,
     amp: bool,
     nproc_per_node: int,
     launcher: str,
@@ -85,8 +98,9 @@ def describe_training(
         raise UsageError(f"--preset {preset} and --config {config}: give one of the two.")
     if config is not None and not Path(config).is_file():
         raise UsageError(f"--config {config}: no such file. Give an mmengine configuration file.")
-    parse_device(device)
-    _refuse_unsupported(amp=amp, nproc_per_node=nproc_per_node, launcher=launcher)
+    place = parse_device(device)
+    _refuse_unsupported(nproc_per_node=nproc_per_node, launcher=launcher)
+    precision = _choose_precision(place, precision, amp=amp)
     overrides = (*cfg_options, *more_options)
     for option in overrides:
         if not re.match(r"[A-Za-z_][\w.]*=", option):
@@ -99,7 +113,8 @@ def describe_training(
         preset=preset,
         config=config,
         cfg_options=overrides,
-        device=device,
+        device=str(place),
+        precision=precision,
         iterations=iters,
         seed=seed,
         threads=threads,
@@ -109,11 +124,20 @@ def describe_training(
     )
 
 
-def _refuse_unsupported(*, amp: bool, nproc_per_node: int, launcher: str) -> None:
+def _choose_precision(device: "Device", precision: str | None, *, amp: bool) -> str:
+    from emacheck.train.precision import check_precision
+
+    if amp and precision not in (None, device.kind.amp):
+        raise UsageError(f"--amp on {device} is --precision {device.kind.amp}, and --precision {precision}: give one.")
+    chosen = device.kind.amp if amp else precision or "fp32"
+    check_precision(device, chosen)
+    return chosen
+
+
+def _refuse_unsupported(*, nproc_per_node: int, launcher: str) -> None:
     unsupported = [
         option
         for option, asked in (
-            ("--amp", amp),
             (f"--nproc-per-node {nproc_per_node}", nproc_per_node > 1),
             (f"--launcher {launcher}", launcher != "none"),
         )
@@ -121,8 +145,8 @@ def _refuse_unsupported(*, amp: bool, nproc_per_node: int, launcher: str) -> Non
     ]
     if unsupported:
         raise UsageError(
-            f"{', '.join(unsupported)}: this version trains one process in float32 (--nproc-per-node 1, "
-            "--launcher none, no --amp). Train with your own script, then judge its log: emacheck compare LOG_A LOG_B"
+            f"{', '.join(unsupported)}: this version trains one process (--nproc-per-node 1, "
+            "--launcher none). Train with your own script, then judge its log: emacheck compare LOG_A LOG_B"
         )
 
 

@@ -1,84 +1,239 @@
-"""Devices: what must be switched before a training on one of them means what it says."""
+"""The table of devices: one row says all that differs between them. Nothing here imports torch.
 
-from dataclasses import dataclass
+A device that is not in the table comes in through an entry point of the group ``emacheck.devices`` whose name is the
+device type and whose value is a DeviceKind (docs/devices.md).
+"""
+
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from importlib.metadata import EntryPoint, entry_points
 
 from emacheck.errors import UsageError
 
-SUPPORTED = ("cpu", "cuda")
+ENTRY_POINTS = "emacheck.devices"
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+AUTO = "auto"
+PROBE_SECONDS = 120
+REFUSED = 4
+MARK = "emacheck refuses: "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceKind:
+    """One row of the table.
+
+    Seeding, selecting, synchronising and peak memory go through ``torch.get_device_module(type)``, whose functions
+    have the same names for every vendor, so that no row needs to name them.
+
+    Attributes:
+        type: What torch calls the device, such as ``sdaa`` in ``torch.device("sdaa:1")``.
+        title: What a person calls it.
+        module: The module that must be imported before torch knows the device, or None if torch brings it.
+        backend: Its communication backend in torch.distributed, or None if several processes cannot use it.
+        precisions: The precisions that it may be asked for, out of fp32, tf32, bf16 and fp16.
+        amp: The precision that ``--amp`` means.
+        tf32_switches: Boolean attributes, as dotted names from ``torch`` on, that let the device compute float32 with
+            fewer bits. All are switched off for fp32 and on for tf32; one that is not there is left out.
+        versions: Dotted names, from a module on, of the versions of driver and libraries.
+    """
+
+    type: str
+    title: str
+    module: str | None = None
+    backend: str | None = None
+    precisions: tuple[str, ...] = ("fp32", "bf16", "fp16")
+    amp: str = "fp16"
+    tf32_switches: tuple[str, ...] = ()
+    versions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in (*self.precisions, self.amp) if name not in PRECISIONS]
+        if unknown or not self.type.isidentifier() or self.amp not in self.precisions:
+            raise ValueError(
+                f"DeviceKind {self.type!r}: found precisions {self.precisions} and amp {self.amp!r}, expected a type "
+                f"that is an identifier, precisions out of {PRECISIONS}, and an amp that is one of them."
+            )
+
+
+KINDS: dict[str, DeviceKind] = {
+    kind.type: kind
+    for kind in (
+        DeviceKind(type="cpu", title="CPU", backend="gloo", amp="bf16"),
+        DeviceKind(
+            type="cuda",
+            title="NVIDIA CUDA or AMD ROCm",
+            backend="nccl",
+            precisions=PRECISIONS,
+            # Convolutions use TF32 by default.
+            tf32_switches=("torch.backends.cuda.matmul.allow_tf32", "torch.backends.cudnn.allow_tf32"),
+            versions=("torch.version.cuda", "torch.version.hip"),
+        ),
+        DeviceKind(type="sdaa", title="Tecorigin SDAA", module="torch_sdaa", backend="tccl"),
+        DeviceKind(
+            type="npu",
+            title="Huawei Ascend",
+            module="torch_npu",
+            backend="hccl",
+            # HF32 is a format of its own, so it is no --precision here; convolutions use it by default.
+            tf32_switches=("torch.npu.matmul.allow_hf32", "torch.npu.conv.allow_hf32"),
+            versions=("torch.version.cann",),
+        ),
+        DeviceKind(
+            type="mlu",
+            title="Cambricon MLU",
+            module="torch_mlu",
+            backend="cncl",
+            precisions=PRECISIONS,
+            tf32_switches=("torch.backends.mlu.matmul.allow_tf32", "torch.backends.cnnl.allow_tf32"),
+        ),
+        DeviceKind(
+            type="musa",
+            title="Moore Threads MUSA",
+            module="torch_musa",
+            backend="mccl",
+            precisions=PRECISIONS,
+            tf32_switches=("torch.backends.mudnn.allow_tf32",),
+        ),
+        DeviceKind(
+            type="xpu",
+            title="Intel XPU",
+            backend="xccl",
+            tf32_switches=("torch.backends.mkldnn.allow_tf32",),
+            versions=("torch.version.xpu",),
+        ),
+        DeviceKind(type="mps", title="Apple MPS", precisions=("fp32", "fp16")),
+    )
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """A device type with an optional index."""
+    """A device: a row of the table and, where there are several, which one."""
 
-    type: str
+    kind: DeviceKind
     index: int | None = None
 
     def __str__(self) -> str:
         return self.type if self.index is None else f"{self.type}:{self.index}"
 
+    @property
+    def type(self) -> str:
+        """What torch calls it, without the index."""
+        return self.kind.type
+
+    @property
+    def is_cpu(self) -> bool:
+        """Whether it is the host itself."""
+        return self.type == "cpu"
+
+    @property
+    def communication(self) -> str:
+        """The backend to give to torch.distributed: gloo for tensors of the host, the device's own for its tensors.
+
+        Example:
+            >>> parse_device("sdaa").communication
+            'cpu:gloo,sdaa:tccl'
+        """
+        if self.kind.backend is None:
+            raise UsageError(
+                f"--device {self}: no communication backend is known for {self.kind.title}, so it trains in one "
+                "process. Use --nproc-per-node 1."
+            )
+        return "gloo" if self.is_cpu else f"cpu:gloo,{self.type}:{self.kind.backend}"
+
+    def for_rank(self, local_rank: int) -> "Device":
+        """Return the device of a process: the one with the number of its local rank; the CPU has no number."""
+        return self if self.is_cpu else replace(self, index=local_rank)
+
 
 def parse_device(text: str) -> Device:
-    """Parse ``cpu``, ``cuda`` or ``cuda:1``.
+    """Parse ``cpu``, ``cuda:1``, ``sdaa`` or ``auto``.
 
     Args:
-        text: What the user wrote.
+        text: What the user wrote. ``auto`` asks torch, in a process of its own.
 
     Returns:
-        The device.
+        The device; whether it is there is not looked at.
 
     Raises:
-        UsageError: If this version cannot train on it.
+        UsageError: If there is no such row in the table and no such entry point, or the index is no number.
 
     Example:
-        >>> str(parse_device("cuda:1"))
-        'cuda:1'
+        >>> device = parse_device("sdaa:1")
+        >>> str(device), device.kind.module, device.kind.backend
+        ('sdaa:1', 'torch_sdaa', 'tccl')
     """
-    kind, _, index = text.partition(":")
-    if kind not in SUPPORTED or (index and not index.isdecimal()) or (":" in text and not index):
+    if text == AUTO:
+        return parse_device(_detect())
+    name, colon, index = text.partition(":")
+    if bool(colon) != index.isdecimal() or (name == "cpu" and colon):
+        raise UsageError(f"--device {text}: expected NAME or NAME:NUMBER, such as sdaa or sdaa:1; cpu takes no number.")
+    return Device(kind=_kind(name), index=int(index) if index else None)
+
+
+def device_names() -> list[str]:
+    """Return every device type that can be asked for: the table, then the entry points."""
+    return [*KINDS, *(entry.name for entry in _entries() if entry.name not in KINDS)]
+
+
+def _kind(name: str) -> DeviceKind:
+    if name in KINDS:
+        return KINDS[name]
+    entry = next((entry for entry in _entries() if entry.name == name), None)
+    if entry is None:
         raise UsageError(
-            f"--device {text}: this version trains on {' and '.join(SUPPORTED)} (with an index, such as cuda:1). "
-            "Logs from any other device can be judged with: emacheck compare LOG_A LOG_B"
+            f"--device {name}: found no such device, expected one of {', '.join(device_names())} or auto. "
+            f"Another one needs a row of its own, given by an entry point of the group {ENTRY_POINTS} "
+            "(docs/devices.md). Logs from any device can be judged with: emacheck compare LOG_A LOG_B"
         )
-    return Device(type=kind, index=int(index) if index else None)
+    try:
+        kind = entry.load()
+    except Exception as error:
+        raise UsageError(
+            f"--device {name}: the entry point {entry.value} of the group {ENTRY_POINTS} cannot be loaded "
+            f"({type(error).__name__}: {error}). Repair or uninstall the package that provides it."
+        ) from error
+    if not isinstance(kind, DeviceKind) or kind.type != name:
+        raise UsageError(
+            f"--device {name}: the entry point {entry.value} of the group {ENTRY_POINTS} is {kind!r}, expected a "
+            f"DeviceKind(type={name!r}, ...). Repair or uninstall the package that provides it."
+        )
+    return kind
 
 
-def prepare_device(device: Device) -> dict[str, str]:
-    """Make torch and mmengine use a device in honest float32.
+def _entries() -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=ENTRY_POINTS))
 
-    Args:
-        device: Where to train.
 
-    Returns:
-        What the device is called and can do, for the provenance.
+def probe(device: Device) -> None:
+    """See that a device is there before anything expensive happens, in a process of its own.
 
     Raises:
-        UsageError: If torch does not see the device.
+        UsageError: If it is not.
     """
-    import mmengine.device.utils
-    import torch
-
-    # mmengine picks whatever accelerator it finds; read at call time, this is its only switch.
-    mmengine.device.utils.DEVICE = device.type
-    if device.type == "cpu":
-        return {"type": "cpu", "name": _cpu_name(), "capability": torch.backends.cpu.get_cpu_capability()}
-    if not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(
-            f"--device {device}: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices. "
-            "Check the driver (nvidia-smi) and that torch was built with CUDA."
-        )
-    torch.cuda.set_device(device.index or 0)
-    # Convolutions use TF32 by default; fp32 has to mean fp32.
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    return {"type": "cuda", "name": torch.cuda.get_device_name(), "cuda": str(torch.version.cuda), "tf32": "off"}
+    if not device.is_cpu:
+        _ask(f"--device {device}: it could not be opened", str(device))
 
 
-def _cpu_name() -> str:
+def _detect() -> str:
+    lines = _ask("--device auto: torch could not be asked for its accelerator; name the device").split()
+    if not lines:
+        raise UsageError(f"--device auto: torch gave no answer. Name the device: one of {', '.join(device_names())}.")
+    # A vendor's module may print before us.
+    return lines[-1]
+
+
+def _ask(trouble: str, *arguments: str) -> str:
+    """Run the module that opens devices: a driver that crashes or hangs must not take us along."""
+    command = [sys.executable, "-m", "emacheck.train.accelerator", *arguments]
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        import platform
-
-        return platform.processor() or platform.machine()
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)
+    except (subprocess.SubprocessError, OSError) as error:
+        raise UsageError(f"{trouble} ({error}).") from error
+    if done.returncode == REFUSED:
+        raise UsageError(done.stderr.strip().rpartition(MARK)[2])
+    if done.returncode != 0:
+        words = done.stderr.strip().splitlines() or ["no output"]
+        raise UsageError(f"{trouble} (exit code {done.returncode}: {words[-1]}).")
+    return done.stdout

@@ -8,6 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import emacheck
+from emacheck.train import accelerator
+from emacheck.train.devices import Device
 
 # Two distributions may supply one import name; the one that is installed is written down.
 DISTRIBUTIONS = (
@@ -41,13 +43,12 @@ def host() -> dict[str, Any]:
     return {"system": platform.system(), "machine": platform.machine(), "cpus": os.cpu_count()}
 
 
-def peak_memory(device_type: str) -> Mapping[str, int]:
+def peak_memory(device: Device) -> Mapping[str, int]:
     """Return the peak memory of this process in bytes: resident on the host, allocated on the device."""
     # Linux counts ru_maxrss in KiB, macOS in bytes.
     unit = 1 if platform.system() == "Darwin" else 1024
     peak = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
-    if device_type != "cpu":
-        import torch
-
-        peak["device"] = int(torch.get_device_module(device_type).max_memory_allocated())
+    on_device = accelerator.peak_memory(device)
+    if on_device is not None:
+        peak["device"] = on_device
     return peak

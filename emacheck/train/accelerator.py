@@ -1,0 +1,247 @@
+"""Devices at work: import what a device needs, see that it is there, select, seed, synchronise and ask it."""
+
+import datetime
+import importlib
+import os
+import platform
+import sys
+from importlib.util import find_spec
+from typing import Any
+
+from emacheck.errors import EmacheckError, MissingExtraError, TrainingError, UsageError
+from emacheck.train.devices import KINDS, MARK, REFUSED, Device, DeviceKind, parse_device
+
+
+def open_device(device: Device) -> None:
+    """Make torch know a device, see that it is there, and select it.
+
+    Args:
+        device: Where to train.
+
+    Raises:
+        UsageError: If the device's module cannot be imported or torch does not see the device.
+    """
+    _import(device.kind)
+    if device.is_cpu:
+        return
+    import torch
+
+    module = device_module(device)
+    count = _count(module)
+    wanted = (device.index or 0) + 1
+    if count < wanted:
+        brought = f"with {device.kind.module} imported " if device.kind.module else ""
+        raise UsageError(
+            f"--device {device}: torch {torch.__version__} {brought}sees {count} {device.type} "
+            f"device{'' if count == 1 else 's'}, expected at least {wanted}. Check the driver, that this container "
+            "may use the device, and that this torch was built for it."
+        )
+    if hasattr(module, "set_device"):
+        module.set_device(device.index or 0)
+
+
+def device_module(device: Device) -> Any:
+    """Return torch's module of a device, such as ``torch.sdaa``.
+
+    Raises:
+        UsageError: If there is none, even though what the device needs was imported.
+    """
+    import torch
+
+    try:
+        return torch.get_device_module(device.type)
+    except (RuntimeError, AttributeError) as error:
+        raise UsageError(
+            f"--device {device}: torch {torch.__version__} has no module torch.{device.type}. "
+            f"Install a torch that was built for {device.kind.title}."
+        ) from error
+
+
+def seed_device(device: Device, seed: int) -> None:
+    """Seed the generators of all devices of a type; a CPU is seeded with ``torch.manual_seed``."""
+    module = device_module(device)
+    seeding = getattr(module, "manual_seed_all", None) or getattr(module, "manual_seed", None)
+    if seeding is not None and not device.is_cpu:
+        seeding(seed)
+
+
+def generator_state(device: Device) -> Any:
+    """Return the state of a device's default generator as a tensor of bytes; None if the device does not say."""
+    import torch
+
+    if device.is_cpu:
+        return torch.get_rng_state()
+    ask = getattr(device_module(device), "get_rng_state", None)
+    return ask().cpu() if ask is not None else None
+
+
+def synchronise(device: Device) -> None:
+    """Wait until a device has done everything that it was given."""
+    module = device_module(device)
+    if not device.is_cpu and hasattr(module, "synchronize"):
+        module.synchronize()
+
+
+def peak_memory(device: Device) -> int | None:
+    """Return the most bytes that torch had allocated on a device at once; None if the device does not say."""
+    module = device_module(device)
+    ask = getattr(module, "max_memory_allocated", None) or getattr(module, "driver_allocated_memory", None)
+    return int(ask()) if ask is not None and not device.is_cpu else None
+
+
+def describe_device(device: Device) -> dict[str, str]:
+    """Return what a device is called and what drives it, for the provenance.
+
+    Args:
+        device: An opened device.
+
+    Returns:
+        ``type``, ``name``, and as far as the device says: ``capability``, ``count`` and the versions of its module,
+        driver and libraries.
+    """
+    import torch
+
+    facts = {"type": device.type, "name": _name(device)}
+    if device.is_cpu:
+        facts["capability"] = torch.backends.cpu.get_cpu_capability()
+        return facts
+    module = device_module(device)
+    facts["count"] = str(_count(module))
+    capability = getattr(module, "get_device_capability", None)
+    if capability is not None:
+        facts["capability"] = str(capability())
+    names = [*([f"{device.kind.module}.__version__"] if device.kind.module else []), *device.kind.versions]
+    for name in names:
+        value = attribute(name)
+        if value is not None:
+            facts[name] = str(value)
+    return facts
+
+
+def initialise_processes(device: Device, *, timeout: datetime.timedelta) -> Device:
+    """Join this process to those that torch's launcher started, before anything of mmengine is built.
+
+    The group has two backends, gloo for tensors of the host and the device's own for its tensors, so that mmengine's
+    collectives of Python objects work on a device that it does not know.
+
+    Args:
+        device: The device as the user named it.
+        timeout: How long a collective may wait for the other processes.
+
+    Returns:
+        The device of this process, selected: the one with the number of the local rank.
+
+    Raises:
+        UsageError: If the device is not there, or its communication backend is not known to torch.
+        TrainingError: If the processes did not find each other.
+    """
+    import torch.distributed
+
+    mine = device.for_rank(int(os.environ["LOCAL_RANK"]))
+    open_device(mine)
+    backend = str(device.kind.backend)
+    known = [name for name in torch.distributed.Backend.backend_list if name != "undefined"]
+    if device.communication and backend not in known:
+        raise UsageError(
+            f"--device {device}: its communication backend {backend} is not known to torch {torch.__version__} "
+            f"(known: {', '.join(known)}). Install what registers it: {device.kind.module or 'another torch'}."
+        )
+    try:
+        torch.distributed.init_process_group(device.communication, timeout=timeout)
+    except (RuntimeError, ValueError, TimeoutError) as error:
+        raise TrainingError(
+            f"rank {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')} could not join the others at "
+            f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')} with {device.communication}: {error}"
+        ) from error
+    return mine
+
+
+def attribute(name: str) -> Any:
+    """Return what a dotted name such as ``torch.version.cuda`` stands for; None if there is no such thing."""
+    module, *path = name.split(".")
+    try:
+        value: Any = importlib.import_module(module)
+        for part in path:
+            value = getattr(value, part)
+    except (ImportError, AttributeError, RuntimeError):
+        return None
+    return value
+
+
+def detect() -> str:
+    """Return the type of the accelerator that torch finds, ``cpu`` if there is none.
+
+    Vendors' modules that are installed are imported first: torch older than 2.5 does not load them by itself.
+    """
+    import torch
+
+    for kind in KINDS.values():
+        if kind.module is not None and find_spec(kind.module) is not None:
+            _import(kind)
+    accelerator = getattr(torch, "accelerator", None)  # from torch 2.6 on
+    if accelerator is not None:
+        return str(accelerator.current_accelerator().type) if accelerator.is_available() else "cpu"
+    present = (kind.type for kind in KINDS.values() if kind.type != "cpu" and _is_there(kind))
+    return next(present, "cpu")
+
+
+def _is_there(kind: DeviceKind) -> bool:
+    try:
+        return _count(device_module(Device(kind=kind))) > 0
+    except UsageError:
+        return False
+
+
+def _import(kind: DeviceKind) -> None:
+    if find_spec("torch") is None:
+        raise MissingExtraError(
+            "training needs torch, which is not installed here. Install the extra: pip install 'emacheck[train]'"
+        )
+    if kind.module is None:
+        return
+    try:
+        importlib.import_module(kind.module)
+    except Exception as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name == kind.module
+        found = "is not installed here" if missing else f"cannot be imported ({type(error).__name__}: {error})"
+        raise UsageError(
+            f"--device {kind.type}: {kind.title} needs the module {kind.module}, which {found}. Run on the vendor's "
+            "image, which brings it with the torch that it was built for, and install emacheck there without torch: "
+            "docs/devices.md"
+        ) from error
+
+
+def _count(module: Any) -> int:
+    available = getattr(module, "is_available", None)
+    if available is not None and not available():
+        return 0
+    count = getattr(module, "device_count", None)
+    return int(count()) if count is not None else 1
+
+
+def _name(device: Device) -> str:
+    if not device.is_cpu:
+        ask = getattr(device_module(device), "get_device_name", None)
+        return str(ask()) if ask is not None else device.kind.title
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def main(arguments: list[str]) -> int:
+    """Open the device named, or print the type of torch's accelerator if none is."""
+    try:
+        if arguments:
+            open_device(parse_device(arguments[0]))
+        else:
+            print(detect())  # noqa: T201 - the answer to --device auto
+    except EmacheckError as error:
+        print(f"{MARK}{error}", file=sys.stderr)  # noqa: T201 - the command shows it
+        return REFUSED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

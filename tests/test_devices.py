@@ -1,0 +1,141 @@
+"""The table of devices, entry points, and what a user is told when a device is not there."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from emacheck.errors import UsageError
+from emacheck.train import accelerator, precision
+from emacheck.train.devices import KINDS, DeviceKind, device_names, parse_device
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_every_row_is_in_the_documentation_as_it_stands_in_the_code():
+    rows = {
+        cells[1].strip(" `"): [cell.strip() for cell in cells[2:-1]]
+        for line in (ROOT / "docs" / "devices.md").read_text(encoding="utf-8").splitlines()
+        if len(cells := line.split("|")) == 8 and cells[1].strip().startswith("`") and cells[1].strip(" `") in KINDS
+    }
+    assert list(rows) == list(KINDS)
+    for name, (_, module, backend, precisions, switches) in rows.items():
+        kind = KINDS[name]
+        assert module.strip("`") == (kind.module or "")
+        assert backend.split(":")[0] == (kind.backend or "none")
+        assert precisions == ", ".join(f"**{p}**" if p == kind.amp else p for p in kind.precisions)
+        assert [each.strip(" `") for each in switches.split(",") if "`" in each] == list(kind.tf32_switches)
+
+
+@pytest.mark.parametrize("text", ["gpu", "cpu:", "cpu:0", "sdaa:x", "sdaa:-1", "cuda:1:2", ":1", ""])
+def test_what_is_no_device_is_refused_with_what_is(text):
+    with pytest.raises(UsageError, match=r"expected (NAME|one of)"):
+        parse_device(text)
+
+
+def test_a_device_knows_its_number_and_its_backends():
+    device = parse_device("sdaa:1")
+    assert (str(device), device.type, device.index, device.communication) == ("sdaa:1", "sdaa", 1, "cpu:gloo,sdaa:tccl")
+    assert str(device.for_rank(3)) == "sdaa:3"
+    assert str(parse_device("cpu").for_rank(3)) == "cpu"
+    assert parse_device("cpu").communication == "gloo"
+    with pytest.raises(UsageError, match="--nproc-per-node 1"):
+        _ = parse_device("mps").communication
+
+
+def test_a_row_that_contradicts_itself_is_refused():
+    with pytest.raises(ValueError, match="fp64"):
+        DeviceKind(type="hpu", title="x", precisions=("fp64",))
+    with pytest.raises(ValueError, match="one of them"):
+        DeviceKind(type="hpu", title="x", precisions=("fp32",), amp="bf16")
+
+
+def test_a_module_that_is_not_installed_is_named_with_what_to_do():
+    with pytest.raises(UsageError, match=r"torch_mlu, which is not installed here.*docs/devices\.md"):
+        accelerator.open_device(parse_device("mlu"))
+
+
+def test_a_module_that_breaks_on_import_is_named_with_its_error(tmp_path, monkeypatch):
+    (tmp_path / "torch_musa.py").write_text("raise OSError('libmusart.so.1: cannot open shared object file')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match=r"torch_musa, which cannot be imported \(OSError: libmusart\.so\.1"):
+        accelerator.open_device(parse_device("musa"))
+
+
+def test_a_device_that_torch_does_not_see_is_refused_with_the_number_that_it_sees():
+    with pytest.raises(UsageError, match=r"sees 0 xpu devices, expected at least 2"):
+        accelerator.open_device(parse_device("xpu:1"))
+
+
+def test_the_cpu_is_there_and_describes_itself():
+    device = parse_device("cpu")
+    accelerator.open_device(device)
+    facts = accelerator.describe_device(device)
+    assert facts["type"] == "cpu"
+    assert facts["name"]
+    assert accelerator.peak_memory(device) is None
+    accelerator.seed_device(device, 1)
+    accelerator.synchronise(device)
+
+
+def test_auto_is_the_cpu_where_torch_finds_no_accelerator():
+    assert str(parse_device("auto")) == "cpu"
+
+
+@pytest.fixture
+def package(tmp_path):
+    """Write an installed package that describes devices, and return how to ask emacheck about them."""
+    (tmp_path / "vendor.py").write_text(
+        "from emacheck.train.devices import DeviceKind\n"
+        "KIND = DeviceKind(type='tpx', title='A device of the future', module='torch_tpx', backend='xxcl')\n",
+        encoding="utf-8",
+    )
+    metadata = tmp_path / "vendor-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: vendor\nVersion: 1.0\n", encoding="utf-8")
+    (metadata / "entry_points.txt").write_text(
+        "[emacheck.devices]\ntpx = vendor:KIND\nwrong = vendor:KIND\nbroken = vendor:NOTHING\n", encoding="utf-8"
+    )
+
+    def ask(code):
+        code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nfrom emacheck.train.devices import *\n{code}"
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    return ask
+
+
+def test_an_entry_point_brings_a_device_of_its_own(package):
+    done = package("print(parse_device('tpx:1').communication, 'tpx' in device_names())")
+    assert done.stdout == "cpu:gloo,tpx:xxcl True\n", done.stderr
+
+
+@pytest.mark.parametrize(("name", "said"), [("wrong", "expected a DeviceKind"), ("broken", "cannot be loaded")])
+def test_an_entry_point_that_is_wrong_is_named(package, name, said):
+    done = package(f"parse_device({name!r})")
+    assert said in done.stderr
+    assert f"vendor:{'KIND' if name == 'wrong' else 'NOTHING'}" in done.stderr
+
+
+def test_tf32_is_switched_off_for_fp32_and_on_for_tf32():
+    import torch
+
+    cuda = parse_device("cuda")
+    try:
+        assert set(precision.set_float32(cuda, "tf32").values()) == {"on"}
+        assert torch.backends.cudnn.allow_tf32
+        assert precision.set_float32(cuda, "fp32") == dict.fromkeys(cuda.kind.tf32_switches, "off")
+        assert not torch.backends.cudnn.allow_tf32
+        assert not torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32 = True
+
+
+@pytest.mark.parametrize(("device", "asked"), [("cpu", "tf32"), ("mps", "bf16"), ("sdaa", "tf32")])
+def test_a_precision_that_the_table_does_not_know_is_refused(device, asked):
+    with pytest.raises(UsageError, match=f"--precision {asked}: .* expected one of fp32"):
+        precision.check_precision(parse_device(device), asked)
+
+
+def test_names_start_with_the_table():
+    assert device_names()[: len(KINDS)] == list(KINDS)
