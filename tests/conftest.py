@@ -12,6 +12,8 @@ import pytest
 from simulated_device import environment, require_simulated_device
 
 ROOT = Path(__file__).parent.parent
+# Programs that tests start, and the simulated device, which must not be imported into the tests' own process.
+collect_ignore = ["programs", "simulated_device"]
 
 
 def emacheck_process(*arguments, cwd, env=None, **options):
