@@ -5,8 +5,10 @@ generators and the communication backend ``tccl``, and injects the faults that `
 test equipment: what runs on it is never evidence about a vendor's hardware or software.
 """
 
+import atexit
 import os
 import sys
+import time
 
 import torch
 import torch.distributed
@@ -34,3 +36,6 @@ if torch.distributed.is_available():
     torch.distributed.Backend.register_backend("tccl", _make_tccl, devices=["sdaa"])
 for _text in filter(None, map(str.strip, os.environ.get("SDAA_SIMULATED_FAULTS", "").split(";"))):
     faults.inject(_text)
+# A device's backward thread drops Python objects after its work; where the program ends at once, torch lets it meet an
+# interpreter that is gone, and the process aborts. Sleeping hands it the lock that it waits for.
+atexit.register(time.sleep, 0.05)
