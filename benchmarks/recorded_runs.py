@@ -46,6 +46,20 @@ def validate_at_the_end() -> None:
     presets._train_only = train_and_validate
 
 
+def draw_as_recorded() -> None:
+    """Draw weights and data in the first way, from torch's own generators, as the stored runs were drawn."""
+    from emacheck.train import presets
+
+    resolve = presets.resolve
+
+    def resolve_so(*arguments: Any) -> Any:
+        config, notes = resolve(*arguments)
+        config.draws = 1
+        return config, notes
+
+    presets.resolve = resolve_so
+
+
 def store(run: Path, name: str, kind: str) -> None:
     """Store a run directory's numbers in one small file."""
     from emacheck.logs import read_log
@@ -132,7 +146,7 @@ def train(name: str, work: Path) -> None:
 
 def main() -> None:
     """Train what is not stored, the kinds in turn, so that a part of the set is a fair part."""
-    from variations import ALL, BENIGN, FAULTS, LONG_FAULTS, LONG_SEEDS, SEEDS
+    from variations import ALL, BENIGN, FAULTS, LONG_FAULTS, LONG_SEEDS, REFERENCE, REPEATS, SEEDS
 
     from emacheck.data.synthetic import DEFAULT_NAME, cache_root, ensure_dataset
 
@@ -144,7 +158,7 @@ def main() -> None:
     ensure_dataset(cache_root() / DEFAULT_NAME)
     order = [
         each.name
-        for group in itertools.zip_longest(LONG_SEEDS, LONG_FAULTS, FAULTS, BENIGN, SEEDS)
+        for group in itertools.zip_longest([REFERENCE, *REPEATS], LONG_SEEDS, LONG_FAULTS, FAULTS, BENIGN, SEEDS)
         for each in group
         if each
     ]

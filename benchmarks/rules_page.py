@@ -84,7 +84,7 @@ def envelope(result: dict[str, Any]) -> list[str]:
     return [
         *table(["repeats", "false alarms", "faults detected"], rows),
         "",
-        f"Each of the {left['trials']} stored repeats against the envelope of the other seven: {left['false alarms']} false alarms.",
+        f"Each of the {left['trials']} repeats against the envelope of the other seven: {left['false alarms']} false alarms.",
     ]
 
 
@@ -123,8 +123,8 @@ def measured(result: dict[str, Any]) -> list[str]:
         *per_rule(benign, faults),
         "",
         f"Alone, each rule judges the loss; `envelope` and `first_iterations` the gradient norm as well. The {len(benign)} benign runs vary threads, kernels "
-        "(with and without oneDNN), memory format and the last bits of the weights, also together. Every run of them and of the "
-        f"stored ones held against every other, {pairs['pairs']} pairs of {pairs['runs']} runs (not independent): {alarms['mean_relative_error']} false alarms of "
+        "(with and without oneDNN), memory format and the last bits of the weights, also together. Every run of them, of the "
+        f"eight repeats and of the reference held against every other, {pairs['pairs']} pairs of {pairs['runs']} runs (not independent): {alarms['mean_relative_error']} false alarms of "
         f"`mean_relative_error`, {alarms['bias']} of `bias`, {alarms['first_iterations']} of `first_iterations`, {alarms['default rules']} of the default rules. "
         f"Without fingerprints, the first iterations alone show {paired['paired']} of {len(benign)} benign runs to be paired.",
         "",
@@ -134,7 +134,7 @@ def measured(result: dict[str, Any]) -> list[str]:
         "",
         "### The envelope, by number of repeats",
         "",
-        f"Repeats drawn {result['by repeats']['8']['draws']} times from all benign runs, the stored ones included; the others and all faults are judged (not independent).",
+        f"Repeats drawn {result['by repeats']['8']['draws']} times from all benign runs, the eight included; the others and all faults are judged (not independent).",
         "",
         *envelope(result),
         "",
@@ -147,7 +147,7 @@ def measured(result: dict[str, Any]) -> list[str]:
         "",
         "### What the limits were fitted to",
         "",
-        "The eight repeats stored with the reference: largest |relative difference| in units of 2^-24 at iterations 1, 2 and 3, "
+        "Eight repeats of the reference, which differ from it in the last bits of the weights: largest |relative difference| in units of 2^-24 at iterations 1, 2 and 3, "
         + "; ".join(f"{m}: {', '.join(map(str, found['amplification']))}" for m, found in calibration.items())
         + ". Largest mean relative error "
         + "; ".join(f"{m}: {found['largest mean relative error']:.2g}" for m, found in calibration.items())

@@ -1,7 +1,7 @@
 """What every rule says about real trainings: benign variations, faults, other seeds. Writes ``results/rules_study.json``.
 
-The trainings are stored in ``recorded/`` (``recorded_runs.py`` makes them). No limit was fitted to them: those that are
-fitted come from the eight repeats that are stored with the reference. ``--render`` only writes the tables into
+The trainings are stored in ``recorded/`` (``recorded_runs.py`` makes them). No limit was fitted to them but
+to the eight that are called repeats, which are judged only where that is said. ``--render`` only writes the tables into
 docs/rules.md from the stored result.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from recorded_runs import load
-from variations import BENIGN, FAULTS, LONG_FAULTS, LONG_SEEDS, SEEDS
+from variations import BENIGN, FAULTS, LONG_FAULTS, LONG_SEEDS, REFERENCE, REPEATS, SEEDS
 
 from emacheck.curve import Curve
 from emacheck.judge import RULES, Outcome, decide, make_rules
@@ -26,11 +26,9 @@ from emacheck.judge.equivalence import Equivalence
 from emacheck.judge.final_metric import FinalMetric
 from emacheck.judge.pairing import pairing_of
 from emacheck.record import Record
-from emacheck.reference import find_bundle
 from emacheck.strict_json import encode_value
 
 RESULTS = Path(__file__).parent / "results" / "rules_study.json"
-REFERENCE = "emanet_r50-d8_smoke/cpu-fp32"
 DRAWS = 60
 # A fault that changes none of these cannot be seen in a log of the training, whatever the rule.
 SHOWN = ("loss", "grad_norm", "lr")
@@ -67,13 +65,11 @@ def printed(record: Record) -> Record:
 
 
 class Paired:
-    """Everything that is judged against the stored reference."""
+    """Everything that is judged against the recorded reference."""
 
     def __init__(self) -> None:
-        bundle = find_bundle(REFERENCE)
-        # The stored runs keep eight digits of each batch's hash.
-        self.reference = replace(bundle.record, batches=tuple(batch[:8] for batch in bundle.record.batches))
-        self.repeats = tuple(replace(r, batches=tuple(b[:8] for b in r.batches)) for r in bundle.repeats)
+        self.reference = load(REFERENCE.slug)
+        self.repeats = tuple(load(each.slug) for each in REPEATS)
 
     def row(self, record: Record) -> dict[str, Any]:
         """Let each rule judge one run, and the default rules with more and with less to go by."""
@@ -107,7 +103,7 @@ class Paired:
         }
 
     def calibration(self) -> dict[str, Any]:
-        """Return what the limits were fitted to: the eight stored repeats, each held against the reference."""
+        """Return what the limits were fitted to: the eight repeats, each held against the reference."""
         found: dict[str, Any] = {}
         for metric in ("loss", "grad_norm"):
             relative = np.array(

@@ -337,6 +337,9 @@ _FAULTS_OF_LEVEL: dict[str, Change] = {
     "labels shifted by a pixel": on_input(shift_labels),
 }
 LONG = 800
+# What the others are held against; trained without any change, with the two threads of the default.
+REFERENCE = Variation(name="reference", kind="reference", changes=())
+REPEATS = [Variation(name=f"repeat {at}", kind="repeat", changes=(last_bit(1000 + at),)) for at in range(1, 9)]
 BENIGN = _benign()
 FAULTS = [Variation(name=name, kind="fault", changes=(threads(1), change)) for name, change in _FAULTS.items()]
 SEEDS = [Variation(name=f"seed {s}", kind="seed", changes=(threads(1),), seed=s) for s in range(3001, 3017)]
@@ -350,13 +353,14 @@ LONG_FAULTS = [
     )
     for at, (name, change) in enumerate(_FAULTS_OF_LEVEL.items())
 ]
-ALL = {each.name: each for each in (*BENIGN, *FAULTS, *SEEDS, *LONG_SEEDS, *LONG_FAULTS)}
+ALL = {each.name: each for each in (REFERENCE, *REPEATS, *BENIGN, *FAULTS, *SEEDS, *LONG_SEEDS, *LONG_FAULTS)}
 
 if __name__ == "__main__":
-    from recorded_runs import validate_at_the_end
+    from recorded_runs import draw_as_recorded, validate_at_the_end
 
     from emacheck.train.worker import main
 
+    draw_as_recorded()
     validate_at_the_end()
     for apply_change in ALL[sys.argv[1]].changes:
         apply_change()

@@ -16,8 +16,7 @@ from emacheck.record import Record
 # Spacing of float32 numbers relative to their size: a loss cannot differ by less without being equal.
 SPACING = 2.0**-23
 # What is assumed of the spread of log10(excess) before any repeat is seen, and how many repeats that assumption weighs.
-# The eight repeats that are stored with the reference of the smoke preset spread by 0.11 for the loss and 0.16 for the
-# gradient norm.
+# Eight repeats of the smoke preset spread by 0.11 for the loss and 0.16 for the gradient norm (benchmarks/recorded).
 PRIOR_SPREAD, PRIOR_WEIGHT = 0.2, 4
 
 

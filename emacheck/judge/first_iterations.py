@@ -15,8 +15,8 @@ from emacheck.judge.verdict import Finding, Outcome
 # Tensor Core GPU Architecture, 2020 (tf32 and bf16).
 ROUNDOFF = {"fp32": 2.0**-24, "tf32": 2.0**-11, "fp16": 2.0**-11, "bf16": 2.0**-8}
 
-# Largest |relative difference| / 2^-24 of iterations 1, 2 and 3 over the eight benign repeats that are stored with the
-# reference of the smoke preset, rounded up. Each is at least 4, two float32 neighbours.
+# Largest |relative difference| / 2^-24 of iterations 1, 2 and 3 over eight benign repeats of the smoke preset, recorded
+# in benchmarks/recorded, rounded up. Each is at least 4, two float32 neighbours.
 AMPLIFICATION = {"loss": (4.0, 4.0, 230.0), "grad_norm": (100.0, 3700.0, 16000.0)}
 # Where the differences end up whatever caused them: larger limits would tell nothing.
 SATURATION = 0.02
