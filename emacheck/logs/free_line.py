@@ -67,6 +67,7 @@ _NO_NAME = frozenset(
     {*("info", "debug", "warning", "and", "with", "the", "a", "of", "at", "epoch", "epochs", "iter", "iteration")}
     | {*("step", "steps", "batch", "current", "cur", "its", "root", "got", "has", "set", "in", "on", "for", "to", "i")}
 )
+_SETTING = re.compile(r"best|weight|decay|_mult|coeff?$|_ratio|smoothing")
 _NOT_READ = frozenset({"best", "min", "max", "minimum", "maximum", "lowest", "highest", "target", "final"})
 
 
@@ -99,6 +100,7 @@ class FreeLine:
         iteration: The iteration it names.
         of_epoch: The length of an epoch, where the line counts within the epoch.
         total: What the iteration counts up to, an epoch or the whole run.
+        alone: Whether it is a printed dictionary, which stands for itself, whatever the lines before it name.
         across: Whether the iteration counts on across epochs.
         validation: Whether the line is about a validation, None if it does not say.
         within: Whether the line is about a single batch of a validation, or the running means of an unfinished epoch.
@@ -111,6 +113,7 @@ class FreeLine:
     iteration: int | None = None
     of_epoch: int | None = None
     total: int | None = None
+    alone: bool = False
     across: bool = False
     validation: bool | None = None
     within: bool = False
@@ -136,6 +139,7 @@ def parsed(line: str) -> FreeLine:
     result.metrics = list(_metrics(found, result))
     if "ank" in line and (rank := _RANK.search(line)):
         result.rank = int(rank[1])
+    result.alone = "{'" in line[: found[0].start() + 1]
     result.means = _MEAN.match(line, found[-1].end()) is not None
     _place(line, result)
     return result
@@ -179,7 +183,7 @@ def _named(before: str, name: str) -> _Name | None:
     """Return what a name and the words before it mean, None if it is not read, such as the best value so far."""
     words = [word for word in before.split() if word.lower() not in _NO_NAME]
     name = name.rstrip(".-/")
-    if _NOT_READ & {word.lower() for word in words} or "best" in name.lower():
+    if _NOT_READ & {word.lower() for word in words} or _SETTING.search(name.lower()):
         return None
     modes = [_MODE.fullmatch(word) for word in words]
     whole = " ".join([*(word for word, mode in zip(words, modes, strict=True) if mode is None), name])
@@ -218,7 +222,7 @@ def _count(line: str, result: FreeLine) -> None:
         result.iteration, result.total = _number(found[1]), _number(found[2])
     elif result.epoch is None and (found := _PAIR.match(line)):
         result.epoch, result.iteration = _number(found[1]), _number(found[2])
-    elif found := _COUNTER.search(line) or _BAR.search(line) or _APART.search(line):
+    elif not result.alone and (found := _COUNTER.search(line) or _BAR.search(line) or _APART.search(line)):
         result.iteration, result.total = _number(found[1]), _number(found[2])
     elif result.epoch is None and (found := _LEADING.match(line)):
         result.iteration, result.total = _number(found[1] or found[3]), _number(found[2])

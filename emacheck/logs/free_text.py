@@ -26,7 +26,7 @@ from emacheck.record import Record
 NAME = "free text"
 NOWHERE, EPOCH, ITERATION, PROGRESS = range(4)
 _NONE = -1
-_TELLING = re.compile(r"loss|ppl|perplexity|xent|elbo|rmse")
+_TELLING = re.compile(r"loss(?!_?(?:weight|scale|ratio|mult|type|decay|smooth))|ppl|perplexity|xent|elbo|rmse")
 
 
 @dataclass(slots=True)
@@ -167,13 +167,20 @@ def _add(train: dict[str, float], found: FreeLine, line: str, place: _Place, log
         gathering.total = found.total
     log.inner = log.inner or "| train_inner |" in line
     summary = log.inner and "| train |" in line  # fairseq's mean of an epoch
-    iteration = None if summary else place.iteration
-    epoch = _NONE if place.epoch is None or (found.across and not summary) else place.epoch
+    own = found.iteration is not None or found.epoch is not None
+    nowhere = found.alone and not own
+    iteration = None if summary or nowhere else place.iteration
+    epoch = _NONE if place.epoch is None or nowhere or (found.across and not summary) else place.epoch
     kind = log.kinds[ITERATION if iteration is not None else NOWHERE if epoch == _NONE else EPOCH]
     position = (found.rank, epoch, _NONE if iteration is None else iteration)
     columns = kind.columns
-    if kind.last == position and len(columns) and columns.complete_last(len(columns) - 1, train):
-        return
+    if kind.last == position and len(columns):
+        if columns.complete_last(len(columns) - 1, train):
+            return
+        if not own and iteration is not None:  # that iteration has its record: this one is of another
+            place.iteration = None
+            _add(train, found, line, place, log)
+            return
     columns.add(len(columns), train, line=gathering.lines, rank=found.rank)
     kind.epochs.append(epoch)
     kind.iterations.append(position[2])
@@ -206,12 +213,13 @@ def _finish(log: _Log) -> Record:
     gathering = log.gathering
     level = _finest(log.kinds)
     kind = log.kinds[level]
-    left_out = sum(len(each.columns) for each in log.kinds[:level])
+    left_out = sum(len(each.columns) for each in log.kinds[:PROGRESS]) - len(kind.columns)
     if level == PROGRESS:
         gathering.remark(OddityKind.AVERAGED, "the values are running means of an epoch that does not end in the log")
         level = ITERATION
     elif left_out:
-        message = f"records without an {'iteration' if level == ITERATION else 'epoch'}, such as means of an epoch"
+        which = {ITERATION: "without an iteration", EPOCH: "without an epoch"}.get(level, "of another kind")
+        message = f"records {which}, such as means of an epoch"
         gathering.remark(OddityKind.LEFT_OUT, f"{message}, are left out: {left_out}")
     if log.means:
         gathering.remark(OddityKind.LEFT_OUT, "means in parentheses behind the values are left out")
@@ -227,11 +235,11 @@ def _finish(log: _Log) -> Record:
 
 
 def _finest(kinds: tuple[_Kind, ...]) -> int:
-    """Return the finest kind of record with at least two losses, else with one, else with anything."""
-    for enough in (2, 1):
-        for level in (ITERATION, EPOCH, NOWHERE):
-            if kinds[level].losses >= enough:
-                return level
+    """Return the finest kind of record that has losses, unless another has more than twice as many."""
+    most = max(each.losses for each in kinds[:PROGRESS])
+    for level in (ITERATION, EPOCH, NOWHERE):
+        if kinds[level].losses and 2 * kinds[level].losses >= most:
+            return level
     return next((level for level in (ITERATION, EPOCH, NOWHERE, PROGRESS) if len(kinds[level].columns)), NOWHERE)
 
 
