@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from emacheck.logs.gathering import Gathering
-from emacheck.logs.json_lines import json_object
+from emacheck.logs.json_lines import json_object, json_objects
 from emacheck.logs.lines import numbered
 from emacheck.logs.values import measured, parse_iteration, parse_number
 from emacheck.oddity import OddityKind
@@ -43,7 +43,7 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
 
 def read_metadata(piece: str, gathering: Gathering) -> bool:
     """Take what is behind the mark into the header if it is an object that describes a metric or the run."""
-    value = json_object(piece.strip()) if piece.lstrip().startswith("{") else None
+    value = next(iter(json_objects(piece)), None)
     if value is None or (value.get("type") == "LOG" and value.get("step") != "PARAMETER"):
         return False
     data = _data(value.get("data"))
@@ -59,7 +59,7 @@ def _take(piece: str, gathering: Gathering, *, pairs: bool) -> bool:
     line = gathering.lines
     if read_metadata(piece, gathering):
         return False
-    value = json_object(piece.strip())
+    value = next(iter(json_objects(piece)), None)
     data = _data(value.get("data")) if value is not None else None
     if value is None or data is None:
         gathering.skip("lines behind the mark that are no object with data", line)
