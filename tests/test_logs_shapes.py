@@ -1231,6 +1231,172 @@ epoch     train_loss  valid_loss  accuracy  time
         [("D loss", False, [(1, 0.5), (2, 0.4)])],
         1,
     ),
+    "hf_deepspeed": (
+        """\
+{'loss': 6.2, 'learning_rate': 0.001, 'epoch': 0.02}
+{'loss': 5.2, 'learning_rate': 0.001, 'epoch': 0.04}
+  8%|#####         | 1999/24128 [1:52:09<20:27:23,  3.33s/it][2031-11-26 03:07:16,494] [INFO] [logging.py:69:log_dist] [Rank 0] step=2000, skipped=1995, lr=[0.001, 0.001], mom=[0.0, 0.0]
+{'loss': 4.2, 'learning_rate': 0.001, 'epoch': 0.08}
+  8%|#####         | 2500/24128 [1:52:09<20:27:23,  3.33s/it]{'loss': 3.2, 'learning_rate': 0.001, 'epoch': 0.1}
+""",
+        [("loss", False, [(1, 6.2), (2, 5.2), (3, 4.2), (4, 3.2)])],
+        1,
+    ),
+    "config_then_log": (
+        """\
+model: resnet
+epochs: 100
+batch: 16
+lr: 0.01
+loss_weight: 1.0
+label_smoothing: 0.1
+step: 10
+Iter 10: loss 2.5
+Iter 20: loss 2.4
+""",
+        [("loss", False, [(10, 2.5), (20, 2.4)])],
+        1,
+    ),
+    "dllogger_summary": (
+        """\
+DLLL {"type": "LOG", "step": [0, 1], "data": {"train.loss": 2.5}}
+DLLL {"type": "LOG", "step": [0, 2], "data": {"train.loss": 2.4}}
+DLLL {"type": "LOG", "step": [0], "data": {"train.loss": 2.45, "val.loss": 2.6}}
+DLLL {"type": "LOG", "step": [1, 1], "data": {"train.loss": 2.3}}
+DLLL {"type": "LOG", "step": [], "data": {"train.loss": 2.35}}
+""",
+        [("loss", False, [(1, 2.5), (2, 2.4), (3, 2.3)]), ("loss", True, [(2, 2.6)])],
+        1,
+    ),
+    "counted_with_val": (
+        """\
+loss: 2.5
+loss: 2.4
+val loss: 2.6
+loss: 2.3
+""",
+        [("loss", False, [(1, 2.5), (2, 2.4), (3, 2.3)]), ("loss", True, [(2, 2.6)])],
+        1,
+    ),
+    "sticky_block": (
+        """\
+Iteration 10:
+  loss: 2.5
+  lr: 0.1
+Iteration 20:
+  loss: 2.4
+  lr: 0.1
+""",
+        [("loss", False, [(10, 2.5), (20, 2.4)])],
+        1,
+    ),
+    "epoch_then_bare_losses": (
+        """\
+Epoch 1
+loss: 2.5
+loss: 2.4
+loss: 2.3
+Epoch 2
+loss: 2.2
+loss: 2.1
+loss: 2.0
+""",
+        [("loss", False, [(1, 2.5), (2, 2.4), (3, 2.3), (4, 2.2), (5, 2.1), (6, 2.0)])],
+        1,
+    ),
+    "mmcv_val_as_train": (
+        """\
+{"mode": "train", "epoch": 6, "iter": 15950, "lr": 5e-05, "memory": 4718, "data_time": 0.01, "decode.loss_seg": 0.35, "loss": 3.25, "time": 0.3}
+{"mode": "train", "epoch": 6, "iter": 500, "lr": 5e-05, "memory": 4718, "aAcc": 0.89, "mIoU": 0.47, "mAcc": 0.58}
+{"mode": "train", "epoch": 6, "iter": 16050, "lr": 5e-05, "memory": 4718, "data_time": 2.7, "decode.loss_seg": 0.40, "loss": 3.15, "time": 3.0}
+""",
+        [("loss", False, [(15950, 3.25), (16050, 3.15)])],
+        1,
+    ),
+    "pcdet_timm": (
+        """\
+2031-01-05 16:34:37,748   INFO  Train:    1/3 ( 33%) [   0/323 (  0%)]  Loss: 515.5 (516.)  LR: 1.000e-04  Time cost: 00:04/21:46 [00:04/1:05:18]  Acc_iter 1           Data time: 0.87(0.87)  Forward time: 3.18(3.18)
+2031-01-05 16:34:49,377   INFO  Train:    1/3 ( 33%) [  49/323 ( 15%)]  Loss: 35.75 (80.5)  LR: 1.351e-04  Time cost: 00:15/01:25 [00:15/04:48]  Acc_iter 50          Data time: 0.00(0.02)  Forward time: 0.31(0.29)
+""",
+        [("loss", False, [(1, 515.5), (50, 35.75)])],
+        1,
+    ),
+    "nnunet": (
+        """\
+2031-06-20 07:56:48.872122:
+epoch:  9
+2031-06-20 07:57:38.016679: train loss : 0.3288
+2031-06-20 07:57:41.970286: validation loss: 0.2796
+2031-06-20 07:57:41.971284: Average global foreground Dice: [0.85, 0.05, 0.25]
+2031-06-20 07:57:41.971409: (interpret this as an estimate for the Dice of the different classes. This is not exact.)
+2031-06-20 07:57:42.467828: lr: 1e-05
+2031-06-20 07:57:42.998433: This epoch took 54.126240 s
+2031-06-20 07:57:42.998909:
+epoch:  10
+2031-06-20 07:58:52.649420: train loss : 0.2887
+2031-06-20 07:58:56.855810: validation loss: 0.2394
+2031-06-20 07:58:57.406631: lr: 2e-05
+""",
+        [("loss", False, [(9, 0.3288), (10, 0.2887)]), ("loss", True, [(9, 0.2796), (10, 0.2394)])],
+        1,
+    ),
+    "camel": (
+        """\
+Epoch 81, Loss: 0.00012, ValLoss: 0.00010
+Epoch 82, Loss: 0.00011, ValLoss: 9.6e-05
+""",
+        [("loss", False, [(81, 0.00012), (82, 0.00011)]), ("loss", True, [(81, 0.0001), (82, 9.6e-05)])],
+        1,
+    ),
+    "moving": (
+        """\
+Epoch 23: Moving Training Loss -0.95, Validation Loss -0.94
+Epoch 24: Moving Training Loss -0.96, Validation Loss -0.95
+""",
+        [("loss", False, [(23, -0.95), (24, -0.96)]), ("loss", True, [(23, -0.94), (24, -0.95)])],
+        1,
+    ),
+    "brackets_train_val": (
+        """\
+Epoch [26/100], Loss: 175.5,
+[Training] Acc: 0.95, F1: 0.85
+[Validation] Acc: 0.85, F1: 0.45
+Epoch [27/100], Loss: 165.5,
+[Training] Acc: 0.96, F1: 0.88
+Decay learning rate to lr: 0.0001.
+[Validation] Acc: 0.86, F1: 0.51
+""",
+        [("loss", False, [(26, 175.5), (27, 165.5)])],
+        1,
+    ),
+    "mindyolo": (
+        """\
+2031-12-25 09:58:42,787 [INFO] Epoch 1/200, Step 100/3995, imgsize (640, 640), loss: 11.5, lbox: 3.5, cur_lr: 0.099
+2031-12-25 09:58:42,800 [INFO] Epoch 1/200, Step 100/3995, step time: 5736.71 ms
+2031-12-25 09:59:48,236 [INFO] Epoch 1/200, Step 200/3995, imgsize (640, 640), loss: 8.5, lbox: 2.5, cur_lr: 0.098
+2031-12-25 09:59:48,236 [INFO] Epoch 2/200, Step 100/3995, imgsize (640, 640), loss: 7.5, lbox: 2.5, cur_lr: 0.098
+""",
+        [("loss", False, [(100, 11.5), (200, 8.5), (4095, 7.5)])],
+        1,
+    ),
+    "onmt_tf": (
+        """\
+INFO:tensorflow:Step = 150200 ; steps/s = 0.84, source words/s = 25077, target words/s = 27841 ; Learning rate = 0.000081 ; Loss = 1.500000
+INFO:tensorflow:Step = 150400 ; steps/s = 0.84, source words/s = 24997, target words/s = 27751 ; Learning rate = 0.000081 ; Loss = 1.400000
+""",
+        [("loss", False, [(150200, 1.5), (150400, 1.4)])],
+        1,
+    ),
+    "md_plain": (
+        """\
+epoch | train loss | train acc | val loss | val acc
+-- | -- | -- | -- | --
+5 | 0.65 | 0.51 | 0.66 | 0.55
+10 | 0.64 | 0.52 | 0.65 | 0.55
+""",
+        [("loss", False, [(5, 0.65), (10, 0.64)]), ("loss", True, [(5, 0.66), (10, 0.65)])],
+        1,
+    ),
 }
 
 

@@ -26,6 +26,7 @@ from emacheck.record import Record
 NAME = "free text"
 NOWHERE, EPOCH, ITERATION, PROGRESS = range(4)
 _NONE = -1
+_OF_TRAINING = frozenset({"lr", "learning rate", "learning_rate", "grad_norm", "grad norm"})
 _TELLING = re.compile(r"loss(?!_?(?:weight|scale|ratio|mult|type|decay|smooth))|ppl|perplexity|xent|elbo|rmse")
 
 
@@ -109,6 +110,9 @@ def _take(found: FreeLine, line: str, log: _Log) -> None:
     train = {each.printed: each.value for each in found.metrics if not each.validation}
     validation = {each.name: each.value for each in found.metrics if each.validation}
     unsaid = found.validation is None and found.iteration is None and found.epoch is None
+    if validation and not train and found.validation is None:
+        found.validation = True
+    unsaid = unsaid and any(name.lower() not in _OF_TRAINING for name in train)
     if place.validating and unsaid and not validation and any(each for each in log.kinds[EPOCH:] if each.last):
         train, validation = {}, train  # a line that goes on about the validation before it
         found.validation = True

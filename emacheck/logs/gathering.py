@@ -86,7 +86,10 @@ class Gathering:
         if looks_like_validation(list(metrics)):
             what = "records of a validation that are labelled as training"
             self.count(what, "taken as validation", line, kind=OddityKind.VALIDATION_APART)
-            self.add_validation(metrics, line, iteration=iteration, epoch=epoch)
+            # What counts the batches of the validation is smaller than the iteration that the training has reached.
+            before = self.train.last_iteration
+            behind = before is not None and iteration < before
+            self.add_validation(metrics, line, iteration=None if behind else iteration, epoch=epoch)
         else:
             self.add(iteration, metrics, line, epoch=epoch)
 
