@@ -18,7 +18,8 @@ from emacheck.record import Record
 NAME = "CSV"
 ITERATION_COLUMNS = (
     *("iteration", "iter", "step", "global_step", "_step", "trainer/global_step", "iterations", "iters", "steps"),
-    *("it", "num_updates", "n_iter", "iter_num", "current_steps", "batch", "epoch", "epochs"),
+    *("it", "num_updates", "n_iter", "iter_num", "current_steps", "batch", "timestep", "total_timesteps"),
+    *("epoch", "epochs", "episode"),
 )
 EPOCHS = frozenset({"epoch", "epochs"})
 SEPARATORS = ",;\t|"

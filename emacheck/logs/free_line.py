@@ -21,19 +21,19 @@ _NUMBER = (
 )
 _WORD = (
     r"(?:loss|acc(?:u|uracy)?(?![a-z])|(?<![a-z])lr(?![a-z])|learning.?rate|err(?:or)?(?![a-z])|iou|ppl|perplexity"
-    r"|(?<![a-z])g(?:rad)?.?norm|dice|psnr|prec@|(?<![a-z])top[-_@]?\d|auc|f1|(?<![a-z])map|elbo|logloss|rmse|bleu)"
+    r"|(?<![a-z])g(?:rad)?.?norm|dice|psnr|prec@|(?<![a-z])top[-_@]?\d|auc|f1|(?<![a-z])map|elbo|xent|rmse|bleu)(?!_iter)"
 )
 METRIC = re.compile(
     rf"(?<![\w.@/-])((?:[a-z][\w-]{{0,20}}[ \t]+){{0,2}})[\"']?([\w.@/-]{{0,40}}?{_WORD}[\w.@/-]{{0,40}})[\"']?"
     rf"(?:{_GAP}\([\w.% /-]{{0,20}}\))?(?:[ \t]+value)?"
-    rf"[ \t]*(?:([:=]|\bis\b)[ \t]*|[ \t])(?:tensor)?[(\[]{{0,2}}[ \t]?({_NUMBER})",
+    rf"[ \t]*(?:([:=]|\bis\b)[ \t]*|[ \t])(?:tensor)?[(\[]{{0,2}}[ \t\"']?({_NUMBER})",
     re.IGNORECASE | re.ASCII,
 )
 _MODE = re.compile(rf"(?<![\w./-])(?:({_TRAIN})|({_VALIDATION}))(?![\w./-]*\.py)(?!\w)", re.IGNORECASE | re.ASCII)
 _EPOCH = re.compile(
     rf"(?<![\w/])(?<!max[ _])(?<!num[ _])(?<!total[ _])(?<!best[ _])epoch(?:s(?={_GAP}[:=]?{_GAP}[\[(]?\d+/))?[\"']?"
     rf"{_GAP}[:=#]?{_GAP}[\[(]?{_GAP}(\d+)(?!\d|\.\d)(?:{_GAP}(?:/|of){_GAP}\d+)?[\])]?"
-    rf"(?:{_GAP}(?:\[|:{_GAP}\[?){_GAP}(\d+){_GAP}/{_GAP}(\d+))?",
+    rf"(?:{_GAP}(?:\[|:{_GAP}\[?|[ \t](?=\d+ / \d)){_GAP}(\d+){_GAP}/{_GAP}(\d+))?",
     re.IGNORECASE | re.ASCII,
 )
 # Train: 0 [  50/1251 (4%)], Train: [0/300][10/1251], and WeNet's TRAIN Batch 0/100 (the epoch stands first).
@@ -44,16 +44,19 @@ _TRAIN_OF = re.compile(
 _WENET = re.compile(r"\b(?:TRAIN|CV) Batch (\d+)/(\d+)")
 _PAIR = re.compile(rf"^\W{{0,8}}\[{_GAP}(\d+){_GAP},{_GAP}(\d+){_GAP}\]", re.ASCII)
 _GLOBAL = re.compile(
-    rf"(?<![\w/])(?:global[ _]steps?|num_updates|current_steps)[\"']?{_GAP}[:=]?{_GAP}(\d+)(?!\d|\.\d)",
+    r"(?<![\w/])(?:global[ _](?:step|iter)s?|num_updates|current_steps|acc(?:umulated)?_iter|total_iters?|total_it)"
+    rf"[\"']?{_GAP}[:=]?{_GAP}(\d+)(?!\d|\.\d)",
     re.IGNORECASE | re.ASCII,
 )
 _ITERATION = re.compile(
     r"(?<![\w/])(?<!max )(?<!num )(?<!skipped )(?<!nan )(?<!warmup )(?<!total )(?<!per )"
-    rf"(?:iter(?:ation)?s?|steps?|(?:mini-?)?batch)[\"']?{_GAP}[:=#]?{_GAP}[\[(]?{_GAP}(\d+)(?!\d|\.\d)"
+    rf"(?:(?:cur_|curr_)?iter(?:ation)?s?|steps?|(?:mini-?)?batch)[\"']?{_GAP}[:=#]?{_GAP}[\[(]?{_GAP}"
+    rf"(\d+)(?!\d|\.\d|{_GAP}%)"
     rf"(?:{_GAP}(?:/|of){_GAP}(\d+))?",
     re.IGNORECASE | re.ASCII,
 )
 _COUNTER = re.compile(rf"[\[(]{_GAP}(\d+){_GAP}/{_GAP}(\d+){_GAP}(?:\({_GAP}\d+%\){_GAP})?[\])]", re.ASCII)
+_APART = re.compile(r"(?<=\s)(\d+) / (\d+)(?=\s)", re.ASCII)
 _LEADING = re.compile(rf"^{_GAP}(?:(\d+){_GAP}/{_GAP}(\d+)(?=\s)|\[(\d+)\](?=\s))", re.ASCII)
 _BAR = re.compile(r"(\d+)/(\d+) \[\d+:\d\d", re.ASCII)
 _KERAS = re.compile(r"^\s*(\d+)/(\d+|Unknown)\s+(?:\[[=>.]|[\u2501\s]{3})", re.ASCII)
@@ -64,6 +67,7 @@ _NO_NAME = frozenset(
     {*("info", "debug", "warning", "and", "with", "the", "a", "of", "at", "epoch", "epochs", "iter", "iteration")}
     | {*("step", "steps", "batch", "current", "cur", "its", "root", "got", "has", "set", "in", "on", "for", "to", "i")}
 )
+_SETTING = re.compile(r"best|weight|decay|_mult|coeff?$|_ratio|smoothing")
 _NOT_READ = frozenset({"best", "min", "max", "minimum", "maximum", "lowest", "highest", "target", "final"})
 
 
@@ -96,6 +100,7 @@ class FreeLine:
         iteration: The iteration it names.
         of_epoch: The length of an epoch, where the line counts within the epoch.
         total: What the iteration counts up to, an epoch or the whole run.
+        alone: Whether it is a printed dictionary, which stands for itself, whatever the lines before it name.
         across: Whether the iteration counts on across epochs.
         validation: Whether the line is about a validation, None if it does not say.
         within: Whether the line is about a single batch of a validation, or the running means of an unfinished epoch.
@@ -108,6 +113,7 @@ class FreeLine:
     iteration: int | None = None
     of_epoch: int | None = None
     total: int | None = None
+    alone: bool = False
     across: bool = False
     validation: bool | None = None
     within: bool = False
@@ -133,6 +139,7 @@ def parsed(line: str) -> FreeLine:
     result.metrics = list(_metrics(found, result))
     if "ank" in line and (rank := _RANK.search(line)):
         result.rank = int(rank[1])
+    result.alone = "{'" in line[: found[0].start() + 1]
     result.means = _MEAN.match(line, found[-1].end()) is not None
     _place(line, result)
     return result
@@ -176,7 +183,7 @@ def _named(before: str, name: str) -> _Name | None:
     """Return what a name and the words before it mean, None if it is not read, such as the best value so far."""
     words = [word for word in before.split() if word.lower() not in _NO_NAME]
     name = name.rstrip(".-/")
-    if _NOT_READ & {word.lower() for word in words} or "best" in name.lower():
+    if _NOT_READ & {word.lower() for word in words} or _SETTING.search(name.lower()):
         return None
     modes = [_MODE.fullmatch(word) for word in words]
     whole = " ".join([*(word for word, mode in zip(words, modes, strict=True) if mode is None), name])
@@ -190,6 +197,7 @@ def _place(line: str, result: FreeLine) -> None:
     """Take the position of a line with metrics."""
     if keras := _KERAS.match(line):
         result.within = keras[1] != keras[2]
+        result.iteration = _number(keras[1]) if result.within else None
         return
     if found := _WENET.search(line):
         result.epoch, result.iteration = _number(found[1]), _number(found[2])
@@ -214,7 +222,7 @@ def _count(line: str, result: FreeLine) -> None:
         result.iteration, result.total = _number(found[1]), _number(found[2])
     elif result.epoch is None and (found := _PAIR.match(line)):
         result.epoch, result.iteration = _number(found[1]), _number(found[2])
-    elif found := _COUNTER.search(line) or _BAR.search(line):
+    elif not result.alone and (found := _COUNTER.search(line) or _BAR.search(line) or _APART.search(line)):
         result.iteration, result.total = _number(found[1]), _number(found[2])
     elif result.epoch is None and (found := _LEADING.match(line)):
         result.iteration, result.total = _number(found[1] or found[3]), _number(found[2])

@@ -1,11 +1,12 @@
 """Free text that names what it counts and measures, such as ``Epoch 1: train_loss 2.3 acc1 6.4 | val_loss 2.1``.
 
 What a line says is found by the patterns of ``free_line.py``; docs/logs.md lists them. Here lines become records. A log
-may hold records of three kinds: of an iteration, of an epoch, and without any position. Those of the finest kind are
+may hold records of an iteration, of an epoch, and without any position. Those of the finest kind are
 the curves; the others are means of an epoch, or something else, and are left out.
 """
 
 import math
+import re
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -23,8 +24,10 @@ from emacheck.oddity import OddityKind
 from emacheck.record import Record
 
 NAME = "free text"
-NOWHERE, EPOCH, ITERATION = range(3)
+NOWHERE, EPOCH, ITERATION, PROGRESS = range(4)
 _NONE = -1
+_OF_TRAINING = frozenset({"lr", "learning rate", "learning_rate", "grad_norm", "grad norm"})
+_TELLING = re.compile(r"loss(?!_?(?:weight|scale|ratio|mult|type|decay|smooth))|ppl|perplexity|xent|elbo|rmse")
 
 
 @dataclass(slots=True)
@@ -62,7 +65,7 @@ class _Validations:
 class _Log:
     gathering: Gathering
     places: dict[int, _Place] = field(default_factory=dict)
-    kinds: tuple[_Kind, ...] = field(default_factory=lambda: (_Kind(), _Kind(), _Kind()))
+    kinds: tuple[_Kind, ...] = field(default_factory=lambda: (_Kind(), _Kind(), _Kind(), _Kind()))
     validations: _Validations = field(default_factory=_Validations)
     bare: dict[str, str] = field(default_factory=dict)
     inner: bool = False
@@ -70,8 +73,8 @@ class _Log:
 
 
 def recognises(head: str) -> bool:
-    """Tell whether a loss is named somewhere with a number."""
-    return any("loss" in found[2].lower() and is_value(found) for found in METRIC.finditer(head))
+    """Tell whether a loss, or what stands for one, is named somewhere with a number."""
+    return any(_TELLING.search(found[2].lower()) and is_value(found) for found in METRIC.finditer(head))
 
 
 def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
@@ -107,10 +110,15 @@ def _take(found: FreeLine, line: str, log: _Log) -> None:
     train = {each.printed: each.value for each in found.metrics if not each.validation}
     validation = {each.name: each.value for each in found.metrics if each.validation}
     unsaid = found.validation is None and found.iteration is None and found.epoch is None
+    if validation and not train and found.validation is None:
+        found.validation = True
+    unsaid = unsaid and any(name.lower() not in _OF_TRAINING for name in train)
     if place.validating and unsaid and not validation and any(each for each in log.kinds[EPOCH:] if each.last):
         train, validation = {}, train  # a line that goes on about the validation before it
         found.validation = True
     if found.within:
+        if not found.validation and found.iteration is not None:
+            _hold(found, place, log)
         gathering.count(
             "lines about single batches of a validation, or running means of an epoch",
             "left out",
@@ -136,6 +144,16 @@ def _take(found: FreeLine, line: str, log: _Log) -> None:
         _validate(validation, found, place, log)
 
 
+def _hold(found: FreeLine, place: _Place, log: _Log) -> None:
+    """Keep the running means of an epoch, in case that nothing else is in the log."""
+    kind = log.kinds[PROGRESS]
+    if not any(len(each.columns) for each in log.kinds[:PROGRESS]):
+        metrics = {each.name: each.value for each in found.metrics if not each.validation}
+        kind.columns.add(len(kind.columns), metrics, line=log.gathering.lines, rank=found.rank)
+        kind.epochs.append(_NONE if place.epoch is None else place.epoch)
+        kind.iterations.append(found.iteration or 0)
+
+
 def _move(found: FreeLine, place: _Place) -> None:
     if found.epoch is not None:
         place.epoch, place.iteration = found.epoch, found.iteration
@@ -153,13 +171,20 @@ def _add(train: dict[str, float], found: FreeLine, line: str, place: _Place, log
         gathering.total = found.total
     log.inner = log.inner or "| train_inner |" in line
     summary = log.inner and "| train |" in line  # fairseq's mean of an epoch
-    iteration = None if summary else place.iteration
-    epoch = _NONE if place.epoch is None or (found.across and not summary) else place.epoch
+    own = found.iteration is not None or found.epoch is not None
+    nowhere = found.alone and not own
+    iteration = None if summary or nowhere else place.iteration
+    epoch = _NONE if place.epoch is None or nowhere or (found.across and not summary) else place.epoch
     kind = log.kinds[ITERATION if iteration is not None else NOWHERE if epoch == _NONE else EPOCH]
     position = (found.rank, epoch, _NONE if iteration is None else iteration)
     columns = kind.columns
-    if kind.last == position and len(columns) and columns.complete_last(len(columns) - 1, train):
-        return
+    if kind.last == position and len(columns):
+        if columns.complete_last(len(columns) - 1, train):
+            return
+        if not own and iteration is not None:  # that iteration has its record: this one is of another
+            place.iteration = None
+            _add(train, found, line, place, log)
+            return
     columns.add(len(columns), train, line=gathering.lines, rank=found.rank)
     kind.epochs.append(epoch)
     kind.iterations.append(position[2])
@@ -176,7 +201,8 @@ def _validate(validation: dict[str, float], found: FreeLine, place: _Place, log:
     own = place.epoch if found.epoch is None else found.epoch
     numbers = (_NONE if own is None else own, _NONE if found.iteration is None else found.iteration)
     last = len(known.columns) - 1
-    same = last >= 0 and [*known.before[-3:]] == before and (known.epochs[-1], known.iterations[-1]) == numbers
+    same = last >= 0 and known.before[-len(before) :].tolist() == before
+    same = same and (known.epochs[-1], known.iterations[-1]) == numbers
     if same and known.columns.complete_last(last, named):
         known.last |= named
         return
@@ -191,9 +217,13 @@ def _finish(log: _Log) -> Record:
     gathering = log.gathering
     level = _finest(log.kinds)
     kind = log.kinds[level]
-    left_out = sum(len(each.columns) for each in log.kinds[:level])
-    if left_out:
-        message = f"records without an {'iteration' if level == ITERATION else 'epoch'}, such as means of an epoch"
+    left_out = sum(len(each.columns) for each in log.kinds[:PROGRESS]) - len(kind.columns)
+    if level == PROGRESS:
+        gathering.remark(OddityKind.AVERAGED, "the values are running means of an epoch that does not end in the log")
+        level = ITERATION
+    elif left_out:
+        which = {ITERATION: "without an iteration", EPOCH: "without an epoch"}.get(level, "of another kind")
+        message = f"records {which}, such as means of an epoch"
         gathering.remark(OddityKind.LEFT_OUT, f"{message}, are left out: {left_out}")
     if log.means:
         gathering.remark(OddityKind.LEFT_OUT, "means in parentheses behind the values are left out")
@@ -209,12 +239,12 @@ def _finish(log: _Log) -> Record:
 
 
 def _finest(kinds: tuple[_Kind, ...]) -> int:
-    """Return the finest kind of record with at least two losses, else with one, else with anything."""
-    for enough in (2, 1):
-        for level in (ITERATION, EPOCH, NOWHERE):
-            if kinds[level].losses >= enough:
-                return level
-    return next((level for level in (ITERATION, EPOCH) if len(kinds[level].columns)), NOWHERE)
+    """Return the finest kind of record that has losses, unless another has more than twice as many."""
+    most = max(each.losses for each in kinds[:PROGRESS])
+    for level in (ITERATION, EPOCH, NOWHERE):
+        if kinds[level].losses and 2 * kinds[level].losses >= most:
+            return level
+    return next((level for level in (ITERATION, EPOCH, NOWHERE, PROGRESS) if len(kinds[level].columns)), NOWHERE)
 
 
 def _numbered(level: int, epochs: Integers, iterations: Integers, kind: _Kind, gathering: Gathering) -> int:
@@ -251,7 +281,7 @@ def _place_validations(log: _Log, level: int, kind: int, epochs: Integers, itera
     known = log.validations
     if not len(known.columns) or not len(iterations):
         return
-    before = np.array(known.before, np.int64).reshape(-1, 3)[:, kind]
+    before = np.array(known.before, np.int64).reshape(-1, len(log.kinds))[:, kind]
     row = np.maximum(before - 1, 0)
     its_epochs, its_iterations = epochs[row], iterations[row]
     named_epochs, named = np.array(known.epochs, np.int64), np.array(known.iterations, np.int64)

@@ -9,7 +9,7 @@ from emacheck.curve import Curve, Integers
 from emacheck.errors import LogError
 from emacheck.logs import oddities as remark
 from emacheck.logs.columns import MOST_METRICS, Columns
-from emacheck.logs.epochs import counted_on, epoch_length
+from emacheck.logs.epochs import counted_on, epoch_length, first_epoch, unnamed_epochs
 from emacheck.logs.header import Header
 from emacheck.logs.naming import looks_like_validation, the_loss, understood
 from emacheck.logs.series import Chosen, course, curves_of, later_records, repeats_that_differ
@@ -58,6 +58,8 @@ class Gathering:
     _taken: set[tuple[bool, str]] = field(default_factory=set)
     _validation_curves: dict[str, Curve] = field(default_factory=dict)
     _ranks: int = 1
+    _first_epoch: int = 1
+    _unnamed: Integers | None = None
 
     def add(self, iteration: int, metrics: Mapping[str, float], line: int, *, epoch: int = 0, rank: int = 0) -> None:
         """Add a record; metrics whose names say so are of a validation at this iteration."""
@@ -84,7 +86,10 @@ class Gathering:
         if looks_like_validation(list(metrics)):
             what = "records of a validation that are labelled as training"
             self.count(what, "taken as validation", line, kind=OddityKind.VALIDATION_APART)
-            self.add_validation(metrics, line, iteration=iteration, epoch=epoch)
+            # What counts the batches of the validation is smaller than the iteration that the training has reached.
+            before = self.train.last_iteration
+            behind = before is not None and iteration < before
+            self.add_validation(metrics, line, iteration=None if behind else iteration, epoch=epoch)
         else:
             self.add(iteration, metrics, line, epoch=epoch)
 
@@ -212,6 +217,10 @@ class Gathering:
             length, which = self.total, "what the log says"
         if self.length is not None and int(iterations.max()) <= self.length and np.any(epochs != epochs[0]):
             length, which = self.length, "what the log says"
+        if length is None and (unnamed := self._unnamed_epochs(columns, iterations)) is not None:
+            epochs, self._unnamed = unnamed, unnamed
+            length = int(iterations.max()) + bool(iterations.min() == 0)
+            which = "the largest one seen"
         if length is None:
             return iterations, None
         self.remark(
@@ -219,11 +228,18 @@ class Gathering:
             f"the iteration starts again in every epoch: it is counted on, with {which} as the length of an epoch "
             f"({length} iterations)",
         )
-        counted, sound = counted_on(epochs, iterations, length)
+        self._first_epoch = first_epoch(epochs)
+        counted, sound = counted_on(epochs, iterations, length, self._first_epoch)
         if not np.all(sound):
             self.remark(OddityKind.SKIPPED, f"rows whose epoch is no epoch of a training: {np.sum(~sound)} skipped")
             counted = np.where(sound, counted, np.iinfo(np.int64).min)
         return counted, length
+
+    def _unnamed_epochs(self, columns: Columns, iterations: Integers) -> Integers | None:
+        if columns.ranks().strides != (0,) or columns.epochs().strides != (0,) or "loss" not in columns.metrics:
+            return None
+        rows, losses = columns.metrics["loss"].arrays(len(columns))
+        return unnamed_epochs(iterations, losses if rows is None else None)
 
     def _ranks_of(self, columns: Columns) -> list[int]:
         ranks = columns.ranks()
@@ -303,7 +319,11 @@ class Gathering:
         iterations, lines, ranks = columns.iterations(), columns.lines(), columns.ranks()
         sound = (lines >= start) & (iterations != np.iinfo(np.int64).min)
         if length is not None:
-            iterations, fits = counted_on(columns.epochs(), iterations, length)
+            epochs = columns.epochs()
+            if self._unnamed is not None:  # the epoch of the training record before
+                before = np.searchsorted(self.train.lines(), lines, side="right") - 1
+                epochs = self._unnamed[np.maximum(before, 0)]
+            iterations, fits = counted_on(epochs, iterations, length, self._first_epoch)
             sound = sound & fits
         picked: Iterable[int] = np.unique(ranks).tolist() if self.rank is None else [self.rank]
         chosen = []

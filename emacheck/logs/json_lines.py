@@ -12,6 +12,7 @@ from emacheck.oddity import OddityKind
 
 LOOKED_AT = 1000
 LONGEST_PREFIX = 200
+_DECODER = json.JSONDecoder()
 
 
 def json_object(text: str, *, strict: bool = False) -> dict[str, Any] | None:
@@ -26,6 +27,24 @@ def json_object(text: str, *, strict: bool = False) -> dict[str, Any] | None:
     except (ValueError, RecursionError):  # not JSON, an integer of too many digits, or nested too deeply
         return None
     return value if isinstance(value, dict) else None
+
+
+def json_objects(text: str) -> list[dict[str, Any]]:
+    """Return the JSON objects that a text begins with, one behind the other; what follows them may be anything.
+
+    Example:
+        >>> json_objects('{"step": 1}{"step": 2} 5%|#')
+        [{'step': 1}, {'step': 2}]
+    """
+    found, rest = list[dict[str, Any]](), text.lstrip()
+    while rest.startswith("{"):
+        try:
+            value, end = _DECODER.raw_decode(rest)
+        except (ValueError, RecursionError):
+            break
+        found.append(value)
+        rest = rest[end:].lstrip()
+    return found
 
 
 def _refuse(constant: str) -> NoReturn:
@@ -60,8 +79,9 @@ def objects(lines: Iterable[str], gathering: Gathering) -> Iterator[tuple[int, d
         if not line.strip():
             continue
         value = line_object(line)
-        if value is not None:
-            yield number, value
+        found = [value] if value is not None else json_objects(line) if line.lstrip().startswith("{") else []
+        if found:
+            yield from ((number, each) for each in found)
         elif line.lstrip().startswith("{") and not line.endswith(("\n", "\r")):
             torn = number
         else:

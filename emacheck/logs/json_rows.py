@@ -49,7 +49,7 @@ def take(row: Mapping[str, Any], number: int, gathering: Gathering) -> str:
         number: Its line.
         gathering: What takes the record.
     """
-    key = next((key for key in row if is_iteration(key)), None)
+    key = _iteration_key(row)
     epoch = parse_iteration(row.get(_epoch_key(row), 0))
     iteration = parse_iteration(row[key]) if key is not None else epoch if _epoch_key(row) in row else None
     rank = parse_iteration(row.get("rank", 0))
@@ -70,6 +70,12 @@ def take(row: Mapping[str, Any], number: int, gathering: Gathering) -> str:
     else:
         gathering.add(iteration, metrics, number, epoch=whole, rank=rank)
     return BY_EPOCH if key is None else BY_ITERATION
+
+
+def _iteration_key(row: Mapping[str, Any]) -> str | None:
+    """Return the key of the iteration: of several the most telling one that holds an integer."""
+    found = sorted((key for key in row if is_iteration(key)), key=lambda key: _ITERATION_KEYS.index(key.lower()))
+    return next((key for key in found if parse_iteration(row[key]) is not None), found[0] if found else None)
 
 
 def is_iteration(key: str) -> bool:

@@ -33,7 +33,7 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
             _read_header(row, gathering)
     curves = gathering.curves()
     interval = gathering.interval
-    if interval > 1:
+    if interval > 1 and len(gathering.train) > 1:
         message = f"recorded every {interval} iterations: mmcv averages each value over all of them"
         gathering.remark(OddityKind.AVERAGED, message)
     curves = {

@@ -31,15 +31,16 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
     line = ""
     for number, line in _whole(lines):
         gathering.lines = number
-        record = RECORD.search(line)
-        if record is None:
+        records = list(RECORD.finditer(line))
+        if not records:
             gathering.header.read(line)
-        else:
-            _take(record, line, gathering)
+        for at, record in enumerate(records):  # two processes may write on one line
+            end = records[at + 1].start() if at + 1 < len(records) else len(line)
+            _take(record, line[record.end() : end], gathering)
     gathering.drop_torn(line)
     curves = gathering.curves()
     interval = gathering.interval
-    if interval > 1:
+    if interval > 1 and len(gathering.train) > 1:
         message = f"recorded every {interval} iterations: mmcv averages each value over all of them"
         gathering.remark(OddityKind.AVERAGED, message)
     curves = averaged(curves, interval if len(gathering.train) > 1 else 0)
@@ -65,9 +66,9 @@ def _whole(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
         yield at, held
 
 
-def _take(record: re.Match[str], line: str, gathering: Gathering) -> None:
+def _take(record: re.Match[str], text: str, gathering: Gathering) -> None:
     number = gathering.lines
-    metrics = dict(metrics_of(line[record.end() :], gathering, validation=record[1] is not None))
+    metrics = dict(metrics_of(text, gathering, validation=record[1] is not None))
     if record[1] is not None:
         if metrics.keys() - TIMES:
             gathering.add_validation(metrics, number)

@@ -5,6 +5,7 @@ import re
 _TRAIN, _VALIDATION = r"train(?:ing)?", r"vali?(?:d(?:ation)?)?|eval(?:uation)?|test"
 _GAP = r"[\s_./-]+"
 _BEFORE = re.compile(rf"(?:({_VALIDATION})|{_TRAIN}){_GAP}(.+)", re.IGNORECASE | re.DOTALL)
+_JOINED = re.compile(rf"(?:({_VALIDATION})|{_TRAIN})((?:loss|acc|error|iou|dice|f1).*)", re.IGNORECASE | re.DOTALL)
 _AFTER = re.compile(rf"(.+?){_GAP}(?:({_VALIDATION})|{_TRAIN})", re.IGNORECASE | re.DOTALL)
 _SAYS = re.compile(rf"\s*(?:{_VALIDATION}|dev)(?![a-z])", re.IGNORECASE)
 LONGEST_NAME = 200
@@ -25,10 +26,12 @@ def understood(name: str) -> tuple[bool, str]:
     Example:
         >>> understood("val_loss"), understood("train/loss"), understood("decode.loss_ce_val"), understood("Loss")
         ((True, 'loss'), (False, 'loss'), (True, 'decode.loss_ce'), (False, 'loss'))
+        >>> understood("ValLoss"), understood("testacc1")
+        ((True, 'loss'), (True, 'acc1'))
     """
     if len(name) > LONGEST_NAME:
         return False, name
-    found = _BEFORE.fullmatch(name)
+    found = _BEFORE.fullmatch(name) or _JOINED.fullmatch(name)
     if found is not None:
         validation, bare = found[1] is not None, found[2]
     else:

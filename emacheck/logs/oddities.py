@@ -103,7 +103,7 @@ def of_values(curves: Mapping[str, Curve], chosen: Chosen, lines: Lines) -> list
 def of_interval(iterations: Sequence[int] | Integers) -> list[Oddity]:
     """Remark that not every iteration is recorded."""
     interval = logging_interval(iterations)
-    if interval < 2:
+    if interval < 2 or len(iterations) < 2:
         return []
     message = f"recorded every {interval} iterations; whether the values are means of those between is not in the file"
     return [oddity(OddityKind.INTERVAL, message)]

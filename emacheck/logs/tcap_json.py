@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from emacheck.logs.gathering import Gathering
-from emacheck.logs.json_lines import json_object
+from emacheck.logs.json_lines import json_object, json_objects
 from emacheck.logs.lines import numbered
 from emacheck.logs.values import measured, parse_iteration, parse_number
+from emacheck.oddity import OddityKind
 from emacheck.record import Record
 
 NAME = "TCAPPDLL JSON"
@@ -28,12 +29,12 @@ def recognises(head: str) -> bool:
 def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
     """Read the curves; ``train.loss`` is called ``loss``; ``step`` is the epoch and the iteration."""
     gathering = Gathering(format=NAME, name=name, rank=rank)
-    line = ""
+    line, pairs = "", False
     for number, line in numbered(lines):
         gathering.lines = number
         before, *pieces = _MARK.split(line)
         for piece in pieces:
-            _take(piece, gathering)
+            pairs = _take(piece, gathering, pairs=pairs) or pairs
         if not pieces:
             gathering.header.read(before)
     gathering.drop_torn(line)
@@ -42,7 +43,7 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
 
 def read_metadata(piece: str, gathering: Gathering) -> bool:
     """Take what is behind the mark into the header if it is an object that describes a metric or the run."""
-    value = json_object(piece.strip()) if piece.lstrip().startswith("{") else None
+    value = next(iter(json_objects(piece)), None)
     if value is None or (value.get("type") == "LOG" and value.get("step") != "PARAMETER"):
         return False
     data = _data(value.get("data"))
@@ -53,16 +54,25 @@ def read_metadata(piece: str, gathering: Gathering) -> bool:
     return True
 
 
-def _take(piece: str, gathering: Gathering) -> None:
+def _take(piece: str, gathering: Gathering, *, pairs: bool) -> bool:
+    """Take one record, given whether those before name epoch and iteration; return whether this one does."""
     line = gathering.lines
     if read_metadata(piece, gathering):
-        return
-    value = json_object(piece.strip())
+        return False
+    value = next(iter(json_objects(piece)), None)
     data = _data(value.get("data")) if value is not None else None
     if value is None or data is None:
         gathering.skip("lines behind the mark that are no object with data", line)
-        return
-    epoch, iteration = _position(value.get("step"))
+        return False
+    step = value.get("step")
+    pair = isinstance(step, list) and len(step) > 1
+    _add(data, step, gathering, summary=pairs and not pair)
+    return pair
+
+
+def _add(data: dict[Any, Any], step: Any, gathering: Gathering, *, summary: bool) -> None:
+    line = gathering.lines
+    epoch, iteration = (0, 0) if summary else _position(step)
     rank = parse_iteration(data.pop("rank", 0))
     if epoch is None or iteration is None or rank is None:
         gathering.skip("records whose epoch, iteration or rank is not an integer of 64 bits", line)
@@ -70,7 +80,10 @@ def _take(piece: str, gathering: Gathering) -> None:
     numbers = {str(key): _number(each) for key, each in data.items()}
     metrics = {key: number for key, number in numbers.items() if number is not None}
     if len(metrics) < len(numbers):
-        gathering.skip("records with a metric that is not a number", line)
+        gathering.count("values that are no number", "left out", line, kind=OddityKind.LEFT_OUT)
+    if summary:  # of an epoch, or of the whole run
+        gathering.count("means of an epoch", "left out", line, kind=OddityKind.LEFT_OUT)
+        metrics = {key: number for key, number in metrics.items() if gathering.known(key)[0]}
     if any(not gathering.known(key)[0] for key in metrics):
         gathering.add(iteration, metrics, line, epoch=epoch, rank=rank)
     elif metrics:  # its iteration counts the batches of the validation

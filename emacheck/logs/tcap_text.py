@@ -100,7 +100,7 @@ def _add(fields: dict[str, str], piece: str, gathering: Gathering) -> None:
     numbers = {key: parse_number(text) for key, text in values.items()}
     metrics = {key: value for key, value in numbers.items() if value is not None}
     if len(metrics) < len(numbers):
-        gathering.skip("records with a metric that is not a number", line)
+        gathering.count("values that are no number", "left out", line, kind=OddityKind.LEFT_OUT)
     if any(key.startswith("train.") for key in metrics):
         gathering.add(iteration, metrics, line, epoch=epoch, rank=rank)
     elif metrics:  # its iteration counts the batches of the validation
