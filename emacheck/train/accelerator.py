@@ -137,21 +137,21 @@ def initialise_processes(device: Device, *, timeout: datetime.timedelta) -> Devi
     """
     import torch.distributed
 
+    communication, backend = device.communication, str(device.kind.backend)
     mine = device.for_rank(int(os.environ["LOCAL_RANK"]))
     open_device(mine)
-    backend = str(device.kind.backend)
     known = [name for name in torch.distributed.Backend.backend_list if name != "undefined"]
-    if device.communication and backend not in known:
+    if backend not in known:
         raise UsageError(
             f"--device {device}: its communication backend {backend} is not known to torch {torch.__version__} "
             f"(known: {', '.join(known)}). Install what registers it: {device.kind.module or 'another torch'}."
         )
     try:
-        torch.distributed.init_process_group(device.communication, timeout=timeout)
+        torch.distributed.init_process_group(communication, timeout=timeout)
     except (RuntimeError, ValueError, TimeoutError) as error:
         raise TrainingError(
             f"rank {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')} could not join the others at "
-            f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')} with {device.communication}: {error}"
+            f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')} with {communication}: {error}"
         ) from error
     return mine
 
