@@ -21,6 +21,7 @@ DEVICES = {
     "softmax off by +0.1 %": "scale _softmax by=1e-3",
     "softmax off by -0.1 %": "scale _softmax by=-1e-3",
     "softmax off by +1 %": "scale _softmax by=1e-2",
+    "log-softmax off by +0.1 %": "scale _log_softmax by=1e-3",
 }
 
 
