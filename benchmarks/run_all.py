@@ -104,7 +104,7 @@ def broken_device_section() -> list[str]:
     for against in ("against the CPU", "against the stored reference"):
         names = list(dict.fromkeys(tuple(finding[:2]) for finding in next(iter(content.values()))[against]["findings"]))
         lines += [
-            f"**{against.capitalize()}**",
+            f"**{against[0].upper()}{against[1:]}**",
             "",
             "| device | bit-identical to the CPU | default rules | "
             + " | ".join(f"{rule} ({metric})" for rule, metric in names)
