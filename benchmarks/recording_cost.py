@@ -26,7 +26,7 @@ def train(directory: Path) -> None:
     from emacheck.train.presets import resolve
     from emacheck.train.recorder import RecorderHook
     from emacheck.train.request import TrainingRequest
-    from emacheck.train.runner import ReseedHook, SeededRunner
+    from emacheck.train.runner import PairingHook, SeededRunner
     from emacheck.train.vanilla_mmengine import point_mmengine_at
 
     class EverySecond(RecorderHook):  # type: ignore[misc]
@@ -57,7 +57,7 @@ def train(directory: Path) -> None:
     config, _ = resolve(request, directory)
     register_all_modules(init_default_scope=False)
     runner = SeededRunner.from_cfg(config)
-    runner.register_hook(ReseedHook(request.seed), priority="HIGHEST")
+    runner.register_hook(PairingHook(request.seed, device), priority="HIGHEST")
     # mmengine stops its timer in a hook of its own; recording comes before it and so inside of the measured iteration.
     runner.register_hook(EverySecond(directory, iterations), priority="VERY_HIGH")
     runner.train()

@@ -65,6 +65,16 @@ def seed_device(device: Device, seed: int) -> None:
         seeding(seed)
 
 
+def generator_state(device: Device) -> Any:
+    """Return the state of a device's default generator as a tensor of bytes; None if the device does not say."""
+    import torch
+
+    if device.is_cpu:
+        return torch.get_rng_state()
+    ask = getattr(device_module(device), "get_rng_state", None)
+    return ask().cpu() if ask is not None else None
+
+
 def synchronise(device: Device) -> None:
     """Wait until a device has done everything that it was given."""
     module = device_module(device)

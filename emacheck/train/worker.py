@@ -72,6 +72,7 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
     from emacheck.train.precision import check_precision, set_float32
     from emacheck.train.presets import resolve
     from emacheck.train.recorder import RecorderHook
+    from emacheck.train.runner import PairingHook
     from emacheck.train.vanilla_mmengine import adapt, ask_for_precision, point_mmengine_at
 
     warnings.filterwarnings("ignore")
@@ -82,6 +83,7 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
         "config": flatten(config.to_dict()),
         "seed": request.seed,
         "precision": request.precision,
+        "draws": config.draws,
         "processes": 1,
         "data_hash": request.data_hash,
     }
@@ -95,15 +97,17 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
     provenance = _provenance(request, experiment, facts, notes)
     _write_run(run_directory, complete=False, recorder=None, provenance=provenance)
     recorder = RecorderHook(run_directory, request.iterations)
+    pairing = PairingHook(request.seed, device)
     started = time.monotonic()
     try:
-        _run(config, request, recorder)
+        _run(config, pairing, recorder)
     finally:
         from emacheck.train.provenance import peak_memory
 
         recorder.close()
         provenance["duration_seconds"] = round(time.monotonic() - started, 3)
         provenance["peak_memory_bytes"] = peak_memory(device)
+        provenance["draws_on_device"] = pairing.unpaired
         complete = recorder.recorded == request.iterations
         _write_run(run_directory, complete=complete, recorder=recorder, provenance=provenance)
     if not complete:
@@ -161,9 +165,9 @@ def _write_run(run_directory: Path, *, complete: bool, recorder: Any, provenance
     temporary.replace(run_directory / RUN_FILE)
 
 
-def _run(config: Any, request: TrainingRequest, recorder: Any) -> None:
+def _run(config: Any, pairing: Any, recorder: Any) -> None:
     from emacheck.train.recorder import EnoughIterations
-    from emacheck.train.runner import ReseedHook, SeededRunner
+    from emacheck.train.runner import SeededRunner
 
     logging.captureWarnings(capture=True)
     if config.default_scope == "mmseg":
@@ -171,7 +175,7 @@ def _run(config: Any, request: TrainingRequest, recorder: Any) -> None:
 
         register_all_modules(init_default_scope=False)
     runner = SeededRunner.from_cfg(config)
-    runner.register_hook(ReseedHook(request.seed), priority="HIGHEST")
+    runner.register_hook(pairing, priority="HIGHEST")
     runner.register_hook(recorder)
     try:
         runner.train()
