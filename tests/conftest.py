@@ -12,8 +12,6 @@ import pytest
 from simulated_device import environment, require_simulated_device
 
 ROOT = Path(__file__).parent.parent
-# Programs that change the process they run in; a conftest.py of their own would hide this one.
-collect_ignore = ["programs"]
 
 
 def emacheck_process(*arguments, cwd, env=None, **options):

@@ -229,3 +229,16 @@ def test_help_does_not_import_torch():
     lines = "import sys; from emacheck.cli import invoke; invoke(['doctor', '--help']); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_a_device_that_does_not_say_how_much_memory_it_has_is_no_error(monkeypatch):
+    from emacheck.train.doctor import stages
+
+    def refuse(_):
+        raise RuntimeError("not supported")
+
+    monkeypatch.setattr(stages, "_memory_line", refuse)
+    lines = {line.name: line for line in stages.device_lines("cpu")}
+    assert lines["memory"].status is Status.WARNING
+    assert "RuntimeError: not supported" in lines["memory"].found
+    assert lines["driver"].status is Status.OK

@@ -63,6 +63,10 @@ def test_a_run_on_the_device_passes_and_is_bit_identical_to_the_reference_of_the
     provenance = candidate.provenance
     assert provenance["device"]["type"] == "sdaa"
     assert provenance["device"]["torch_sdaa.__version__"] == "0.0+simulated"
+    assert provenance["device"]["precisions"] == "fp32, bf16, fp16"
+    report = (workshop / "good" / "report.md").read_text(encoding="utf-8")
+    assert "device torch\\_sdaa" in report or "device torch_sdaa" in report
+    assert "| precision" in report
     assert provenance["draws_on_device"] is False
     assert provenance["peak_memory_bytes"]["device"] > 2**27
 

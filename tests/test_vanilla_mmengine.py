@@ -10,7 +10,7 @@ from conftest import ROOT
 
 from emacheck.errors import UsageError
 
-PROGRAM = ROOT / "tests" / "programs" / "vanilla.py"
+PROGRAM = ROOT / "tests" / "simulated_device" / "programs" / "vanilla.py"
 
 
 @pytest.fixture(scope="module")

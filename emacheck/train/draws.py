@@ -46,7 +46,7 @@ def uniform(source: np.random.PCG64, count: int) -> Floats:
     """Return numbers from [0, 1).
 
     Example:
-        >>> 0 <= uniform(stream(0), 1000).min() < uniform(stream(0), 1000).max() < 1
+        >>> bool(0 <= uniform(stream(0), 1000).min() < uniform(stream(0), 1000).max() < 1)
         True
     """
     drawn: Floats = (source.random_raw(count) >> np.uint64(11)).astype(np.float64)

@@ -93,7 +93,11 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
     open_device(device)
     point_mmengine_at(device)
     adapt(config, device)
-    facts = {**describe_device(device), **set_float32(device, request.precision)}
+    facts = {
+        **describe_device(device),
+        "precisions": ", ".join(device.kind.precisions),
+        **set_float32(device, request.precision),
+    }
     provenance = _provenance(request, experiment, facts, notes)
     _write_run(run_directory, complete=False, recorder=None, provenance=provenance)
     recorder = RecorderHook(run_directory, request.iterations)

@@ -35,8 +35,11 @@ def device_lines(name: str) -> Iterator[Line]:
         return
     many = f", {facts['count']} of them" if "count" in facts else ""
     yield ok("device", f"{device}: {facts['name']}{many}")
-    yield _driver_line(device, facts)
-    yield _memory_line(device)
+    for part, look in (("driver", lambda: _driver_line(device, facts)), ("memory", lambda: _memory_line(device))):
+        try:
+            yield look()
+        except Exception as problem:  # a device that works may not answer
+            yield warning(part, f"no answer: {type(problem).__name__}: {problem}", "Ask the vendor's own tool.")
 
 
 def _driver_line(device: Device, facts: dict[str, str]) -> Line:
