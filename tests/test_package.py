@@ -53,6 +53,15 @@ def test_the_core_install_says_which_extra_training_needs(core_install):
     assert "Traceback" not in done.stderr
 
 
+def test_the_doctor_of_a_core_install_says_that_torch_is_missing(core_install):
+    done = call(core_install, "doctor")
+    assert done.returncode == 2
+    assert "error    torch          not installed\n" in done.stdout
+    assert "pip install 'emacheck[train]'" in done.stdout
+    assert "4 errors, 0 warnings" in done.stdout
+    assert done.stderr == ""
+
+
 def test_the_stored_references_come_with_the_wheel(core_install):
     done = call(core_install, "reference", "verify")
     assert done.returncode == 0

@@ -18,6 +18,7 @@ COMMANDS = {
     "compare": ("emacheck.cli.compare", "Judge two logs that somebody else made."),
     "show": ("emacheck.cli.show", "Show what is understood of a log."),
     "reference": ("emacheck.cli.reference", "Make, list, show and verify stored references."),
+    "doctor": ("emacheck.cli.doctor", "Look at what this machine and a device can do before training."),
     "data": ("emacheck.cli.data", "Make a synthetic Cityscapes, or check any Cityscapes."),
 }
 

@@ -13,6 +13,14 @@ inline at::Tensor view_as(const at::Tensor& tensor, c10::Storage storage, c10::D
   return made;
 }
 
+// A storage of the CPU over the same bytes, which keeps them alive.
+inline c10::Storage on_host(const c10::Storage& storage) {
+  auto* keep = new c10::Storage(storage);
+  auto release = [](void* kept) { delete static_cast<c10::Storage*>(kept); };
+  c10::DataPtr bytes(storage.unsafeGetStorageImpl()->mutable_data(), keep, release, c10::kCPU);
+  return c10::Storage(c10::Storage::use_byte_size_t(), storage.nbytes(), std::move(bytes), c10::GetCPUAllocator(), true);
+}
+
 class Call {
  public:
   explicit Call(const std::string& name) : name_(name), changing_(enter(name)) {}
@@ -34,9 +42,7 @@ class Call {
     auto* storage = tensor.storage().unsafeGetStorageImpl();
     auto found = to_host_.find(storage);
     if (found == to_host_.end()) {
-      auto* keep = new c10::Storage(tensor.storage());
-      c10::DataPtr bytes(storage->mutable_data(), keep, [](void* kept) { delete static_cast<c10::Storage*>(kept); }, c10::kCPU);
-      c10::Storage view(c10::Storage::use_byte_size_t(), storage->nbytes(), std::move(bytes), c10::GetCPUAllocator(), true);
+      auto view = on_host(tensor.storage());
       to_device_.emplace(view.unsafeGetStorageImpl(), tensor.storage());
       found = to_host_.emplace(storage, view).first;
     }

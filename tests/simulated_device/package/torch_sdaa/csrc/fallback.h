@@ -88,9 +88,13 @@ struct Boxed {
                *static_cast<at::CPUGeneratorImpl*>(to.unsafeGetGeneratorImpl()));
   }
 
-  void finish() {
+  void return_generator() {
     if (device_generator.defined()) copy_generator(host_generator, device_generator);
     if (before_lending.defined()) copy_generator(before_lending, host_generator);
+  }
+
+  void finish() {
+    return_generator();
     for (auto& [tensor, view] : written) call.wrote(tensor, view);
   }
 
@@ -124,7 +128,12 @@ inline void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::
   TORCH_CHECK(!boxed.host_argument || !boxed.call.on_device || takes_host_tensors(boxed.name),
               "Expected all tensors to be on the same device, but found at least two devices, ", boxed.call.device, " and cpu! (", boxed.name, ")");
   boxed.lend_default_generator(op);
-  op.callBoxed(stack);
+  try {
+    op.callBoxed(stack);
+  } catch (...) {
+    boxed.return_generator();
+    throw;
+  }
   boxed.finish();
   const auto start = stack->size() - schema.returns().size();
   for (size_t at = 0; at < schema.returns().size(); at++) boxed.restore((*stack)[start + at], schema.returns()[at], arguments);

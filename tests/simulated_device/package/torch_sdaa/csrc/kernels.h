@@ -27,20 +27,16 @@ inline Tensor empty(c10::IntArrayRef size, std::optional<at::ScalarType> dtype, 
 }
 
 inline Tensor copy_from(const Tensor& from, const Tensor& to, bool) {
-  // Between two devices, so each side is a call of its own; only the first is counted.
-  Call source("aten::_copy_from");
-  auto view = source.host(from);
+  // The only operator whose tensors may be on two devices, so the target is viewed outside of the call.
+  Call call("aten::_copy_from");
+  auto view = call.host(from);
   if (to.device().type() != kDevice) {
     to.copy_(view);
     return to;
   }
-  auto* keep = new c10::Storage(to.storage());
-  c10::DataPtr bytes(to.storage().unsafeGetStorageImpl()->mutable_data(), keep,
-                     [](void* kept) { delete static_cast<c10::Storage*>(kept); }, c10::kCPU);
-  c10::Storage storage(c10::Storage::use_byte_size_t(), to.storage().nbytes(), std::move(bytes), c10::GetCPUAllocator(), true);
-  auto target = view_as(to, std::move(storage), c10::DispatchKey::CPU);
+  auto target = view_as(to, on_host(to.storage()), c10::DispatchKey::CPU);
   target.copy_(view);
-  source.wrote(Tensor(), target);
+  call.wrote(Tensor(), target);
   return to;
 }
 

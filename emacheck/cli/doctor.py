@@ -1,0 +1,92 @@
+"""``emacheck doctor``: what this machine and a device can do, before anybody trains."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from emacheck.report.printable import MESSAGE_LENGTH, printable
+
+if TYPE_CHECKING:
+    from emacheck.train.doctor.line import Line
+
+TROUBLE = 2
+FORMAT_VERSION = 1
+INDENT = 24
+
+
+@click.command()
+@click.option("--device", default="auto", show_default=True, metavar="NAME[:INDEX]", help="The device to look at.")
+@click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="A Cityscapes to look at.")
+@click.option(
+    "--timeout",
+    default=120.0,
+    show_default=True,
+    type=click.FloatRange(min=1),
+    help="Seconds that one stage on the device may take.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def doctor(device: str, data_root: Path | None, timeout: float, as_json: bool) -> int:
+    """Look at this machine and a device: versions, memory, precisions, data, and one iteration of EMANet.
+
+    Every line is ok, a warning or an error, and says what to do. Exit code 2 when there is an error, otherwise 0.
+    """
+    from emacheck.train.doctor.examination import examine  # here, so that `emacheck --help` stays fast
+    from emacheck.train.doctor.line import Status
+
+    lines = []
+    for line in examine(device, data_root=data_root, timeout=timeout):
+        lines.append(line)
+        if not as_json:
+            click.echo("\n".join(_shown(line)))
+    counts = {status: sum(line.status is status for line in lines) for status in Status}
+    errors, warnings = counts[Status.ERROR], counts[Status.WARNING]
+    if as_json:
+        click.echo(_document(device, errors, warnings, lines))
+    else:
+        click.echo(f"\n{_counted(errors, 'error')}, {_counted(warnings, 'warning')} | {_command(device, data_root)}")
+    return TROUBLE if errors else 0
+
+
+def _shown(line: Line) -> Iterator[str]:
+    """Yield a line for the terminal; names, paths and last words come from elsewhere."""
+    found = printable(line.found, length=MESSAGE_LENGTH)
+    head = f"{line.status.value:<9}{printable(line.name):<{INDENT - 9}}"
+    yield from textwrap.wrap(head + found, 120, subsequent_indent=" " * INDENT, break_on_hyphens=False)
+    if line.advice:
+        yield from textwrap.wrap(
+            printable(line.advice, length=MESSAGE_LENGTH),
+            120,
+            initial_indent=" " * INDENT + "-> ",
+            subsequent_indent=" " * (INDENT + 3),
+            break_on_hyphens=False,
+        )
+
+
+def _document(device: str, errors: int, warnings: int, lines: list[Line]) -> str:
+    return json.dumps(
+        {
+            "format_version": FORMAT_VERSION,
+            "device": device,
+            "errors": errors,
+            "warnings": warnings,
+            "lines": [line.to_dict() for line in lines],
+        },
+        indent=1,
+    )
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def _command(device: str, data_root: Path | None) -> str:
+    import shlex
+
+    words = ["emacheck", "doctor", "--device", device, *(["--data-root", str(data_root)] if data_root else [])]
+    return printable(shlex.join(words), length=MESSAGE_LENGTH)

@@ -1,0 +1,126 @@
+"""Look at everything, one line after the other; whatever the device does, the examination goes on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from emacheck.errors import UsageError
+from emacheck.train.devices import AUTO, parse_device
+from emacheck.train.doctor.host import data_line, disk_line, package_lines, reference_line, torch_line
+from emacheck.train.doctor.line import Line, Status, error
+
+STAGE_NAMES = ("device", "communication", "precisions", "training")
+POLL_SECONDS = 0.05
+LAST_WORDS = 3
+
+
+def examine(device: str, *, data_root: Path | None, timeout: float) -> Iterator[Line]:
+    """Yield one line per thing looked at, as soon as it is known.
+
+    Args:
+        device: What the user wrote, such as ``sdaa:1`` or ``auto``.
+        data_root: A Cityscapes to look at, or None for the synthetic one.
+        timeout: Seconds that one stage on the device may take.
+    """
+    yield from package_lines()
+    yield data_line(data_root)
+    yield reference_line()
+    yield disk_line()
+    if torch_line().status is not Status.ERROR:
+        yield from device_lines(device, timeout=timeout)
+
+
+def device_lines(device: str, *, timeout: float) -> Iterator[Line]:
+    """Yield what a process of its own finds about a device; when it dies, another one goes on behind."""
+    try:
+        name = str(parse_device(device))
+    except UsageError as problem:
+        again = "Name the device, or look at the rest with --device cpu."
+        yield error("device", str(problem), again if device == AUTO else "See docs/devices.md.")
+        return
+    remaining = list(STAGE_NAMES)
+    while remaining:
+        for lines in _tried(name, remaining, timeout):
+            yield from lines
+            stage = remaining.pop(0)
+            # Without a device there is nothing to try.
+            if stage == "device" and any(line.status is Status.ERROR for line in lines):
+                return
+
+
+def _tried(device: str, stages: list[str], timeout: float) -> Iterator[list[Line]]:
+    """Yield the lines of each stage until all are done or one ended the process, which is then its line."""
+    with tempfile.TemporaryDirectory(prefix="emacheck-doctor-") as folder:
+        results, log = Path(folder) / "results.jsonl", Path(folder) / "log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "emacheck.train.doctor.probe", device, str(results), *stages],
+                # It ends when this pipe closes, however this process ends.
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
+            )
+        try:
+            done = 0
+            for lines in _followed(process, results, timeout):
+                done += 1
+                yield lines
+                if done == len(stages):
+                    return
+            hung = process.poll() is None
+        finally:
+            _end(process)
+        if done < len(stages):
+            yield [_broken(stages[done], process.returncode, hung, timeout, _last_words(log))]
+
+
+def _followed(process: "subprocess.Popen[bytes]", results: Path, timeout: float) -> Iterator[list[Line]]:
+    """Yield the stages' lines as they are written, until the process ends or a stage takes too long."""
+    read, since = 0, time.monotonic()
+    while True:
+        ended = process.poll() is not None
+        text = results.read_text(encoding="utf-8") if results.exists() else ""
+        for record in text[: text.rfind("\n") + 1].splitlines()[read:]:
+            read, since = read + 1, time.monotonic()
+            yield [Line.from_dict(fields) for fields in json.loads(record)]
+        if ended or time.monotonic() - since > timeout:
+            return
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(POLL_SECONDS)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End the process and everything it started; it leads a process group of its own."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+def _broken(stage: str, code: int, hung: bool, timeout: float, words: str) -> Line:
+    if hung:
+        return error(
+            stage,
+            f"hung: no answer for {timeout:g} s, so its process was ended. {words}",
+            "Reset the device, look for other programs on it; a slower device needs a longer --timeout.",
+        )
+    names = {number.value: number.name for number in signal.Signals}
+    how = f"ended with exit code {code}" if code >= 0 else f"was ended by {names.get(-code, f'signal {-code}')}"
+    return error(
+        stage, f"crashed: its process {how}. {words}", "Look at the system's and the driver's log; ask the vendor."
+    )
+
+
+def _last_words(log: Path) -> str:
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return f"Its last words: {' | '.join(lines[-LAST_WORDS:])}" if lines else "It said nothing."

@@ -1,0 +1,146 @@
+"""What can be said of the machine without importing torch: packages, data, references, disk."""
+
+import platform
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.util import find_spec
+from pathlib import Path
+
+import emacheck
+from emacheck.data.cityscapes import fingerprint_dataset
+from emacheck.data.synthetic import DEFAULT_NAME, cache_root
+from emacheck.errors import BundleError, EmacheckError
+from emacheck.reference import read_bundle, stored_bundles
+from emacheck.train.doctor.line import Line, error, ok, warning
+
+OLDEST_TORCH = (2, 4)
+# Import name, the maintained continuation, the upstream distributions.
+OPENMMLAB = (
+    ("mmengine", "onedl-mmengine", ("mmengine", "mmengine-lite")),
+    ("mmcv", "onedl-mmcv", ("mmcv", "mmcv-full", "mmcv-lite")),
+    ("mmseg", "onedl-mmsegmentation", ("mmsegmentation",)),
+)
+JUDGING = "Judging logs works without: emacheck compare LOG_A LOG_B"
+# The synthetic data take 38 MB and a run of a hundred iterations some more.
+LITTLE_DISK, TOO_LITTLE_DISK = 1 << 30, 100 << 20
+
+
+def package_lines() -> Iterator[Line]:
+    """Yield the versions of all that takes part in a training; nothing of it is imported."""
+    yield ok("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    yield ok("emacheck", emacheck.__version__)
+    yield ok("numpy", version("numpy"))
+    yield torch_line()
+    suppliers = packages_distributions()
+    for module, continuation, upstream in OPENMMLAB:
+        yield _supplier(module, continuation, upstream, suppliers)
+
+
+def torch_line() -> Line:
+    """Return whether torch is here and new enough."""
+    if find_spec("torch") is None:
+        return error(
+            "torch",
+            "not installed",
+            "To train here: pip install 'emacheck[train]'; on a vendor's image, use the Python that has the vendor's "
+            f"torch. {JUDGING}",
+        )
+    try:
+        found = version("torch")
+    except PackageNotFoundError:
+        return warning("torch", "importable, but no distribution says its version", "Install torch with pip.")
+    if _numbers(found) < OLDEST_TORCH:
+        return error("torch", found, f"emacheck trains with torch {'.'.join(map(str, OLDEST_TORCH))} or newer.")
+    return ok("torch", found)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.partition("+")[0].split(".")[:2] if part.isdecimal())
+
+
+def _supplier(module: str, continuation: str, upstream: Sequence[str], suppliers: Mapping[str, Sequence[str]]) -> Line:
+    """Say which distribution an import name comes from; two may supply the same one."""
+    names = sorted({name.lower().replace("_", "-") for name in suppliers.get(module, ())})
+    if len(names) > 1:
+        return warning(
+            module,
+            f"supplied by {' and '.join(f'{name} {version(name)}' for name in names)} at once",
+            f"Their files lie over each other. Uninstall all of them, then install one: pip install {continuation}",
+        )
+    spec = find_spec(module)
+    if spec is None:
+        return error(module, "not installed", f"To train here: pip install {continuation}")
+    if not names:
+        place = spec.origin or next(iter(spec.submodule_search_locations or ()), "somewhere unknown")
+        return warning(
+            module,
+            f"found in {place}, supplied by no distribution",
+            "Install it with pip, so that records can name it.",
+        )
+    (name,) = names
+    kind = "the continuation" if name == continuation else "upstream" if name in upstream else "a fork"
+    return ok(module, f"{name} {version(name)} ({kind})")
+
+
+def data_line(root: Path | None) -> Line:
+    """Say whether the data to train on is there.
+
+    Args:
+        root: A Cityscapes, or None for the synthetic one in the cache.
+    """
+    try:
+        place = root or cache_root() / DEFAULT_NAME
+        if root is None and not place.exists():
+            return ok("data", f"{place} is not there yet; the first training makes it (38 MB)")
+        summary = fingerprint_dataset(place)
+    except EmacheckError as problem:
+        return error("data", str(problem), "Repair it, or give another one with --data-root DIR.")
+    return ok(
+        "data",
+        f"{summary.root}: {summary.kind} Cityscapes, {summary.train_pairs} train + {summary.val_pairs} val pairs",
+    )
+
+
+def reference_line() -> Line:
+    """Say which references are stored and whether all can be read."""
+    names, broken = [], []
+    for place in stored_bundles():
+        try:
+            names.append(read_bundle(place).name)
+        except BundleError as problem:
+            broken.append(str(problem))
+    if broken:
+        return error("references", broken[0], "See emacheck reference verify. Make it anew: emacheck reference make")
+    if not names:
+        return warning("references", "none is stored", "Train the reference along: emacheck run --reference-device cpu")
+    return ok("references", ", ".join(sorted(set(names))))
+
+
+def disk_line() -> Line:
+    """Say how much disk is free where runs and data are written."""
+    free = {str(place): shutil.disk_usage(place).free for place in (Path.cwd(), _existing(cache_root()))}
+    place = min(free, key=lambda name: free[name])
+    found = f"{readable(free[place])} free in {place}"
+    advice = "Free some, or work elsewhere: --work-dir DIR for runs, EMACHECK_CACHE for the data."
+    if free[place] < TOO_LITTLE_DISK:
+        return error("disk", found, advice)
+    return warning("disk", found, advice) if free[place] < LITTLE_DISK else ok("disk", found)
+
+
+def _existing(place: Path) -> Path:
+    return next(folder for folder in (place, *place.absolute().parents) if folder.is_dir())
+
+
+def readable(size: float) -> str:
+    """Return a number of bytes for people.
+
+    Example:
+        >>> readable(3_500_000_000)
+        '3.3 GiB'
+    """
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"

@@ -1,0 +1,42 @@
+"""The process that touches the device: ``python -m emacheck.train.doctor.probe DEVICE FILE STAGE...``.
+
+After each stage it appends one line of JSON to FILE, so that a crash loses the stage that caused it and no other.
+"""
+
+import json
+import os
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+from emacheck.train.doctor.stages import STAGES
+
+
+def main(arguments: list[str]) -> int:
+    """Try stages on a device.
+
+    Args:
+        arguments: The device, the file for the results, and the names of the stages.
+
+    Returns:
+        0 when all stages were tried.
+    """
+    device, file, *stages = arguments
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    warnings.filterwarnings("ignore")
+    for stage in stages:
+        lines = [line.to_dict() for line in STAGES[stage](device)]
+        with Path(file).open("a", encoding="utf-8") as results:
+            results.write(json.dumps(lines) + "\n")
+    return 0
+
+
+def _end_with_parent() -> None:
+    while os.read(0, 1024):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

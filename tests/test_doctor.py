@@ -1,0 +1,244 @@
+"""``emacheck doctor``: every line says how good it is and what to do, and a dying device is a line, not the end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import emacheck_process
+
+from emacheck.cli.doctor import _shown
+from emacheck.train.doctor import host
+from emacheck.train.doctor.line import Line, Status, ok
+
+HOST = ["python", "emacheck", "numpy", "torch", "mmengine", "mmcv", "mmseg", "data", "references", "disk"]
+DEVICE = ["device", "driver", "memory", "communication", "fp32", "tf32", "bf16", "fp16", "training"]
+
+
+@pytest.fixture
+def doctor(emacheck_cli):
+    """Run the doctor and return its exit code and its lines by name."""
+
+    def call(*arguments, env=None):
+        done = emacheck_cli("doctor", "--json", *arguments, env=env)
+        document = json.loads(done.out)
+        lines = {line["name"]: line for line in document["lines"]}
+        assert len(lines) == len(document["lines"])
+        statuses = [line["status"] for line in lines.values()]
+        assert document["errors"] == statuses.count("error")
+        assert document["warnings"] == statuses.count("warning")
+        assert done.code == (2 if document["errors"] else 0)
+        # A line that is not ok says what to do.
+        assert all((line["status"] == "ok") == (line["advice"] == "") for line in lines.values())
+        return done.code, lines
+
+    return call
+
+
+@pytest.mark.training
+def test_a_healthy_device(doctor, simulated_device):
+    code, lines = doctor("--device", "sdaa:1", env=simulated_device())
+    assert list(lines) == [*HOST, *DEVICE]
+    assert code == 0
+    assert {line["status"] for line in lines.values()} == {"ok"}, lines
+    assert lines["device"]["found"] == "sdaa:1: simulated sdaa (host memory), 2 of them"
+    assert "simulated" in lines["driver"]["found"]
+    assert lines["communication"]["found"].startswith("cpu:gloo,sdaa:tccl")
+    assert "GradScaler enabled" in lines["fp16"]["found"]
+    # The simulated device is the CPU: nothing differs, which a comparison with itself would not show below.
+    assert "of the loss 0.0e+00" in lines["training"]["found"]
+
+
+@pytest.mark.training
+def test_the_text_for_people(emacheck_cli):
+    done = emacheck_cli("doctor", "--device", "cpu")
+    assert done.code == 0, done
+    starts = [line.split()[:2] for line in done.out.splitlines() if line and not line.startswith(" ")]
+    assert starts[:-1] == [["ok", name] for name in [*HOST, *DEVICE]]
+    assert done.last_line == "0 errors, 0 warnings | emacheck doctor --device cpu"
+
+
+@pytest.mark.training
+def test_a_crash_is_one_line_and_what_comes_behind_is_still_tried(doctor, simulated_device):
+    code, lines = doctor("--device", "sdaa", env=simulated_device("crash mm"))
+    assert list(lines) == [*HOST, "device", "driver", "memory", "communication", "precisions", "training"]
+    assert code == 2
+    assert lines["precisions"]["status"] == "error"
+    assert "crashed: its process was ended by SIGABRT" in lines["precisions"]["found"]
+    assert "simulated sdaa: crash in aten::mm" in lines["precisions"]["found"]
+    assert lines["training"]["status"] == "ok"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("crash _softmax signal=KILL", "crashed: its process was ended by SIGKILL"),
+        ("hang _softmax", "hung: no answer for 30 s, so its process was ended."),
+        ("missing _softmax", "NotImplementedError: Could not run 'aten::_softmax.out'"),
+        ("memory limit=50000000", "OutOfMemoryError: SDAA out of memory"),
+        ("scale upsample_bilinear2d by=0.5", "of the loss"),
+    ],
+)
+def test_a_broken_training_is_an_error(doctor, simulated_device, fault, words):
+    code, lines = doctor("--device", "sdaa", "--timeout", "30", env=simulated_device(fault))
+    assert code == 2
+    assert lines["training"]["status"] == "error"
+    assert words in lines["training"]["found"]
+    assert [name for name, line in lines.items() if line["status"] == "error"] == ["training"]
+
+
+@pytest.mark.slow
+def test_what_only_limits_is_a_warning(doctor, simulated_device):
+    faults = ("missing tccl::allreduce", "scale upsample_bilinear2d by=2e-2", "memory limit=1500000000")
+    code, lines = doctor("--device", "sdaa", env=simulated_device(*faults))
+    warnings = [name for name, line in lines.items() if line["status"] == "warning"]
+    assert warnings == ["memory", "communication", "training"]
+    assert code == 0
+    assert "cpu:gloo,sdaa:tccl is registered and failed: NotImplementedError" in lines["communication"]["found"]
+
+
+@pytest.mark.slow
+def test_float32_with_fewer_bits_is_an_error(doctor, simulated_device):
+    code, lines = doctor("--device", "sdaa", env=simulated_device("scale convolution_overrideable by=3e-4"))
+    assert code == 2
+    assert lines["fp32"]["status"] == "error"
+    assert "of a convolution 3.0e-04 (limit 1e-05)" in lines["fp32"]["found"]
+    assert lines["bf16"]["status"] == "ok"
+
+
+def test_a_device_that_is_not_there(doctor, simulated_device):
+    code, lines = doctor("--device", "sdaa", env=simulated_device(devices=0))
+    assert code == 2
+    assert list(lines) == [*HOST, "device"]
+    assert "sees 0 sdaa devices, expected at least 1" in lines["device"]["found"]
+    _, lines = doctor("--device", "sdaa:2", env=simulated_device())
+    assert "sees 2 sdaa devices, expected at least 3" in lines["device"]["found"]
+
+
+def test_a_device_whose_module_is_not_installed_or_that_is_unknown(doctor):
+    code, lines = doctor("--device", "npu")
+    assert code == 2
+    assert "needs the module torch_npu, which is not installed here" in lines["device"]["found"]
+    code, lines = doctor("--device", "abacus")
+    assert code == 2
+    assert "found no such device" in lines["device"]["found"]
+
+
+def test_data_that_are_broken_or_not_made_yet(doctor, tmp_path):
+    _, lines = doctor("--device", "abacus", "--data-root", tmp_path / "nowhere")
+    assert lines["data"]["status"] == "error"
+    assert "nowhere" in lines["data"]["found"]
+    _, lines = doctor("--device", "abacus", env={"EMACHECK_CACHE": str(tmp_path / "new")})
+    assert lines["data"]["status"] == "ok"
+    assert "the first training makes it" in lines["data"]["found"]
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_reference_that_is_damaged(doctor, tmp_path):
+    bundle = tmp_path / "references" / "experiment" / "cpu-fp32"
+    bundle.mkdir(parents=True)
+    (bundle / "bundle.json").write_text("{", encoding="utf-8")
+    _, lines = doctor("--device", "abacus")
+    assert lines["references"]["status"] == "error"
+
+
+def test_nothing_foreign_controls_the_terminal(emacheck_cli):
+    done = emacheck_cli("doctor", "--device", "abacus", "--data-root", "bad\x1b[31m")
+    assert "\x1b" not in done.out
+    assert "bad\\x1b[31m" in done.out
+    shown = list(_shown(Line(name="x", status=Status.ERROR, found="a\x1b]0;b\x07", advice="c\u202ed")))
+    assert shown == ["error    x              a\\x1b]0;b\\x07", " " * 24 + "-> c\\u202ed"]
+
+
+def test_which_distribution_supplies_a_module():
+    continuation, upstream = "onedl-mmengine", ("mmengine",)
+    found = host._supplier("mmengine", continuation, upstream, {"mmengine": ["onedl_mmengine"]})
+    assert found.status is Status.OK
+    assert found.found.endswith("(the continuation)")
+    both = host._supplier("mmengine", continuation, upstream, {"mmengine": ["onedl-mmengine", "click"]})
+    assert both.status is Status.WARNING
+    assert "at once" in both.found
+    assert host._supplier("mmengine", continuation, upstream, {}).status is Status.WARNING
+    assert host._supplier("no_such_module", "a", (), {}).status is Status.ERROR
+    assert ok("a", "b").advice == ""
+
+
+def test_an_old_torch_is_an_error(monkeypatch):
+    for text, status in (("2.3.1", Status.ERROR), ("2.4.0a0+git1", Status.OK), ("2.13.0+cpu", Status.OK)):
+        monkeypatch.setattr(host, "version", lambda _, text=text: text)
+        assert host.torch_line().status is status
+
+
+@pytest.mark.training
+def test_benign_variations_stay_below_the_limits():
+    from emacheck.train.devices import parse_device
+    from emacheck.train.doctor.iteration import judge, train_once
+
+    cpu = parse_device("cpu")
+    plain = train_once(cpu)
+    import torch
+
+    other = train_once(cpu, memory_format=torch.channels_last)
+    assert plain.loss > 1
+    assert judge(plain, other).status is Status.OK
+    assert any(not torch.equal(plain.gradients[name], other.gradients[name]) for name in plain.gradients)
+
+
+def test_the_device_process_ends_with_the_doctor(simulated_device, tmp_path):
+    env = simulated_device("hang *")
+    doctor = emacheck_process("doctor", "--device", "sdaa", cwd=tmp_path, env=env)
+    try:
+        child = _wait_for(lambda: _children(doctor.pid, "emacheck.train.doctor.probe"))
+        os.kill(doctor.pid, signal.SIGKILL)
+        assert _wait_for(lambda: not _alive(child[0]))
+    finally:
+        doctor.kill()
+        doctor.communicate()
+
+
+def _wait_for(condition, seconds=60):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not happen in time")
+
+
+def _children(process, word):
+    try:
+        text = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii")
+        return [int(c) for c in text.split() if word in Path(f"/proc/{c}/cmdline").read_text(encoding="utf-8")]
+    except OSError:
+        return []
+
+
+def _alive(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text(encoding="ascii").split()[2] != "Z"
+    except OSError:
+        return False
+
+
+def test_help_does_not_import_torch():
+    lines = "import sys; from emacheck.cli import invoke; invoke(['doctor', '--help']); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_a_device_that_does_not_say_how_much_memory_it_has_is_no_error(monkeypatch):
+    from emacheck.train.doctor import stages
+
+    def refuse(_):
+        raise RuntimeError("not supported")
+
+    monkeypatch.setattr(stages, "_memory_line", refuse)
+    lines = {line.name: line for line in stages.device_lines("cpu")}
+    assert lines["memory"].status is Status.WARNING
+    assert "RuntimeError: not supported" in lines["memory"].found
+    assert lines["driver"].status is Status.OK
