@@ -38,8 +38,7 @@ def resolve(request: TrainingRequest, run_directory: Path) -> tuple[Any, tuple[s
     if request.data_root is not None:
         _place_data(config, request.data_root)
     _override(config, request.cfg_options)
-    # The stored reference of the smoke preset was drawn in the first way, which needs the data loaded in order.
-    config.draws = 1 if request.preset == "smoke" and not config.train_dataloader.get("num_workers") else 2
+    config.setdefault("draws", 2)
     return config, tuple(notes)
 
 

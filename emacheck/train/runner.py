@@ -26,7 +26,7 @@ class SeededRunner(Runner):  # type: ignore[misc]
 
     1. Weights from torch's generator and augmentations from generators that are seeded once, in the order in which they
        are drawn: equal on hosts with the same torch and vector instructions, and with the same number of workers.
-       The stored reference of the smoke preset is drawn so.
+       Records from before 2 existed were drawn so.
     2. Weights by :class:`emacheck.train.draws.OwnDraws`, and each sample from a seed of its own.
     """
 
