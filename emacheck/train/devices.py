@@ -225,8 +225,8 @@ def _detect() -> str:
 
 
 def _ask(trouble: str, *arguments: str) -> str:
-    """Run the module that opens devices: a driver that crashes or hangs must not take us along."""
-    command = [sys.executable, "-m", "emacheck.train.accelerator", *arguments]
+    """Open devices in a process of its own: a driver that crashes or hangs must not take us along."""
+    command = [sys.executable, "-m", "emacheck.train.probe", *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)
     except (subprocess.SubprocessError, OSError) as error:
