@@ -2,7 +2,8 @@
 
 import importlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,15 @@ def device_lines(name: str) -> Iterator[Line]:
         return
     many = f", {facts['count']} of them" if "count" in facts else ""
     yield ok("device", f"{device}: {facts['name']}{many}")
-    for part, look in (("driver", lambda: _driver_line(device, facts)), ("memory", lambda: _memory_line(device))):
-        try:
-            yield look()
-        except Exception as problem:  # a device that works may not answer
-            yield warning(part, f"no answer: {type(problem).__name__}: {problem}", "Ask the vendor's own tool.")
+    yield _answer("driver", partial(_driver_line, device, facts))
+    yield _answer("memory", partial(_memory_line, device))
+
+
+def _answer(name: str, look: Callable[[], Line]) -> Line:
+    try:
+        return look()
+    except Exception as problem:  # a device that works may not answer
+        return warning(name, f"no answer: {type(problem).__name__}: {problem}", "Ask the vendor's own tool.")
 
 
 def _driver_line(device: Device, facts: dict[str, str]) -> Line:
