@@ -13,13 +13,24 @@ import click
 from emacheck.cli.progress import show_progress
 from emacheck.errors import DataError, UsageError
 from emacheck.train.launch import git_commit, train_in_worker
+from emacheck.train.processes import LAUNCHERS, Processes, plan_processes
 from emacheck.train.request import PRESETS, TrainingRequest
 
 if TYPE_CHECKING:
     from emacheck.record import Record
+    from emacheck.train.devices import Device
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+PROCESS_OPTIONS = (
+    click.option("--nproc-per-node", type=click.IntRange(min=1), help="Processes of each node.  [default: 1]"),
+    click.option("--nnodes", type=click.IntRange(min=1), help="Nodes.  [default: 1]"),
+    click.option("--node-rank", type=click.IntRange(min=0), help="Which of the nodes this is."),
+    click.option("--master-addr", metavar="HOST", help="Node 0."),
+    click.option("--master-port", type=click.IntRange(1, 65535), help="Port of node 0.  [default: any, or 29500]"),
+    click.option("--rdzv-endpoint", metavar="HOST:PORT", help="A rendezvous, instead of the address of node 0."),
+    click.option("--launcher", type=click.Choice(LAUNCHERS), help="Who starts the processes: docs/processes.md."),
+)
 OPTIONS = (
     click.option("--preset", type=click.Choice(list(PRESETS)), help="A named EMANet configuration.  [default: smoke]"),
     click.option("--config", metavar="FILE", help="Any mmengine configuration file, instead of a preset."),
@@ -44,8 +55,11 @@ OPTIONS = (
         "--cfg-options", multiple=True, metavar="KEY=VALUE ...", help="Override the configuration, as in mmengine."
     ),
     click.option("--amp", is_flag=True, help="Mixed precision (not in this version)."),
-    click.option("--nproc-per-node", default=1, show_default=True, type=click.IntRange(min=1), help="Processes."),
-    click.option("--launcher", type=click.Choice(["none", "pytorch", "slurm"]), default="none", show_default=True),
+    *PROCESS_OPTIONS,
+    click.option("--backend", metavar="NAME", help="Communication backend.  [default: the device's: gloo, nccl, ...]"),
+    click.option(
+        "--log-format", type=click.Choice(["tcap"]), help="Write <device>.log with TCAPPDLL lines beside the record."
+    ),
     click.option(
         "--timeout",
         default=600.0,
@@ -76,10 +90,11 @@ def describe_training(
     cfg_options: tuple[str, ...],
     more_options: tuple[str, ...],
     amp: bool,
-    nproc_per_node: int,
-    launcher: str,
-) -> TrainingRequest:
-    """Turn the options into a request, with the data set made or verified.
+    backend: str | None,
+    log_format: str | None,
+    **process_options: Any,
+) -> tuple[TrainingRequest, Processes]:
+    """Turn the options into a request, with the data set made or verified, and the processes that train it.
 
     Raises:
         UsageError: If options contradict each other or ask for what this version cannot do.
@@ -92,7 +107,9 @@ def describe_training(
     if config is not None and not Path(config).is_file():
         raise UsageError(f"--config {config}: no such file. Give an mmengine configuration file.")
     place = parse_device(device)
-    _refuse_unsupported(amp=amp, nproc_per_node=nproc_per_node, launcher=launcher)
+    _refuse_unsupported(amp=amp)
+    processes = plan_processes(**process_options)
+    _refuse_one_for_all(place, backend, processes)
     overrides = (*cfg_options, *more_options)
     for option in overrides:
         if not re.match(r"[A-Za-z_][\w.]*=", option):
@@ -101,7 +118,7 @@ def describe_training(
             )
     preset = None if config else preset or "smoke"
     root, data_hash = _place_data(preset, data_root, overrides)
-    return TrainingRequest(
+    request = TrainingRequest(
         preset=preset,
         config=config,
         cfg_options=overrides,
@@ -112,23 +129,29 @@ def describe_training(
         data_root=root,
         data_hash=data_hash,
         git_commit=git_commit(),
+        backend=backend,
+        log_format=log_format,
     )
+    return request, processes
 
 
-def _refuse_unsupported(*, amp: bool, nproc_per_node: int, launcher: str) -> None:
-    unsupported = [
-        option
-        for option, asked in (
-            ("--amp", amp),
-            (f"--nproc-per-node {nproc_per_node}", nproc_per_node > 1),
-            (f"--launcher {launcher}", launcher != "none"),
-        )
-        if asked
-    ]
-    if unsupported:
+def _refuse_one_for_all(device: "Device", backend: str | None, processes: Processes) -> None:
+    if backend is not None and not processes.launched:
+        raise UsageError(f"--backend {backend}: found one process, which talks to no other. Add --nproc-per-node N.")
+    if processes.world_size > 1 and device.index is not None:
         raise UsageError(
-            f"{', '.join(unsupported)}: this version trains one process in float32 (--nproc-per-node 1, "
-            "--launcher none, no --amp). Train with your own script, then judge its log: emacheck compare LOG_A LOG_B"
+            f"--device {device}: found a number, but each of {processes.world_size} processes takes the device of its "
+            f"own local rank. Say --device {device.type}, and choose devices as the vendor provides for."
+        )
+    if processes.launched:
+        _ = device.communication  # raises where several processes cannot use the device
+
+
+def _refuse_unsupported(*, amp: bool) -> None:
+    if amp:
+        raise UsageError(
+            "--amp: this version trains in float32 (no --amp). Train with your own script, then judge its log: "
+            "emacheck compare LOG_A LOG_B"
         )
 
 
@@ -162,20 +185,27 @@ def default_work_dir(request: TrainingRequest) -> Path:
     return Path("work_dirs") / request.experiment_name / f"{device}-{now}"
 
 
-def train_and_read(request: TrainingRequest, run_directory: Path, *, timeout: float, title: str) -> "Record":
-    """Train in a worker behind a progress bar and read the record back."""
+def train_and_read(
+    request: TrainingRequest, run_directory: Path, *, timeout: float, title: str, processes: Processes | None = None
+) -> "Record | None":
+    """Train in processes of their own behind a progress bar and read the record back.
+
+    Returns:
+        The record; None on a node on which rank 0 did not run, for the record is on that of rank 0.
+    """
     from emacheck.logs import read_log
+    from emacheck.rank_files import rank_files
 
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         with show_progress(title, request.iterations) as progress:
-            train_in_worker(request, run_directory, progress=progress, timeout=timeout)
+            train_in_worker(request, run_directory, progress=progress, timeout=timeout, processes=processes)
     except KeyboardInterrupt:
         click.echo(f"emacheck: interrupted; the partial record is kept in {run_directory}", err=True)
         raise
     finally:
         signal.signal(signal.SIGTERM, previous)
-    return read_log(run_directory)
+    return read_log(run_directory) if 0 in rank_files(run_directory) else None
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001

@@ -5,8 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+
+from emacheck.train import ranks
+from emacheck.train.sync_bn import synchronise_on_host
 
 
 class SeededRunner(Runner):  # type: ignore[misc]
@@ -25,6 +29,19 @@ class SeededRunner(Runner):  # type: ignore[misc]
         if self.cfg.get("last_bit_seed"):
             change_last_bits(built, self.cfg.last_bit_seed)
         return built
+
+    def wrap_model(self, model_wrapper_cfg: Any, model: torch.nn.Module) -> torch.nn.Module:
+        """Move the model to the device and, if there are several processes, make it train with the others."""
+        # DistributedDataParallel hands out the weights of rank 0, and nobody would see that others were drawn.
+        ranks.require_equal_ranks(model, "before training")
+        on_host = self.distributed and get_device() == "cpu"
+        if on_host:
+            # A process on the CPU has no device number, though mmengine gives it one (runner/runner.py, wrap_model).
+            unused = self.cfg.get("find_unused_parameters", False)
+            usual = {"device_ids": None, "broadcast_buffers": False, "find_unused_parameters": unused}
+            model_wrapper_cfg = {**usual, **(model_wrapper_cfg or {})}
+            synchronise_on_host(model)
+        return super().wrap_model(model_wrapper_cfg, model)  # type: ignore[no-any-return]
 
     def _init_model_weights(self) -> None:
         """Keep the weights that build_model drew."""
