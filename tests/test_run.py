@@ -293,7 +293,15 @@ def test_more_iterations_than_the_reference_holds_are_refused(workshop):
     [
         (["--device", "gpu"], "expected one of cpu, cuda, sdaa, npu, mlu, musa, xpu, mps or auto"),
         (["--device", "cpu:"], "expected NAME or NAME:NUMBER"),
-        (["--amp"], "--amp: this version"),
+        (
+            ["--precision", "tf32"],
+            "--precision tf32: CPU (cpu) cannot be asked for it, expected one of fp32, bf16, fp16",
+        ),
+        (["--amp", "--precision", "fp16"], "--amp on cpu is --precision bf16"),
+        (["--amp"], "in bf16 on this data set"),
+        (["--device", "cuda", "--precision", "tf32"], "No CPU computes in tf32"),
+        (["--device", "cuda", "--precision", "tf32", "--reference-device", "cpu"], "CPU does not compute in tf32"),
+        (["--device", "musa", "--reference-device", "cpu"], "torch_musa, which is not installed here"),
         (["--nproc-per-node", "4", "--launcher", "none"], "expected one process"),
         (["--launcher", "slurm"], "found no SLURM_JOB_ID"),
         (["--config", "nowhere.py"], "no such file"),

@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,7 +13,7 @@ import click
 from emacheck.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from emacheck.judge import Outcome, Verdict
+    from emacheck.judge import Outcome, Rule, Verdict
     from emacheck.judge.comparison import Comparison
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -76,7 +76,16 @@ def reach_verdict(comparison: "Comparison", judging: Judging) -> "Verdict":
     for text in judging.limit:
         rule, field, value = _parse_limit(text)
         limits.setdefault(rule, {})[field] = value
-    return decide(comparison, make_rules(names, limits))
+    rules = make_rules(names, limits)
+    return decide(comparison, tuple(_in_precision(rule, comparison.precision) for rule in rules))
+
+
+def _in_precision(rule: "Rule", precision: str) -> "Rule":
+    from emacheck.judge.first_iterations import ROUNDOFF, FirstIterations
+
+    if isinstance(rule, FirstIterations) and precision in ROUNDOFF:
+        return replace(rule, precision=precision)
+    return rule
 
 
 def _parse_limit(text: str) -> tuple[str, str, float]:

@@ -53,6 +53,8 @@ def run(
     check_outputs(judging)
     require_training_packages()
     request, processes = describe_training(**options)
+    if reference_device:
+        reference_device = _check_devices(request, reference_device)
     live = _reference_request(request, processes, reference_device, reference_nproc) if reference_device else None
     bundle = None if reference_device else _choose_bundle(request, reference)
     directory = work_dir_of_node(work_dir or default_work_dir(request), processes, chosen_by_user=work_dir is not None)
@@ -87,9 +89,6 @@ def _reference_request(
     request: TrainingRequest, processes: Processes, device: str, nproc: int | None
 ) -> tuple[TrainingRequest, Processes]:
     """Describe a reference that trains on the joined batch of all the candidate's processes."""
-    from emacheck.train.devices import parse_device
-
-    place = parse_device(device)
     nproc = nproc or 1
     if processes.world_size % nproc:
         raise UsageError(
@@ -98,7 +97,7 @@ def _reference_request(
         )
     factor = processes.world_size // nproc
     launched = Processes(launched=True, nproc_per_node=nproc) if nproc > 1 else Processes()
-    return replace(request, device=str(place), backend=None, batch_factor=factor), launched
+    return replace(request, device=device, backend=None, batch_factor=factor), launched
 
 
 def _train_reference(
@@ -108,6 +107,18 @@ def _train_reference(
     place = directory / "reference"
     place.mkdir()
     return train(request, place, title=f"Training the reference on {request.device}", processes=processes)
+
+
+def _check_devices(request: TrainingRequest, reference_device: str) -> str:
+    """See that both devices can do what is asked, before the first of two trainings starts."""
+    from emacheck.train.devices import parse_device, probe
+    from emacheck.train.precision import check_reference_precision
+
+    device = parse_device(reference_device)
+    check_reference_precision(device, request.precision)
+    for each in (device, parse_device(request.device)):
+        probe(each)
+    return str(device)
 
 
 def _choose_bundle(request: TrainingRequest, name: str | None) -> "Bundle":
@@ -123,8 +134,7 @@ def _choose_bundle(request: TrainingRequest, name: str | None) -> "Bundle":
     if bundle is None:
         raise UsageError(
             f"no stored reference fits {request.experiment_name} in {request.precision} on this data set "
-            f"(hash {str(request.data_hash)[:12]}). Train one now with --reference-device cpu, or store one with: "
-            "emacheck reference make. What is stored: emacheck reference list"
+            f"(hash {str(request.data_hash)[:12]}). {_how_to_get_one(request)}. What is stored: emacheck reference list"
         )
     if request.iterations > bundle.iterations:
         raise UsageError(
@@ -132,3 +142,14 @@ def _choose_bundle(request: TrainingRequest, name: str | None) -> "Bundle":
             f"Ask for at most --iters {bundle.iterations}, or train a reference now with --reference-device cpu."
         )
     return bundle
+
+
+def _how_to_get_one(request: TrainingRequest) -> str:
+    from emacheck.train.devices import KINDS
+
+    if request.precision in KINDS["cpu"].precisions:
+        return "Train one now with --reference-device cpu, or store one with: emacheck reference make"
+    return (
+        f"No CPU computes in {request.precision}: train one now on a trusted device that does, --reference-device "
+        f"DEVICE, or store one there with: emacheck reference make --device DEVICE --precision {request.precision}"
+    )

@@ -54,12 +54,17 @@ OPTIONS = (
     click.option(
         "--cfg-options", multiple=True, metavar="KEY=VALUE ...", help="Override the configuration, as in mmengine."
     ),
-    click.option("--amp", is_flag=True, help="Mixed precision (not in this version)."),
     *PROCESS_OPTIONS,
     click.option("--backend", metavar="NAME", help="Communication backend.  [default: the device's: gloo, nccl, ...]"),
     click.option(
         "--log-format", type=click.Choice(["tcap"]), help="Write <device>.log with TCAPPDLL lines beside the record."
     ),
+    click.option(
+        "--precision",
+        type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
+        help="Arithmetic of the training; bf16 and fp16 are mixed precision.  [default: fp32]",
+    ),
+    click.option("--amp", is_flag=True, help="The device's usual mixed precision: fp16, on a CPU bf16."),
     click.option(
         "--timeout",
         default=600.0,
@@ -89,6 +94,7 @@ def describe_training(
     data_root: str | None,
     cfg_options: tuple[str, ...],
     more_options: tuple[str, ...],
+    precision: str | None,
     amp: bool,
     backend: str | None,
     log_format: str | None,
@@ -107,9 +113,9 @@ def describe_training(
     if config is not None and not Path(config).is_file():
         raise UsageError(f"--config {config}: no such file. Give an mmengine configuration file.")
     place = parse_device(device)
-    _refuse_unsupported(amp=amp)
     processes = plan_processes(**process_options)
     _refuse_one_for_all(place, backend, processes)
+    precision = _choose_precision(place, precision, amp=amp)
     overrides = (*cfg_options, *more_options)
     for option in overrides:
         if not re.match(r"[A-Za-z_][\w.]*=", option):
@@ -123,6 +129,7 @@ def describe_training(
         config=config,
         cfg_options=overrides,
         device=str(place),
+        precision=precision,
         iterations=iters,
         seed=seed,
         threads=threads,
@@ -147,12 +154,14 @@ def _refuse_one_for_all(device: "Device", backend: str | None, processes: Proces
         _ = device.communication  # raises where several processes cannot use the device
 
 
-def _refuse_unsupported(*, amp: bool) -> None:
-    if amp:
-        raise UsageError(
-            "--amp: this version trains in float32 (no --amp). Train with your own script, then judge its log: "
-            "emacheck compare LOG_A LOG_B"
-        )
+def _choose_precision(device: "Device", precision: str | None, *, amp: bool) -> str:
+    from emacheck.train.precision import check_precision
+
+    if amp and precision not in (None, device.kind.amp):
+        raise UsageError(f"--amp on {device} is --precision {device.kind.amp}, and --precision {precision}: give one.")
+    chosen = device.kind.amp if amp else precision or "fp32"
+    check_precision(device, chosen)
+    return chosen
 
 
 def _place_data(preset: str | None, data_root: str | None, overrides: tuple[str, ...]) -> tuple[str | None, str | None]:

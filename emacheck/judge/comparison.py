@@ -1,6 +1,6 @@
 """A comparison: the measured differences of two records, without an opinion."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,6 +117,12 @@ class Comparison:
     def curve(self, metric: str) -> PairedCurve:
         """Return one metric of both records, paired by iteration; a metric that a record lacks has no values."""
         return pair(metric, self.reference.curves.get(metric, EMPTY), self.candidate.curves.get(metric, EMPTY))
+
+    @property
+    def precision(self) -> str:
+        """The candidate's precision as its provenance gives it; a log that says nothing counts as fp32."""
+        experiment = self.candidate.provenance.get("experiment")
+        return str(experiment.get("precision", "fp32")) if isinstance(experiment, Mapping) else "fp32"
 
     @property
     def losses(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 from emacheck.curve import Floats
 from emacheck.judge.comparison import EMPTY, Comparison, PairedCurve
 from emacheck.judge.envelope import distinct_repeats, fit_band
-from emacheck.judge.first_iterations import AMPLIFICATION, SATURATION, resolution, rounding
+from emacheck.judge.first_iterations import AMPLIFICATION, ROUNDOFF, SATURATION, resolution, rounding
 
 # How many times the largest rounding seen may be rounding still; the default limit of the rule `first_iterations`.
 MARGIN = 10.0
@@ -125,7 +125,7 @@ def paired_by_curves(comparison: Comparison) -> bool | None:
     for metric in comparison.metrics:
         curves = [record.curves.get(metric, EMPTY) for record in (comparison.reference, comparison.candidate)]
         paired = comparison.curve(metric)
-        early = rounding(metric, paired.iterations)
+        early = rounding(metric, paired.iterations, _precision(comparison))
         first = np.flatnonzero(np.isfinite(early))
         if not first.size or first[0] != 0 or any(curve.window != 1 for curve in curves):
             return None
@@ -180,13 +180,17 @@ def _noise(comparison: Comparison, paired: PairedCurve) -> Floats:
     if band is not None and math.isfinite(band.limit) and np.array_equal(band.iterations, paired.iterations):
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             return band.limit * band.scale / np.abs(paired.reference)
-    seen = rounding(metric, paired.iterations)
+    seen = rounding(metric, paired.iterations, _precision(comparison))
     start = 0 if paired.iterations[0] == 0 else 1
     later = np.clip(paired.iterations - start - 2, 0, 60)
-    last = float(rounding(metric, np.array([1, 2, 3]))[-1])
+    last = float(rounding(metric, np.array([1, 2, 3]), _precision(comparison))[-1])
     grown = np.where(np.isnan(seen), last * GROWTH**later, seen)
     # What printing hides grows as well: the true difference may be half a quantum one iteration before it shows.
     return np.minimum(MARGIN * grown + 2 * _printed(comparison, paired), _saturation(metric))
+
+
+def _precision(comparison: Comparison) -> str:
+    return comparison.precision if comparison.precision in ROUNDOFF else "fp32"
 
 
 def _first_rounding(comparison: Comparison, paired: PairedCurve, onset: int) -> float:
@@ -194,7 +198,7 @@ def _first_rounding(comparison: Comparison, paired: PairedCurve, onset: int) -> 
     if onset < len(AMPLIFICATION["loss"]):
         return math.inf
     gap = min(int(paired.iterations[onset] - paired.iterations[onset - 1]), 60)
-    last = float(rounding(paired.metric, np.array([1, 2, 3]))[-1])
+    last = float(rounding(paired.metric, np.array([1, 2, 3]), _precision(comparison))[-1])
     return MARGIN * (last + float(_printed(comparison, paired)[onset])) * GROWTH**gap
 
 

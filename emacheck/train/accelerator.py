@@ -4,11 +4,12 @@ import datetime
 import importlib
 import os
 import platform
+import sys
 from importlib.util import find_spec
 from typing import Any
 
-from emacheck.errors import MissingExtraError, TrainingError, UsageError
-from emacheck.train.devices import KINDS, Device, DeviceKind
+from emacheck.errors import EmacheckError, MissingExtraError, TrainingError, UsageError
+from emacheck.train.devices import KINDS, MARK, REFUSED, Device, DeviceKind, parse_device
 
 
 def open_device(device: Device) -> None:
@@ -222,5 +223,18 @@ def _name(device: Device) -> str:
         return platform.processor() or platform.machine()
 
 
+def main(arguments: list[str]) -> int:
+    """Open the device named, or print the type of torch's accelerator if none is."""
+    try:
+        if arguments:
+            open_device(parse_device(arguments[0]))
+        else:
+            print(detect())  # noqa: T201 - the answer to --device auto
+    except EmacheckError as error:
+        print(f"{MARK}{error}", file=sys.stderr)  # noqa: T201 - the command shows it
+        return REFUSED
+    return 0
+
+
 if __name__ == "__main__":
-    print(detect())  # noqa: T201 - the answer to `--device auto`
+    sys.exit(main(sys.argv[1:]))

@@ -14,7 +14,9 @@ from emacheck.errors import UsageError
 ENTRY_POINTS = "emacheck.devices"
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 AUTO = "auto"
-DETECTION_SECONDS = 120
+PROBE_SECONDS = 120
+REFUSED = 4
+MARK = "emacheck refuses: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,16 +206,34 @@ def _entries() -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=ENTRY_POINTS))
 
 
+def probe(device: Device) -> None:
+    """See that a device is there before anything expensive happens, in a process of its own.
+
+    Raises:
+        UsageError: If it is not.
+    """
+    if not device.is_cpu:
+        _ask(f"--device {device}: it could not be opened", str(device))
+
+
 def _detect() -> str:
-    """Ask torch for its accelerator in a process of its own: a driver that crashes or hangs must not take us along."""
-    command = [sys.executable, "-m", "emacheck.train.accelerator"]
+    lines = _ask("--device auto: torch could not be asked for its accelerator; name the device").split()
+    if not lines:
+        raise UsageError(f"--device auto: torch gave no answer. Name the device: one of {', '.join(device_names())}.")
+    # A vendor's module may print before us.
+    return lines[-1]
+
+
+def _ask(trouble: str, *arguments: str) -> str:
+    """Run the module that opens devices: a driver that crashes or hangs must not take us along."""
+    command = [sys.executable, "-m", "emacheck.train.accelerator", *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=DETECTION_SECONDS, check=True)
-        # A vendor's module may print before us.
-        return done.stdout.split()[-1]
-    except (subprocess.SubprocessError, OSError, IndexError) as error:
-        words = str(getattr(error, "stderr", None) or error).strip().splitlines()
-        raise UsageError(
-            f"--device auto: torch could not be asked for its accelerator ({words[-1] if words else 'no output'}). "
-            f"Name the device: one of {', '.join(device_names())}."
-        ) from error
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)
+    except (subprocess.SubprocessError, OSError) as error:
+        raise UsageError(f"{trouble} ({error}).") from error
+    if done.returncode == REFUSED:
+        raise UsageError(done.stderr.strip().rpartition(MARK)[2])
+    if done.returncode != 0:
+        words = done.stderr.strip().splitlines() or ["no output"]
+        raise UsageError(f"{trouble} (exit code {done.returncode}: {words[-1]}).")
+    return done.stdout

@@ -26,6 +26,20 @@ def check_precision(device: Device, precision: str) -> None:
         )
 
 
+def check_reference_precision(device: Device, precision: str) -> None:
+    """Refuse a device that cannot train the reference in the candidate's precision; a reference has the same always.
+
+    Raises:
+        UsageError: If it cannot.
+    """
+    if precision not in device.kind.precisions:
+        raise UsageError(
+            f"--reference-device {device}: {device.kind.title} does not compute in {precision}, and a reference has "
+            f"the candidate's precision. Choose a device that does, or another --precision: {device} has "
+            f"{', '.join(device.kind.precisions)}."
+        )
+
+
 def set_float32(device: Device, precision: str) -> dict[str, str]:
     """Make float32 mean float32, or TF32 where that is asked for.
 

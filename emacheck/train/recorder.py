@@ -18,6 +18,9 @@ from emacheck.train import ranks
 from emacheck.train.fingerprint import sample_hashes, state_hash
 from emacheck.train.tcap_log import TcapLog
 
+# Devices on which torch computes the norms of many tensors in one launch; elsewhere it loops over them.
+FUSED_NORM = frozenset({"cuda", "xpu"})
+
 
 class EnoughIterations(Exception):  # noqa: N818 - it ends a loop, it is not an error
     """Ends a loop that counts in epochs once enough iterations are recorded."""
@@ -27,7 +30,9 @@ class RecorderHook(Hook):  # type: ignore[misc]
     """Record losses, accuracy, learning rate, gradient norm, times and the batch's hash of every iteration.
 
     The gradient norm is sqrt(sum of squares over all parameters' gradients) as the optimizer sees them (after
-    unscaling and clipping), and the learning rate is the one the optimizer used: both are taken in front of the step.
+    unscaling and clipping), and the learning rate is the one the optimizer used: both are taken in front of the step,
+    and neither is there in an iteration without one. With loss scaling, ``loss_scale`` is the scale that the iteration
+    used and ``skipped_steps`` how many steps were left out so far because a scaled gradient was not finite.
 
     Args:
         run_directory: Where ``iterations.jsonl`` (of rank 1 ``iterations.rank1.jsonl``, and so on) is written, one line
@@ -77,6 +82,7 @@ class RecorderHook(Hook):  # type: ignore[misc]
         if self._rate is not None:
             metrics["lr"] = self._rate
             metrics["grad_norm"] = math.sqrt(self._square)
+        metrics |= _loss_scaling(runner.optim_wrapper)
         now = time.perf_counter()
         metrics["seconds"], metrics["data_seconds"] = now - self._mark, self._start - self._mark
         self._mark = now
@@ -111,12 +117,21 @@ def sum_of_squares(tensors: list[torch.Tensor]) -> float:
         >>> sum_of_squares([torch.tensor([3.0, 4.0]), torch.ones(2, 2)])
         29.0
     """
-    if all(tensor.device.type == "cpu" and tensor.is_contiguous() for tensor in tensors):
-        # On a CPU half the time of _foreach_norm and closer to float64; elsewhere a launch per tensor costs more.
-        squares = [torch.dot(flat, flat) for flat in (tensor.view(-1) for tensor in tensors)]
-    else:
+    fused = tensors[0].device.type in FUSED_NORM
+    if fused or not all(tensor.is_contiguous() for tensor in tensors):
         squares = [norm * norm for norm in torch._foreach_norm(tensors)]
-    return float(torch.stack([square.double() for square in squares]).sum())
+    else:
+        # On a CPU half the time of _foreach_norm and closer to float64.
+        squares = [torch.dot(flat, flat) for flat in (tensor.view(-1) for tensor in tensors)]
+    # One copy; not every device has float64.
+    return float(torch.stack(squares).cpu().double().sum())
+
+
+def _loss_scaling(wrapper: Any) -> dict[str, float]:
+    scaler = getattr(wrapper, "loss_scaler", None)
+    if scaler is None or not scaler.is_enabled():
+        return {}
+    return {"loss_scale": wrapper.used_scale, "skipped_steps": float(wrapper.skipped_steps)}
 
 
 def _optimizers(wrapper: Any) -> Iterable[torch.optim.Optimizer]:

@@ -27,7 +27,7 @@ class TrainingRequest:
         config: Path of an mmengine configuration file, or None.
         cfg_options: Overrides ``key=value`` in mmengine's notation.
         device: Device type with optional index, such as ``cpu`` or ``cuda:1``.
-        precision: Arithmetic of the training; this version knows ``fp32``.
+        precision: Arithmetic of the training: ``fp32``, ``tf32``, ``bf16`` or ``fp16``.
         iterations: Number of training iterations.
         seed: Seed of weights, sampler and augmentation, all drawn on the CPU.
         threads: Number of CPU threads of one operator; part of what makes two runs bit-identical.

@@ -34,12 +34,7 @@ class SeededRunner(Runner):  # type: ignore[misc]
         """Move the model to the device and, if there are several processes, make it train with the others."""
         # DistributedDataParallel hands out the weights of rank 0, and nobody would see that others were drawn.
         ranks.require_equal_ranks(model, "before training")
-        on_host = self.distributed and get_device() == "cpu"
-        if on_host:
-            # A process on the CPU has no device number, though mmengine gives it one (runner/runner.py, wrap_model).
-            unused = self.cfg.get("find_unused_parameters", False)
-            usual = {"device_ids": None, "broadcast_buffers": False, "find_unused_parameters": unused}
-            model_wrapper_cfg = {**usual, **(model_wrapper_cfg or {})}
+        if self.distributed and get_device() == "cpu":
             synchronise_on_host(model)
         return super().wrap_model(model_wrapper_cfg, model)  # type: ignore[no-any-return]
 

@@ -1,22 +1,42 @@
 """All that makes an unchanged mmengine train on a device that it has never heard of.
 
-mmengine (0.10.7 and onedl-mmengine 0.10.12, whose lines are given) knows cuda, npu, mlu, musa and mps by name. Nothing
-of the user's installation is touched and nothing is copied from it; each place that stands in the way has an answer:
+mmengine knows cuda, npu, mlu, musa and mps by name. Nothing of the user's installation is touched and nothing is copied
+from it; each place that stands in the way has one answer. Lines are those of onedl-mmengine 0.10.12.
 
-    ============================================  ======================================================================
-    upstream                                      answer
-    ============================================  ======================================================================
-    device/utils.py:123, ``DEVICE``               ``point_mmengine_at``: read at call time, it is the only switch behind
-                                                  ``get_device()``, and so behind runner/runner.py:875 (``wrap_model``)
-                                                  and 2022 (``resume``)
-    dist/utils.py:130, ``torch.cuda.set_device``  ``emacheck.train.accelerator.initialise_processes`` selects the device
-                                                  and joins the process group before the Runner is built
-    dist/utils.py, ``get_comm_device``;           the group's backend is ``cpu:gloo,sdaa:tccl``: mmengine, which does
-    dist/dist.py:429, 633, 790                    not know this name, takes the CPU for objects, and that works
-    ============================================  ======================================================================
+- ``device/utils.py:123`` ``DEVICE``: set by :func:`point_mmengine_at`. Read at call time, it is the only switch behind
+  ``get_device()``, so models (``runner/runner.py:875``) and resumed checkpoints (``runner/runner.py:2022``) follow.
+- ``dist/utils.py:130`` ``torch.cuda.set_device``: :func:`emacheck.train.accelerator.initialise_processes` selects the
+  device and joins the process group before the Runner is built, which then leaves both alone.
+- ``dist/utils.py`` ``get_comm_device`` and ``dist/dist.py:429, 633, 790``, which know nccl, hccl, cncl and mccl: the
+  group's backend is ``cpu:gloo,sdaa:tccl``, a name that mmengine does not know, so it sends objects by the CPU.
+- ``runner/runner.py:893`` ``device_ids=[LOCAL_RANK]``, refused by DistributedDataParallel on a CPU and read as numbers
+  of CUDA devices elsewhere: :func:`adapt` asks for None, which means the device that the model is on.
+- ``optim/optimizer/amp_optimizer_wrapper.py:16-22``, a GradScaler for cuda that silently disables itself on every other
+  device, and ``:78``, an assertion that there is one of four devices: :class:`DeviceAmpOptimWrapper`.
+- ``runner/amp.py:62-102`` ``autocast``, a ValueError on other devices and bfloat16 alone on a CPU:
+  :meth:`DeviceAmpOptimWrapper.optim_context` uses ``torch.autocast`` itself.
+- torch 2.4 to 2.6 pin memory for CUDA unless ``pin_memory_device`` names another device: :func:`adapt` names it.
+- ``runner/log_processor.py:232, 505``, ``utils/dl_utils/collect_env.py:60``: no memory column and no device in
+  mmengine's own log. The provenance has both.
+- Validation, checkpoints, resuming and SyncBN (reverted by ``runner/runner.py:877`` in one process) need no answer.
 """
 
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import mmengine.device.utils
+import torch
+from mmengine.device import get_device
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
+
+from emacheck.errors import UsageError
 from emacheck.train.devices import Device
+from emacheck.train.precision import AUTOCAST
+
+AMP_WRAPPER = "DeviceAmpOptimWrapper"
+DDP = "MMDistributedDataParallel"
 
 
 def point_mmengine_at(device: Device) -> None:
@@ -25,6 +45,98 @@ def point_mmengine_at(device: Device) -> None:
     Args:
         device: An opened device; its number was selected when it was opened.
     """
-    import mmengine.device.utils
-
     mmengine.device.utils.DEVICE = device.type
+
+
+def adapt(config: Any, device: Device) -> None:
+    """Change what a configuration must say for a device; nothing of it decides the numbers.
+
+    Args:
+        config: The mmengine configuration, changed in place.
+        device: Where to train.
+    """
+    wrapper = config.get("model_wrapper_cfg") or {}
+    if wrapper.get("type", DDP) == DDP:
+        unused = config.get("find_unused_parameters", False)
+        defaults = {"type": DDP, "broadcast_buffers": False, "find_unused_parameters": unused}
+        config.model_wrapper_cfg = {**defaults, **wrapper, "device_ids": None}
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        loader = config.get(name)
+        if loader and loader.get("pin_memory") and not device.is_cpu and _pins_for_cuda_alone():
+            loader.pin_memory_device = device.type
+
+
+def _pins_for_cuda_alone() -> bool:
+    return tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 7)
+
+
+def ask_for_precision(config: Any, precision: str) -> None:
+    """Make a configuration train under autocast, with loss scaling where the precision needs it.
+
+    Args:
+        config: The mmengine configuration, changed in place.
+        precision: fp32, tf32, bf16 or fp16.
+
+    Raises:
+        UsageError: If the configuration asks for another precision, or for a wrapper that has no counterpart.
+    """
+    found = config.optim_wrapper.get("type", "OptimWrapper")
+    if precision in AUTOCAST:
+        if found not in ("OptimWrapper", "AmpOptimWrapper", AMP_WRAPPER):
+            raise UsageError(
+                f"--precision {precision}: found optim_wrapper.type {found}, expected OptimWrapper or AmpOptimWrapper, "
+                "for which emacheck has a counterpart that works on every device. Use --precision fp32."
+            )
+        config.optim_wrapper.type = AMP_WRAPPER
+        config.optim_wrapper.dtype = AUTOCAST[precision]
+    elif found == "AmpOptimWrapper":
+        raise UsageError(
+            f"optim_wrapper.type: found AmpOptimWrapper, expected OptimWrapper with --precision {precision}. "
+            "Give --precision bf16 or fp16 (or --amp), or --cfg-options optim_wrapper.type=OptimWrapper"
+        )
+
+
+@OPTIM_WRAPPERS.register_module(name=AMP_WRAPPER)
+class DeviceAmpOptimWrapper(AmpOptimWrapper):  # type: ignore[misc]
+    """mmengine's AmpOptimWrapper for the device in use, whichever it is.
+
+    Loss scaling is on for float16 and off for bfloat16, whose exponents reach as far as float32's.
+
+    Args:
+        dtype: ``float16`` or ``bfloat16``.
+        loss_scale: ``dynamic``, a constant, or arguments of ``torch.amp.GradScaler``.
+        kwargs: Arguments of mmengine's OptimWrapper.
+
+    Attributes:
+        used_scale: The loss scale of the last step, 1.0 before the first.
+        skipped_steps: How many steps were left out because a scaled gradient was not finite.
+    """
+
+    def __init__(self, dtype: str, loss_scale: Any = "dynamic", **kwargs: Any) -> None:
+        # AmpOptimWrapper.__init__ asserts one of four devices, and would build the scaler for cuda.
+        OptimWrapper.__init__(self, **kwargs)
+        self.cast_dtype = getattr(torch, dtype)
+        self._scale_update_param = loss_scale if isinstance(loss_scale, float) else None
+        settings = {"init_scale": loss_scale} if isinstance(loss_scale, float) else loss_scale
+        settings = {} if settings == "dynamic" else dict(settings)
+        self.loss_scaler = torch.amp.GradScaler(get_device(), enabled=dtype == "float16", **settings)
+        self.used_scale = 1.0
+        self.skipped_steps = 0
+        self._steps = 0
+        self.optimizer.register_step_post_hook(self._count)
+
+    def _count(self, *_: Any) -> None:
+        self._steps += 1
+
+    def step(self, **kwargs: Any) -> None:
+        """Update the parameters, unless a gradient is not finite, and count the steps that were left out."""
+        before = self._steps
+        self.used_scale = self.loss_scaler.get_scale()
+        super().step(**kwargs)
+        self.skipped_steps += self._steps == before
+
+    @contextlib.contextmanager
+    def optim_context(self, model: torch.nn.Module) -> Iterator[None]:
+        """Run the forward pass under torch's own autocast for the device."""
+        with OptimWrapper.optim_context(self, model), torch.autocast(get_device(), dtype=self.cast_dtype):
+            yield

@@ -67,10 +67,11 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
     from emacheck.train.precision import check_precision, set_float32
     from emacheck.train.presets import resolve
     from emacheck.train.recorder import RecorderHook
-    from emacheck.train.vanilla_mmengine import point_mmengine_at
+    from emacheck.train.vanilla_mmengine import adapt, ask_for_precision, point_mmengine_at
 
     warnings.filterwarnings("ignore")
     config, notes = resolve(request, run_directory)
+    ask_for_precision(config, request.precision)
     experiment: dict[str, Any] = {
         "name": request.experiment_name,
         "config": flatten(config.to_dict()),
@@ -85,6 +86,7 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
     check_precision(device, request.precision)
     device = ranks.open_device_of_rank(device, request.backend)
     point_mmengine_at(device)
+    adapt(config, device)
     facts = {**describe_device(device), **set_float32(device, request.precision)}
     provenance = _provenance(request, experiment, facts, notes)
     _write_run(run_directory, complete=False, recorder=None, provenance=provenance)
