@@ -5,6 +5,7 @@ Started as ``python -m emacheck.train.elastic RUN_DIRECTORY ARGUMENTS``, where t
 """
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,16 @@ def main(arguments: list[str]) -> int:
 
 
 def _first(failures: dict[int, Any]) -> int:
-    """Return the rank that failed first; of several, one that was killed: the others die of its silence."""
-    return min(failures, key=lambda rank: (failures[rank].exitcode >= 0, failures[rank].timestamp, rank))
+    """Return the rank that failed first.
+
+    Of several, one that was killed, for the others fail because it is silent; and none that the launcher has ended.
+    """
+
+    def order(rank: int) -> tuple[bool, bool, int, int]:
+        code = failures[rank].exitcode
+        return code == -signal.SIGTERM, code >= 0, failures[rank].timestamp, rank
+
+    return min(failures, key=order)
 
 
 def _write(run_directory: Path, failure: dict[str, Any]) -> None:

@@ -64,9 +64,9 @@ def open_device_of_rank(device: Device, backend: str | None) -> Device:
 
 
 def leave() -> None:
-    """Leave the other processes after a training that ended well."""
+    """Part from the other processes after a training that ended well: none goes before all are done."""
     if dist.is_initialized():
-        dist.destroy_process_group()
+        dist.barrier()
 
 
 def shared_state(model: torch.nn.Module) -> dict[str, str]:

@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import time
+import traceback
 import warnings
 from pathlib import Path
 from typing import Any
@@ -198,4 +199,12 @@ def _run(config: Any, request: TrainingRequest, recorder: Any) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    exit_code = 1
+    try:
+        exit_code = main(sys.argv[1:])
+    except Exception:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads of gloo are still at work; an interpreter that takes itself apart under them aborts now and then.
+    os._exit(exit_code)
