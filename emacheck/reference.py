@@ -41,7 +41,8 @@ class Bundle:
     @property
     def experiment(self) -> dict[str, Any]:
         """The choices that a candidate must share."""
-        return dict(self.record.provenance.get("experiment") or {})
+        # Bundles that do not say how they were drawn were drawn in the first way.
+        return {"draws": 1, **(self.record.provenance.get("experiment") or {})}
 
     @property
     def iterations(self) -> int:

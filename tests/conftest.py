@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from simulated_device import environment, require_simulated_device
 
 ROOT = Path(__file__).parent.parent
 
@@ -78,3 +79,10 @@ def logs(tmp_path):
     write_scalars(tmp_path / "good.json", falling(off=0.001))
     write_scalars(tmp_path / "low.json", falling(off=-0.39))
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def simulated_device():
+    """Return what makes the environment of a program that finds the simulated device sdaa; built on first use."""
+    require_simulated_device()
+    return environment

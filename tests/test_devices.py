@@ -1,5 +1,7 @@
 """The table of devices, entry points, and what a user is told when a device is not there."""
 
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -139,3 +141,55 @@ def test_a_precision_that_the_table_does_not_know_is_refused(device, asked):
 
 def test_names_start_with_the_table():
     assert device_names()[: len(KINDS)] == list(KINDS)
+
+
+JOIN = """
+import datetime, sys
+from dataclasses import replace
+from emacheck.errors import EmacheckError
+from emacheck.train.accelerator import initialise_processes
+from emacheck.train.devices import Device, parse_device
+
+device = parse_device(sys.argv[1])
+if len(sys.argv) > 2:
+    device = Device(kind=replace(device.kind, backend=sys.argv[2]))
+try:
+    mine = initialise_processes(device, timeout=datetime.timedelta(seconds=20))
+except EmacheckError as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+import torch, torch.distributed as dist
+tensor = torch.ones(3, device=str(mine))
+dist.all_reduce(tensor)
+found = [None]
+dist.all_gather_object(found, {"device": str(tensor.device)})
+print(mine, found, dist.get_backend_config() if hasattr(dist, "get_backend_config") else "")
+dist.destroy_process_group()
+"""
+
+
+def join(*arguments, env):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    world = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return subprocess.run(
+        [sys.executable, "-c", JOIN, *arguments],
+        env={**os.environ, **world, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_process_joins_with_its_own_device_and_sends_tensors_and_objects(simulated_device):
+    done = join("sdaa", env=simulated_device())
+    assert done.stdout.startswith("sdaa:0 [{'device': 'sdaa:0'}]"), done.stderr
+    done = join("cpu", env={})
+    assert done.stdout.startswith("cpu [{'device': 'cpu'}]"), done.stderr
+
+
+def test_a_backend_that_torch_does_not_know_is_refused_with_those_that_it_knows(simulated_device):
+    done = join("sdaa", "xyz", env=simulated_device())
+    assert done.returncode == 1
+    assert done.stderr.startswith("UsageError: --device sdaa: its communication backend xyz is not known to torch")
+    assert "gloo" in done.stderr

@@ -74,6 +74,28 @@ def test_batch_norm_over_two_ranks_is_batch_norm_over_the_joined_batch(tmp_path)
         assert torch.equal(first[at], second[at])
 
 
+def normalise_rank_in_bf16(rank):
+    from emacheck.train.sync_bn import synchronise_on_host
+
+    layer = make_layer(torch.nn.SyncBatchNorm)
+    synchronise_on_host(torch.nn.Sequential(layer))
+    _, direction, parts = batches()
+    return normalise(layer, parts[rank].bfloat16(), direction.split(SIZES)[rank].bfloat16())
+
+
+def test_a_batch_of_fewer_bits_is_normalised_like_the_same_batch_in_float32(tmp_path):
+    first, second = on_two_ranks(normalise_rank_in_bf16, tmp_path)
+    whole, direction, _ = (each.bfloat16().float() if torch.is_tensor(each) else each for each in batches())
+    wanted = normalise(make_layer(torch.nn.BatchNorm2d), whole, direction)
+    for at in (0, 1):
+        joined = torch.cat([first[at], second[at]])
+        assert joined.dtype == torch.bfloat16
+        # Half a unit in the last of bfloat16's 8 digits.
+        torch.testing.assert_close(joined.float(), wanted[at], rtol=2.0**-8, atol=1e-4)
+    assert torch.equal(first[4], second[4])
+    torch.testing.assert_close(first[4], wanted[4], rtol=1e-6, atol=0)
+
+
 def test_in_evaluation_it_is_the_usual_batch_norm():
     from emacheck.train.sync_bn import synchronise_on_host
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import emacheck_process
+from conftest import ROOT, emacheck_process
 
 from emacheck.logs import read_log
 
@@ -93,6 +93,18 @@ def test_two_runs_with_the_same_options_are_bit_identical_in_every_recorded_loss
     assert len(set(one.batches)) == ITERATIONS
 
 
+def test_the_smoke_preset_still_starts_from_the_weights_and_sees_the_batches_of_its_stored_reference(first_run):
+    import torch
+
+    if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
+        pytest.skip("torch draws other weights without AVX2 (docs/pairing.md)")
+    stored = read_log(ROOT / "references" / "emanet_r50-d8_smoke" / "cpu-fp32")
+    run = read_log(first_run[0])
+    assert run.provenance["experiment"]["draws"] == 1
+    assert run.initial_state == stored.initial_state
+    assert run.batches == stored.batches[:ITERATIONS]
+
+
 def test_the_record_agrees_with_what_mmengine_logged_beside_it(first_run):
     (scalars,) = first_run[0].glob("mmengine/*/vis_data/scalars.json")
     ours, theirs = read_log(first_run[0]), read_log(scalars)
@@ -126,6 +138,12 @@ def test_another_momentum_is_refused_by_name_before_anything_is_trained(workshop
 def test_another_seed_is_refused_by_name(workshop):
     done = finished("run", *SHORT, "--seed", "1", "--work-dir", "seed", cwd=workshop)
     assert (done.returncode, "seed: reference 0, candidate 1" in done.stderr) == (2, True), done.stderr
+
+
+def test_another_precision_than_the_references_is_refused_by_name(workshop):
+    reference = ("--reference", "emanet_r50-d8_smoke/cpu-fp32")
+    done = finished("run", *SHORT, "--precision", "bf16", *reference, "--work-dir", "precision", cwd=workshop)
+    assert (done.returncode, "precision: reference 'fp32', candidate 'bf16'" in done.stderr) == (2, True), done.stderr
 
 
 def test_cfg_options_that_do_not_fit_the_configuration_exit_2(workshop):

@@ -21,7 +21,7 @@ from emacheck.report.wording import (
     start_sentence,
 )
 
-MOST_ROWS = 20
+MOST_ROWS = 40
 _ENTITIES = {character: f"&#{ord(character)};" for character in "&<>|`\\$"}
 _BACKSLASHED = {character: f"\\{character}" for character in "*[]~"}
 _ESCAPES = str.maketrans(_ENTITIES | _BACKSLASHED)
@@ -155,9 +155,12 @@ def _extent(record: Record, metric: str) -> str:
 
 
 def _scalars(known: Mapping[str, Any]) -> dict[str, str]:
-    """Return the plain values at the top, then those of ``versions``; whatever is nested deeper stays in the JSON."""
-    versions = known.get("versions")
-    nested = {f"{key} version": value for key, value in versions.items()} if isinstance(versions, Mapping) else {}
+    """Return the plain values at the top, then those of the device, the experiment and the versions; deeper is JSON."""
+    nested: dict[str, Any] = {}
+    for name, shape in (("device", "device {}"), ("experiment", "{}"), ("versions", "{} version")):
+        values = known.get(name)
+        if isinstance(values, Mapping):
+            nested |= {shape.format(key): value for key, value in values.items()}
     return {
         str(key): printable(str(value))
         for key, value in {**known, **nested}.items()

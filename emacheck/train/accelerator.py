@@ -65,6 +65,16 @@ def seed_device(device: Device, seed: int) -> None:
         seeding(seed)
 
 
+def generator_state(device: Device) -> Any:
+    """Return the state of a device's default generator as a tensor of bytes; None if the device does not say."""
+    import torch
+
+    if device.is_cpu:
+        return torch.get_rng_state()
+    state = _answer(device_module(device), "get_rng_state")
+    return None if state is None else state.cpu()
+
+
 def synchronise(device: Device) -> None:
     """Wait until a device has done everything that it was given."""
     module = device_module(device)
@@ -74,9 +84,10 @@ def synchronise(device: Device) -> None:
 
 def peak_memory(device: Device) -> int | None:
     """Return the most bytes that torch had allocated on a device at once; None if the device does not say."""
-    module = device_module(device)
-    ask = getattr(module, "max_memory_allocated", None) or getattr(module, "driver_allocated_memory", None)
-    return int(ask()) if ask is not None and not device.is_cpu else None
+    if device.is_cpu:
+        return None
+    peak = _answer(device_module(device), "max_memory_allocated", "driver_allocated_memory")
+    return None if peak is None else int(peak)
 
 
 def describe_device(device: Device) -> dict[str, str]:
@@ -97,9 +108,9 @@ def describe_device(device: Device) -> dict[str, str]:
         return facts
     module = device_module(device)
     facts["count"] = str(_count(module))
-    capability = getattr(module, "get_device_capability", None)
+    capability = _answer(module, "get_device_capability")
     if capability is not None:
-        facts["capability"] = str(capability())
+        facts["capability"] = str(capability)
     names = [*([f"{device.kind.module}.__version__"] if device.kind.module else []), *device.kind.versions]
     for name in names:
         value = attribute(name)
@@ -127,6 +138,7 @@ def initialise_processes(device: Device, *, timeout: datetime.timedelta) -> Devi
     """
     import torch.distributed
 
+    communication, backend = device.communication, str(device.kind.backend)
     mine = device.for_rank(int(os.environ["LOCAL_RANK"]))
     open_device(mine)
     backend = str(device.kind.backend)
@@ -140,11 +152,11 @@ def initialise_processes(device: Device, *, timeout: datetime.timedelta) -> Devi
             f"what registers it: {device.kind.module or 'another torch'}."
         )
     try:
-        torch.distributed.init_process_group(device.communication, timeout=timeout)
+        torch.distributed.init_process_group(communication, timeout=timeout)
     except (RuntimeError, ValueError, TimeoutError) as error:
         raise TrainingError(
             f"rank {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')} could not join the others at "
-            f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')} with {device.communication}: {error}"
+            f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')} with {communication}: {error}"
         ) from error
     return mine
 
@@ -204,6 +216,18 @@ def _import(kind: DeviceKind) -> None:
         ) from error
 
 
+def _answer(module: Any, *names: str) -> Any:
+    """Return the first answer that a device's module gives; one that it does not have, or cannot give, is None."""
+    for name in names:
+        ask = getattr(module, name, None)
+        try:
+            if ask is not None:
+                return ask()
+        except (RuntimeError, TypeError):
+            continue
+    return None
+
+
 def _count(module: Any) -> int:
     available = getattr(module, "is_available", None)
     if available is not None and not available():
@@ -214,8 +238,7 @@ def _count(module: Any) -> int:
 
 def _name(device: Device) -> str:
     if not device.is_cpu:
-        ask = getattr(device_module(device), "get_device_name", None)
-        return str(ask()) if ask is not None else device.kind.title
+        return str(_answer(device_module(device), "get_device_name") or device.kind.title)
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

@@ -34,6 +34,16 @@ def tensor_hash(tensor: torch.Tensor) -> str:
     return _hash(tensor)
 
 
+def batch_hash(batch: Any) -> str:
+    """Return the SHA-256 over all tensors and arrays in a batch, in order; paths and other metadata do not count.
+
+    Example:
+        >>> batch_hash({"inputs": [torch.ones(2)]}) == batch_hash({"inputs": [torch.zeros(2)]})
+        False
+    """
+    return _hash(batch)
+
+
 def sample_hashes(batch: Any) -> list[str]:
     """Return for each sample of a batch the SHA-256 over its tensors and arrays; paths and other metadata do not count.
 

@@ -6,6 +6,7 @@ from emacheck.errors import UsageError
 from emacheck.train.accelerator import attribute
 from emacheck.train.devices import Device
 
+AMPERE = (8, 0)
 AUTOCAST = {"bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -60,8 +61,15 @@ def set_float32(device: Device, precision: str) -> dict[str, str]:
         owner, _, switch = name.rpartition(".")
         setattr(attribute(owner), switch, wanted)
         found[name] = "on" if attribute(name) else "off"
+    torch = importlib.import_module("torch")
+    if wanted and device.type == "cuda" and torch.cuda.is_available() and torch.version.cuda:
+        capability = torch.cuda.get_device_capability()
+        if capability < AMPERE:
+            raise UsageError(
+                f"--precision tf32: {torch.cuda.get_device_name()} has compute capability {capability}, expected "
+                f"{AMPERE} or more; it would compute in fp32 and say nothing. Use --precision fp32."
+            )
     if wanted and "on" not in found.values():
-        torch = importlib.import_module("torch")
         raise UsageError(
             f"--precision tf32: torch {torch.__version__} has none of the switches for {device.kind.title}: "
             f"{', '.join(device.kind.tf32_switches)}. Use --precision fp32."

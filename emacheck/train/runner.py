@@ -1,33 +1,52 @@
-"""mmengine's Runner, with all that is drawn drawn on the CPU and in an order of our own."""
+"""mmengine's Runner, with all that is drawn drawn on the CPU and from seeds of our own."""
 
+import contextlib
 import random
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.device import get_device
+from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from emacheck.train import ranks
+from emacheck.train.accelerator import generator_state, seed_device
+from emacheck.train.devices import Device
+from emacheck.train.draws import OwnDraws
+from emacheck.train.dropout import Masks, draw_dropout_on_the_host
+from emacheck.train.paired_data import independent_of_workers
 from emacheck.train.sync_bn import synchronise_on_host
 
 
 class SeededRunner(Runner):  # type: ignore[misc]
-    """Draw the initial weights on the CPU before the model moves, whatever else has been drawn before.
+    """Draw on the CPU, from the run's seed alone, all that must be equal on two devices.
 
     mmengine initialises weights in ``Runner.train``, on the device and from the device's generator
-    (mmengine/runner/runner.py, ``_init_model_weights``); that would give each device other weights.
+    (mmengine/runner/runner.py, ``_init_model_weights``); that would give each device other weights. Dropout masks are
+    drawn on the CPU as well. ``config.draws`` says how the rest is drawn:
+
+    1. Weights from torch's generator and augmentations from generators that are seeded once, in the order in which they
+       are drawn: equal on hosts with the same torch and vector instructions, and with the same number of workers.
+       The stored reference of the smoke preset is drawn so.
+    2. Weights by :class:`emacheck.train.draws.OwnDraws`, and each sample from a seed of its own.
     """
 
     def build_model(self, model: Any) -> torch.nn.Module:
         """Build the model and initialise it on the CPU from the run's seed."""
         torch.manual_seed(self.seed)
-        built: torch.nn.Module = super().build_model(model)
-        if hasattr(built, "init_weights"):
-            built.init_weights()  # type: ignore[operator]
+        own = OwnDraws(self.seed) if self._draws() == 2 else None
+        with own or contextlib.nullcontext():
+            built: torch.nn.Module = super().build_model(model)
+            if hasattr(built, "init_weights"):
+                built.init_weights()  # type: ignore[operator]
+        if own is not None:
+            own.redraw(built)
         if self.cfg.get("last_bit_seed"):
             change_last_bits(built, self.cfg.last_bit_seed)
+        self.masks = Masks(self.seed, get_rank(), get_world_size())
+        draw_dropout_on_the_host(built, self.masks)
         return built
 
     def wrap_model(self, model_wrapper_cfg: Any, model: torch.nn.Module) -> torch.nn.Module:
@@ -37,6 +56,16 @@ class SeededRunner(Runner):  # type: ignore[misc]
         if self.distributed and get_device() == "cpu":
             synchronise_on_host(model)
         return super().wrap_model(model_wrapper_cfg, model)  # type: ignore[no-any-return]
+
+    def build_train_loop(self, loop: Any) -> Any:
+        """Build the training loop with data that do not depend on the number of workers."""
+        loader: Any = self._train_dataloader
+        if self._draws() == 2 and isinstance(loader, dict):
+            self._train_dataloader: Any = independent_of_workers(loader, self.seed)
+        return super().build_train_loop(loop)
+
+    def _draws(self) -> int:
+        return int(self.cfg.get("draws", 1))
 
     def _init_model_weights(self) -> None:
         """Keep the weights that build_model drew."""
@@ -56,18 +85,39 @@ def change_last_bits(model: torch.nn.Module, seed: int) -> None:
             weight.mul_(1 + step * 2.0**-23)
 
 
-class ReseedHook(Hook):  # type: ignore[misc]
-    """Seed the augmentation's generators when training starts, so that building the model leaves no trace in the data.
+class PairingHook(Hook):  # type: ignore[misc]
+    """Seed what a training draws on the host, and see whether anything is still drawn on the device.
 
     Args:
         seed: The run's seed.
+        device: The device of the training.
+
+    Attributes:
+        unpaired: Whether the first iteration drew from torch's default generator of the device; what was drawn there
+            is other on every other device. None before it is over, or if the device does not say.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, device: Device) -> None:
+        self.unpaired: bool | None = None
         self._seed = seed
+        self._device = device
+        self._before: torch.Tensor | None = None
 
     def before_train(self, runner: Any) -> None:  # noqa: ARG002
-        """Seed Python, numpy and torch."""
+        """Seed Python, numpy and torch, so that building the model leaves no trace in the data."""
         random.seed(self._seed)
         np.random.seed(self._seed)  # noqa: NPY002 - the augmentations of mmcv and mmseg draw from this generator
         torch.manual_seed(self._seed)
+        seed_device(self._device, self._seed)
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:  # noqa: ARG002
+        """Seed the dropout masks of this iteration."""
+        runner.masks.start(runner.iter + 1)
+        if self.unpaired is None:
+            self._before = generator_state(self._device)
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:  # noqa: ARG002
+        """Compare the device's generator with what it was before the iteration."""
+        if self.unpaired is None and self._before is not None:
+            after = generator_state(self._device)
+            self.unpaired = after is None or not torch.equal(self._before, after)

@@ -46,6 +46,7 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float) -> Any:
+        ctx.dtype, x = x.dtype, x.to(weight.dtype)  # under autocast a batch has fewer bits than the weights
         axes = [0, *range(2, x.dim())]
         count = x.numel() / x.size(1)
         mean = x.mean(axes, dtype=torch.float64)
@@ -63,19 +64,20 @@ class _Normalise(torch.autograd.Function):
         ctx.save_for_backward(normal, weight, scale)
         ctx.total = total
         ctx.mark_non_differentiable(mean, variance)
-        return normal * _along(weight, x) + _along(bias, x), mean, variance, total
+        return (normal * _along(weight, x) + _along(bias, x)).to(ctx.dtype), mean, variance, total
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor, *_: Any) -> Any:
         normal, weight, scale = ctx.saved_tensors
+        grad = grad.to(weight.dtype)
         axes = [0, *range(2, grad.dim())]
         own = torch.stack([grad.sum(axes, dtype=torch.float64), (grad * normal).sum(axes, dtype=torch.float64)])
         sums = own.clone()
         dist.all_reduce(sums)
         mean_grad, mean_product = ((each / ctx.total).to(grad.dtype) for each in sums)
         inner = grad - _along(mean_grad, grad) - normal * _along(mean_product, grad)
-        bias, product = (each.to(weight.dtype) for each in own)
-        return inner * _along(scale * weight, grad), product, bias, None
+        bias, product = own.to(weight.dtype)
+        return (inner * _along(scale * weight, grad)).to(ctx.dtype), product, bias, None
 
 
 def _along(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -68,6 +68,7 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
     from emacheck.train.precision import check_precision, set_float32
     from emacheck.train.presets import resolve
     from emacheck.train.recorder import RecorderHook
+    from emacheck.train.runner import PairingHook
     from emacheck.train.vanilla_mmengine import adapt, ask_for_precision, point_mmengine_at
 
     warnings.filterwarnings("ignore")
@@ -78,6 +79,7 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
         "config": flatten(config.to_dict()),
         "seed": request.seed,
         "precision": request.precision,
+        "draws": config.draws,
         "processes": ranks.world_size(),
         "data_hash": request.data_hash,
     }
@@ -88,14 +90,19 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
     device = ranks.open_device_of_rank(device, request.backend)
     point_mmengine_at(device)
     adapt(config, device)
-    facts = {**describe_device(device), **set_float32(device, request.precision)}
+    facts = {
+        **describe_device(device),
+        "precisions": ", ".join(device.kind.precisions),
+        **set_float32(device, request.precision),
+    }
     provenance = _provenance(request, experiment, facts, notes)
     _write_run(run_directory, complete=False, recorder=None, provenance=provenance)
     tcap_log = run_directory / f"{device.type}.log" if request.log_format == "tcap" else None
     recorder = RecorderHook(run_directory, request.iterations, tcap_log=tcap_log)
+    pairing = PairingHook(request.seed, device)
     started, ended_well = time.monotonic(), False
     try:
-        _run(config, request, recorder)
+        _run(config, pairing, recorder)
         ranks.gather_records(run_directory)
         ended_well = True
     finally:
@@ -104,6 +111,7 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
         recorder.close()
         provenance["duration_seconds"] = round(time.monotonic() - started, 3)
         provenance["peak_memory_bytes"] = peak_memory(device)
+        provenance["draws_on_device"] = pairing.unpaired
         complete = ended_well and recorder.recorded == request.iterations
         _write_run(run_directory, complete=complete, recorder=recorder, provenance=provenance)
     ranks.leave()
@@ -176,10 +184,10 @@ def _write_run(run_directory: Path, *, complete: bool, recorder: Any, provenance
     temporary.replace(run_directory / RUN_FILE)
 
 
-def _run(config: Any, request: TrainingRequest, recorder: Any) -> None:
+def _run(config: Any, pairing: Any, recorder: Any) -> None:
     from emacheck.train import ranks
     from emacheck.train.recorder import EnoughIterations
-    from emacheck.train.runner import ReseedHook, SeededRunner
+    from emacheck.train.runner import SeededRunner
 
     logging.captureWarnings(capture=True)
     if config.default_scope == "mmseg":
@@ -189,7 +197,7 @@ def _run(config: Any, request: TrainingRequest, recorder: Any) -> None:
     if ranks.is_launched():
         config.launcher = "pytorch"
     runner = SeededRunner.from_cfg(config)
-    runner.register_hook(ReseedHook(request.seed), priority="HIGHEST")
+    runner.register_hook(pairing, priority="HIGHEST")
     runner.register_hook(recorder)
     try:
         runner.train()

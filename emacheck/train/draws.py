@@ -1,0 +1,130 @@
+"""Draws that are the same on every host: initial weights from integers, whoever asks for them in whatever order.
+
+torch draws normal numbers with the vector instructions that the CPU has, so the same seed gives other weights on
+another CPU, and a framework that draws once more before the model gives all other weights. Here every number comes from
+the raw 64-bit integers of PCG64, whose stream numpy keeps, by sums of integers and a few operations in float64:
+
+- a stream is seeded with SHA-256 over the run's seed and a name;
+- a uniform number is the upper 53 bits of one integer times 2^-53;
+- a normal number is the sum of eight 16-bit parts, of two integers, less its mean and over its standard deviation
+  (P. Hall 1927: within 0.15 of the normal kurtosis, and never beyond 4.9 standard deviations).
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+PARTS = 8
+MEAN = PARTS * (2**16 - 1) / 2
+DEVIATION = math.sqrt(PARTS * (2.0**32 - 1) / 12)
+CHUNK = 1 << 20
+COMPARED = 16
+
+Floats = npt.NDArray[np.float64]
+
+
+def stream(seed: int, *names: object) -> np.random.PCG64:
+    """Return the source of random integers that belongs to a seed and a name.
+
+    Example:
+        >>> stream(0, "conv1.weight").random_raw() == stream(0, "conv1.weight").random_raw()
+        True
+        >>> stream(0, "conv1.weight").random_raw() == stream(1, "conv1.weight").random_raw()
+        False
+    """
+    digest = hashlib.sha256("\n".join(str(part) for part in (seed, *names)).encode()).digest()
+    return np.random.PCG64(int.from_bytes(digest[:16], "little"))
+
+
+def uniform(source: np.random.PCG64, count: int) -> Floats:
+    """Return numbers from [0, 1).
+
+    Example:
+        >>> 0 <= uniform(stream(0), 1000).min() < uniform(stream(0), 1000).max() < 1
+        True
+    """
+    drawn: Floats = (source.random_raw(count) >> np.uint64(11)).astype(np.float64)
+    return drawn * 2.0**-53
+
+
+def normal(source: np.random.PCG64, count: int) -> Floats:
+    """Return numbers of mean 0 and standard deviation 1; see the module.
+
+    Example:
+        >>> drawn = normal(stream(0), 100_000)
+        >>> bool(abs(drawn.mean()) < 0.01), bool(abs(drawn.std() - 1) < 0.01)
+        (True, True)
+    """
+    parts = source.random_raw(2 * count).astype("<u8", copy=False).view("<u2").reshape(PARTS, count)
+    total: Floats = parts.sum(axis=0, dtype=np.uint32).astype(np.float64)
+    return (total - MEAN) / DEVIATION
+
+
+DISTRIBUTIONS = {"normal_": normal, "uniform_": uniform}
+
+
+class OwnDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """While active, ``normal_`` and ``uniform_`` on CPU tensors fill with numbers of our own.
+
+    The weights are then redrawn by name: :meth:`redraw` fills each parameter and buffer that still holds what it was
+    filled with from the stream of its name, so that neither the order of building nor earlier draws matter. What
+    was computed from a filled tensor, such as EMANet's normalised bases, is made of numbers that are counted by shape.
+
+    Args:
+        seed: The run's seed.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._seed = seed
+        self._counts: dict[tuple[Any, ...], int] = {}
+        self._fills: dict[int, tuple[str, float, float, torch.Tensor]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Fill instead of drawing, and leave every other operator alone."""
+        name = func.overloadpacket.__name__
+        target: Any = args[0] if args else None
+        if name not in DISTRIBUTIONS or target.device.type != "cpu" or not target.is_floating_point():
+            return func(*args, **(kwargs or {}))
+        first, second = (float(value) for value in (*args[1:3], *(0.0, 1.0)[len(args[1:3]) :]))
+        key = (name, *target.shape)
+        self._counts[key] = self._counts.get(key, 0) + 1
+        self._fill(target, stream(self._seed, *key, self._counts[key]), name, first, second)
+        return target
+
+    def redraw(self, model: torch.nn.Module) -> None:
+        """Fill each parameter and buffer from the stream of its name, with the distribution it was drawn from."""
+        redrawn = set()
+        for name, tensor in _tensors(model):
+            place = tensor.untyped_storage().data_ptr()
+            fill = self._fills.get(place)
+            if fill is None or place in redrawn or not torch.equal(_sample(tensor), fill[3]):
+                continue
+            self._fill(tensor, stream(self._seed, name), *fill[:3])
+            redrawn.add(place)
+
+    def _fill(self, target: torch.Tensor, source: np.random.PCG64, name: str, first: float, second: float) -> None:
+        scale, offset = (second, first) if name == "normal_" else (second - first, first)
+        values = torch.empty(target.numel(), dtype=target.dtype)
+        for start in range(0, target.numel(), CHUNK):
+            count = min(CHUNK, target.numel() - start)
+            drawn = DISTRIBUTIONS[name](source, count) * scale + offset
+            values[start : start + count] = torch.from_numpy(drawn)
+        target.detach().copy_(values.view(target.shape))
+        if target.numel():
+            self._fills[target.untyped_storage().data_ptr()] = (name, first, second, _sample(target))
+
+
+def _tensors(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    named: Mapping[str, torch.Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    yield from ((name, named[name].detach()) for name in sorted(named) if named[name].numel())
+
+
+def _sample(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().reshape(-1)[:COMPARED].clone()

@@ -1,0 +1,169 @@
+"""``emacheck run`` on another device than the CPU: the simulated one, which is no evidence about any hardware."""
+
+import os
+
+import pytest
+from conftest import emacheck_process
+
+from emacheck.logs import read_log
+
+pytestmark = [pytest.mark.training, pytest.mark.usefixtures("simulated_device")]
+ITERATIONS = 3
+SHORT = ("--iters", ITERATIONS, "--limit", f"coverage.minimum={ITERATIONS}")
+TIMES = {"seconds", "data_seconds"}
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory):
+    """A directory with a reference trained on the CPU, and the configuration of a preset made small."""
+    from emacheck.train.presets import config_path
+    from emacheck.train.request import TrainingRequest
+
+    place = tmp_path_factory.mktemp("devices")
+    (place / "small.py").write_text(
+        f"_base_ = ['{config_path(TrainingRequest(preset='cityscapes', config=None))}']\n"
+        "crop_size = (64, 64)\nmodel = dict(data_preprocessor=dict(size=crop_size))\n"
+        "train_dataloader = dict(num_workers=2)\n",
+        encoding="utf-8",
+    )
+    patch = pytest.MonkeyPatch()
+    patch.setenv("EMACHECK_CACHE", str(place / "cache"))
+    patch.setenv("EMACHECK_REFERENCES", str(place / "references"))
+    code, _, err = command(place, "reference", "make", "--iters", ITERATIONS, "--into", place / "references")
+    assert code == 0, err
+    yield place
+    patch.undo()
+
+
+def command(cwd, *arguments, env=None):
+    process = emacheck_process(*arguments, cwd=cwd, env={"OMP_WAIT_POLICY": "PASSIVE", **(env or {})})
+    out, err = process.communicate(timeout=400)
+    return process.returncode, out, err
+
+
+def unequal(one, two):
+    """Return the recorded curves in which two records are not equal in every bit."""
+    assert set(one.curves) == set(two.curves)
+    names = set(one.curves) - TIMES
+    return {name for name in names if one.curves[name].values.tobytes() != two.curves[name].values.tobytes()}
+
+
+def test_a_run_on_the_device_passes_and_is_bit_identical_to_the_reference_of_the_cpu(workshop, simulated_device):
+    code, out, err = command(
+        workshop, "run", "--device", "sdaa:1", *SHORT, "--work-dir", "good", env=simulated_device()
+    )
+    assert code == 0, out + err
+    assert "bit-identical" in out
+    reference = read_log(workshop / "references" / "emanet_r50-d8_smoke" / "cpu-fp32")
+    candidate = read_log(workshop / "good")
+    assert unequal(reference, candidate) == set()
+    assert {"loss", "grad_norm", "lr", "decode.acc_seg"} <= set(candidate.curves)
+    assert candidate.initial_state == reference.initial_state
+    assert candidate.batches == reference.batches
+    provenance = candidate.provenance
+    assert provenance["device"]["type"] == "sdaa"
+    assert provenance["device"]["torch_sdaa.__version__"] == "0.0+simulated"
+    assert provenance["device"]["precisions"] == "fp32, bf16, fp16"
+    report = (workshop / "good" / "report.md").read_text(encoding="utf-8")
+    assert "device torch\\_sdaa" in report or "device torch_sdaa" in report
+    assert "| precision" in report
+    assert provenance["draws_on_device"] is False
+    assert provenance["peak_memory_bytes"]["device"] > 2**27
+
+
+def test_a_broken_device_is_not_bit_identical(workshop, simulated_device):
+    broken = simulated_device("scale _softmax by=1e-3")
+    code, _, err = command(workshop, "run", "--device", "sdaa", *SHORT, "--work-dir", "broken", env=broken)
+    assert code in (0, 1), err
+    reference = read_log(workshop / "references" / "emanet_r50-d8_smoke" / "cpu-fp32")
+    assert {"loss", "grad_norm"} <= unequal(reference, read_log(workshop / "broken"))
+
+
+def test_dropout_augmentation_and_workers_are_bit_identical_on_a_device_that_draws_other_numbers(
+    workshop, simulated_device
+):
+    # The preset's own dropout of 0.1, its augmentations and two workers; the device's generator is not the CPU's.
+    data = workshop / "cache" / "synthetic-cityscapes-v1"
+    code, out, err = command(
+        *(workshop, "run", "--config", "small.py", "--data-root", data, "--device", "sdaa", *SHORT),
+        *("--reference-device", "cpu", "--work-dir", "paired", "--cfg-options"),
+        *(
+            "train_dataloader.dataset.pipeline.3.crop_size=(64,64)",
+            "train_dataloader.dataset.pipeline.2.scale=(256,128)",
+        ),
+        env=simulated_device(rng="device"),
+    )
+    assert code == 0, out + err
+    reference, candidate = read_log(workshop / "paired" / "reference"), read_log(workshop / "paired")
+    assert unequal(reference, candidate) == set()
+    assert candidate.initial_state == reference.initial_state
+    assert candidate.batches == reference.batches
+    assert candidate.provenance["draws_on_device"] is False
+    assert candidate.provenance["experiment"]["draws"] == 2
+    assert candidate.provenance["experiment"]["config"]["model.decode_head.dropout_ratio"] == 0.1
+
+
+def test_the_batches_of_a_real_pipeline_are_the_same_with_any_number_of_workers(workshop, tmp_path):
+    from mmengine.registry import init_default_scope
+    from mmengine.runner import Runner
+    from mmseg.utils import register_all_modules
+
+    from emacheck.train.fingerprint import batch_hash
+    from emacheck.train.paired_data import independent_of_workers
+    from emacheck.train.presets import resolve
+    from emacheck.train.request import TrainingRequest
+
+    register_all_modules(init_default_scope=False)
+    init_default_scope("mmseg")
+    seen = []
+    for workers in (0, 2):
+        request = TrainingRequest(
+            preset="smoke", config=None, data_root=str(workshop / "cache" / "synthetic-cityscapes-v1"),
+            cfg_options=(f"train_dataloader.num_workers={workers}",),
+        )  # fmt: skip
+        config, _ = resolve(request, tmp_path)
+        loader = iter(Runner.build_dataloader(independent_of_workers(config.train_dataloader, 0), seed=0))
+        seen.append([batch_hash(next(loader)) for _ in range(4)])
+    assert seen[0] == seen[1]
+    assert len(set(seen[0])) == 4
+
+
+@pytest.mark.parametrize(
+    ("device", "devices", "expected"),
+    [("sdaa", 0, 1), ("sdaa:5", 2, 6)],
+)
+def test_a_device_that_is_not_there_exits_2_untrained(simulated_device, tmp_path, *, device, devices, expected):
+    said = f"with torch_sdaa imported sees {devices} sdaa devices, expected at least {expected}"
+    options = ("--device", device, *SHORT, "--work-dir", tmp_path / "run")
+    for more in ((), ("--reference-device", "cpu")):
+        code, _, err = command(tmp_path, "run", *options, *more, env=simulated_device(devices=devices))
+        assert code == 2
+        assert said in err
+        assert "Traceback" not in err
+        assert not list(tmp_path.rglob("iterations.jsonl"))
+
+
+def test_without_the_vendors_module_a_run_exits_2_and_says_where_it_comes_from(workshop, tmp_path):
+    code, _, err = command(workshop, "run", "--device", "sdaa", *SHORT, "--work-dir", tmp_path / "run")
+    assert code == 2
+    assert "torch_sdaa, which is not installed here. Run on the vendor's image" in err
+    assert "Traceback" not in err
+
+
+def test_auto_takes_the_accelerator_that_torch_finds(simulated_device, tmp_path):
+    import subprocess
+    import sys
+
+    code = "from emacheck.train.devices import parse_device; print(parse_device('auto'))"
+    env = {**os.environ, **simulated_device()}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "sdaa\n"
+
+
+def test_an_operator_that_the_device_lacks_ends_the_run_with_its_name(workshop, simulated_device, tmp_path):
+    lacking = simulated_device("missing _softmax")
+    options = ("--device", "sdaa", *SHORT, "--work-dir", tmp_path / "run")
+    code, _, err = command(workshop, "run", *options, env=lacking)
+    assert code == 2
+    assert "aten::_softmax" in err
+    assert "after iteration 0" in err
