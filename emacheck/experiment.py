@@ -15,6 +15,8 @@ DECISIVE = (
     "auto_scale_lr",
     "load_from",
 )
+BATCH_SIZE = "train_dataloader.batch_size"
+UNSYNCHRONISED = ("BN", "BN1d", "BN2d", "BN3d")
 PATHS = frozenset({"data_root", "work_dir"})
 
 Flat = dict[str, Any]
@@ -79,18 +81,69 @@ def differences(reference: Mapping[str, Any], candidate: Mapping[str, Any]) -> l
         candidate: The candidate's.
 
     Returns:
-        One line per differing field, ``field: reference X, candidate Y``; empty if the experiments are equal.
+        One line per differing field, ``field: reference X, candidate Y``; empty if the experiments are equal. N
+        processes with batches of b and one process with batches of N b are equal, unless something in the configuration
+        depends on how the joined batch is parted; then that is named.
 
     Example:
         >>> differences({"seed": 0, "config": {"lr": 0.1}}, {"seed": 0, "config": {"lr": 0.2}})
         ['lr: reference 0.1, candidate 0.2']
     """
     lines = []
-    for key in sorted({*reference, *candidate} - {"config"}):
-        lines += _difference(key, reference, candidate)
     ours, theirs = reference.get("config") or {}, candidate.get("config") or {}
-    for key in sorted({*ours, *theirs}):
+    joined = joined_alike(reference, candidate)
+    alike = {"processes", BATCH_SIZE} if joined else set()
+    for key in sorted({*reference, *candidate} - {"config"} - alike):
+        lines += _difference(key, reference, candidate)
+    for key in sorted({*ours, *theirs} - alike):
         lines += _difference(key, ours, theirs)
+    return [*lines, *(parted_batch_matters(theirs) if joined else [])]
+
+
+def joined_alike(reference: Mapping[str, Any], candidate: Mapping[str, Any]) -> bool:
+    """Tell whether two experiments of another number of processes train on joined batches of the same size.
+
+    Example:
+        >>> one, two = ({"processes": n, "config": {BATCH_SIZE: 2 // n}} for n in (1, 2))
+        >>> joined_alike(one, two), joined_alike(one, one)
+        (True, False)
+    """
+    joined = _joined(reference)
+    return joined is not None and joined == _joined(candidate) and reference["processes"] != candidate["processes"]
+
+
+def _joined(experiment: Mapping[str, Any]) -> int | None:
+    """Return how many samples all processes together train on in one iteration; None if that is not known."""
+    size, processes = (experiment.get("config") or {}).get(BATCH_SIZE), experiment.get("processes")
+    return size * processes if isinstance(size, int) and isinstance(processes, int) else None
+
+
+def parted_batch_matters(config: Flat) -> list[str]:
+    """Name what makes N processes with batches of b another experiment than one process with batches of N b.
+
+    Gradients are averaged over the processes, so the loss must be a mean over the same number of pixels on each, and
+    nothing may look at the samples of one process only.
+
+    Args:
+        config: A configuration as :func:`flatten` returns it.
+
+    Returns:
+        One line per reason; empty if there is none.
+
+    Example:
+        >>> parted_batch_matters({"model.backbone.norm_cfg.type": "BN"})
+        ['model.backbone.norm_cfg.type: BN takes its statistics from the batch of one process; SyncBN does not']
+    """
+    lines = []
+    for key, value in config.items():
+        if key.endswith("norm_cfg.type") and str(value) in UNSYNCHRONISED:
+            lines.append(f"{key}: {value} takes its statistics from the batch of one process; SyncBN does not")
+        if key.endswith(".avg_non_ignore") and value:
+            lines.append(f"{key}: the loss is a mean over labelled pixels, of which each process has another number")
+        if ".class_weight" in key and value is not None:
+            lines.append(f"{key}: the loss is a weighted mean, and the weights of each process add up to another sum")
+        if key.endswith(".sampler.type") and key.startswith("model."):
+            lines.append(f"{key}: {value} picks pixels from the batch of one process")
     return lines
 
 

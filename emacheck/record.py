@@ -1,5 +1,6 @@
 """A record: what one run wrote down, whoever wrote it."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -51,6 +52,16 @@ class Record:
             validation={name: curve.until(iteration) for name, curve in self.validation.items()},
             batches=self.batches[:iteration],
         )
+
+
+def hash_of_samples(samples: Sequence[str]) -> str:
+    """Return the hash of a batch from the hashes of its samples, in order.
+
+    Example:
+        >>> hash_of_samples(["a", "b"]) == hash_of_samples(["b", "a"])
+        False
+    """
+    return hashlib.sha256("\n".join(samples).encode()).hexdigest()
 
 
 def curves_from_rows(

@@ -12,10 +12,12 @@ from typing import Any
 
 from emacheck.errors import BundleError, EmacheckError, OutputError
 from emacheck.logs import read_log
+from emacheck.rank_files import rank_files
 from emacheck.record import Record
 
 BUNDLE_FILE = "bundle.json"
-RECORD_FILES = ("run.json", "iterations.jsonl")
+RUN_FILE = "run.json"
+RECORD_FILES = (RUN_FILE, "iterations.jsonl")
 REPEATS = "repeats"
 FORMAT_VERSION = 1
 
@@ -175,9 +177,9 @@ def write_bundle(
         BundleError: If the run is incomplete or not finite, or the bundle exists and ``rewrite`` is False.
         OutputError: If the place cannot be written.
     """
-    members = {member: run_directory / member for member in RECORD_FILES}
+    members = {file.name: file for file in _record_of(run_directory)}
     for at, repeat in enumerate(repeats, 1):
-        members |= {f"{REPEATS}/{at:02}/{member}": repeat / member for member in RECORD_FILES}
+        members |= {f"{REPEATS}/{at:02}/{file.name}": file for file in _record_of(repeat)}
     for run in (run_directory, *repeats):
         _fit_for_reference(read_log(run), run)
     target = root / name
@@ -208,6 +210,11 @@ def write_bundle(
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return read_bundle(target)
+
+
+def _record_of(run_directory: Path) -> list[Path]:
+    """Return the files of a run that are its record, those of every rank among them."""
+    return [run_directory / RUN_FILE, *rank_files(run_directory).values()]
 
 
 def _replace(staged: Path, target: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,11 @@ def make(into: Path, name: str | None, *, repeats: int, rewrite: bool, timeout: 
     from emacheck.reference import write_bundle
 
     require_training_packages()
-    request = describe_training(**options)
-    name = name or f"{request.experiment_name}/{request.device.replace(':', '-')}-{request.precision}"
+    request, processes = describe_training(**options)
+    if processes.nnodes > 1:
+        raise UsageError(f"--nnodes {processes.nnodes}: a reference is made on one node. Drop the option.")
+    nproc = f"-{processes.world_size}-processes" if processes.world_size > 1 else ""
+    name = name or f"{request.experiment_name}/{request.device.replace(':', '-')}-{request.precision}{nproc}"
     parts = Path(name).parts
     if len(parts) != 2 or any(part in ("..", "/", ".") for part in parts):
         raise UsageError(f"--name {name}: expected two parts, <experiment>/<device>-<precision>.")
@@ -56,7 +60,8 @@ def make(into: Path, name: str | None, *, repeats: int, rewrite: bool, timeout: 
         title = f"Training the reference {name} on {request.device}"
         run = Path(scratch) / "run"
         run.mkdir()
-        train_and_read(request, run, timeout=timeout, title=title)
+        train = partial(train_and_read, timeout=timeout, processes=processes)
+        train(request, run, title=title)
         others = []
         for at in range(1, repeats + 1):
             others.append(Path(scratch) / f"repeat-{at}")
@@ -64,7 +69,7 @@ def make(into: Path, name: str | None, *, repeats: int, rewrite: bool, timeout: 
             # Summing in another order is as benign as another last bit; repeats of one kind would vary too little.
             threads = 1 if at % 2 else request.threads
             repeat = replace(request, last_bit_seed=FIRST_REPEAT_SEED + at, threads=threads)
-            train_and_read(repeat, others[-1], timeout=timeout, title=f"Training repeat {at} of {repeats}")
+            train(repeat, others[-1], title=f"Training repeat {at} of {repeats}")
         existed = target.exists()
         bundle = write_bundle(run, into, name=name, repeats=others, rewrite=rewrite)
     click.echo(

@@ -1,8 +1,10 @@
 """``emacheck run``: train on a device and judge the training."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -10,6 +12,7 @@ from emacheck.cli.judging import Judging, check_outputs, deliver, judging_option
 from emacheck.cli.training import default_work_dir, describe_training, train_and_read, training_options
 from emacheck.errors import UsageError
 from emacheck.train.launch import make_run_directory, require_training_packages
+from emacheck.train.processes import Processes, work_dir_of_node
 from emacheck.train.request import TrainingRequest
 
 if TYPE_CHECKING:
@@ -22,11 +25,19 @@ if TYPE_CHECKING:
 @click.option("--work-dir", type=click.Path(path_type=Path), metavar="DIR", help="New directory for record and report.")
 @click.option("--reference", metavar="NAME|DIR", help="Stored reference.  [default: the one that matches]")
 @click.option("--reference-device", metavar="NAME", help="Train the reference now, on this device, instead.")
+@click.option(
+    "--reference-nproc",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes of that reference; they share the joined batch of the candidate's.  [default: 1]",
+)
 @judging_options
 def run(
+    *,
     work_dir: Path | None,
     reference: str | None,
     reference_device: str | None,
+    reference_nproc: int | None,
     timeout: float,
     judging: Judging,
     **options: Any,
@@ -37,34 +48,65 @@ def run(
     """
     if reference and reference_device:
         raise UsageError(f"--reference {reference} and --reference-device {reference_device}: give one of the two.")
+    if reference_nproc and not reference_device:
+        raise UsageError(f"--reference-nproc {reference_nproc}: found no --reference-device; a stored one is trained.")
     check_outputs(judging)
     require_training_packages()
-    request = describe_training(**options)
-    repeats: tuple[Record, ...] = ()
-    bundle = None if reference_device else _choose_bundle(request, reference)
+    request, processes = describe_training(**options)
     if reference_device:
         reference_device = _check_devices(request, reference_device)
-    directory = work_dir or default_work_dir(request)
+    live = _reference_request(request, processes, reference_device, reference_nproc) if reference_device else None
+    bundle = None if reference_device else _choose_bundle(request, reference)
+    directory = work_dir_of_node(work_dir or default_work_dir(request), processes, chosen_by_user=work_dir is not None)
     make_run_directory(directory)
+    if bundle is not None:
+        request = replace(request, must_match=bundle.experiment)
+    train = partial(train_and_read, timeout=timeout)
+    title = f"Training {request.experiment_name} on {request.device}"
+    record = None
+    # The other nodes wait for their processes to meet, not for a reference.
+    if live is not None and processes.nnodes == 1:
+        record = _train_reference(train, live, directory)
+    candidate = train(request, directory, title=title, processes=processes)
+    if candidate is None:
+        click.echo(
+            f"This node has done its part of the training ({directory}); the verdict is reached where rank 0 ran."
+        )
+        return 0
+    if live is not None and record is None:
+        record = _train_reference(train, live, directory)
+    repeats: tuple[Record, ...] = ()
     if bundle is not None:
         record = bundle.record.until(request.iterations)
         repeats = tuple(repeat.until(request.iterations) for repeat in bundle.repeats)
-        request = replace(request, must_match=bundle.experiment)
-    else:
-        reference_directory = directory / "reference"
-        reference_directory.mkdir()
-        record = train_and_read(
-            replace(request, device=str(reference_device)),
-            reference_directory,
-            timeout=timeout,
-            title=f"Training the reference on {reference_device}",
-        )
-    title = f"Training {request.experiment_name} on {request.device}"
-    candidate = train_and_read(request, directory, timeout=timeout, title=title)
     from emacheck.judge.comparison import compare
 
-    comparison = compare(record, candidate, metrics=judging.metric or ("loss",), repeats=repeats)
+    comparison = compare(cast("Record", record), candidate, metrics=judging.metric or ("loss",), repeats=repeats)
     return deliver(reach_verdict(comparison, judging), judging, directory=directory)
+
+
+def _reference_request(
+    request: TrainingRequest, processes: Processes, device: str, nproc: int | None
+) -> tuple[TrainingRequest, Processes]:
+    """Describe a reference that trains on the joined batch of all the candidate's processes."""
+    nproc = nproc or 1
+    if processes.world_size % nproc:
+        raise UsageError(
+            f"--reference-nproc {nproc}: the candidate's {processes.world_size} processes do not part evenly into "
+            f"{nproc}. Give a divisor of {processes.world_size}."
+        )
+    factor = processes.world_size // nproc
+    launched = Processes(launched=True, nproc_per_node=nproc) if nproc > 1 else Processes()
+    return replace(request, device=device, backend=None, batch_factor=factor), launched
+
+
+def _train_reference(
+    train: "Callable[..., Record | None]", live: tuple[TrainingRequest, Processes], directory: Path
+) -> "Record | None":
+    request, processes = live
+    place = directory / "reference"
+    place.mkdir()
+    return train(request, place, title=f"Training the reference on {request.device}", processes=processes)
 
 
 def _check_devices(request: TrainingRequest, reference_device: str) -> str:

@@ -13,6 +13,7 @@ import click
 from emacheck.cli.progress import show_progress
 from emacheck.errors import DataError, UsageError
 from emacheck.train.launch import git_commit, train_in_worker
+from emacheck.train.processes import LAUNCHERS, Processes, plan_processes
 from emacheck.train.request import PRESETS, TrainingRequest
 
 if TYPE_CHECKING:
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+PROCESS_OPTIONS = (
+    click.option("--nproc-per-node", type=click.IntRange(min=1), help="Processes of each node.  [default: 1]"),
+    click.option("--nnodes", type=click.IntRange(min=1), help="Nodes.  [default: 1]"),
+    click.option("--node-rank", type=click.IntRange(min=0), help="Which of the nodes this is."),
+    click.option("--master-addr", metavar="HOST", help="Node 0."),
+    click.option("--master-port", type=click.IntRange(1, 65535), help="Port of node 0.  [default: any, or 29500]"),
+    click.option("--rdzv-endpoint", metavar="HOST:PORT", help="A rendezvous, instead of the address of node 0."),
+    click.option("--launcher", type=click.Choice(LAUNCHERS), help="Who starts the processes: docs/processes.md."),
+)
 OPTIONS = (
     click.option("--preset", type=click.Choice(list(PRESETS)), help="A named EMANet configuration.  [default: smoke]"),
     click.option("--config", metavar="FILE", help="Any mmengine configuration file, instead of a preset."),
@@ -44,14 +54,17 @@ OPTIONS = (
     click.option(
         "--cfg-options", multiple=True, metavar="KEY=VALUE ...", help="Override the configuration, as in mmengine."
     ),
+    *PROCESS_OPTIONS,
+    click.option("--backend", metavar="NAME", help="Communication backend.  [default: the device's: gloo, nccl, ...]"),
+    click.option(
+        "--log-format", type=click.Choice(["tcap"]), help="Write <device>.log with TCAPPDLL lines beside the record."
+    ),
     click.option(
         "--precision",
         type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
         help="Arithmetic of the training; bf16 and fp16 are mixed precision.  [default: fp32]",
     ),
     click.option("--amp", is_flag=True, help="The device's usual mixed precision: fp16, on a CPU bf16."),
-    click.option("--nproc-per-node", default=1, show_default=True, type=click.IntRange(min=1), help="Processes."),
-    click.option("--launcher", type=click.Choice(["none", "pytorch", "slurm"]), default="none", show_default=True),
     click.option(
         "--timeout",
         default=600.0,
@@ -83,10 +96,11 @@ def describe_training(
     more_options: tuple[str, ...],
     precision: str | None,
     amp: bool,
-    nproc_per_node: int,
-    launcher: str,
-) -> TrainingRequest:
-    """Turn the options into a request, with the data set made or verified.
+    backend: str | None,
+    log_format: str | None,
+    **process_options: Any,
+) -> tuple[TrainingRequest, Processes]:
+    """Turn the options into a request, with the data set made or verified, and the processes that train it.
 
     Raises:
         UsageError: If options contradict each other or ask for what this version cannot do.
@@ -99,7 +113,8 @@ def describe_training(
     if config is not None and not Path(config).is_file():
         raise UsageError(f"--config {config}: no such file. Give an mmengine configuration file.")
     place = parse_device(device)
-    _refuse_unsupported(nproc_per_node=nproc_per_node, launcher=launcher)
+    processes = plan_processes(**process_options)
+    _refuse_one_for_all(place, backend, processes)
     precision = _choose_precision(place, precision, amp=amp)
     overrides = (*cfg_options, *more_options)
     for option in overrides:
@@ -109,7 +124,7 @@ def describe_training(
             )
     preset = None if config else preset or "smoke"
     root, data_hash = _place_data(preset, data_root, overrides)
-    return TrainingRequest(
+    request = TrainingRequest(
         preset=preset,
         config=config,
         cfg_options=overrides,
@@ -121,7 +136,22 @@ def describe_training(
         data_root=root,
         data_hash=data_hash,
         git_commit=git_commit(),
+        backend=backend,
+        log_format=log_format,
     )
+    return request, processes
+
+
+def _refuse_one_for_all(device: "Device", backend: str | None, processes: Processes) -> None:
+    if backend is not None and not processes.launched:
+        raise UsageError(f"--backend {backend}: found one process, which talks to no other. Add --nproc-per-node N.")
+    if processes.world_size > 1 and device.index is not None:
+        raise UsageError(
+            f"--device {device}: found a number, but each of {processes.world_size} processes takes the device of its "
+            f"own local rank. Say --device {device.type}, and choose devices as the vendor provides for."
+        )
+    if processes.launched:
+        _ = device.communication  # raises where several processes cannot use the device
 
 
 def _choose_precision(device: "Device", precision: str | None, *, amp: bool) -> str:
@@ -132,22 +162,6 @@ def _choose_precision(device: "Device", precision: str | None, *, amp: bool) -> 
     chosen = device.kind.amp if amp else precision or "fp32"
     check_precision(device, chosen)
     return chosen
-
-
-def _refuse_unsupported(*, nproc_per_node: int, launcher: str) -> None:
-    unsupported = [
-        option
-        for option, asked in (
-            (f"--nproc-per-node {nproc_per_node}", nproc_per_node > 1),
-            (f"--launcher {launcher}", launcher != "none"),
-        )
-        if asked
-    ]
-    if unsupported:
-        raise UsageError(
-            f"{', '.join(unsupported)}: this version trains one process (--nproc-per-node 1, "
-            "--launcher none). Train with your own script, then judge its log: emacheck compare LOG_A LOG_B"
-        )
 
 
 def _place_data(preset: str | None, data_root: str | None, overrides: tuple[str, ...]) -> tuple[str | None, str | None]:
@@ -180,20 +194,27 @@ def default_work_dir(request: TrainingRequest) -> Path:
     return Path("work_dirs") / request.experiment_name / f"{device}-{now}"
 
 
-def train_and_read(request: TrainingRequest, run_directory: Path, *, timeout: float, title: str) -> "Record":
-    """Train in a worker behind a progress bar and read the record back."""
+def train_and_read(
+    request: TrainingRequest, run_directory: Path, *, timeout: float, title: str, processes: Processes | None = None
+) -> "Record | None":
+    """Train in processes of their own behind a progress bar and read the record back.
+
+    Returns:
+        The record; None on a node on which rank 0 did not run, for the record is on that of rank 0.
+    """
     from emacheck.logs import read_log
+    from emacheck.rank_files import rank_files
 
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         with show_progress(title, request.iterations) as progress:
-            train_in_worker(request, run_directory, progress=progress, timeout=timeout)
+            train_in_worker(request, run_directory, progress=progress, timeout=timeout, processes=processes)
     except KeyboardInterrupt:
         click.echo(f"emacheck: interrupted; the partial record is kept in {run_directory}", err=True)
         raise
     finally:
         signal.signal(signal.SIGTERM, previous)
-    return read_log(run_directory)
+    return read_log(run_directory) if 0 in rank_files(run_directory) else None
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001

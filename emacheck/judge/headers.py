@@ -3,11 +3,14 @@
 import re
 from collections.abc import Iterator, Mapping
 
+from emacheck.experiment import BATCH_SIZE, joined_alike
 from emacheck.record import Record
 
 # A path differs between any two machines and decides nothing.
 PATHS = ("data_root", "work_dir", "save_dir", "filename")
 ABSENT = "-"
+# What differs where one process trains on the joined batch of several.
+PARTED = ("processes", f"config.{BATCH_SIZE}")
 _DEEPEST = 3
 
 _SEEDS = {"seed", "numpy_random_seed", "random_seed", "manual_seed", "diff_rank_seed", "deterministic"}
@@ -35,8 +38,8 @@ def header_differences(reference: Record, candidate: Record) -> tuple[tuple[str,
 
 
 def different_processes(reference: Record, candidate: Record) -> tuple[str, ...]:
-    """Return how many processes wrote the two records, if that differs."""
-    if reference.ranks == candidate.ranks:
+    """Return how many processes wrote the two records, if that differs and their joined batches are not the same."""
+    if reference.ranks == candidate.ranks or _joined_alike(reference, candidate):
         return ()
     return (f"processes {reference.ranks} against {candidate.ranks}",)
 
@@ -61,14 +64,22 @@ def different_experiment(reference: Record, candidate: Record) -> tuple[str, ...
         ('seed 1 against 2',)
     """
     found = list(different_processes(reference, candidate))
+    parted = PARTED if _joined_alike(reference, candidate) else ()
     for ours, theirs in ((reference.header, candidate.header), _stated(reference, candidate)):
         for key, one, other in _differing(ours, theirs):
             # A header may say one seed under several names.
             name = "seed" if key.rpartition(".")[2] in _SEEDS - {"deterministic"} else key
             entry = f"{name} {one} against {other}"
+            if name in parted:
+                continue
             if ABSENT not in (one, other) and _same(one) != _same(other) and decides_data(name) and entry not in found:
                 found.append(entry)
     return tuple(found)
+
+
+def _joined_alike(reference: Record, candidate: Record) -> bool:
+    """Tell whether both records say that their processes together train on batches of the same size."""
+    return joined_alike(*(record.provenance.get("experiment") or {} for record in (reference, candidate)))
 
 
 def decides_data(name: str) -> bool:

@@ -1,6 +1,10 @@
-"""emacheck's own run directory: ``run.json`` about the run, ``iterations.jsonl`` with one iteration per line."""
+"""emacheck's own run directory: ``run.json`` about the run, ``iterations.jsonl`` with one iteration per line.
+
+A run of several processes has one such file for each: ``iterations.rank1.jsonl`` and so on beside that of rank 0.
+"""
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +15,8 @@ from emacheck.logs.json_lines import json_object
 from emacheck.logs.lines import Lines, numbered
 from emacheck.logs.values import parse_iteration
 from emacheck.oddity import OddityKind
-from emacheck.record import Record
+from emacheck.rank_files import rank_file, rank_files
+from emacheck.record import Record, hash_of_samples
 from emacheck.strict_json import decode_value
 
 NAME = "emacheck run"
@@ -33,38 +38,50 @@ class _Header:
     iterations: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    """The fingerprints of one batch."""
+
+    hash: str | None = None
+    samples: tuple[str, ...] = ()
+
+
+_Ranks = Mapping[int, dict[int, _Batch]]
+
+
 def read_directory(folder: Path, rank: int | None = None) -> Record:
     """Read a run directory.
 
     Args:
         folder: The directory.
-        rank: The rank to take; there is none but 0.
+        rank: The rank to take of several; their mean if None.
 
     Returns:
-        The record; not complete if ``run.json`` is missing, says so, or counts other iterations than there are.
+        The record; not complete if ``run.json`` is missing, says so, or counts other iterations than there are, or if
+        the iterations of a rank are missing.
 
     Raises:
         LogError: If the directory is no run directory, or of another format version.
     """
-    path = folder / ITERATIONS
     has_header = (folder / HEADER).is_file()
-    if not path.is_file():
+    if not (folder / ITERATIONS).is_file():
         raise LogError(_no_run(folder, has_header=has_header))
     header = _read_header(folder / HEADER) if has_header else _Header()
     gathering = Gathering(format=NAME, name=str(folder), rank=rank, plain=True)
-    batches: dict[int, str | None] = {}
-    with path.open("rb") as file:
-        lines = Lines(file)
-        _read_iterations(lines, gathering, batches)
-    gathering.oddities += lines.remarks
+    ranks: dict[int, dict[int, _Batch]] = {}
+    for number, path in rank_files(folder).items():
+        with path.open("rb") as file:
+            lines = Lines(file)
+            ranks[number] = _read_iterations(lines, gathering, number)
+        gathering.oddities += lines.remarks
+    complete = _complete(header, ranks, gathering, has_header=has_header)
     curves = gathering.curves()
-    complete = _complete(header, len(batches), gathering, has_header=has_header)
     record = gathering.record(curves)
     return replace(
         record,
         provenance=header.provenance,
         initial_state=header.initial_state,
-        batches=_in_order(batches),
+        batches=_in_order(ranks[rank] if rank is not None else _joined(ranks)),
         complete=complete,
     )
 
@@ -98,20 +115,23 @@ def _read_header(path: Path) -> _Header:
     return _Header(**{key: value[key] for key in kinds})
 
 
-def _read_iterations(lines: Lines, gathering: Gathering, batches: dict[int, str | None]) -> None:
-    broken = None
+def _read_iterations(lines: Lines, gathering: Gathering, rank: int) -> dict[int, _Batch]:
+    """Read the file of one rank, and return the batch of each of its iterations."""
+    broken, batches = None, dict[int, _Batch]()
     for number, line in numbered(lines):
         gathering.lines = number
         if not line.strip():
             continue
         if broken is not None:
             gathering.skip("lines that are not the JSON object of an iteration", broken)
-        broken = None if _read_iteration(line, gathering, batches) else number
+        broken = None if _read_iteration(line, gathering, rank, batches) else number
     if broken is not None:
-        gathering.remark(OddityKind.TORN, f"the last line, {broken}, is torn and was dropped", line=broken)
+        whose = f" of rank {rank}" if rank else ""
+        gathering.remark(OddityKind.TORN, f"the last line{whose}, {broken}, is torn and was dropped", line=broken)
+    return batches
 
 
-def _read_iteration(line: str, gathering: Gathering, batches: dict[int, str | None]) -> bool:
+def _read_iteration(line: str, gathering: Gathering, rank: int, batches: dict[int, _Batch]) -> bool:
     """Take one line; False if it is not the object of an iteration."""
     row = json_object(line, strict=True)
     if row is None or not isinstance(row.get("metrics"), dict):
@@ -125,13 +145,16 @@ def _read_iteration(line: str, gathering: Gathering, batches: dict[int, str | No
             metrics[name] = decode_value(value)
         except ValueError:
             gathering.skip(f"values of {name} that are not a number", gathering.lines)
-    batch = row.get("batch")
-    batches[iteration] = batch if isinstance(batch, str) else None
-    gathering.add(iteration, metrics, gathering.lines)
+    batch, samples = row.get("batch"), row.get("samples")
+    batches[iteration] = _Batch(
+        hash=batch if isinstance(batch, str) else None,
+        samples=tuple(map(str, samples)) if isinstance(samples, list) else (),
+    )
+    gathering.add(iteration, metrics, gathering.lines, rank=rank)
     return True
 
 
-def _complete(header: _Header, found: int, gathering: Gathering, *, has_header: bool) -> bool:
+def _complete(header: _Header, ranks: _Ranks, gathering: Gathering, *, has_header: bool) -> bool:
     if not has_header:
         message = f"{HEADER} is missing: the run ended before its time or is still going on"
         gathering.remark(OddityKind.ENDED_EARLY, message)
@@ -139,16 +162,35 @@ def _complete(header: _Header, found: int, gathering: Gathering, *, has_header: 
     if not header.complete:
         gathering.remark(OddityKind.ENDED_EARLY, "the run ended before its time")
         return False
-    if header.iterations != found:
-        message = f"{HEADER} counts {header.iterations} iterations, {ITERATIONS} holds {found}"
+    processes = (header.provenance.get("experiment") or {}).get("processes", 1)
+    if isinstance(processes, int) and processes != len(ranks):
+        message = f"{HEADER} counts {processes} processes, there are the iterations of {len(ranks)}"
         gathering.remark(OddityKind.ENDED_EARLY, message)
         return False
+    for rank, batches in ranks.items():
+        if header.iterations != len(batches):
+            message = f"{HEADER} counts {header.iterations} iterations, {rank_file(rank)} holds {len(batches)}"
+            gathering.remark(OddityKind.ENDED_EARLY, message)
+            return False
     return True
 
 
-def _in_order(batches: dict[int, str | None]) -> tuple[str, ...]:
+def _joined(ranks: _Ranks) -> dict[int, _Batch]:
+    """Return the batches of all ranks together: sample k of rank r of N is number k N + r of the joined order."""
+    if len(ranks) == 1:
+        return next(iter(ranks.values()))
+    joined = {}
+    for iteration in set.intersection(*(set(batches) for batches in ranks.values())):
+        parts = [batches[iteration].samples for batches in ranks.values()]
+        whole = len({len(part) for part in parts}) == 1 and bool(parts[0])
+        samples = [sample for samples in zip(*parts, strict=True) for sample in samples] if whole else []
+        joined[iteration] = _Batch(hash=hash_of_samples(samples) if samples else None)
+    return joined
+
+
+def _in_order(batches: Mapping[int, _Batch]) -> tuple[str, ...]:
     """Return the hashes of iterations 1, 2, 3, ...; none at all if one is missing, for they count by position."""
-    hashes = [batches.get(iteration) for iteration in range(1, len(batches) + 1)]
+    hashes = [batches.get(iteration, _Batch()).hash for iteration in range(1, len(batches) + 1)]
     known = [value for value in hashes if value is not None]
     return tuple(known) if len(known) == len(hashes) else ()
 

@@ -140,11 +140,15 @@ def initialise_processes(device: Device, *, timeout: datetime.timedelta) -> Devi
     communication, backend = device.communication, str(device.kind.backend)
     mine = device.for_rank(int(os.environ["LOCAL_RANK"]))
     open_device(mine)
-    known = [name for name in torch.distributed.Backend.backend_list if name != "undefined"]
-    if backend not in known:
+    backend = str(device.kind.backend)
+    known = [name for name in torch.distributed.Backend.backend_list if torch.distributed.is_backend_available(name)]
+    serves = torch.distributed.Backend.backend_capability.get(backend, [])
+    if device.communication and (backend not in known or device.type not in serves):
+        serving = f"it serves {', '.join(serves)}" if backend in known else "it is not there"
         raise UsageError(
-            f"--device {device}: its communication backend {backend} is not known to torch {torch.__version__} "
-            f"(known: {', '.join(known)}). Install what registers it: {device.kind.module or 'another torch'}."
+            f"--device {device}: the communication backend {backend} does not serve {device.type} in torch "
+            f"{torch.__version__}: {serving}; there are {', '.join(known)}. Choose another with --backend, or install "
+            f"what registers it: {device.kind.module or 'another torch'}."
         )
     try:
         torch.distributed.init_process_group(communication, timeout=timeout)

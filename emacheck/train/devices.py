@@ -140,7 +140,7 @@ class Device:
                 f"--device {self}: no communication backend is known for {self.kind.title}, so it trains in one "
                 "process. Use --nproc-per-node 1."
             )
-        return "gloo" if self.is_cpu else f"cpu:gloo,{self.type}:{self.kind.backend}"
+        return self.kind.backend if self.is_cpu else f"cpu:gloo,{self.type}:{self.kind.backend}"
 
     def for_rank(self, local_rank: int) -> "Device":
         """Return the device of a process: the one with the number of its local rank; the CPU has no number."""

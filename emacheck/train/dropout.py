@@ -39,33 +39,44 @@ class HostDropout(nn.Module):
 
 
 class Masks:
-    """The generator of a model's dropout masks, seeded anew for each iteration.
+    """The generators of a model's dropout masks, one for each sample of a batch, seeded anew for each iteration.
+
+    A sample gets the same masks however the batch is parted among processes: sample k of rank r of N is number k N + r.
 
     Args:
         seed: The run's seed.
-        rank: The rank of the process; processes see other samples, so their masks differ.
+        rank: The rank of the process.
+        processes: How many processes train.
     """
 
-    def __init__(self, seed: int, rank: int) -> None:
-        self._seed, self._rank = seed, rank
-        self._generator = torch.Generator()
+    def __init__(self, seed: int, rank: int, processes: int = 1) -> None:
+        self._seed, self._rank, self._processes = seed, rank, processes
         self.start(1)
 
     def start(self, iteration: int) -> None:
         """Seed for an iteration, so that a resumed training draws what an uninterrupted one does."""
-        number = int(stream(self._seed, "dropout", self._rank, iteration).random_raw() >> 1)
-        self._generator.manual_seed(number)
+        self._iteration = iteration
+        self._generators: list[torch.Generator] = []
 
     def draw(self, shape: tuple[int, ...] | torch.Size, p: float) -> torch.Tensor:
-        """Return a mask of zeros and 1 / (1 - p).
+        """Return a mask of zeros and 1 / (1 - p) for a batch, whose samples are along the first axis.
 
         Example:
-            >>> sorted(set(Masks(0, 0).draw((100,), 0.5).tolist()))
+            >>> sorted(set(Masks(0, 0).draw((2, 100), 0.5).flatten().tolist()))
             [0.0, 2.0]
+            >>> bool((Masks(0, 0).draw((2, 9), 0.5)[1] == Masks(0, 1, processes=2).draw((1, 9), 0.5)[0]).all())
+            True
         """
-        kept = torch.rand(shape, generator=self._generator) >= p
+        kept = torch.stack([torch.rand(shape[1:], generator=each) for each in self._of_samples(shape[0])]) >= p
         # With p = 1 nothing is kept.
         return kept * (1.0 / (1.0 - p) if p < 1 else 0.0)
+
+    def _of_samples(self, count: int) -> list[torch.Generator]:
+        for at in range(len(self._generators), count):
+            place = at * self._processes + self._rank
+            number = int(stream(self._seed, "dropout", self._iteration, place).random_raw() >> 1)
+            self._generators.append(torch.Generator().manual_seed(number))
+        return self._generators[:count]
 
 
 def draw_dropout_on_the_host(model: nn.Module, masks: Masks) -> int:

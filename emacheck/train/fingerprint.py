@@ -29,21 +29,46 @@ def state_hash(module: torch.nn.Module) -> str:
     return seen.hexdigest()
 
 
+def tensor_hash(tensor: torch.Tensor) -> str:
+    """Return the SHA-256 over type, shape and bytes of a tensor on any device."""
+    return _hash(tensor)
+
+
 def batch_hash(batch: Any) -> str:
     """Return the SHA-256 over all tensors and arrays in a batch, in order; paths and other metadata do not count.
-
-    Args:
-        batch: What the data loader yields: tensors and arrays in mappings, sequences and data samples.
-
-    Returns:
-        The hash as 64 hexadecimal digits.
 
     Example:
         >>> batch_hash({"inputs": [torch.ones(2)]}) == batch_hash({"inputs": [torch.zeros(2)]})
         False
     """
+    return _hash(batch)
+
+
+def sample_hashes(batch: Any) -> list[str]:
+    """Return for each sample of a batch the SHA-256 over its tensors and arrays; paths and other metadata do not count.
+
+    Args:
+        batch: What the data loader yields: a mapping of sequences or tensors with one item per sample. Anything else
+            counts as one sample.
+
+    Returns:
+        The hashes in the order of the batch, each of 64 hexadecimal digits.
+
+    Example:
+        >>> ones, mixed = torch.ones(2), torch.tensor([[1.0, 1.0], [0.0, 0.0]])
+        >>> sample_hashes({"inputs": mixed})[0] == sample_hashes({"inputs": [ones]})[0]
+        True
+    """
+    if isinstance(batch, dict) and batch:
+        lengths = {len(part) if isinstance(part, list | tuple | torch.Tensor) else -1 for part in batch.values()}
+        if len(lengths) == 1 and (length := lengths.pop()) > 0:
+            return [_hash({key: part[at] for key, part in batch.items()}) for at in range(length)]
+    return [_hash(batch)]
+
+
+def _hash(value: Any) -> str:
     seen = hashlib.sha256()
-    _add(seen, batch)
+    _add(seen, value)
     return seen.hexdigest()
 
 

@@ -1,55 +1,39 @@
-"""Start the worker, watch it through the record it writes, and survive whatever happens to it."""
+"""Start the training's processes, watch them through the records they write, and survive whatever happens to them."""
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import uuid
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from emacheck.errors import MissingExtraError, OutputError, TrainingError, UsageError
+from emacheck.train.heartbeat import Heartbeat, Progress
+from emacheck.train.last_words import (
+    Failure,
+    hint_of,
+    how_it_ended,
+    last_words,
+    port_in_use,
+    read_failure,
+    who_hangs,
+)
+from emacheck.train.parent import MARK, kill_marked, rank_processes
+from emacheck.train.processes import Processes
 from emacheck.train.request import REFUSAL_FILE, WORKER_LOG, TrainingRequest
 
-ITERATIONS_FILE = "iterations.jsonl"
-REFUSED = 4
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 5.0
-LAST_WORDS = 12
+MOST_SUSPECTS = 4
 # Threads that spin while they wait make an iteration ten times slower as soon as anything else runs on the machine.
 WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "memoryerror")
-
-Progress = Callable[[int, float], None]
-
-
-@dataclass(slots=True, kw_only=True)
-class RecordTail:
-    """Follows a growing ``iterations.jsonl`` and reports each complete line once."""
-
-    path: Path
-    recorded: int = 0
-    _at: int = 0
-
-    def advance(self, progress: Progress) -> bool:
-        """Report new iterations; return True if there were any."""
-        if not self.path.exists():
-            return False
-        with self.path.open("rb") as file:
-            file.seek(self._at)
-            new = file.read()
-        end = new.rfind(b"\n") + 1
-        self._at += end
-        for line in new[:end].splitlines():
-            self.recorded += 1
-            loss = json.loads(line)["metrics"].get("loss", "NaN")
-            progress(self.recorded, float(loss))
-        return end > 0
+# What another launcher has left in the environment would be taken for ours.
+LAUNCHERS_VARIABLES = frozenset({"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK"})
+LAUNCHERS_PREFIXES = ("TORCHELASTIC_", "PET_", "MASTER_")
 
 
 def require_training_packages() -> None:
@@ -86,93 +70,136 @@ def make_run_directory(path: Path) -> None:
         ) from error
 
 
-def train_in_worker(request: TrainingRequest, run_directory: Path, *, progress: Progress, timeout: float) -> None:
-    """Train a request in a subprocess until its record is complete.
+def train_in_worker(
+    request: TrainingRequest,
+    run_directory: Path,
+    *,
+    progress: Progress,
+    timeout: float,
+    processes: Processes | None = None,
+) -> None:
+    """Train a request in processes of its own until its record is complete.
 
     Args:
         request: What to train.
         run_directory: An existing, empty directory for the record.
         progress: Called with iteration number and loss after each iteration.
-        timeout: Seconds without a new iteration after which the worker counts as hung.
+        timeout: Seconds without a new iteration of any process after which the training counts as hung.
+        processes: How many processes train; a single one if None.
 
     Raises:
         UsageError: If the worker refused the request.
-        TrainingError: If the worker crashed, was killed or hung; the partial record stays.
-        KeyboardInterrupt: If the user interrupted; the worker has ended and the partial record stays.
+        TrainingError: If a process crashed, was killed or hung; the partial record stays.
+        KeyboardInterrupt: If the user interrupted; all processes have ended and the partial record stays.
     """
     require_training_packages()
+    processes = processes or Processes()
     request.write(run_directory)
-    tail = RecordTail(path=run_directory / ITERATIONS_FILE)
+    heartbeat, mark = Heartbeat(run_directory=run_directory), uuid.uuid4().hex
     with (run_directory / WORKER_LOG).open("wb") as log:
         worker = subprocess.Popen(
-            [sys.executable, "-m", "emacheck.train.worker", str(run_directory)],
-            # The worker ends when this pipe closes, however this process ends.
+            _command(run_directory, processes),
+            # Every process ends when this pipe closes, however this process ends.
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={**WORKER_ENVIRONMENT, **os.environ, "PYTHONUNBUFFERED": "1"},
+            env=_environment(request, processes, mark),
         )
         try:
-            hung = _watch(worker, tail, progress, timeout)
+            hung = _watch(worker, heartbeat, progress, timeout)
+            suspects = _suspects(worker, heartbeat, mark, processes) if hung else {}
         finally:
-            _end(worker)
+            _end(worker, mark)
     if hung:
-        raise TrainingError(
-            f"the worker hung: no new iteration for {timeout:g} s after iteration {tail.recorded}; it was ended.\n"
-            f"{_last_words(run_directory)}\nA slower device needs a longer --timeout."
-        )
-    if worker.returncode == REFUSED:
-        raise UsageError((run_directory / REFUSAL_FILE).read_text(encoding="utf-8").strip())
+        raise TrainingError(_hanging(run_directory, heartbeat, suspects, processes, timeout))
     if worker.returncode != 0:
-        words = _last_words(run_directory)
-        hint = "\nIt ran out of memory." if any(sign in words.lower() for sign in OUT_OF_MEMORY) else ""
-        raise TrainingError(
-            f"the worker {_how_it_ended(worker.returncode)} after iteration {tail.recorded} of "
-            f"{request.iterations}; the partial record is kept in {run_directory}.\n{words}{hint}"
-        )
+        # The launcher of several processes does not pass on how one of them ended.
+        if (run_directory / REFUSAL_FILE).is_file():
+            raise UsageError((run_directory / REFUSAL_FILE).read_text(encoding="utf-8").strip())
+        raise TrainingError(_failing(run_directory, heartbeat, worker.returncode, processes, request.iterations))
 
 
-def _watch(worker: "subprocess.Popen[bytes]", tail: RecordTail, progress: Progress, timeout: float) -> bool:
-    heartbeat = time.monotonic()
+def _command(run_directory: Path, processes: Processes) -> list[str]:
+    worker = ["-m", "emacheck.train.worker", str(run_directory)]
+    if not processes.launched:
+        return [sys.executable, *worker]
+    launcher = [sys.executable, "-m", "emacheck.train.elastic", str(run_directory)]
+    return [*launcher, *processes.launcher_arguments(run_directory), *worker]
+
+
+def _environment(request: TrainingRequest, processes: Processes, mark: str) -> dict[str, str]:
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in LAUNCHERS_VARIABLES and not name.startswith(LAUNCHERS_PREFIXES)
+    }
+    # Unless told, torch's launcher gives each process one thread before the worker sets its own number.
+    threads = {"OMP_NUM_THREADS": str(request.threads)} if processes.launched else {}
+    return {**WORKER_ENVIRONMENT, **threads, **inherited, "PYTHONUNBUFFERED": "1", MARK: mark}
+
+
+def _watch(worker: "subprocess.Popen[bytes]", heartbeat: Heartbeat, progress: Progress, timeout: float) -> bool:
     while worker.poll() is None:
-        if tail.advance(progress):
-            heartbeat = time.monotonic()
-        if time.monotonic() - heartbeat > timeout:
+        heartbeat.advance(progress)
+        if time.monotonic() - heartbeat.last > timeout:
             return True
         with contextlib.suppress(subprocess.TimeoutExpired):
             worker.wait(POLL_SECONDS)
-    tail.advance(progress)
+    heartbeat.advance(progress)
     return False
 
 
-def _end(worker: "subprocess.Popen[bytes]") -> None:
-    """End the worker and everything it started; it leads a process group of its own."""
+def _suspects(
+    worker: "subprocess.Popen[bytes]", heartbeat: Heartbeat, mark: str, processes: Processes
+) -> dict[int, str]:
+    return who_hangs(heartbeat, rank_processes(mark) if processes.launched else {0: worker.pid})
+
+
+def _end(worker: "subprocess.Popen[bytes]", mark: str) -> None:
+    """End the worker, or the launcher of several, and everything they started."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(worker.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             worker.wait(GRACE_SECONDS)
+    kill_marked(mark)
     if worker.stdin is not None:
         worker.stdin.close()
 
 
-def _how_it_ended(code: int) -> str:
-    if code >= 0:
-        return f"ended with exit code {code}"
-    name = signal.Signals(-code).name if -code in {s.value for s in signal.Signals} else f"signal {-code}"
-    hint = " (often the system out of memory)" if name == "SIGKILL" else ""
-    return f"was ended by {name}{hint}"
+def _hanging(
+    run_directory: Path, heartbeat: Heartbeat, suspects: dict[int, str], processes: Processes, timeout: float
+) -> str:
+    lines = [
+        f"the training hung: no new iteration for {timeout:g} s after iteration {heartbeat.recorded()}; it was ended, "
+        f"and the partial record is kept in {run_directory}."
+    ]
+    if not processes.launched:
+        lines.append(last_words(run_directory))
+    else:
+        for rank in list(suspects or heartbeat.ranks())[:MOST_SUSPECTS]:
+            lines.append(f"rank {rank} {suspects.get(rank, 'does not say that it is the culprit')}.")
+            lines.append(last_words(run_directory, rank % processes.nproc_per_node))
+        if not heartbeat.ranks():
+            lines.append(f"The launcher of the processes: {last_words(run_directory)}")
+    return "\n".join([*lines, "A slower device needs a longer --timeout."])
 
 
-def _last_words(run_directory: Path) -> str:
-    """Return the end of what the worker printed."""
-    log = run_directory / WORKER_LOG
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 16384))
-        lines = file.read().decode("utf-8", "replace").splitlines()
-    shown = "\n".join(f"  | {line[:500]}" for line in lines[-LAST_WORDS:])
-    return f"Its last lines (all of them in {log}):\n{shown}" if lines else "It printed nothing."
+def _failing(run_directory: Path, heartbeat: Heartbeat, code: int, processes: Processes, iterations: int) -> str:
+    failure = read_failure(run_directory) if processes.launched else Failure()
+    if failure.port_in_use:
+        return port_in_use(processes)
+    if failure.rank is not None:
+        who, code = f"rank {failure.rank} of {processes.world_size}", failure.code
+        words = last_words(run_directory, failure.rank % processes.nproc_per_node)
+    else:
+        who = "the launcher of the processes" if processes.launched else "the worker"
+        words = last_words(run_directory)
+    return (
+        f"{who} {how_it_ended(code)} after iteration {heartbeat.recorded(failure.rank)} of {iterations}; the partial "
+        f"record is kept in {run_directory}.\n{words}{hint_of(words)}"
+    )
 
 
 def git_commit() -> str | None:

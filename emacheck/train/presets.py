@@ -38,6 +38,8 @@ def resolve(request: TrainingRequest, run_directory: Path) -> tuple[Any, tuple[s
     if request.data_root is not None:
         _place_data(config, request.data_root)
     _override(config, request.cfg_options)
+    if request.batch_factor > 1:
+        config.train_dataloader.batch_size *= request.batch_factor
     config.setdefault("draws", 2)
     return config, tuple(notes)
 

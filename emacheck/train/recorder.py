@@ -11,10 +11,13 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapperDict
 
+from emacheck.rank_files import rank_file
+from emacheck.record import hash_of_samples
 from emacheck.strict_json import encode_value
-from emacheck.train.fingerprint import batch_hash, state_hash
+from emacheck.train import ranks
+from emacheck.train.fingerprint import batch_hash, sample_hashes, state_hash
+from emacheck.train.tcap_log import TcapLog
 
-ITERATIONS_FILE = "iterations.jsonl"
 # Devices on which torch computes the norms of many tensors in one launch; elsewhere it loops over them.
 FUSED_NORM = frozenset({"cuda", "xpu"})
 
@@ -32,26 +35,31 @@ class RecorderHook(Hook):  # type: ignore[misc]
     used and ``skipped_steps`` how many steps were left out so far because a scaled gradient was not finite.
 
     Args:
-        run_directory: Where ``iterations.jsonl`` is written, one line per iteration, flushed at once.
+        run_directory: Where ``iterations.jsonl`` (of rank 1 ``iterations.rank1.jsonl``, and so on) is written, one line
+            per iteration, flushed at once.
         iterations: Number of iterations after which the training ends.
+        tcap_log: A log of TCAPPDLL lines to write as well, or None.
     """
 
     priority = "NORMAL"
 
-    def __init__(self, run_directory: Path, iterations: int) -> None:
+    def __init__(self, run_directory: Path, iterations: int, tcap_log: Path | None = None) -> None:
         self.initial_state: str | None = None
         self.recorded = 0
         self._limit = iterations
-        self._path = run_directory / ITERATIONS_FILE
+        self._path = run_directory / rank_file(ranks.rank())
+        self._tcap_log = TcapLog(tcap_log, rank=ranks.rank()) if tcap_log is not None else None
         self._file: TextIO | None = None
         self._square = 0.0
         self._rate: float | None = None
-        self._batch: str | None = None
+        self._samples: list[str] = []
+        self._batch = ""
         self._mark = self._start = 0.0
 
     def before_train(self, runner: Any) -> None:
         """Hash the initial state and watch the optimizers."""
-        self.initial_state = state_hash(runner.model)
+        ranks.require_equal_ranks(runner.model, "before training")
+        self.initial_state = state_hash(ranks.unwrapped(runner.model))
         self._file = self._path.open("w", encoding="utf-8")
         for optimizer in _optimizers(runner.optim_wrapper):
             optimizer.register_step_pre_hook(self._before_step)
@@ -60,7 +68,9 @@ class RecorderHook(Hook):  # type: ignore[misc]
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:  # noqa: ARG002
         """Hash the batch before anything changes it."""
         self._start = time.perf_counter()
-        self._batch = batch_hash(data_batch)
+        self._samples = sample_hashes(data_batch)
+        # The stored reference of the smoke preset, drawn in the first way, holds hashes over whole batches.
+        self._batch = batch_hash(data_batch) if runner.cfg.get("draws", 1) == 1 else hash_of_samples(self._samples)
         self._square, self._rate = 0.0, None
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:  # noqa: ARG002
@@ -83,11 +93,15 @@ class RecorderHook(Hook):  # type: ignore[misc]
         line = {
             "iteration": self.recorded,
             "batch": self._batch,
+            # What the joined batch of all ranks is can be told from the samples of each.
+            **({"samples": self._samples} if ranks.world_size() > 1 else {}),
             "metrics": {name: encode_value(value) for name, value in metrics.items()},
         }
         assert self._file is not None  # noqa: S101 - opened in before_train
         self._file.write(json.dumps(line, allow_nan=False) + "\n")
         self._file.flush()
+        if self._tcap_log is not None and "loss" in metrics:
+            self._tcap_log.write(self.recorded, metrics, images=len(self._samples))
         if self.recorded >= self._limit and self.recorded < runner.max_iters:
             raise EnoughIterations
 

@@ -34,6 +34,9 @@ class TrainingRequest:
         data_root: Root of the data set, or None to keep what the configuration says.
         data_hash: Hash of the data set, or None if it is not known.
         git_commit: Commit of the working directory the command was started in, or None.
+        backend: Communication backend of several processes, or None for the device's usual one.
+        batch_factor: How many batches of the configuration each process trains on at once, joined into one.
+        log_format: ``tcap`` to write a log of TCAPPDLL lines as well, or None.
         last_bit_seed: Seed of a change in the last bit of the initial weights, for a benign repeat; 0 for none.
         must_match: The experiment of the reference that this run will be held against, or None.
     """
@@ -49,6 +52,9 @@ class TrainingRequest:
     data_root: str | None = None
     data_hash: str | None = None
     git_commit: str | None = None
+    backend: str | None = None
+    batch_factor: int = 1
+    log_format: str | None = None
     last_bit_seed: int = 0
     must_match: Mapping[str, Any] | None = None
 

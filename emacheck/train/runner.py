@@ -6,15 +6,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import get_rank
+from mmengine.device import get_device
+from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from emacheck.train import ranks
 from emacheck.train.accelerator import generator_state, seed_device
 from emacheck.train.devices import Device
 from emacheck.train.draws import OwnDraws
 from emacheck.train.dropout import Masks, draw_dropout_on_the_host
 from emacheck.train.paired_data import independent_of_workers
+from emacheck.train.sync_bn import synchronise_on_host
 
 
 class SeededRunner(Runner):  # type: ignore[misc]
@@ -42,9 +45,17 @@ class SeededRunner(Runner):  # type: ignore[misc]
             own.redraw(built)
         if self.cfg.get("last_bit_seed"):
             change_last_bits(built, self.cfg.last_bit_seed)
-        self.masks = Masks(self.seed, get_rank())
+        self.masks = Masks(self.seed, get_rank(), get_world_size())
         draw_dropout_on_the_host(built, self.masks)
         return built
+
+    def wrap_model(self, model_wrapper_cfg: Any, model: torch.nn.Module) -> torch.nn.Module:
+        """Move the model to the device and, if there are several processes, make it train with the others."""
+        # DistributedDataParallel hands out the weights of rank 0, and nobody would see that others were drawn.
+        ranks.require_equal_ranks(model, "before training")
+        if self.distributed and get_device() == "cpu":
+            synchronise_on_host(model)
+        return super().wrap_model(model_wrapper_cfg, model)  # type: ignore[no-any-return]
 
     def build_train_loop(self, loop: Any) -> Any:
         """Build the training loop with data that do not depend on the number of workers."""

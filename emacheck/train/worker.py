@@ -1,19 +1,23 @@
 """The worker: the process that trains. Started as ``python -m emacheck.train.worker RUN_DIRECTORY``."""
 
+import contextlib
 import datetime
+import faulthandler
 import json
 import logging
 import os
 import sys
-import threading
 import time
+import traceback
 import warnings
 from pathlib import Path
 from typing import Any
 
 from emacheck.errors import EmacheckError, TrainingError, UsageError
-from emacheck.experiment import differences, digest, flatten
+from emacheck.experiment import differences, digest, flatten, parted_batch_matters
 from emacheck.strict_json import strict
+from emacheck.train.last_words import QUESTION
+from emacheck.train.parent import end_with_parent
 from emacheck.train.request import REFUSAL_FILE, TrainingRequest
 
 RUN_FILE = "run.json"
@@ -31,26 +35,17 @@ def main(arguments: list[str]) -> int:
         0 when the run is complete, 4 when the request was refused (the reason is in ``refusal.txt``).
     """
     run_directory = Path(arguments[0])
-    _end_with_parent()
+    end_with_parent()
+    # Asked where it hangs, a process answers with a traceback on standard error.
+    faulthandler.register(QUESTION, all_threads=False)
     try:
         train(TrainingRequest.read(run_directory), run_directory)
     except EmacheckError as error:
-        (run_directory / REFUSAL_FILE).write_text(f"{error}\n", encoding="utf-8")
+        # Of several processes that refuse the first one speaks.
+        with contextlib.suppress(FileExistsError), (run_directory / REFUSAL_FILE).open("x", encoding="utf-8") as file:
+            file.write(f"{error}\n")
         return REFUSED
     return 0
-
-
-def _end_with_parent() -> None:
-    """End this process when the command that started it is gone, however it went."""
-    if sys.stdin is None or sys.stdin.isatty():
-        return
-
-    def watch() -> None:
-        while os.read(0, 1024):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def train(request: TrainingRequest, run_directory: Path) -> None:
@@ -67,7 +62,8 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
 
     # A mean over threads is a different sum for a different number of them.
     torch.set_num_threads(request.threads)
-    from emacheck.train.accelerator import describe_device, open_device
+    from emacheck.train import ranks
+    from emacheck.train.accelerator import describe_device
     from emacheck.train.devices import parse_device
     from emacheck.train.precision import check_precision, set_float32
     from emacheck.train.presets import resolve
@@ -78,19 +74,20 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
     warnings.filterwarnings("ignore")
     config, notes = resolve(request, run_directory)
     ask_for_precision(config, request.precision)
-    experiment = {
+    experiment: dict[str, Any] = {
         "name": request.experiment_name,
         "config": flatten(config.to_dict()),
         "seed": request.seed,
         "precision": request.precision,
         "draws": config.draws,
-        "processes": 1,
+        "processes": ranks.world_size(),
         "data_hash": request.data_hash,
     }
     _refuse_other_experiment(request, experiment)
+    _refuse_joined_batch(request, experiment["config"])
     device = parse_device(request.device)
     check_precision(device, request.precision)
-    open_device(device)
+    device = ranks.open_device_of_rank(device, request.backend)
     point_mmengine_at(device)
     adapt(config, device)
     facts = {
@@ -100,11 +97,14 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
     }
     provenance = _provenance(request, experiment, facts, notes)
     _write_run(run_directory, complete=False, recorder=None, provenance=provenance)
-    recorder = RecorderHook(run_directory, request.iterations)
+    tcap_log = run_directory / f"{device.type}.log" if request.log_format == "tcap" else None
+    recorder = RecorderHook(run_directory, request.iterations, tcap_log=tcap_log)
     pairing = PairingHook(request.seed, device)
-    started = time.monotonic()
+    started, ended_well = time.monotonic(), False
     try:
         _run(config, pairing, recorder)
+        ranks.gather_records(run_directory)
+        ended_well = True
     finally:
         from emacheck.train.provenance import peak_memory
 
@@ -112,8 +112,9 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
         provenance["duration_seconds"] = round(time.monotonic() - started, 3)
         provenance["peak_memory_bytes"] = peak_memory(device)
         provenance["draws_on_device"] = pairing.unpaired
-        complete = recorder.recorded == request.iterations
+        complete = ended_well and recorder.recorded == request.iterations
         _write_run(run_directory, complete=complete, recorder=recorder, provenance=provenance)
+    ranks.leave()
     if not complete:
         raise TrainingError(
             f"the training ended by itself after {recorder.recorded} of {request.iterations} iterations; "
@@ -132,6 +133,16 @@ def _refuse_other_experiment(request: TrainingRequest, experiment: dict[str, Any
             f"this run and its reference are different experiments, so their losses prove nothing:\n{shown}{more}\n"
             "Drop the options that cause this, or make a reference of this experiment: "
             "--reference-device cpu (now) or emacheck reference make (to keep)."
+        )
+
+
+def _refuse_joined_batch(request: TrainingRequest, config: dict[str, Any]) -> None:
+    reasons = parted_batch_matters(config) if request.batch_factor > 1 else []
+    if reasons:
+        shown = "\n".join(f"  {reason}" for reason in reasons[:20])
+        raise UsageError(
+            f"one process with a joined batch is another experiment than several processes here:\n{shown}\n"
+            "Train the reference with as many processes as the candidate: --reference-nproc N."
         )
 
 
@@ -157,6 +168,10 @@ def _provenance(
 
 
 def _write_run(run_directory: Path, *, complete: bool, recorder: Any, provenance: dict[str, Any]) -> None:
+    from emacheck.train import ranks
+
+    if ranks.rank() != 0:
+        return
     run = {
         "format_version": FORMAT_VERSION,
         "complete": complete,
@@ -170,6 +185,7 @@ def _write_run(run_directory: Path, *, complete: bool, recorder: Any, provenance
 
 
 def _run(config: Any, pairing: Any, recorder: Any) -> None:
+    from emacheck.train import ranks
     from emacheck.train.recorder import EnoughIterations
     from emacheck.train.runner import SeededRunner
 
@@ -178,6 +194,8 @@ def _run(config: Any, pairing: Any, recorder: Any) -> None:
         from mmseg.utils import register_all_modules
 
         register_all_modules(init_default_scope=False)
+    if ranks.is_launched():
+        config.launcher = "pytorch"
     runner = SeededRunner.from_cfg(config)
     runner.register_hook(pairing, priority="HIGHEST")
     runner.register_hook(recorder)
@@ -185,7 +203,16 @@ def _run(config: Any, pairing: Any, recorder: Any) -> None:
         runner.train()
     except EnoughIterations:
         runner.call_hook("after_run")
+    ranks.require_equal_ranks(runner.model, "after training")
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    exit_code = 1
+    try:
+        exit_code = main(sys.argv[1:])
+    except Exception:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads of gloo are still at work; an interpreter that takes itself apart under them aborts now and then.
+    os._exit(exit_code)

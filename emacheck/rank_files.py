@@ -1,0 +1,22 @@
+"""The files of a run directory that hold the iterations of each of its processes."""
+
+import re
+from pathlib import Path
+
+_NAME = re.compile(r"iterations(?:\.rank([1-9]\d*))?\.jsonl")
+
+
+def rank_file(rank: int) -> str:
+    """Return the name of the file into which a rank writes its iterations.
+
+    Example:
+        >>> rank_file(0), rank_file(3)
+        ('iterations.jsonl', 'iterations.rank3.jsonl')
+    """
+    return "iterations.jsonl" if rank == 0 else f"iterations.rank{rank}.jsonl"
+
+
+def rank_files(folder: Path) -> dict[int, Path]:
+    """Return the files of iterations that a directory holds, by rank in ascending order."""
+    found = {int(match[1] or 0): path for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))}
+    return dict(sorted(found.items()))

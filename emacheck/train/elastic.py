@@ -1,0 +1,63 @@
+"""torch's own elastic launcher, called so that it says in a file which process failed first.
+
+Started as ``python -m emacheck.train.elastic RUN_DIRECTORY ARGUMENTS``, where the arguments are those of
+``python -m torch.distributed.run``, which does all the work.
+"""
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+FAILURE_FILE = "failure.json"
+PORT_IN_USE = "EADDRINUSE"
+
+
+def main(arguments: list[str]) -> int:
+    """Run torch's launcher.
+
+    Args:
+        arguments: The run directory, then the launcher's own arguments.
+
+    Returns:
+        0 when every process ended well; otherwise 1, and ``failure.json`` says what is known.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import main as run
+
+    from emacheck.train.parent import end_with_parent
+
+    run_directory = Path(arguments[0])
+    end_with_parent()
+    try:
+        run(arguments[1:])
+    except ChildFailedError as error:
+        _write(run_directory, {"rank": (first := _first(error.failures)), "code": error.failures[first].exitcode})
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except RuntimeError as error:
+        _write(run_directory, {"port_in_use": PORT_IN_USE in str(error)})
+        raise
+    return 0
+
+
+def _first(failures: dict[int, Any]) -> int:
+    """Return the rank that failed first.
+
+    Of several, one that was killed, for the others fail because it is silent; and none that the launcher has ended.
+    """
+
+    def order(rank: int) -> tuple[bool, bool, int, int]:
+        code = failures[rank].exitcode
+        return code == -signal.SIGTERM, code >= 0, failures[rank].timestamp, rank
+
+    return min(failures, key=order)
+
+
+def _write(run_directory: Path, failure: dict[str, Any]) -> None:
+    (run_directory / FAILURE_FILE).write_text(json.dumps(failure) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,128 @@
+"""What a training that ended badly has to say: which process it was, how it ended, and its last lines."""
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from emacheck.train.elastic import FAILURE_FILE
+from emacheck.train.heartbeat import Heartbeat
+from emacheck.train.parent import is_stopped
+from emacheck.train.processes import DEFAULT_PORT, RANK_LOGS, Processes
+from emacheck.train.request import WORKER_LOG
+
+SHOWN = 12
+TAIL_BYTES = 16384
+ANSWER_SECONDS = 1.0
+QUESTION = signal.SIGUSR1
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "memoryerror")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What torch's launcher knows about the failure of a training.
+
+    Attributes:
+        rank: The rank that failed first, or None if no process failed.
+        code: Its exit code; negative for a signal.
+        port_in_use: Whether the launcher could not have its port.
+    """
+
+    rank: int | None = None
+    code: int = 0
+    port_in_use: bool = False
+
+
+def read_failure(run_directory: Path) -> Failure:
+    """Return what torch's launcher wrote down about a failure."""
+    try:
+        return Failure(**json.loads((run_directory / FAILURE_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return Failure()
+
+
+def how_it_ended(code: int) -> str:
+    """Return an exit code in words.
+
+    Example:
+        >>> how_it_ended(-9)
+        'was ended by SIGKILL (often the system out of memory)'
+    """
+    if code >= 0:
+        return f"ended with exit code {code}"
+    name = signal.Signals(-code).name if -code in {s.value for s in signal.Signals} else f"signal {-code}"
+    hint = " (often the system out of memory)" if name == "SIGKILL" else ""
+    return f"was ended by {name}{hint}"
+
+
+def last_words(run_directory: Path, local_rank: int | None = None) -> str:
+    """Return the end of what a process printed: of one that torch's launcher started, or of the only one."""
+    logs = _logs(run_directory, local_rank)
+    lines = [line for log in logs for line in _end_of(log)]
+    shown = "\n".join(f"  | {line[:500]}" for line in lines[-SHOWN:])
+    places = " and ".join(str(log) for log in logs)
+    return f"Its last lines (all of them in {places}):\n{shown}" if lines else "It printed nothing."
+
+
+def hint_of(words: str) -> str:
+    """Return what the last lines suggest, as a line of its own, or nothing."""
+    return "\nIt ran out of memory." if any(sign in words.lower() for sign in OUT_OF_MEMORY) else ""
+
+
+def port_in_use(processes: Processes) -> str:
+    """Say which port is in use and how to choose another."""
+    port = processes.master_port or DEFAULT_PORT
+    if processes.rdzv_endpoint is not None:
+        port = int(processes.rdzv_endpoint.rpartition(":")[2])
+    option = "--rdzv-endpoint HOST:PORT" if processes.rdzv_endpoint is not None else f"--master-port {port + 1}"
+    free = "" if processes.nnodes > 1 else ", or drop the port: on a single node a free one is found"
+    return (
+        f"port {port} is in use on this machine, perhaps by another training, expected a free one on node 0. "
+        f"Choose another port ({option}, the same on every node){free}."
+    )
+
+
+def who_hangs(heartbeat: Heartbeat, processes: Mapping[int, int]) -> dict[int, str]:
+    """Ask every process where it is and say which of them are the likely culprits.
+
+    The answer of a process, a traceback, is written to its own log. One that is stopped, or hangs in a device's
+    driver, does not answer.
+
+    Args:
+        heartbeat: The records so far.
+        processes: The process of each rank.
+
+    Returns:
+        What is suspicious about each rank that is under suspicion.
+    """
+    stopped = {rank for rank, process in processes.items() if is_stopped(process)}
+    for rank in processes.keys() - stopped:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(processes[rank], QUESTION)
+    time.sleep(ANSWER_SECONDS)
+    furthest = max(map(heartbeat.recorded, processes), default=0)
+    behind = {
+        rank: f"is behind, at iteration {heartbeat.recorded(rank)} where others are at {furthest}"
+        for rank in sorted(processes)
+        if heartbeat.recorded(rank) < furthest
+    }
+    return behind | {rank: f"is stopped, after iteration {heartbeat.recorded(rank)}" for rank in sorted(stopped)}
+
+
+def _logs(run_directory: Path, local_rank: int | None) -> list[Path]:
+    """Return the logs of a process, what it printed as errors last."""
+    if local_rank is not None:
+        found = (run_directory / RANK_LOGS).glob(f"*/attempt_0/{local_rank}/std*.log")
+        if logs := sorted((log for log in found if log.stat().st_size), key=lambda log: log.name, reverse=True):
+            return logs
+    return [run_directory / WORKER_LOG]
+
+
+def _end_of(log: Path) -> list[str]:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - TAIL_BYTES))
+        return file.read().decode("utf-8", "replace").splitlines()

@@ -1,0 +1,253 @@
+"""Processes: how many train, on which nodes, and the arguments with which torch's own launcher starts them."""
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from emacheck.errors import UsageError
+
+DEFAULT_PORT = 29500
+RANK_LOGS = "ranks"
+LAUNCHERS = ("none", "pytorch", "slurm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Processes:
+    """The processes of one training.
+
+    Attributes:
+        launched: Whether torch's elastic launcher starts them; otherwise there is one, started directly.
+        nproc_per_node: Processes of each node.
+        nnodes: Nodes.
+        node_rank: Which of the nodes this is, or None if the rendezvous decides.
+        master_addr: Host name or address of node 0, or None for this machine alone.
+        master_port: The port on which node 0 waits for the others.
+        rdzv_endpoint: ``HOST:PORT`` of a c10d rendezvous, instead of the address of node 0.
+    """
+
+    launched: bool = False
+    nproc_per_node: int = 1
+    nnodes: int = 1
+    node_rank: int | None = 0
+    master_addr: str | None = None
+    master_port: int | None = None
+    rdzv_endpoint: str | None = None
+
+    @property
+    def world_size(self) -> int:
+        """How many processes train, all nodes together."""
+        return self.nnodes * self.nproc_per_node
+
+    def launcher_arguments(self, run_directory: Path) -> list[str]:
+        """Return the arguments of ``torch.distributed.run`` up to the program that it starts.
+
+        Example:
+            >>> Processes(launched=True, nproc_per_node=2).launcher_arguments(Path("run"))[:2]
+            ['--nproc-per-node=2', '--nnodes=1']
+        """
+        return [
+            f"--nproc-per-node={self.nproc_per_node}",
+            f"--nnodes={self.nnodes}",
+            *self._meeting_point(),
+            "--max-restarts=0",
+            "--monitor-interval=0.1",
+            "--redirects=3",
+            f"--log-dir={run_directory / RANK_LOGS}",
+        ]
+
+    def _meeting_point(self) -> list[str]:
+        if self.rdzv_endpoint is not None:
+            return ["--rdzv-backend=c10d", f"--rdzv-endpoint={self.rdzv_endpoint}", "--rdzv-id=emacheck"]
+        if self.nnodes == 1 and self.master_addr is None and self.master_port is None:
+            # Any free port; without the address torch asks for the machine's name, which need not resolve.
+            return ["--standalone", "--local-addr=localhost"]
+        return [
+            f"--node-rank={self.node_rank or 0}",
+            f"--master-addr={self.master_addr or 'localhost'}",
+            f"--master-port={self.master_port or DEFAULT_PORT}",
+        ]
+
+
+def plan_processes(
+    *,
+    nproc_per_node: int | None = None,
+    nnodes: int | None = None,
+    node_rank: int | None = None,
+    master_addr: str | None = None,
+    master_port: int | None = None,
+    rdzv_endpoint: str | None = None,
+    launcher: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Processes:
+    """Decide from the options and the environment how many processes train and who starts them.
+
+    Args:
+        nproc_per_node: Processes of each node; 1 if None.
+        nnodes: Nodes; 1 (under Slurm: those of the job) if None.
+        node_rank: Which of the nodes this is.
+        master_addr: Host name or address of node 0.
+        master_port: The port on which node 0 waits.
+        rdzv_endpoint: ``HOST:PORT`` of a c10d rendezvous.
+        launcher: ``none``, ``pytorch``, ``slurm``, or None to choose: ``pytorch`` as soon as an option asks for it.
+        environment: The environment's variables; those of this process if None.
+
+    Returns:
+        The processes.
+
+    Raises:
+        UsageError: If options contradict each other or the environment, or this process is itself one of several.
+
+    Example:
+        >>> plan_processes(nproc_per_node=2, environment={}).launched
+        True
+        >>> plan_processes(environment={}).launched
+        False
+    """
+    environment = os.environ if environment is None else environment
+    _refuse_one_of_several(environment, launcher)
+    several = [
+        f"{option} {value}"
+        for option, value, usual in (
+            ("--nproc-per-node", nproc_per_node, 1),
+            ("--nnodes", nnodes, 1),
+            ("--node-rank", node_rank, None),
+            ("--master-addr", master_addr, None),
+            ("--master-port", master_port, None),
+            ("--rdzv-endpoint", rdzv_endpoint, None),
+        )
+        if value is not None and value != usual
+    ]
+    if launcher == "none" and several:
+        raise UsageError(
+            f"--launcher none and {', '.join(several)}: found options of several processes, expected one process. "
+            "Drop --launcher, or say --launcher pytorch."
+        )
+    if rdzv_endpoint is not None and (master_addr is not None or master_port is not None or node_rank is not None):
+        raise UsageError(
+            f"--rdzv-endpoint {rdzv_endpoint}: found --node-rank, --master-addr or --master-port beside it; the "
+            "rendezvous decides these. Give either the endpoint or the address of node 0."
+        )
+    given = _Given(nproc_per_node or 1, nnodes, node_rank, master_addr, master_port, rdzv_endpoint)
+    if launcher == "slurm":
+        return _of_nodes(_from_slurm(given, environment))
+    return _of_nodes(given) if launcher == "pytorch" or several else Processes()
+
+
+class _Given(NamedTuple):
+    """What the options say; None where they say nothing."""
+
+    nproc: int
+    nnodes: int | None
+    node_rank: int | None
+    addr: str | None
+    port: int | None
+    endpoint: str | None
+
+
+def _of_nodes(given: _Given) -> Processes:
+    nnodes = given.nnodes or 1
+    if given.endpoint is None and nnodes > 1 and (given.node_rank is None or given.addr is None):
+        raise UsageError(
+            f"--nnodes {nnodes}: found {'no' if given.node_rank is None else 'a'} --node-rank and "
+            f"{'no' if given.addr is None else 'a'} --master-addr, expected both (or --rdzv-endpoint HOST:PORT). "
+            f"Start on each node: emacheck run --nnodes {nnodes} --node-rank 0 (1, 2, ...) --master-addr HOST_OF_NODE_0"
+        )
+    if given.node_rank is not None and given.node_rank >= nnodes:
+        raise UsageError(f"--node-rank {given.node_rank}: expected 0 to {nnodes - 1}, for --nnodes is {nnodes}.")
+    return Processes(
+        launched=True,
+        nproc_per_node=given.nproc,
+        nnodes=nnodes,
+        node_rank=None if given.endpoint is not None else given.node_rank or 0,
+        master_addr=given.addr,
+        master_port=given.port,
+        rdzv_endpoint=given.endpoint,
+    )
+
+
+def _refuse_one_of_several(environment: Mapping[str, str], launcher: str | None) -> None:
+    """Refuse to be one of several: each would start, train and judge the same thing."""
+    world = environment.get("WORLD_SIZE", "1")
+    if "RANK" in environment and world != "1":
+        raise UsageError(
+            f"found RANK={environment['RANK']} and WORLD_SIZE={world} in the environment: something like torchrun has "
+            "started emacheck several times, and each of them would train and judge. emacheck calls torchrun itself. "
+            "Start it once for each node, with --nproc-per-node N (and --nnodes, --node-rank, --master-addr); "
+            "if the variables are left over from something else, unset RANK and WORLD_SIZE."
+        )
+    tasks = environment.get("SLURM_STEP_NUM_TASKS", "1")
+    if launcher != "slurm" and "SLURM_PROCID" in environment and tasks != "1":
+        raise UsageError(
+            f"found SLURM_PROCID={environment['SLURM_PROCID']} of SLURM_STEP_NUM_TASKS={tasks} tasks: srun has started "
+            "emacheck several times, and each of them would train and judge. Start it once (srun --ntasks=1 ... "
+            "--nproc-per-node N), or once for each node with --launcher slurm."
+        )
+
+
+def _from_slurm(given: _Given, environment: Mapping[str, str]) -> _Given:
+    """Take from Slurm what the options do not say: nodes, this node's rank and the address of node 0."""
+    if "SLURM_JOB_ID" not in environment:
+        raise UsageError(
+            "--launcher slurm: found no SLURM_JOB_ID in the environment, expected to be inside of a Slurm job. "
+            "Start it with srun, or say --launcher pytorch."
+        )
+    tasks = _number(environment, "SLURM_STEP_NUM_TASKS", 1)
+    nodes = _number(environment, "SLURM_STEP_NUM_NODES", 1)
+    if tasks > nodes:
+        raise UsageError(
+            f"--launcher slurm: found {tasks} tasks on {nodes} nodes, expected one on each, for emacheck starts the "
+            f"processes of its node itself: srun --nodes={nodes} --ntasks-per-node=1 emacheck run --launcher slurm "
+            f"--nproc-per-node {-(-tasks // nodes)} ..."
+        )
+    nnodes = given.nnodes or nodes
+    if nnodes == 1 or given.endpoint is not None:
+        return given._replace(nnodes=nnodes)
+    return given._replace(
+        nnodes=nnodes,
+        node_rank=_number(environment, "SLURM_PROCID", 0) if given.node_rank is None else given.node_rank,
+        addr=given.addr or environment.get("MASTER_ADDR") or _first_host(environment),
+        port=given.port or _number(environment, "MASTER_PORT", DEFAULT_PORT),
+    )
+
+
+def _number(environment: Mapping[str, str], name: str, otherwise: int) -> int:
+    text = environment.get(name, str(otherwise))
+    if not text.isdecimal():
+        raise UsageError(f"--launcher slurm: found {name}={text}, expected a number. Correct the variable or unset it.")
+    return int(text)
+
+
+def _first_host(environment: Mapping[str, str]) -> str:
+    """Return the host name of the job's first node; Slurm's own program expands names such as ``node[01-16]``."""
+    names = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST") or ""
+    if names and "[" not in names:
+        return names.split(",")[0]
+    program = shutil.which("scontrol")
+    if names and program:
+        done = subprocess.run([program, "show", "hostnames", names], capture_output=True, text=True, check=False)
+        if done.returncode == 0 and done.stdout.strip():
+            return done.stdout.split()[0]
+    raise UsageError(
+        f"--launcher slurm: found SLURM_JOB_NODELIST={names or 'nothing'}, and scontrol does not say which host is the "
+        "first of them. Name it with --master-addr HOST."
+    )
+
+
+def work_dir_of_node(work_dir: Path, processes: Processes, *, chosen_by_user: bool) -> Path:
+    """Return where this node writes: nodes may share a file system, and each needs a directory of its own.
+
+    Example:
+        >>> two = Processes(launched=True, nnodes=2, node_rank=1, master_addr="a")
+        >>> str(work_dir_of_node(Path("out"), two, chosen_by_user=True))
+        'out-node1'
+    """
+    if processes.nnodes == 1 or processes.node_rank == 0:
+        return work_dir
+    if processes.node_rank is not None:
+        return work_dir.with_name(f"{work_dir.name}-node{processes.node_rank}")
+    return work_dir if chosen_by_user else work_dir.with_name(f"{work_dir.name}-{socket.gethostname()}")

@@ -1,0 +1,154 @@
+"""The processes of one training, seen from one of them: which it is, and whether all hold the same state."""
+
+import datetime
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from mmengine.model import is_model_wrapper
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from emacheck.errors import TrainingError
+from emacheck.experiment import digest
+from emacheck.rank_files import rank_file
+from emacheck.train.accelerator import initialise_processes, open_device
+from emacheck.train.devices import Device
+from emacheck.train.fingerprint import tensor_hash
+from emacheck.train.sync_bn import SYNCHRONISED
+
+SHOWN = 3
+# The command ends a training that hangs, after --timeout; this is for whoever trains without it.
+COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)
+
+
+def is_launched() -> bool:
+    """Tell whether torch's launcher has started this process, so that there is a group to join."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def rank() -> int:
+    """Return the number of this process among all; 0 if there is only one."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    """Return how many processes train."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def open_device_of_rank(device: Device, backend: str | None) -> Device:
+    """Open this process's device, and join the other processes if there are any.
+
+    Args:
+        device: The device as the user named it.
+        backend: Another communication backend than the device's usual one, or None.
+
+    Returns:
+        The device of this process.
+
+    Raises:
+        UsageError: If the device or the backend is not there.
+        TrainingError: If the processes did not find each other.
+    """
+    if not is_launched():
+        open_device(device)
+        return device
+    if backend is not None:
+        device = replace(device, kind=replace(device.kind, backend=backend))
+    return initialise_processes(device, timeout=COLLECTIVE_TIMEOUT)
+
+
+def leave() -> None:
+    """Part from the other processes after a training that ended well: none goes before all are done."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def shared_state(model: torch.nn.Module) -> dict[str, str]:
+    """Return the hash of every parameter and buffer that must be the same on every rank.
+
+    The running statistics of a BatchNorm that is not synchronised are left out: each rank has seen other samples.
+
+    Args:
+        model: The network, not wrapped.
+
+    Example:
+        >>> list(shared_state(torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.BatchNorm1d(1, affine=False))))
+        ['0.weight', '0.bias']
+    """
+    own = {
+        f"{prefix}.{name}" if prefix else name
+        for prefix, module in model.named_modules()
+        if isinstance(module, _BatchNorm) and not isinstance(module, SYNCHRONISED)
+        for name, _ in module.named_buffers(recurse=False)
+    }
+    return {name: tensor_hash(tensor) for name, tensor in model.state_dict().items() if name not in own}
+
+
+def require_equal_ranks(model: torch.nn.Module, when: str) -> None:
+    """Compare the weights and the EMA bases of all ranks; does nothing in a single process.
+
+    Args:
+        model: The network, wrapped or not.
+        when: The moment, for the message, such as ``before training``.
+
+    Raises:
+        TrainingError: On every rank, if they are not equal; the message names the ranks that differ from the others.
+    """
+    if world_size() == 1 or not dist.is_initialized():
+        return
+    states: list[dict[str, str]] = [{} for _ in range(world_size())]
+    dist.all_gather_object(states, shared_state(unwrapped(model)))
+    message = describe_differences(dict(enumerate(states)))
+    if message is not None:
+        raise TrainingError(
+            f"the ranks are not equal {when}: {message}\nEvery rank must hold the same weights and the same EMA bases. "
+            "Look for what is drawn, loaded or communicated differently there."
+        )
+
+
+def unwrapped(model: torch.nn.Module) -> torch.nn.Module:
+    """Return the network itself, without what distributes it."""
+    return model.module if is_model_wrapper(model) else model  # type: ignore[return-value]
+
+
+def describe_differences(states: Mapping[int, Mapping[str, str]]) -> str | None:
+    """Say which ranks differ from what most of them hold, and in what; None if all are equal.
+
+    Args:
+        states: The hashes of each rank's tensors. Where no state is the most frequent, that of rank 0 counts.
+
+    Example:
+        >>> describe_differences({0: {"w": "a", "bases": "x"}, 1: {"w": "a", "bases": "y"}})
+        'rank 1 differs from rank 0 in 1 of 2 tensors: bases'
+    """
+    whole = {each: digest(dict(state)) for each, state in states.items()}
+    most = Counter(whole.values()).most_common(1)[0][0]
+    normal = next(each for each, value in whole.items() if value == most)
+    found = []
+    for each, state in states.items():
+        if whole[each] == most:
+            continue
+        names = [name for name in {**states[normal], **state} if state.get(name) != states[normal].get(name)]
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        tensors = f"{len(names)} of {len(states[normal])} tensors: {', '.join(names[:SHOWN])}{more}"
+        found.append(f"rank {each} differs from rank {normal} in {tensors}")
+    return "; ".join(found) or None
+
+
+def gather_records(run_directory: Path) -> None:
+    """Bring the records of other nodes' ranks to the directory of rank 0; on one node they are there already."""
+    if not dist.is_initialized() or os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE"):
+        return
+    mine = run_directory / rank_file(rank())
+    texts: list[Any] = [None] * world_size()
+    dist.all_gather_object(texts, mine.read_text(encoding="utf-8") if os.environ.get("GROUP_RANK") != "0" else None)
+    if rank() == 0:
+        for other, text in enumerate(texts):
+            if text is not None:
+                (run_directory / rank_file(other)).write_text(text, encoding="utf-8")

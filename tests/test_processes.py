@@ -1,0 +1,203 @@
+"""Several processes: what is decided before they start, what they write, and how their records are read."""
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from emacheck.errors import LogError, UsageError
+from emacheck.experiment import differences
+from emacheck.judge.comparison import compare
+from emacheck.logs import read_log
+from emacheck.oddity import OddityKind
+from emacheck.rank_files import rank_file
+from emacheck.record import hash_of_samples
+from emacheck.train.processes import Processes, plan_processes, work_dir_of_node
+
+RUN = Path("run")
+SLURM = {"SLURM_JOB_ID": "1", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "2"}
+
+
+def arguments(environment=None, **options):
+    return plan_processes(environment=environment or {}, **options).launcher_arguments(RUN)
+
+
+def test_one_process_needs_no_launcher():
+    assert plan_processes(environment={}) == Processes()
+    assert plan_processes(nproc_per_node=1, nnodes=1, environment={}).launched is False
+    assert plan_processes(nproc_per_node=1, launcher="pytorch", environment={}).launched is True
+
+
+def test_several_processes_on_one_node_meet_on_any_free_port():
+    made = arguments(nproc_per_node=2)
+    assert {"--nproc-per-node=2", "--nnodes=1", "--standalone", "--max-restarts=0"} <= set(made)
+    assert "--log-dir=run/ranks" in made
+
+
+def test_nodes_meet_at_the_address_of_node_0():
+    made = arguments(nnodes=2, node_rank=1, master_addr="n0", nproc_per_node=4)
+    assert {"--nnodes=2", "--node-rank=1", "--master-addr=n0", "--master-port=29500"} <= set(made)
+    assert plan_processes(nnodes=2, node_rank=1, master_addr="n0", nproc_per_node=4, environment={}).world_size == 8
+
+
+def test_a_chosen_port_is_used_on_one_node():
+    assert {"--master-addr=localhost", "--master-port=1234"} <= set(arguments(nproc_per_node=2, master_port=1234))
+
+
+def test_a_rendezvous_takes_the_place_of_an_address():
+    made = arguments(nnodes=2, rdzv_endpoint="n0:1")
+    assert {"--rdzv-backend=c10d", "--rdzv-endpoint=n0:1"} <= set(made)
+    assert not [argument for argument in made if argument.startswith("--node-rank")]
+
+
+def test_slurm_says_which_node_this_is():
+    made = arguments({**SLURM, "SLURM_STEP_NODELIST": "a7,b2"}, launcher="slurm", nproc_per_node=4)
+    assert {"--nnodes=2", "--node-rank=1", "--master-addr=a7", "--nproc-per-node=4"} <= set(made)
+    named = arguments({**SLURM, "MASTER_ADDR": "m", "MASTER_PORT": "5"}, launcher="slurm")
+    assert {"--master-addr=m", "--master-port=5"} <= set(named)
+
+
+def test_slurm_on_one_node_needs_no_address():
+    assert "--standalone" in arguments({"SLURM_JOB_ID": "1"}, launcher="slurm", nproc_per_node=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "said"),
+    [
+        ({"launcher": "none", "nproc_per_node": 2}, {}, "expected one process"),
+        ({"nnodes": 2}, {}, "found no --node-rank and no --master-addr"),
+        ({"nnodes": 2, "node_rank": 0}, {}, "found a --node-rank and no --master-addr"),
+        ({"nnodes": 2, "node_rank": 2, "master_addr": "a"}, {}, "expected 0 to 1"),
+        ({"rdzv_endpoint": "a:1", "master_port": 1}, {}, "Give either"),
+        ({}, {"RANK": "1", "WORLD_SIZE": "4"}, "emacheck calls torchrun itself"),
+        ({"nproc_per_node": 4, "launcher": "pytorch"}, {"RANK": "0", "WORLD_SIZE": "4"}, "Start it once for each node"),
+        ({}, {"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}, "srun has started emacheck several times"),
+        ({"launcher": "slurm"}, {}, "found no SLURM_JOB_ID"),
+        ({"launcher": "slurm"}, {**SLURM, "SLURM_STEP_NUM_TASKS": "8"}, "--ntasks-per-node=1"),
+        ({"launcher": "slurm"}, {**SLURM, "SLURM_STEP_NUM_NODES": "two"}, "SLURM_STEP_NUM_NODES=two"),
+        ({"launcher": "slurm"}, SLURM, "--master-addr HOST"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_way_out(options, environment, said):
+    with pytest.raises(UsageError, match=said):
+        plan_processes(environment=environment, **options)
+
+
+def test_what_others_left_in_the_environment_of_one_process_does_not_matter():
+    assert plan_processes(environment={"RANK": "0", "WORLD_SIZE": "1"}) == Processes()
+    assert plan_processes(environment={"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}) == Processes()
+
+
+def test_every_node_writes_into_a_directory_of_its_own():
+    first, second = (Processes(launched=True, nnodes=2, node_rank=rank, master_addr="a") for rank in (0, 1))
+    somewhere = Processes(launched=True, nnodes=2, node_rank=None, rdzv_endpoint="a:1")
+    assert work_dir_of_node(Path("x/out"), first, chosen_by_user=True) == Path("x/out")
+    assert work_dir_of_node(Path("x/out"), second, chosen_by_user=True) == Path("x/out-node1")
+    assert work_dir_of_node(Path("out"), somewhere, chosen_by_user=False) == Path(f"out-{socket.gethostname()}")
+
+
+def experiment(processes, batch_size, **config):
+    return {"processes": processes, "config": {"train_dataloader.batch_size": batch_size, **config}, "seed": 0}
+
+
+def test_processes_that_part_the_same_batch_are_the_same_experiment():
+    assert differences(experiment(1, 4), experiment(2, 2)) == []
+    assert differences(experiment(4, 1), experiment(2, 2)) == []
+
+
+def test_processes_that_train_on_more_samples_are_another_experiment():
+    assert differences(experiment(1, 4), experiment(2, 4)) == ["processes: reference 1, candidate 2"]
+    assert differences(experiment(1, 2), experiment(1, 4)) == ["train_dataloader.batch_size: reference 2, candidate 4"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model.backbone.norm_cfg.type", "BN"),
+        ("model.decode_head.loss_decode.avg_non_ignore", True),
+        ("model.decode_head.loss_decode.class_weight.0", 0.5),
+        ("model.decode_head.sampler.type", "OHEMPixelSampler"),
+    ],
+)
+def test_what_depends_on_how_the_batch_is_parted_is_named(key, value):
+    config = {key: value}
+    (line,) = differences(experiment(1, 4, **config), experiment(2, 2, **config))
+    assert line.startswith(f"{key}: ")
+    assert differences(experiment(2, 2, **config), experiment(2, 2, **config)) == []
+
+
+def write_run(folder, ranks, *, processes=None, complete=True, iterations=2):
+    """Write a run directory: for each rank a list of loss and samples per iteration."""
+    folder.mkdir()
+    for rank, rows in ranks.items():
+        lines = [
+            {"iteration": at, "batch": hash_of_samples(samples), "samples": samples, "metrics": {"loss": loss}}
+            for at, (loss, samples) in enumerate(rows, 1)
+        ]
+        (folder / rank_file(rank)).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    header = {
+        "format_version": 1,
+        "complete": complete,
+        "iterations": iterations,
+        "initial_state": "s",
+        "provenance": {"experiment": {"processes": processes or len(ranks)}},
+    }
+    (folder / "run.json").write_text(json.dumps(header), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def parted(tmp_path):
+    """Two ranks of two samples each, and one process that saw the same samples joined."""
+    ranks = {
+        0: [(1.0, ["a", "c"]), (3.0, ["e", "g"])],
+        1: [(2.0, ["b", "d"]), (5.0, ["f", "h"])],
+    }
+    joined = {0: [(1.5, ["a", "b", "c", "d"]), (4.0, ["e", "f", "g", "h"])]}
+    return write_run(tmp_path / "ranks", ranks), write_run(tmp_path / "joined", joined)
+
+
+def test_ranks_are_averaged_and_one_can_be_picked(parted):
+    record = read_log(parted[0])
+    assert record.curves["loss"].values.tolist() == [1.5, 4.0]
+    assert (record.ranks, record.complete) == (2, True)
+    assert [each.kind for each in record.oddities] == [OddityKind.RANKS]
+    assert read_log(parted[0], rank=1).curves["loss"].values.tolist() == [2.0, 5.0]
+    with pytest.raises(LogError, match="expected rank 2"):
+        read_log(parted[0], rank=2)
+
+
+def test_the_samples_of_all_ranks_are_the_joined_batch(parted):
+    ranks, joined = map(read_log, parted)
+    assert ranks.batches == joined.batches
+    assert compare(joined, ranks).paired is True
+    assert compare(joined, read_log(parted[0], rank=0)).paired is False
+
+
+def test_ranks_in_another_order_are_not_the_joined_batch(tmp_path, parted):
+    swapped = {0: [(1.0, ["b", "d"]), (3.0, ["f", "h"])], 1: [(2.0, ["a", "c"]), (5.0, ["e", "g"])]}
+    other = read_log(write_run(tmp_path / "swapped", swapped))
+    assert compare(read_log(parted[1]), other).paired is False
+
+
+def test_a_rank_that_ended_early_is_averaged_where_all_are_and_the_record_is_incomplete(tmp_path):
+    ranks = {0: [(1.0, ["a"]), (3.0, ["c"])], 1: [(2.0, ["b"])]}
+    record = read_log(write_run(tmp_path / "short", ranks))
+    assert record.curves["loss"].values.tolist() == [1.5]
+    assert record.complete is False
+    assert any("iterations.rank1.jsonl holds 1" in str(each) for each in record.oddities)
+    assert OddityKind.RANKS_LACKING in {each.kind for each in record.oddities}
+
+
+def test_a_rank_whose_file_is_missing_makes_the_record_incomplete(tmp_path):
+    record = read_log(write_run(tmp_path / "missing", {0: [(1.0, ["a"])]}, processes=2, iterations=1))
+    assert record.complete is False
+    assert any("counts 2 processes, there are the iterations of 1" in str(each) for each in record.oddities)
+
+
+def test_a_stored_reference_keeps_every_rank(tmp_path, parted):
+    from emacheck.reference import find_bundle, write_bundle
+
+    write_bundle(parted[0], tmp_path / "store", name="x/cpu-fp32")
+    assert find_bundle(str(tmp_path / "store" / "x" / "cpu-fp32")).record.ranks == 2

@@ -1,0 +1,137 @@
+"""What the processes of a training do together, in two real processes that talk through gloo."""
+
+import os
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.training
+SIZES = (3, 1)  # the ranks need not have batches of one size
+
+
+def as_rank(rank, work, folder):
+    """Run ``work`` as one of two ranks."""
+    from emacheck.train.ranks import leave
+
+    os.environ.update({"RANK": str(rank), "WORLD_SIZE": "2"})
+    torch.set_num_threads(1)
+    store = torch.distributed.FileStore(f"{folder}/store", 2)
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    torch.save(work(rank), f"{folder}/{rank}.pt")
+    leave()
+    os._exit(0)  # as the worker does: gloo's threads survive no orderly end of the interpreter
+
+
+def on_two_ranks(work, folder):
+    torch.multiprocessing.spawn(as_rank, (work, folder), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
+
+
+def make_layer(kind):
+    layer = kind(4, momentum=0.3)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([0.5, 1.0, -2.0, 3.0]))
+        layer.bias.copy_(torch.tensor([0.0, 1.0, 2.0, -1.0]))
+    return layer
+
+
+def batches():
+    generator = torch.Generator().manual_seed(0)
+    # A mean far from zero: a difference of large squares would lose the variance.
+    whole = 1000 + torch.randn(sum(SIZES), 4, 5, 6, generator=generator)
+    return whole, torch.randn(whole.shape, generator=generator), whole.split(SIZES)
+
+
+def normalise(layer, batch, direction):
+    batch = batch.clone().requires_grad_()
+    output = layer(batch)
+    (output * direction).sum().backward()
+    tensors = (output, batch.grad, layer.weight.grad, layer.bias.grad, layer.running_mean, layer.running_var)
+    return [tensor.detach() for tensor in tensors]
+
+
+def normalise_rank(rank):
+    from emacheck.train.sync_bn import HostSyncBatchNorm, synchronise_on_host
+
+    layer = make_layer(torch.nn.SyncBatchNorm)
+    assert synchronise_on_host(torch.nn.Sequential(layer)) == 1
+    assert type(layer) is HostSyncBatchNorm
+    _, direction, parts = batches()
+    return normalise(layer, parts[rank], direction.split(SIZES)[rank])
+
+
+def test_batch_norm_over_two_ranks_is_batch_norm_over_the_joined_batch(tmp_path):
+    first, second = on_two_ranks(normalise_rank, tmp_path)
+    whole, direction, _ = batches()
+    exact = normalise(make_layer(torch.nn.BatchNorm2d).double(), whole.double(), direction.double())
+    usual = normalise(make_layer(torch.nn.BatchNorm2d), whole, direction)
+    ours = [torch.cat([first[at], second[at]]) for at in (0, 1)]  # output and gradient of the input
+    ours += [first[at] + second[at] for at in (2, 3)]  # gradients of weight and bias
+    ours += [first[at] for at in (4, 5)]  # running mean and variance
+    for found, theirs, wanted in zip(ours, usual, exact, strict=True):
+        assert torch.linalg.norm(found - wanted) <= 1.5 * torch.linalg.norm(theirs - wanted)
+    for at in (4, 5):
+        assert torch.equal(first[at], second[at])
+
+
+def normalise_rank_in_bf16(rank):
+    from emacheck.train.sync_bn import synchronise_on_host
+
+    layer = make_layer(torch.nn.SyncBatchNorm)
+    synchronise_on_host(torch.nn.Sequential(layer))
+    _, direction, parts = batches()
+    return normalise(layer, parts[rank].bfloat16(), direction.split(SIZES)[rank].bfloat16())
+
+
+def test_a_batch_of_fewer_bits_is_normalised_like_the_same_batch_in_float32(tmp_path):
+    first, second = on_two_ranks(normalise_rank_in_bf16, tmp_path)
+    whole, direction, _ = (each.bfloat16().float() if torch.is_tensor(each) else each for each in batches())
+    wanted = normalise(make_layer(torch.nn.BatchNorm2d), whole, direction)
+    for at in (0, 1):
+        joined = torch.cat([first[at], second[at]])
+        assert joined.dtype == torch.bfloat16
+        # Half a unit in the last of bfloat16's 8 digits.
+        torch.testing.assert_close(joined.float(), wanted[at], rtol=2.0**-8, atol=1e-4)
+    assert torch.equal(first[4], second[4])
+    torch.testing.assert_close(first[4], wanted[4], rtol=1e-6, atol=0)
+
+
+def test_in_evaluation_it_is_the_usual_batch_norm():
+    from emacheck.train.sync_bn import synchronise_on_host
+
+    layer, usual = make_layer(torch.nn.SyncBatchNorm).eval(), make_layer(torch.nn.BatchNorm2d).eval()
+    synchronise_on_host(layer)
+    batch = torch.randn(2, 4, 3, 3)
+    assert torch.equal(layer(batch), usual(batch))
+
+
+def compare_rank(rank):
+    from emacheck.errors import TrainingError
+    from emacheck.train.ranks import require_equal_ranks
+
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    torch.nn.init.ones_(model[0].weight)
+    torch.nn.init.zeros_(model[0].bias)
+    model[1].running_mean += rank  # of a rank's own samples, so it may differ
+    require_equal_ranks(model, "before training")
+    with torch.no_grad():
+        model[0].bias[1] = rank * 2.0**-126
+    try:
+        require_equal_ranks(model, "after training")
+    except TrainingError as error:
+        return str(error)
+    return None
+
+
+def test_ranks_that_differ_in_one_bit_are_an_error_on_every_rank(tmp_path):
+    said = on_two_ranks(compare_rank, tmp_path)
+    assert said[0] == said[1]
+    assert "not equal after training: rank 1 differs from rank 0 in 1 of 4 tensors: 0.bias" in said[0]
+
+
+def test_the_odd_rank_is_named_where_most_agree():
+    from emacheck.train.ranks import describe_differences
+
+    said = describe_differences({0: {"w": "b"}, 1: {"w": "a"}, 2: {"w": "a"}})
+    assert said == "rank 0 differs from rank 1 in 1 of 1 tensors: w"
+    assert describe_differences({0: {"w": "a"}, 1: {"w": "a"}}) is None
