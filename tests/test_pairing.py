@@ -42,10 +42,12 @@ def test_fingerprints_count_before_everything_else():
         ({"provenance": {"experiment": {"seed": 0}}}, {"provenance": {"experiment": {"seed": 1}}}),
     ],
 )
-def test_records_that_state_other_data_are_not_paired_however_alike_their_losses_are(one, other):
-    comparison = compare(run(noisy(1), **one), run(noisy(1), **other))
+def test_records_that_state_other_data_are_not_paired_unless_their_first_iterations_agree(one, other):
+    comparison = compare(run(noisy(1), **one), run(noisy(1, off=0.001), **other))
     assert pairing_of(comparison).pairing is Pairing.UNPAIRED
     assert decide(comparison).outcome is PASS
+    same = compare(run(noisy(1), **one), run(noisy(1) * (1 + 1e-8), **other))
+    assert pairing_of(same).pairing is Pairing.PAIRED, "one process may see the joined batch of several"
 
 
 def test_unpaired_runs_are_judged_by_their_levels_and_scores():

@@ -28,10 +28,10 @@ def default_rules(comparison: Comparison) -> tuple[str, ...]:
 
     Example:
         >>> from emacheck import Curve, Record, compare
-        >>> def run(seed):
-        ...     loss = Curve(name="loss", iterations=[1, 2, 3], values=[4.1, 4.0, 3.9])
+        >>> def run(seed, first):
+        ...     loss = Curve(name="loss", iterations=[1, 2, 3], values=[first, 4.0, 3.9])
         ...     return Record(name="", format="", curves={"loss": loss}, header={"seed": seed})
-        >>> [default_rules(compare(run("1"), run(seed)))[-2:] for seed in ("1", "2")]
+        >>> [default_rules(compare(run("1", 4.1), other))[-2:] for other in (run("1", 4.1), run("2", 4.3))]
         [('bias', 'first_iterations'), ('schedule', 'equivalence')]
     """
     unpaired = pairing_of(comparison).pairing is Pairing.UNPAIRED

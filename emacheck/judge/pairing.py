@@ -54,7 +54,7 @@ _BY_CURVES = {
 
 
 def pairing_of(comparison: Comparison) -> Evidence:
-    """Decide whether two runs are paired: by fingerprints, by the user's word, by headers, by the first iterations.
+    """Decide whether two runs are paired: by fingerprints, by the user's word, by headers and the first iterations.
 
     Args:
         comparison: What was measured.
@@ -67,7 +67,7 @@ def pairing_of(comparison: Comparison) -> Evidence:
         >>> def run(*values, **header):
         ...     loss = Curve(name="loss", iterations=[1, 2, 3], values=values)
         ...     return Record(name="", format="", curves={"loss": loss}, header=header)
-        >>> for candidate in (run(4.1, 4.0, 3.9), run(4.2, 4.0, 3.9), run(4.1, 4.0, 3.9, seed="2")):
+        >>> for candidate in (run(4.1, 4.0, 3.9), run(4.2, 4.0, 3.9), run(4.2, 4.0, 3.9, seed="2")):
         ...     found = pairing_of(compare(run(4.1, 4.0, 3.9, seed="1"), candidate))
         ...     print(found.pairing, "-", found.why)
         paired - the first iterations agree as far as rounding allows
@@ -79,10 +79,13 @@ def pairing_of(comparison: Comparison) -> Evidence:
     if comparison.stated is not None:
         pairing = Pairing.PAIRED if comparison.stated else Pairing.UNPAIRED
         return Evidence(pairing=pairing, why="as stated; no fingerprints prove it")
-    if different := different_experiment(comparison.reference, comparison.candidate):
+    by_curves = paired_by_curves(comparison)
+    different = different_experiment(comparison.reference, comparison.candidate)
+    # Other seeds or processes do not make three equal iterations in a row: one process may see the batch of two.
+    if different and by_curves is not True:
         more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
         return Evidence(pairing=Pairing.UNPAIRED, why=", ".join(different[:SHOWN]) + more)
-    return _BY_CURVES[paired_by_curves(comparison)]
+    return _BY_CURVES[by_curves]
 
 
 def paired_by_curves(comparison: Comparison) -> bool | None:
