@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+UPSTREAM := .venv-upstream
 DEMO_DIR ?= work_dirs/demo-$(shell date +%Y%m%d_%H%M%S)
 
-.PHONY: demo test lint slow docs rules clean
+.PHONY: demo test lint slow test-upstream docs rules clean
 
 # One process per test would train side by side; two cores are for one training.
 test: lint
@@ -19,6 +20,10 @@ lint: $(INSTALLED)
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
 
+# The run tests with the last upstream mmengine instead of onedl-mmengine, in an environment of its own.
+test-upstream: $(UPSTREAM)/.upstream
+	$(UPSTREAM)/bin/python -m pytest -m "upstream and not slow"
+
 demo: $(INSTALLED)
 	$(BIN)/emacheck run --device cpu --work-dir $(DEMO_DIR)
 	@echo "Look at $(DEMO_DIR)/report.png and read $(DEMO_DIR)/report.md"
@@ -31,14 +36,20 @@ docs: $(INSTALLED)
 rules: $(INSTALLED)
 	$(BIN)/python benchmarks/rules_study.py
 
-$(INSTALLED): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,test]'
+%/.installed: pyproject.toml constraints.txt
+	test -x $*/bin/python || $(PYTHON) -m venv $*
+	$*/bin/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
+	$*/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[train,test]'
 	# opencv-python needs a graphics library that small systems lack; the headless build of the same version does not.
-	$(BIN)/python -c 'import cv2' 2>/dev/null || $(BIN)/python -m pip install --quiet --constraint constraints.txt \
+	$*/bin/python -c 'import cv2' 2>/dev/null || $*/bin/python -m pip install --quiet --constraint constraints.txt \
 		--force-reinstall --no-deps opencv-python-headless
 	touch $@
 
+# Both supply the import name mmengine, so one has to go before the other comes.
+$(UPSTREAM)/.upstream: $(UPSTREAM)/.installed
+	$(UPSTREAM)/bin/python -m pip uninstall --quiet --yes onedl-mmengine mmengine
+	$(UPSTREAM)/bin/python -m pip install --quiet --constraint constraints.txt mmengine==0.10.7
+	touch $@
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(UPSTREAM) .mypy_cache .ruff_cache .pytest_cache .hypothesis

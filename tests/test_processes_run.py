@@ -15,14 +15,12 @@ from conftest import emacheck_process
 
 from emacheck.logs import read_log
 
-pytestmark = pytest.mark.training
+pytestmark = [pytest.mark.training, pytest.mark.upstream]
 ITERATIONS = 3
 SHORT = ("--iters", ITERATIONS, "--limit", f"coverage.minimum={ITERATIONS}", "--threads", 1)
 TWO = ("--nproc-per-node", 2)
-# With a worker each, the smoke preset draws every sample from a seed of its own in one process as well.
-WORKER = "train_dataloader.num_workers=1"
 # The joined batch of the smoke preset is two images.
-ONE_EACH = ("--cfg-options", "train_dataloader.batch_size=1", WORKER)
+ONE_EACH = ("--cfg-options", "train_dataloader.batch_size=1")
 
 
 def finished(*arguments, cwd, env=None, timeout=240):
@@ -75,7 +73,6 @@ def workshop(tmp_path_factory):
     os.environ["EMACHECK_REFERENCES"] = str(place / "references")
     done = finished(
         *("reference", "make", "--iters", ITERATIONS, "--threads", 1, "--into", place / "references"),
-        *("--cfg-options", WORKER),
         cwd=place,
     )
     assert done.returncode == 0, done.stderr
@@ -158,7 +155,7 @@ def test_two_processes_pass_against_a_stored_reference_of_one(workshop):
 
 
 def test_two_processes_with_full_batches_are_another_experiment(workshop):
-    done = finished("run", *SHORT, *TWO, "--work-dir", "full", "--cfg-options", WORKER, cwd=workshop)
+    done = finished("run", *SHORT, *TWO, "--work-dir", "full", cwd=workshop)
     assert (done.returncode, "processes: reference 1, candidate 2" in done.stderr) == (2, True), done.stderr
     assert nothing_is_left_of("full")
 
@@ -248,11 +245,14 @@ def test_a_stopped_rank_is_named_and_nothing_is_left(workshop):
 
 
 def test_no_rank_outlives_a_command_that_was_killed_outright(workshop):
+    """Nor does a process that loads the data of one."""
     directory = workshop / "orphans"
     long = ("--iters", 90, "--threads", 1, "--reference-device", "cpu", "--reference-nproc", 2)
-    process = emacheck_process("run", *long, *TWO, "--work-dir", directory, *ONE_EACH, cwd=workshop)
+    loading = (*ONE_EACH, "train_dataloader.num_workers=1")
+    process = emacheck_process("run", *long, *TWO, "--work-dir", directory, *loading, cwd=workshop)
     wait_for_iteration(directory / "reference", 1, process)
-    assert {*processes_of(directory / "reference").values()} == {None, 0, 1}
+    found = list(processes_of(directory / "reference").values())
+    assert {rank: found.count(rank) for rank in (None, 0, 1)} == {None: 1, 0: 2, 1: 2}
     process.kill()
     process.communicate(timeout=60)
     assert nothing_is_left_of(directory / "reference")
@@ -306,11 +306,12 @@ def test_ranks_that_are_not_equal_are_an_error_that_names_the_rank(workshop, mom
     from emacheck.train.presets import config_path
     from emacheck.train.request import TrainingRequest
 
-    where = {"before": "model = dict(type='UnevenSegmentor')", "after": "custom_hooks = [dict(type='UnevenHook')]"}
+    where = {"before": "model.update(type='UnevenSegmentor')", "after": "custom_hooks = [dict(type='UnevenHook')]"}
     (workshop / f"uneven-{moment}.py").write_text(
         f"_base_ = ['{config_path(TrainingRequest(preset='cityscapes', config=None))}']\n"
         "custom_imports = dict(imports=['uneven'])\n"
         "crop_size = (64, 64)\n"
+        "model = dict(data_preprocessor=dict(size=crop_size))\n"
         "train_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),\n"
         "                  dict(type='RandomCrop', crop_size=crop_size), dict(type='PackSegInputs')]\n"
         "train_dataloader = dict(batch_size=1, num_workers=0, persistent_workers=False,\n"
@@ -331,6 +332,40 @@ def test_ranks_that_are_not_equal_are_an_error_that_names_the_rank(workshop, mom
     assert f"tensors: {tensor}" in done.stderr
     assert not list((workshop / f"uneven-{moment}" / "reference").glob("iterations*")) or moment == "after"
     assert nothing_is_left_of(workshop / f"uneven-{moment}" / "reference")
+
+
+def test_two_processes_pass_on_the_simulated_device_against_one_on_the_cpu(workshop, simulated_device):
+    """Its backend is tccl, and its SyncBatchNorm is torch's own."""
+    directory = workshop / "sdaa"
+    done = finished(
+        "run",
+        "--device",
+        "sdaa",
+        *SHORT,
+        *TWO,
+        "--work-dir",
+        directory,
+        *ONE_EACH,
+        cwd=workshop,
+        env=simulated_device(),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = read_log(directory)
+    assert (record.ranks, record.provenance["device"]["type"]) == (2, "sdaa")
+    assert json.loads((directory / "report.json").read_text(encoding="utf-8"))["paired"] is True
+    assert nothing_is_left_of(directory)
+
+
+@pytest.mark.slow
+def test_a_rank_whose_device_hangs_says_where(workshop, simulated_device):
+    directory, hanging = workshop / "sdaa-hangs", simulated_device("hang _softmax call=20 rank=1")
+    there = ("--device", "sdaa", "--timeout", 40, "--work-dir", directory)
+    done = finished("run", *SHORT, *TWO, *there, *ONE_EACH, cwd=workshop, env=hanging)
+    assert done.returncode == 2
+    assert "hung: no new iteration for 40 s" in done.stderr
+    # Both ranks are in the same iteration; the answer of the one that hangs leads to the operator.
+    assert "ema_head.py" in done.stderr
+    assert nothing_is_left_of(directory)
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from conftest import ROOT, emacheck_process
 
 from emacheck.logs import read_log
 
-pytestmark = pytest.mark.training
+pytestmark = [pytest.mark.training, pytest.mark.upstream]
 ITERATIONS = 3
 # Three iterations are enough to see what the commands do; by default a verdict wants ten.
 SHORT = ("--iters", ITERATIONS, "--limit", f"coverage.minimum={ITERATIONS}")
@@ -117,7 +117,8 @@ def test_the_provenance_says_what_the_run_was_made_with(first_run):
     assert len(provenance["config_hash"]) == len(provenance["experiment"]["data_hash"]) == 64
     assert provenance["device"]["type"] == "cpu"
     assert (provenance["threads"], provenance["workers"], provenance["experiment"]["seed"]) == (2, 0, 0)
-    assert {"torch", "onedl-mmengine", "onedl-mmsegmentation", "emacheck", "python"} <= set(provenance["versions"])
+    assert {"torch", "onedl-mmsegmentation", "emacheck", "python"} <= set(provenance["versions"])
+    assert len({"onedl-mmengine", "mmengine"} & set(provenance["versions"])) == 1
     assert provenance["duration_seconds"] > 0
     assert 2**28 < provenance["peak_memory_bytes"]["host"] < 3 * 2**30
 
