@@ -80,6 +80,13 @@ def capture(
     )
 
 
+def forget(captured: Capture) -> None:
+    """Drop what is needed only to repeat the calls, to save memory."""
+    for call in captured.calls:
+        call.args, call.kwargs, call.output = (), {}, None
+        call.output_gradients, call.input_gradients, call.buffers = {}, {}, {}
+
+
 def named_losses(output: Any) -> dict[str, torch.Tensor]:
     """Return a loss function's result as a mapping; a bare tensor is called ``loss``.
 

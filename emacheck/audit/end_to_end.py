@@ -13,7 +13,7 @@ import torch
 from emacheck.audit.calls import LOSS, MODEL
 from emacheck.audit.capture import named_losses, total
 from emacheck.audit.draws import Draws
-from emacheck.audit.measure import FAR, Distance, distance
+from emacheck.audit.measure import FAR, Distance, Truth, distance
 from emacheck.audit.nested import converted
 from emacheck.audit.precision import Precision
 from emacheck.audit.replay import Part
@@ -44,15 +44,19 @@ class Conditions:
 
 
 @contextmanager
-def preserved(candidate: Candidate) -> Iterator[None]:
-    """Put weights, buffers and optimizer state back afterwards, on the device where they were."""
+def preserved(candidate: Candidate) -> Iterator[dict[str, torch.Tensor]]:
+    """Put weights, buffers and optimizer state back afterwards, on the device where they were.
+
+    Yields:
+        The weights by name, as they were.
+    """
     model, optimizer = candidate.model, candidate.optimizer
     weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     buffers = [(m, k, b.clone()) for m in model.modules() for k, b in m._buffers.items() if b is not None]
     modes = [(module, module.training) for module in model.modules()]
     state = [] if optimizer is None else [_copy(optimizer.state.get(p, {})) for p in _parameters(optimizer)]
     try:
-        yield
+        yield weights
     finally:
         model.zero_grad(set_to_none=True)
         with torch.no_grad():
@@ -78,7 +82,8 @@ def _copy(values: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _active(candidate: Candidate, conditions: Conditions) -> Iterator[None]:
+def active(candidate: Candidate, conditions: Conditions) -> Iterator[None]:
+    """Everything that holds while a candidate computes, forward, backward and in the step."""
     with ExitStack() as stack:
         stack.enter_context(conditions.variation.active())
         if conditions.dtype is None:
@@ -101,43 +106,45 @@ def iterated(candidate: Candidate, batch: Any, conditions: Conditions) -> Iterat
     Yields:
         For every loss, gradient, update and buffer a function that returns the tensor in float64 on the CPU.
     """
-    with preserved(candidate), _on(candidate, conditions):
-        _nudge(candidate.model, conditions.variation)
-        starts = {name: _float64(parameter) for name, parameter in candidate.model.named_parameters()}
-        buffers = {n: _float64(b) for n, b in candidate.model.named_buffers()}
+    with preserved(candidate) as starts, placed(candidate, conditions):
+        if _nudge(candidate.model, conditions.variation):
+            starts = {name: parameter.detach().clone() for name, parameter in candidate.model.named_parameters()}
+        buffers = {n: float64(b) for n, b in candidate.model.named_buffers()}
         losses = _iterate(candidate, batch, conditions)
         found: Found = {}
         scale = conditions.precision.loss_scale
         for name, value in losses.items():
-            found[LOSS, Part("output", name)] = partial(_float64, value)
+            found[LOSS, Part("output", name)] = partial(float64, value)
         for name, parameter in candidate.model.named_parameters():
             module, _, own = name.rpartition(".")
             if parameter.grad is not None:
                 found[module or MODEL, Part("gradient", own)] = partial(_scaled, parameter.grad, 1 / scale)
             if candidate.optimizer is not None:
-                found[module or MODEL, Part("update", own)] = partial(_change, parameter, starts[name])
+                found[module or MODEL, Part("update", own)] = partial(change, parameter, starts[name])
         for name, buffer in candidate.model.named_buffers():
             module, _, own = name.rpartition(".")
-            found[module or MODEL, Part("buffer", own)] = partial(_change, buffer, buffers[name])
+            found[module or MODEL, Part("buffer", own)] = partial(change, buffer, buffers[name])
         yield found
 
 
-def _float64(tensor: Any) -> torch.Tensor:
+def float64(tensor: Any) -> torch.Tensor:
+    """Return a copy in float64 on the CPU."""
     value: torch.Tensor = tensor.detach().to(device="cpu", dtype=torch.float64, copy=True)
     return value
 
 
 def _scaled(tensor: Any, factor: float) -> torch.Tensor:
-    return _float64(tensor) * factor
+    return float64(tensor) * factor
 
 
-def _change(now: Any, start: torch.Tensor) -> torch.Tensor:
-    return _float64(now) - start
+def change(now: Any, start: torch.Tensor) -> torch.Tensor:
+    """Return now - start in float64 on the CPU."""
+    return float64(now).sub_(start.to(device="cpu"))
 
 
 @contextmanager
-def _on(candidate: Candidate, conditions: Conditions) -> Iterator[None]:
-    """Move a candidate to where it computes, and back."""
+def placed(candidate: Candidate, conditions: Conditions) -> Iterator[None]:
+    """Move a candidate to where it computes and into its precision and layout, and back."""
     kinds = {parameter.dtype for parameter in candidate.model.parameters()}
     stay = conditions.device.type == "cpu" and conditions.dtype is None
     if conditions.variation.channels_last:
@@ -160,7 +167,7 @@ def _iterate(candidate: Candidate, batch: Any, conditions: Conditions) -> dict[s
     model, variation = candidate.model, conditions.variation
     data = candidate.change_batch(batch) if candidate.change_batch else batch
     data = converted(data, device=conditions.device, dtype=conditions.dtype, channels_last=variation.channels_last)
-    with _active(candidate, conditions):
+    with active(candidate, conditions):
         model.zero_grad(set_to_none=True)
         with ExitStack() as stack:
             if conditions.dtype is None:
@@ -171,12 +178,13 @@ def _iterate(candidate: Candidate, batch: Any, conditions: Conditions) -> dict[s
     return {name: value for name, value in losses.items() if value.requires_grad}
 
 
-def _nudge(model: torch.nn.Module, variation: Variation) -> None:
-    """Move the weights by about their last bit, where the variation says so."""
+def _nudge(model: torch.nn.Module, variation: Variation) -> bool:
+    """Move the weights by about their last bit, where the variation says so; return whether it did."""
     if variation.last_bit:
         with torch.no_grad():
             for at, parameter in enumerate(model.parameters(), 3):
                 parameter.copy_(variation.nudged(parameter.detach(), seed=at))
+    return bool(variation.last_bit)
 
 
 def _step(candidate: Candidate, scale: float) -> None:
@@ -192,7 +200,7 @@ def _step(candidate: Candidate, scale: float) -> None:
         parameter.grad = parameter.grad * scale if parameter.grad is not None else None
 
 
-def distances(found: Found, truth: dict[Owner, torch.Tensor]) -> dict[Owner, Distance]:
-    """Return how far every tensor of an iteration is from the arbiter's; what only one of them has is infinitely far."""
+def distances(found: Found, truth: dict[Owner, Truth]) -> dict[Owner, Distance]:
+    """Return how far every tensor of an iteration is from the arbiter's; what only one of them has is far off."""
     here = {owner: distance(found[owner](), tensor) if owner in found else FAR for owner, tensor in truth.items()}
     return here | {owner: FAR for owner in found if owner not in truth}

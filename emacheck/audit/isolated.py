@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from emacheck.audit.calls import Call
-from emacheck.audit.measure import FAR, SAME, Distance, distance
+from emacheck.audit.measure import FAR, SAME, Distance, Truth, distance
 from emacheck.audit.replay import Part, Results, Side, replay
 
 
@@ -16,13 +16,13 @@ class Baseline:
 
     Attributes:
         call: The call.
-        truth: The arbiter's tensors, float64.
+        truth: The arbiter's tensors.
         accepted: Distance of the accepted precision by part, the largest of its variations, at least a unit roundoff.
         unjudged: Parts in which the accepted precision itself is infinitely far off, so that nothing can be held to it.
     """
 
     call: Call
-    truth: Results
+    truth: dict[Part, Truth]
     accepted: dict[Part, Distance]
     unjudged: tuple[Part, ...] = ()
 
@@ -56,7 +56,7 @@ def baselines(calls: Iterable[Call], arbiter: Side, accepted: list[Side]) -> Ite
         accepted: The accepted precision in one or more benign variations; the first is the reference.
     """
     for call in calls:
-        truth = {part: tensor.cpu() for part, tensor in replay(call, arbiter).items()}
+        truth = {part: Truth(tensor=tensor) for part, tensor in replay(call, arbiter).items()}
         found: dict[Part, Distance] = {}
         for at, side in enumerate(accepted):
             results = replay(call, side)
@@ -96,7 +96,7 @@ def measure(baseline: Baseline, candidate: Side) -> list[Measured]:
 
 
 def compare(
-    results: Results, truth: Results, accepted: dict[Part, Distance], *, ignored: tuple[Part, ...] = ()
+    results: Results, truth: dict[Part, Truth], accepted: dict[Part, Distance], *, ignored: tuple[Part, ...] = ()
 ) -> list[Measured]:
     """Compare the candidate's tensors with the arbiter's."""
     found = [

@@ -1,7 +1,7 @@
 """How far a tensor is from the arbiter's, relative to the accepted precision."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -36,36 +36,55 @@ FAR = Distance(norm=math.inf, peak=math.inf)
 SAME = Distance(norm=0.0, peak=0.0)
 
 
-def distance(candidate: torch.Tensor, arbiter: torch.Tensor) -> Distance:
+@dataclass(slots=True, kw_only=True, eq=False)
+class Truth:
+    """The arbiter's tensor, with its norms, which are computed once.
+
+    Attributes:
+        tensor: In float64 on the CPU.
+        norm: Its Frobenius norm.
+        peak: Its largest magnitude.
+    """
+
+    tensor: torch.Tensor
+    norm: float = field(init=False)
+    peak: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tensor = self.tensor.detach().to(device="cpu", dtype=torch.float64)
+        self.norm, self.peak = _norms(self.tensor)
+
+
+def distance(candidate: torch.Tensor, truth: Truth) -> Distance:
     """Measure how far a tensor is from the arbiter's.
 
     Args:
         candidate: Of any precision, on any device.
-        arbiter: The same in float64.
+        truth: The arbiter's.
 
     Returns:
         Infinite distances where shapes differ, or where one is finite and the other is not.
 
     Example:
-        >>> distance(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 5.0]).double())
+        >>> distance(torch.tensor([3.0, 4.0]), Truth(tensor=torch.tensor([3.0, 5.0])))
         Distance(norm=0.17149858514250882, peak=0.2)
     """
-    if candidate.shape != arbiter.shape:
+    if candidate.shape != truth.tensor.shape:
         return FAR
-    if arbiter.numel() == 0:
-        return SAME
-    truth = arbiter.detach().double().cpu()
-    difference = candidate.detach().cpu().double()
-    odd = ~torch.isfinite(truth)
-    if bool(odd.any()):
-        if not torch.equal(difference[odd].nan_to_num(nan=0.5), truth[odd].nan_to_num(nan=0.5)):
-            return FAR
-        difference, truth = difference.masked_fill(odd, 0.0), truth.masked_fill(odd, 0.0)
-    difference = difference - truth
-    return Distance(
-        norm=_ratio(float(torch.linalg.vector_norm(difference)), float(torch.linalg.vector_norm(truth))),
-        peak=_ratio(float(difference.abs().max()), float(truth.abs().max())),
-    )
+    difference = candidate.detach().to(device="cpu", dtype=torch.float64, copy=True)
+    if math.isfinite(truth.norm):
+        norm, peak = _norms(difference.sub_(truth.tensor))
+        return Distance(norm=_ratio(norm, truth.norm), peak=_ratio(peak, truth.peak))
+    odd = ~torch.isfinite(truth.tensor)
+    if not torch.equal(difference[odd].nan_to_num(nan=0.5), truth.tensor[odd].nan_to_num(nan=0.5)):
+        return FAR
+    return distance(difference[~odd], Truth(tensor=truth.tensor[~odd]))
+
+
+def _norms(tensor: torch.Tensor) -> tuple[float, float]:
+    if tensor.numel() == 0:
+        return 0.0, 0.0
+    return float(torch.linalg.vector_norm(tensor)), float(torch.linalg.vector_norm(tensor, math.inf))
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -1,5 +1,6 @@
 """Benign variations: other ways to compute the same thing, which must not alarm."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,13 +19,15 @@ class Variation:
         threads: CPU threads of one operator, None for the current number; other threads sum in another order.
         channels_last: Lay out four-dimensional tensors with the channels last; other kernels run.
         onednn: Whether oneDNN may be used on a CPU; without it convolutions are other kernels.
-        last_bit: Seed of changes in the last bit of inputs and gradients, 0 for none.
+        last_bit: Seed of changes in the last bit of inputs, gradients or weights, 0 for none.
+        ulps: Size of those changes in units of the last place.
     """
 
     threads: int | None = None
     channels_last: bool = False
     onednn: bool = True
     last_bit: int = 0
+    ulps: int = 1
 
     def __str__(self) -> str:
         parts = [
@@ -32,6 +35,7 @@ class Variation:
             "channels last" if self.channels_last else "",
             "" if self.onednn else "no oneDNN",
             f"last bit {self.last_bit}" if self.last_bit else "",
+            f"{self.ulps} ulps" if self.last_bit and self.ulps > 1 else "",
         ]
         return ", ".join(part for part in parts if part) or "plain"
 
@@ -42,13 +46,23 @@ class Variation:
         if self.threads:
             torch.set_num_threads(self.threads)
         try:
-            with torch.backends.mkldnn.flags(enabled=self.onednn and torch.backends.mkldnn.enabled):
+            if self.onednn:
                 yield
+            else:
+                with warnings.catch_warnings():
+                    # torch warns that its TF32 switch has no effect here.
+                    warnings.simplefilter("ignore", UserWarning)
+                    switched_off = torch.backends.mkldnn.flags(enabled=False)
+                    switched_off.__enter__()
+                try:
+                    yield
+                finally:
+                    switched_off.__exit__(None, None, None)
         finally:
             torch.set_num_threads(threads)
 
     def nudged(self, value: Any, seed: int = 0) -> Any:
-        """Return a nested value, floating-point tensors moved by about their last bit: x (1 + k eps), k in -1, 0, 1."""
+        """Return a nested value, floats moved by about their last bit: x (1 + k ulps eps) with k in -1, 0, 1."""
         if not self.last_bit or not seed:
             return value
         generator = torch.Generator().manual_seed(self.last_bit * 1_000 + seed)
@@ -57,7 +71,7 @@ class Variation:
             if not tensor.is_floating_point():
                 return tensor
             step = torch.randint(-1, 2, tensor.shape, generator=generator).to(tensor.device)
-            return tensor * (1 + step.to(tensor.dtype) * torch.finfo(tensor.dtype).eps)
+            return tensor * (1 + step.to(tensor.dtype) * self.ulps * torch.finfo(tensor.dtype).eps)
 
         return replaced(value, nudge)
 

@@ -13,6 +13,7 @@ from emacheck.train.request import TrainingRequest
 if TYPE_CHECKING:
     import torch
 
+    from emacheck.audit.invariants import Invariant
     from emacheck.audit.subject import Subject
 
 WARM_UP = 30
@@ -92,6 +93,23 @@ def training_loss(model: "torch.nn.Module", batch: Any) -> dict[str, Any]:
             parts = [value] if isinstance(value, torch.Tensor) else value
             losses[name] = sum(part.mean() for part in parts)
     return losses
+
+
+def invariants() -> tuple["Invariant", ...]:
+    """Return what must hold after an iteration of EMANet, beside what must hold after any."""
+    from emacheck.audit.invariants import DEFAULT
+
+    return (*DEFAULT, bases_are_means_of_unit_vectors)
+
+
+def bases_are_means_of_unit_vectors(model: "torch.nn.Module") -> str | None:
+    """Complain about EMA bases longer than 1: the buffer is a moving average of vectors of unit l2 norm."""
+    for name, buffer in model.named_buffers():
+        if name.rpartition(".")[2] == "bases" and buffer.dim() == 3:
+            longest = float(buffer.detach().float().norm(dim=1).max())
+            if not longest <= 1 + 1e-3:
+                return f"buffer {name} holds a basis of length {longest:g}, expected at most 1"
+    return None
 
 
 def _runner(request: TrainingRequest, scratch: Path) -> Any:
