@@ -49,7 +49,6 @@ class Call:
         needs_gradient: Paths of those input tensors through which gradients flow.
         buffers: The module's own buffers, and those of modules it did not call, before it ran.
         direct: Whether ``forward`` was called directly, past the module's hooks.
-        training: Whether the module was in training mode.
         gradients_on: Whether gradients were recorded.
         draws: Number of random draws before it ran.
         output: Its output, copied when it returned.
@@ -68,7 +67,6 @@ class Call:
     needs_gradient: frozenset[str] = frozenset()
     buffers: dict[str, torch.Tensor] = field(default_factory=dict)
     direct: bool = False
-    training: bool = True
     gradients_on: bool = True
     draws: int = 0
     output: Any = None

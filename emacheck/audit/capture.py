@@ -132,7 +132,6 @@ class _Recorder:
             needs_gradient=frozenset(p for p, t in tensors((args, kwargs)) if t.requires_grad),
             buffers={n: b.detach().clone() for n, b in asked.module.named_buffers()},
             direct=asked.direct,
-            training=asked.module.training,
             gradients_on=torch.is_grad_enabled(),
             draws=self.draws.position,
             depth=sum(self.counts.values()),

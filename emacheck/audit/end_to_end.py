@@ -106,9 +106,9 @@ def iterated(candidate: Candidate, batch: Any, conditions: Conditions) -> Iterat
     Yields:
         For every loss, gradient, update and buffer a function that returns the tensor in float64 on the CPU.
     """
-    with preserved(candidate) as starts, placed(candidate, conditions):
-        if _nudge(candidate.model, conditions.variation):
-            starts = {name: parameter.detach().clone() for name, parameter in candidate.model.named_parameters()}
+    with preserved(candidate) as weights, placed(candidate, conditions):
+        nudged = _nudge(candidate.model, conditions.variation)
+        starts = {n: p.detach().clone() for n, p in candidate.model.named_parameters()} if nudged else weights
         buffers = {n: float64(b) for n, b in candidate.model.named_buffers()}
         losses = _iterate(candidate, batch, conditions)
         found: Found = {}

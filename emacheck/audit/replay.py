@@ -180,9 +180,6 @@ def _in_place(module: torch.nn.Module | None, call: Call, side: Side) -> Iterato
         each._apply(lambda tensor: tensor.to(side.device), recurse=False)  # type: ignore[no-untyped-call]
     for parameter in module.parameters():
         parameter.grad = None
-    mode = {id(each): each.training for each in own}
-    for each in own:
-        each.training = call.training if each is module else each.training
     before = {n: (holder, key, holder._buffers[key]) for n, holder, key in _buffers(module, own)}
     for name, (holder, key, value) in before.items():
         start = value.clone() if value is not None else None
@@ -209,10 +206,8 @@ def _in_place(module: torch.nn.Module | None, call: Call, side: Side) -> Iterato
             holder._buffers[key] = value
         for parameter in module.parameters():
             parameter.grad = None
-        for each in own:
-            each.training = mode[id(each)]
-            if away:
-                each._apply(lambda tensor: tensor.to("cpu"), recurse=False)  # type: ignore[no-untyped-call]
+        for each in own if away else ():
+            each._apply(lambda tensor: tensor.to("cpu"), recurse=False)  # type: ignore[no-untyped-call]
 
 
 def _float64(tensor: torch.Tensor | None) -> torch.Tensor:

@@ -70,7 +70,7 @@ def audit(
     require_training_packages()
     if output_dir is not None:
         _refuse_existing(output_dir)
-    request = _request(options)
+    request = audited_request(options)
     import torch
 
     from emacheck.audit.precision import Precision
@@ -102,7 +102,7 @@ def audit(
     return exit_code(result.outcome)
 
 
-def _request(options: dict[str, Any]) -> Any:
+def audited_request(options: dict[str, Any]) -> Any:
     """Return the request of the training; it is prepared on the CPU, whatever the candidate device is."""
     fixed: dict[str, Any] = {"iters": 1, "amp": False, "nproc_per_node": 1, "launcher": "none", "device": "cpu"}
     return describe_training(**options, **fixed)
