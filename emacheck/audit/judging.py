@@ -17,7 +17,7 @@ from emacheck.audit.nested import tensors
 from emacheck.audit.optimizer import stepped
 from emacheck.audit.reference import Reference, Whole
 from emacheck.audit.replay import Part, Side
-from emacheck.audit.result import ModuleFinding, TensorError
+from emacheck.audit.result import ITERATION, ModuleFinding, TensorError
 from emacheck.audit.subject import Candidate
 from emacheck.audit.trouble import trouble
 from emacheck.audit.variations import PLAIN, Variation
@@ -29,6 +29,7 @@ _PHASES = {
     "input gradient": "backward",
     "gradient at": "backward",
     "gradient": "backward",
+    "weight": "forward",
     "buffer": "buffers",
     "update": "optimizer",
     "state": "optimizer",
@@ -216,13 +217,13 @@ def _end_to_end(reference: Reference, candidate: Candidate, variation: Variation
             broken = next((text for text in (check(candidate.model) for check in plan.invariants) if text), None)
     except Exception as error:
         judged.troubles.append(
-            trouble(error, module="(iteration)", kind="whole iteration", phase="forward", device=str(plan.device))
+            trouble(error, module=ITERATION, kind="whole iteration", phase="forward", device=str(plan.device))
         )
         return
     if broken:
         judged.troubles.append(
             ModuleFinding(
-                module="(iteration)",
+                module=ITERATION,
                 kind="invariant",
                 outcome=Outcome.FAIL,
                 phase="buffers" if "buffer" in broken else "backward",
@@ -253,7 +254,7 @@ def whole_errors(reference: Reference, whole: Whole, here: Mapping[Owner, Distan
         middle = max([statistics.median(pool) for pool in pools if pool] + [floor])
         rows = [(owner[0], str(owner[1]), here[owner].norm, tail, plan.limits.end_to_end) for owner in owners]
         median = statistics.median(here[owner].norm for owner in owners)
-        rows.append(("(iteration)", f"median of all {kind}s", median, middle, plan.limits.end_to_end_median))
+        rows.append((ITERATION, f"median of all {kind}s", median, middle, plan.limits.end_to_end_median))
         found += [
             TensorError(
                 module=module,

@@ -19,8 +19,8 @@ class Part(NamedTuple):
     """Which tensor of a call: what it is to the module, and its path or name.
 
     ``kind`` is ``output``, ``input of`` (of a module it calls), ``input gradient``, ``gradient at`` (the output of a
-    module it calls), ``gradient`` (of a parameter), ``buffer``, ``update`` (of a parameter) or ``state`` (of the
-    optimizer).
+    module it calls), ``gradient`` or ``weight`` (a parameter), ``buffer``, ``update`` (of a parameter) or ``state`` (the
+    optimizer's).
     """
 
     kind: str
@@ -157,7 +157,11 @@ def _backward(call: Call, side: Side, output: Any) -> None:
         (total(named_losses(output)) * side.precision.loss_scale).backward()  # type: ignore[no-untyped-call]
         return
     found = dict(tensors(output))
-    paths = [path for path in call.output_gradients if path in found and found[path].requires_grad]
+    paths = [
+        path
+        for path, gradient in call.output_gradients.items()
+        if path in found and found[path].requires_grad and found[path].shape == gradient.shape
+    ]
     if paths:
         gradients = side.bring({path: call.output_gradients[path] for path in paths}, seed=2)
         torch.autograd.backward([found[p] for p in paths], [gradients[p].to(found[p].dtype) for p in paths])
@@ -197,6 +201,9 @@ def _in_place(module: torch.nn.Module | None, call: Call, side: Side) -> Iterato
         for name, parameter in module.named_parameters():
             if parameter.grad is not None:
                 found[Part("gradient", name)] = parameter.grad
+        if call.index == 0:
+            # What arrived on the device; it was copied, not computed.
+            found |= {Part("weight", n): p.detach() for n, p in module.named_parameters(recurse=False)}
         return found
 
     try:

@@ -1,7 +1,7 @@
 """What an audit says: errors of tensors, findings about modules, and the outcome; no torch."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from emacheck.strict_json import strict
 
 FORMAT_VERSION = 1
 PHASES = ("forward", "loss", "backward", "optimizer", "buffers")
+ITERATION = "(iteration)"
 LEVELS = ("isolated", "evaluation", "end to end")
 
 
@@ -165,7 +166,7 @@ def _badness(error: TensorError) -> float:
     return math.inf if math.isnan(error.ratio) else error.ratio / error.limit
 
 
-def find(errors: Sequence[TensorError]) -> tuple[ModuleFinding, ...]:
+def find(errors: Sequence[TensorError], troubles: Iterable[ModuleFinding] = ()) -> tuple[ModuleFinding, ...]:
     """Turn errors over their limit into findings, the module most to blame first.
 
     A module that is wrong when it runs alone introduces the error. What only the whole iteration shows is inherited if
@@ -173,15 +174,18 @@ def find(errors: Sequence[TensorError]) -> tuple[ModuleFinding, ...]:
 
     Args:
         errors: All tensors that were compared.
+        troubles: Findings about what could not be compared.
     """
     over = [error for error in errors if not error.passes]
     alone = [error for error in over if error.level != "end to end"]
+    others = list({(trouble.module, trouble.message): trouble for trouble in troubles}.values())
     findings = [_alone(module, group) for module, group in _grouped(alone).items()]
-    findings.sort(key=lambda finding: (-_finite(finding.ratio), PHASES.index(finding.phase)))
+    findings += [trouble for trouble in others if trouble.module != ITERATION]
+    findings.sort(key=lambda finding: (finding.outcome.value, -_finite(finding.ratio), PHASES.index(finding.phase)))
     whole = _persistent([error for error in errors if error.level == "end to end"])
     if whole:
         findings.append(_whole(whole, introduced=not findings))
-    return tuple(findings)
+    return (*findings, *(trouble for trouble in others if trouble.module == ITERATION))
 
 
 def _grouped(errors: Sequence[TensorError]) -> dict[str, list[TensorError]]:
@@ -226,7 +230,7 @@ def _whole(group: list[TensorError], *, introduced: bool) -> ModuleFinding:
     count = len({(error.module, error.tensor) for error in group})
     where = "no module is wrong alone, so it lies between them" if introduced else "inherited from the modules above"
     return ModuleFinding(
-        module="(iteration)",
+        module=ITERATION,
         kind="whole iteration",
         outcome=Outcome.FAIL,
         phase=phase,

@@ -9,7 +9,7 @@ from emacheck.audit.confidence import clopper_pearson, upper_limit
 from emacheck.audit.faults.registry import Fault, NotApplicableError
 from emacheck.audit.judging import judge
 from emacheck.audit.reference import Reference
-from emacheck.audit.result import TensorError, find
+from emacheck.audit.result import ITERATION, TensorError, find
 from emacheck.audit.variations import PLAIN, Variation
 from emacheck.judge.verdict import Outcome
 from emacheck.strict_json import strict
@@ -112,7 +112,7 @@ def try_fault(reference: Reference, fault: Fault, plain: Mapping[tuple[Any, ...]
         )
     judged = judge(reference, candidate)
     errors = tuple(judged.errors)
-    findings = find(errors) + tuple(judged.troubles)
+    findings = find(errors, judged.troubles)
     changed = bool(judged.troubles) or fingerprint(errors) != plain
     return Trial(
         name=fault.name,
@@ -128,7 +128,7 @@ def try_variation(reference: Reference, variation: Variation) -> Trial:
     """Audit a candidate that computes the same thing in another way."""
     judged = judge(reference, reference.subject.twin(), variation=variation)
     errors = tuple(judged.errors)
-    said = _said(errors, find(errors) + tuple(judged.troubles))
+    said = _said(errors, find(errors, judged.troubles))
     return Trial(name=str(variation), kind="benign", batch=reference.number, **said)
 
 
@@ -144,8 +144,8 @@ def plain_fingerprint(reference: Reference) -> dict[tuple[Any, ...], float]:
 
 def _said(errors: Sequence[TensorError], findings: Sequence[Any]) -> dict[str, Any]:
     failing = [finding for finding in findings if finding.outcome is Outcome.FAIL]
-    alone = [finding for finding in failing if finding.module != "(iteration)"]
-    whole = [finding for finding in failing if finding.module == "(iteration)"]
+    alone = [finding for finding in failing if finding.module != ITERATION]
+    whole = [finding for finding in failing if finding.module == ITERATION]
     by = [("audit", failing), ("audit_isolated", alone), ("audit_end_to_end", whole)]
     moves = [e.error for e in errors if e.tensor.split(" ", 1)[0] in MOVES and math.isfinite(e.error) and e.ratio > 1]
     return {

@@ -137,8 +137,8 @@ def audit(
         judged.append(judge(reference, candidate))
         foreign |= reference.capture.foreign_draws
     errors = tuple(error for each in judged for error in each.errors)
-    troubles = {(t.module, t.message): t for each in judged for t in each.troubles}
-    findings = find(errors) + tuple(troubles.values()) + (() if unsteady is None else (unsteady,))
+    troubles = [trouble for each in judged for trouble in each.troubles]
+    findings = find(errors, troubles if unsteady is None else [*troubles, unsteady])
     return AuditResult(
         device=str(plan.device),
         precision=plan.precision.name,
