@@ -65,9 +65,8 @@ def planned(options: argparse.Namespace) -> list[tuple[str, int, Any]]:
     work: list[tuple[str, int, Any]] = [("fault", 0, name) for name in catalogue()]
     for at, variation in enumerate(benign_variations(options.benign, threads=THREADS)):
         work.append(("benign", at * BATCHES // options.benign, variation))
-    for variation in benign_variations(options.calibration, first=CALIBRATION_SEED, threads=THREADS):
-        work.append(("calibration", CALIBRATION_BATCH, variation))
-    return work
+    calibration = benign_variations(options.calibration, first=CALIBRATION_SEED, threads=THREADS)
+    return work + [("calibration", CALIBRATION_BATCH, variation) for variation in calibration]
 
 
 def measure(stored: dict[str, Any], file: Path, options: argparse.Namespace) -> None:

@@ -19,8 +19,8 @@ class Part(NamedTuple):
     """Which tensor of a call: what it is to the module, and its path or name.
 
     ``kind`` is ``output``, ``input of`` (of a module it calls), ``input gradient``, ``gradient at`` (the output of a
-    module it calls), ``gradient`` or ``weight`` (a parameter), ``buffer``, ``update`` (of a parameter) or ``state`` (the
-    optimizer's).
+    module it calls), ``gradient`` or ``weight`` (a parameter), ``buffer``, ``update`` (of a parameter) or ``state``
+    (of the optimizer).
     """
 
     kind: str

@@ -1,12 +1,12 @@
 """What an audit says: errors of tensors, findings about modules, and the outcome; no torch."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from emacheck.judge.verdict import Outcome
-from emacheck.strict_json import strict
+from emacheck.strict_json import decode_value, strict
 
 FORMAT_VERSION = 1
 PHASES = ("forward", "loss", "backward", "optimizer", "buffers")
@@ -156,6 +156,34 @@ class AuditResult:
         }
         same: dict[str, Any] = strict(fields)
         return same
+
+
+def read_result(fields: Mapping[str, Any]) -> AuditResult:
+    """Return the result that :meth:`AuditResult.to_json` wrote.
+
+    Example:
+        >>> result = AuditResult(device="cpu", precision="fp32", errors=(), findings=())
+        >>> read_result(result.to_json()) == result
+        True
+    """
+    return AuditResult(
+        device=fields["device"],
+        precision=fields["precision"],
+        errors=tuple(TensorError(**_decoded(row, drop=("ratio",))) for row in fields["tensors"]),
+        findings=tuple(
+            ModuleFinding(**{**_decoded(row), "outcome": Outcome(row["outcome"])}) for row in fields["findings"]
+        ),
+        notes=tuple(fields["notes"]),
+        state_hash=fields["state_hash"],
+        batch_hashes=tuple(fields["batch_hashes"]),
+        seconds=fields["seconds"],
+        peak_memory=fields["peak_memory_bytes"],
+    )
+
+
+def _decoded(row: Mapping[str, Any], drop: tuple[str, ...] = ()) -> dict[str, Any]:
+    numbers = {name: decode_value(row[name]) for name in ("error", "accepted", "limit", "ratio") if name in row}
+    return {name: value for name, value in {**row, **numbers}.items() if name not in drop}
 
 
 def _error_fields(error: TensorError) -> dict[str, Any]:

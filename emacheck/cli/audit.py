@@ -4,20 +4,18 @@ import json
 import os
 import shlex
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from emacheck.cli.audit_worker import AuditJob, audit_in_worker
 from emacheck.cli.judging import exit_code
 from emacheck.cli.training import describe_training, training_options
-from emacheck.errors import OutputError, UsageError
+from emacheck.errors import OutputError
 from emacheck.train.launch import require_training_packages
 
 if TYPE_CHECKING:
-    import torch
-
     from emacheck.audit.result import AuditResult
 
 REPORTS = ("audit.json", "audit.txt", "audit.png")
@@ -47,6 +45,9 @@ def audited_training_options(command: Any) -> Any:
 @click.option(
     "--output-dir", type=click.Path(path_type=Path), metavar="DIR", help="Write audit.json, audit.txt and audit.png."
 )
+@click.option(
+    "--timeout", default=1800.0, show_default=True, type=click.FloatRange(min=1), help="Seconds after which it hangs."
+)
 @click.option("--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @audited_training_options
@@ -58,6 +59,7 @@ def audit(
     modules: str | None,
     output_dir: Path | None,
     output_format: str,
+    timeout: float,
     end_to_end: bool,
     as_json: bool,
     **options: Any,
@@ -70,34 +72,15 @@ def audit(
     require_training_packages()
     if output_dir is not None:
         _refuse_existing(output_dir)
-    request = audited_request(options)
-    import torch
-
-    from emacheck.audit.precision import Precision
-    from emacheck.audit.reference import Plan
-    from emacheck.audit.step import audit as run_audit
-    from emacheck.cli.audit_training import invariants, prepare_training
-
-    target = candidate_device(device)
-    with tempfile.TemporaryDirectory(prefix="emacheck-audit-") as scratch:
-        click.echo("Preparing the state to audit ...", err=True)
-        training = prepare_training(request, batches=batches, scratch=Path(scratch))
-        plan = Plan(
-            device=target,
-            precision=Precision(name=precision),
-            seed=options["seed"],
-            modules=modules,
-            end_to_end=end_to_end,
-            invariants=invariants(),
-        )
-        result = run_audit(
-            training.subject,
-            training.batches,
-            plan,
-            state_hash=training.state_hash,
-            batch_hashes=training.batch_hashes,
-            progress=lambda line: click.echo(f"Auditing {line} on {torch.device(target)} ...", err=True),
-        )
+    job = AuditJob(
+        request=audited_request(options),
+        device=device,
+        precision=precision,
+        batches=batches,
+        modules=modules,
+        end_to_end=end_to_end,
+    )
+    result = audit_in_worker(job, timeout=timeout)
     _deliver(result, output_dir, as_json=as_json or output_format == "json")
     return exit_code(result.outcome)
 
@@ -106,29 +89,6 @@ def audited_request(options: dict[str, Any]) -> Any:
     """Return the request of the training; it is prepared on the CPU, whatever the candidate device is."""
     fixed: dict[str, Any] = {"iters": 1, "amp": False, "nproc_per_node": 1, "launcher": "none", "device": "cpu"}
     return describe_training(**options, **fixed)
-
-
-def candidate_device(name: str) -> "torch.device":
-    """Return the device to audit, ready for honest float32.
-
-    Raises:
-        UsageError: If torch does not know the device or does not see it.
-    """
-    import torch
-
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except Exception as error:
-        first = str(error).strip().splitlines()[0]
-        raise UsageError(
-            f"--device {name}: torch {torch.__version__} cannot use it: {first}. Expected a device that this torch "
-            "sees, such as cpu or cuda:0; import its package first if it comes from one."
-        ) from error
-    # Convolutions use TF32 by default on CUDA; fp32 has to mean fp32.
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    return device
 
 
 def _refuse_existing(directory: Path) -> None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from emacheck.cli.audit import audited_request, audited_training_options, candidate_device
+from emacheck.cli.audit import audited_request, audited_training_options
+from emacheck.cli.audit_worker import candidate_device
 from emacheck.cli.judging import exit_code
 from emacheck.errors import OutputError, UsageError
 from emacheck.train.launch import require_training_packages
