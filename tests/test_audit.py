@@ -351,9 +351,26 @@ def test_only_some_modules(subject):
         "blocks.1.relu",
         "blocks.1.drop",
     }
-    assert result.notes == ("only modules that match blocks.1.* ran in isolation",)
+    assert result.notes == ("no whole iteration was run", "only modules that match blocks.1.* ran in isolation")
     nothing = audited(subject, modules="nothing", end_to_end=False)
     assert nothing.outcome is Outcome.INCONCLUSIVE
+
+
+def test_a_container_alone_gets_the_gradients_of_its_children(subject):
+    result = audited(subject, hook("blocks.1", lambda output: output * 1.001), modules="blocks.1", end_to_end=False)
+    assert {error.module for error in result.errors} == {"blocks.1"}
+    assert (result.outcome, result.module) == (Outcome.FAIL, "blocks.1")
+    assert audited(subject, modules="blocks.1", end_to_end=False).outcome is Outcome.PASS
+
+
+def test_a_model_without_a_loss_in_evaluation_mode_is_noted(subject):
+    def only_in_training(model, batch):
+        return loss(model, batch) if model.training else model(batch["image"])
+
+    model, optimizer, batch, _ = subject
+    result = emacheck.audit_step(model, optimizer, batch, only_in_training, "cpu")
+    assert result.outcome is Outcome.PASS
+    assert any("evaluation mode was not audited" in note for note in result.notes)
 
 
 def test_the_result_is_strict_json_and_readable(subject):

@@ -64,7 +64,7 @@ def capture(
     recorder.stack.append(top)
     with recorder.draws, precision.emulated("cpu"), torch.set_grad_enabled(backward):
         with intercepted(list(model.modules()), module_names(model), recorder), precision.context("cpu"):
-            losses = named_losses(loss(model, batch))
+            losses = named_losses(loss(model, snapshot(batch)))
         recorder.finish(top, losses)
         if backward:
             (total(losses) * precision.loss_scale).backward()  # type: ignore[no-untyped-call]

@@ -112,13 +112,12 @@ def iterated(candidate: Candidate, batch: Any, conditions: Conditions) -> Iterat
         buffers = {n: float64(b) for n, b in candidate.model.named_buffers()}
         losses = _iterate(candidate, batch, conditions)
         found: Found = {}
-        scale = conditions.precision.loss_scale
         for name, value in losses.items():
             found[LOSS, Part("output", name)] = partial(float64, value)
         for name, parameter in candidate.model.named_parameters():
             module, _, own = name.rpartition(".")
             if parameter.grad is not None:
-                found[module or MODEL, Part("gradient", own)] = partial(_scaled, parameter.grad, 1 / scale)
+                found[module or MODEL, Part("gradient", own)] = partial(float64, parameter.grad)
             if candidate.optimizer is not None:
                 found[module or MODEL, Part("update", own)] = partial(change, parameter, starts[name])
         for name, buffer in candidate.model.named_buffers():
@@ -131,10 +130,6 @@ def float64(tensor: Any) -> torch.Tensor:
     """Return a copy in float64 on the CPU."""
     value: torch.Tensor = tensor.detach().to(device="cpu", dtype=torch.float64, copy=True)
     return value
-
-
-def _scaled(tensor: Any, factor: float) -> torch.Tensor:
-    return float64(tensor) * factor
 
 
 def change(now: Any, start: torch.Tensor) -> torch.Tensor:
@@ -188,16 +183,14 @@ def _nudge(model: torch.nn.Module, variation: Variation) -> bool:
 
 
 def _step(candidate: Candidate, scale: float) -> None:
+    """Undo the loss scale, let faults and the user's code see the gradients, and step."""
+    for parameter in candidate.model.parameters():
+        if scale != 1.0 and parameter.grad is not None:
+            parameter.grad = parameter.grad / scale
     if candidate.before_step is not None:
         candidate.before_step(candidate)
-    if candidate.optimizer is None:
-        return
-    gradients = [p for p in candidate.model.parameters() if p.grad is not None and scale != 1.0]
-    for parameter in gradients:
-        parameter.grad = parameter.grad / scale if parameter.grad is not None else None
-    candidate.optimizer.step()
-    for parameter in gradients:
-        parameter.grad = parameter.grad * scale if parameter.grad is not None else None
+    if candidate.optimizer is not None:
+        candidate.optimizer.step()
 
 
 def distances(found: Found, truth: dict[Owner, Truth]) -> dict[Owner, Distance]:

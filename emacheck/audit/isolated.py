@@ -1,6 +1,6 @@
 """Modules in isolation: each call of the reference repeated alone on the candidate and on the float64 arbiter."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,15 +47,23 @@ class Measured:
         return self.distance.over(self.accepted)
 
 
-def baselines(calls: Iterable[Call], arbiter: Side, accepted: list[Side]) -> Iterator[Baseline]:
+def baselines(
+    calls: Sequence[Call], arbiter: Side, accepted: list[Side], *, wanted: Callable[[Call], bool]
+) -> Iterator[Baseline]:
     """Yield what each call should give; a caller comes after those it called, as it needs their gradients.
 
     Args:
         calls: The reference's calls in the order in which they returned.
         arbiter: The float64 side.
         accepted: The accepted precision in one or more benign variations; the first is the reference.
+        wanted: Whether a call is to be compared; others run only as far as those need them.
     """
+    needed = {id(child) for call in calls if wanted(call) for child in call.children}
     for call in calls:
+        if not wanted(call):
+            if id(call) in needed:
+                call.input_gradients = _input_gradients(replay(call, accepted[0]))
+            continue
         truth = {part: Truth(tensor=tensor) for part, tensor in replay(call, arbiter).items()}
         found: dict[Part, Distance] = {}
         for at, side in enumerate(accepted):
@@ -66,7 +74,7 @@ def baselines(calls: Iterable[Call], arbiter: Side, accepted: list[Side]) -> Ite
                     here = distance(tensor, truth[part])
                     found[part] = here.larger(found.get(part, Distance(norm=floor, peak=floor)))
             if at == 0:
-                call.input_gradients = {p.path: t for p, t in results.items() if p.kind == "input gradient"}
+                call.input_gradients = _input_gradients(results)
         judged = {part: here for part, here in found.items() if here.finite}
         yield Baseline(
             call=call,
@@ -74,6 +82,10 @@ def baselines(calls: Iterable[Call], arbiter: Side, accepted: list[Side]) -> Ite
             accepted=judged,
             unjudged=tuple(part for part in truth if part not in judged),
         )
+
+
+def _input_gradients(results: Results) -> dict[str, torch.Tensor]:
+    return {part.path: tensor for part, tensor in results.items() if part.kind == "input gradient"}
 
 
 def _source_type(part: Part, tensor: torch.Tensor, call: Call) -> torch.dtype:

@@ -4,7 +4,6 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 
 import torch
 
@@ -78,15 +77,11 @@ def judge(reference: Reference, candidate: Candidate, *, variation: Variation = 
         forget(reference.capture)
     if plan.evaluation and reference.number == 1:
         _isolated(reference, candidate, variation, judged, evaluation=True)
-    if reference.subject.optimizer is not None and _wanted(OPTIMIZER, plan.modules):
+    if reference.subject.optimizer is not None and plan.wants(OPTIMIZER):
         _optimizer(reference, candidate, variation, judged)
     if plan.end_to_end:
         _end_to_end(reference, candidate, variation, judged)
     return judged
-
-
-def _wanted(name: str, pattern: str | None) -> bool:
-    return pattern is None or fnmatchcase(name, pattern)
 
 
 def _isolated(
@@ -105,8 +100,6 @@ def _isolated(
     with evaluating(candidate.model, on=evaluation):
         for baseline in reference.isolated(evaluation=evaluation):
             call = baseline.call
-            if not _wanted(call.name, plan.modules):
-                continue
             judged.unjudged += [f"{call.label} {part}" for part in baseline.unjudged]
             try:
                 measured = measure(baseline, side)

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -55,6 +56,10 @@ class Plan:
     end_to_end: bool = True
     invariants: tuple[Invariant, ...] = DEFAULT
 
+    def wants(self, module: str) -> bool:
+        """Return whether a module is to run alone."""
+        return self.modules is None or fnmatchcase(module, self.modules)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Whole:
@@ -79,6 +84,7 @@ class Reference:
         plan: How.
         number: Number of the batch, 1-based.
         keep: Keep everything for further candidates, instead of one thing after the other for one candidate.
+        notes: What limits what the outcome rests on.
     """
 
     subject: Subject
@@ -86,6 +92,7 @@ class Reference:
     plan: Plan
     number: int = 1
     keep: bool = False
+    notes: list[str] = field(default_factory=list)
     _kept: dict[str, Any] = field(default_factory=dict)
 
     def captured(self, *, evaluation: bool = False) -> Capture:
@@ -112,11 +119,22 @@ class Reference:
         if name in self._kept:
             kept: list[Baseline] = self._kept[name]
             return kept
-        captured = self.captured(evaluation=True) if evaluation else self.capture
+        captured = self._captured_evaluation() if evaluation else self.capture
+        if captured is None:
+            return []
         found: Iterable[Baseline] = self._isolated(captured, evaluation=evaluation)
         if self.keep:
             found = self._kept[name] = list(found)
         return found
+
+    def _captured_evaluation(self) -> Capture | None:
+        """Run the loss in evaluation mode; some models return no loss in that mode."""
+        try:
+            return self.captured(evaluation=True)
+        except Exception as error:
+            first = str(error).strip().splitlines()[:1]
+            self.notes.append(f"evaluation mode was not audited, the reference fails in it: {''.join(first)}")
+            return None
 
     def _isolated(self, captured: Capture, *, evaluation: bool) -> Iterator[Baseline]:
         arbiter, accepted = copy.deepcopy(self.subject.model).double(), copy.deepcopy(self.subject.model)
@@ -131,6 +149,7 @@ class Reference:
                 Side(model=accepted, loss=loss, precision=plan.precision, variation=variation, seed=plan.seed)
                 for variation in ISOLATED
             ],
+            wanted=lambda call: plan.wants(call.name),
         )
 
     def optimizer(self) -> Whole:

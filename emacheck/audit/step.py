@@ -16,6 +16,7 @@ from emacheck.audit.reference import Plan, Reference
 from emacheck.audit.result import AuditResult, ModuleFinding, find
 from emacheck.audit.state import state_digest
 from emacheck.audit.subject import Candidate, Subject
+from emacheck.errors import UsageError
 from emacheck.judge.verdict import Outcome
 
 Prepare = Callable[[Candidate], Any]
@@ -66,7 +67,7 @@ def audit_step(
         The result; its ``outcome`` is PASS, FAIL or INCONCLUSIVE.
 
     Raises:
-        UsageError: If the precision is unknown.
+        UsageError: If the precision is unknown or the model is not on the CPU.
 
     Example:
         A network that is not for images, with an optimizer that is not SGD; first as it is, then with a fault.
@@ -87,6 +88,9 @@ def audit_step(
         >>> print(result.outcome, result.module, result.phase)
         FAIL 3 forward
     """
+    away = next((name for name, parameter in model.named_parameters() if parameter.device.type != "cpu"), None)
+    if away is not None:
+        raise UsageError(f"found parameter {away} on a device, expected the model on the CPU: model.cpu()")
     plan = Plan(
         device=torch.device(device),
         precision=Precision(name=precision),
@@ -126,6 +130,7 @@ def audit(
         prepare(candidate)
     judged: list[Judged] = []
     foreign: frozenset[str] = frozenset()
+    notes: list[str] = []
     unsteady: ModuleFinding | None = None
     for number, batch in enumerate(batches, 1):
         progress(f"batch {number} of {len(batches)}")
@@ -136,6 +141,7 @@ def audit(
                 break
         judged.append(judge(reference, candidate))
         foreign |= reference.capture.foreign_draws
+        notes += reference.notes
     errors = tuple(error for each in judged for error in each.errors)
     troubles = [trouble for each in judged for trouble in each.troubles]
     findings = find(errors, troubles if unsteady is None else [*troubles, unsteady])
@@ -144,7 +150,7 @@ def audit(
         precision=plan.precision.name,
         errors=errors,
         findings=findings,
-        notes=_notes(judged, foreign, plan),
+        notes=(*notes, *_notes(judged, foreign, plan)),
         state_hash=state_hash or state_digest(dict(subject.model.state_dict())),
         batch_hashes=tuple(batch_hashes),
         seconds=time.monotonic() - started,
@@ -183,6 +189,8 @@ def _notes(judged: Sequence[Judged], foreign: frozenset[str], plan: Plan) -> tup
             f"{len(unjudged)} tensors were not judged, because {plan.precision.name} itself overflows there; "
             f"the first is {unjudged[0]}"
         )
+    if not plan.end_to_end:
+        notes.append("no whole iteration was run")
     if plan.modules is not None:
         notes.append(f"only modules that match {plan.modules} ran in isolation")
     return tuple(notes)
