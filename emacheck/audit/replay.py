@@ -179,42 +179,53 @@ def _in_place(module: torch.nn.Module | None, call: Call, side: Side) -> Iterato
         return
     called = {child.name for child in call.children}
     own = [each for each in module.modules() if not _within(side.names[id(each)], called)]
-    away = side.device.type != "cpu"
-    for each in own if away else ():
-        each._apply(lambda tensor: tensor.to(side.device), recurse=False)  # type: ignore[no-untyped-call]
-    for parameter in module.parameters():
-        parameter.grad = None
-    before = {n: (holder, key, holder._buffers[key]) for n, holder, key in _buffers(module, own)}
-    for name, (holder, key, value) in before.items():
-        start = value.clone() if value is not None else None
-        if call.index and name in call.buffers and start is not None:
-            start = call.buffers[name].to(start)
-        holder._buffers[key] = start
-    starts = {n: _float64(h._buffers[k]) for n, (h, k, v) in before.items() if v is not None}
-
-    def change() -> Results:
-        found: Results = {}
-        for name, (holder, key, _) in before.items():
-            now, start = holder._buffers[key], starts.get(name)
-            if now is not None and start is not None:
-                found[Part("buffer", name)] = _float64(now) - start
-        for name, parameter in module.named_parameters():
-            if parameter.grad is not None:
-                found[Part("gradient", name)] = parameter.grad
-        if call.index == 0:
-            # What arrived on the device; it was copied, not computed.
-            found |= {Part("weight", n): p.detach() for n, p in module.named_parameters(recurse=False)}
-        return found
-
-    try:
-        yield change
-    finally:
-        for holder, key, value in before.values():
-            holder._buffers[key] = value
+    with _moved(own, side.device):
         for parameter in module.parameters():
             parameter.grad = None
-        for each in own if away else ():
-            each._apply(lambda tensor: tensor.to("cpu"), recurse=False)  # type: ignore[no-untyped-call]
+        places = {name: (holder, key) for name, holder, key in _buffers(module, own)}
+        for name, (holder, key) in places.items():
+            start = holder._buffers[key]
+            if start is not None:
+                again = call.index > 0 and name in call.buffers
+                holder._buffers[key] = call.buffers[name].to(start) if again else start.clone()
+        starts = {name: _float64(holder._buffers[key]) for name, (holder, key) in places.items()}
+
+        def change() -> Results:
+            found: Results = {}
+            for name, (holder, key) in places.items():
+                found[Part("buffer", name)] = _float64(holder._buffers[key]) - starts[name]
+            for name, parameter in module.named_parameters():
+                if parameter.grad is not None:
+                    found[Part("gradient", name)] = parameter.grad
+            if call.index == 0:
+                # What arrived on the device; it was copied, not computed.
+                found |= {Part("weight", n): p.detach() for n, p in module.named_parameters(recurse=False)}
+            return found
+
+        try:
+            yield change
+        finally:
+            for parameter in module.parameters():
+                parameter.grad = None
+
+
+@contextmanager
+def _moved(own: list[torch.nn.Module], device: torch.device) -> Iterator[None]:
+    """Move the weights and buffers of some modules to a device; afterwards put back the very same objects."""
+    weights = [(each, key, weight) for each in own for key, weight in each._parameters.items() if weight is not None]
+    buffers = [(each, key, buffer) for each in own for key, buffer in each._buffers.items()]
+    for each in own if device.type != "cpu" else ():
+        each._apply(lambda tensor: tensor.to(device), recurse=False)  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        for holder, key, weight in weights:
+            if holder._parameters[key] is not weight:
+                setattr(holder, key, weight)
+            elif weight.device.type != "cpu":
+                weight.data = weight.data.to("cpu")
+        for holder, key, buffer in buffers:
+            holder._buffers[key] = buffer
 
 
 def _float64(tensor: torch.Tensor | None) -> torch.Tensor:

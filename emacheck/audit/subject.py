@@ -78,14 +78,14 @@ def relink(optimizer: torch.optim.Optimizer, before: list[torch.nn.Parameter], a
     """
     new = {id(old): now for old, now in zip(before, after, strict=True)}
     for group in optimizer.param_groups:
-        group["params"] = [new[id(parameter)] for parameter in group["params"]]
-    state = {new[id(parameter)]: values for parameter, values in optimizer.state.items()}
+        group["params"] = [new.get(id(parameter), parameter) for parameter in group["params"]]
+    state = {new.get(id(parameter), parameter): values for parameter, values in optimizer.state.items()}
     optimizer.state.clear()
     for parameter, values in state.items():
         optimizer.state[parameter] = {name: _follow(name, value, parameter) for name, value in values.items()}
 
 
-def _follow(name: str, value: Any, parameter: torch.nn.Parameter) -> Any:
+def _follow(name: str, value: Any, parameter: torch.Tensor) -> Any:
     # A step counter stays on the CPU in its own precision, as torch itself keeps it.
     if name == "step" or not isinstance(value, torch.Tensor):
         return value
@@ -93,8 +93,17 @@ def _follow(name: str, value: Any, parameter: torch.nn.Parameter) -> Any:
 
 
 def move(candidate: Candidate, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
-    """Move a candidate's model and optimizer to a device or into a precision."""
-    before = list(candidate.model.parameters())
-    candidate.model.to(device=device, dtype=dtype)
+    """Move a candidate's model and optimizer to a device or into a precision; shared weights stay shared."""
+    model = candidate.model
+    before = list(model.parameters())
+    names = [(name, id(weight)) for name, weight in model.named_parameters(remove_duplicate=False)]
+    model.to(device=device, dtype=dtype)
+    # On some devices a moved weight is a new object, one for each module that holds it.
+    first: dict[int, torch.nn.Parameter] = {}
+    for name, old in names:
+        now = first.setdefault(old, model.get_parameter(name))
+        if model.get_parameter(name) is not now:
+            holder, _, key = name.rpartition(".")
+            setattr(model.get_submodule(holder), key, now)
     if candidate.optimizer is not None:
-        relink(candidate.optimizer, before, list(candidate.model.parameters()))
+        relink(candidate.optimizer, before, list(model.parameters()))
