@@ -22,7 +22,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "verification-power.md"
-GROUP = 10
+GROUP = 45
 THREADS = 2
 BATCHES = 3
 # The calibration looks at a batch that is not among those reported, and at its own seeds of the last bit.
@@ -73,18 +73,19 @@ def measure(stored: dict[str, Any], file: Path, options: argparse.Namespace) -> 
     """Make all trials that are not stored yet."""
     done = {(trial["part"], trial["batch"], trial["name"]) for trial in stored["trials"]}
     todo = [each for each in planned(options) if (each[0], each[1] + 1, str(each[2])) not in done]
-    training = None
+    training = reference = plain = None
     for index in sorted({each[1] for each in todo}):
         mine = [each for each in todo if each[1] == index]
-        with locked(options.lock):
-            training = training or prepare()
-            reference, plain = prepare_reference(training, index, options.precision)
-            stored["machine"] = machine(training)
+        reference = None
         while mine:
             group, mine = mine[:GROUP], mine[GROUP:]
             with locked(options.lock):
+                training = training or prepare()
+                if reference is None:
+                    reference, plain = prepare_reference(training, index, options.precision)
                 for part, _, what in group:
                     stored["trials"].append({"part": part, **trial(part, what, reference, plain)})
+                stored["machine"] = machine(training)
             file.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
             print(f"batch {index + 1}: {len(mine)} trials left", flush=True)
 

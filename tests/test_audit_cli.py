@@ -5,12 +5,12 @@ import signal
 
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
-from emacheck.cli import audit_worker
-from emacheck.cli.audit_worker import AuditJob, audit_in_worker
-from emacheck.errors import TrainingError
-from emacheck.train.request import TrainingRequest
+from emacheck.cli import audit_worker  # noqa: E402
+from emacheck.cli.audit_worker import AuditJob, audit_in_worker  # noqa: E402
+from emacheck.errors import TrainingError  # noqa: E402
+from emacheck.train.request import TrainingRequest  # noqa: E402
 
 QUICK = ("--modules", "decode_head.*", "--no-end-to-end", "--batches", "1")
 
@@ -61,6 +61,21 @@ def test_nothing_that_matches_is_inconclusive_and_json_is_pure(emacheck_cli):
     done = emacheck_cli("audit", "--modules", "nothing", "--no-end-to-end", "--batches", "1", "--json")
     assert done.code == 3, done
     assert json.loads(done.out)["outcome"] == "INCONCLUSIVE"
+
+
+@pytest.mark.slow
+@pytest.mark.training
+def test_a_state_in_the_cache_that_was_changed_is_refused(emacheck_cli, tmp_path):
+    env = {"EMACHECK_CACHE": str(tmp_path / "cache")}
+    assert emacheck_cli("audit", *QUICK, env=env).code == 0
+    (file,) = (tmp_path / "cache" / "audit-states").glob("*/state.pt")
+    state = torch.load(file, weights_only=True)
+    state["model"]["decode_head.conv_seg.bias"][0] += 1e-3
+    torch.save(state, file)
+    done = emacheck_cli("audit", *QUICK, env=env)
+    assert done.code == 2, done
+    assert "does not match its hash" in done.err
+    assert f"Delete {file.parent}" in done.err
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ Work = tuple[str, Any]
 @click.option("--only", metavar="GLOB", help="Only faults whose name matches, such as 'norm*'.")
 @click.option("--list", "list_only", is_flag=True, help="List the faults and end.")
 @click.option("--benign", default=20, show_default=True, type=click.IntRange(min=0), help="Benign trials.")
-@click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Processes; about 3 GiB each.")
+@click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Processes; about 5 GiB each.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE.json", help="Write the result here as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else.")
 @audited_training_options
