@@ -11,6 +11,7 @@ import torch.nn.functional as F  # noqa: E402, N812
 from torch import nn  # noqa: E402
 
 import emacheck  # noqa: E402
+from emacheck.audit.draws import Draws  # noqa: E402
 from emacheck.audit.faults.places import replace_operator  # noqa: E402
 from emacheck.audit.picture import draw  # noqa: E402
 from emacheck.audit.result import AuditResult  # noqa: E402
@@ -275,6 +276,43 @@ def test_a_reference_that_does_not_repeat_is_inconclusive():
     assert result.outcome is Outcome.INCONCLUSIVE
     assert result.findings[0].tensor == "1 output"
     assert "does not repeat" in result.findings[0].message
+
+
+@pytest.mark.parametrize(
+    "draw_some",
+    [
+        lambda like: F.dropout(torch.ones_like(like), 0.5),
+        lambda like: F.dropout2d(torch.ones_like(like), 0.5),
+        lambda like: torch.rand(like.shape, dtype=like.dtype),
+        torch.randn_like,
+        lambda like: torch.bernoulli(torch.full_like(like, 0.5)),
+        lambda like: torch.empty_like(like).uniform_(),
+        lambda like: torch.randperm(7).to(like.dtype) + torch.randint(0, 9, (7,)),
+    ],
+)
+def test_draws_depend_on_seed_and_position_alone(draw_some):
+    plain = torch.empty(2, 3, 4, 5)
+    others = (plain.double(), plain.contiguous(memory_format=torch.channels_last))
+
+    def drawn(like, seed, position):
+        draws = Draws(seed)
+        draws.position = position
+        with draws:
+            return draw_some(like).double()
+
+    first = drawn(plain, 0, 0)
+    assert all(torch.equal(drawn(like, 0, 0), first) for like in others)
+    assert not torch.equal(drawn(plain, 1, 0), first)
+    assert not torch.equal(drawn(plain, 0, 1), first)
+
+
+def test_what_the_device_draws_itself_is_inconclusive(subject):
+    def replaced(candidate):
+        candidate.model.blocks[0].relu.forward = lambda value: F.rrelu(value, training=True)
+
+    result = audited(subject, replaced)
+    assert (result.outcome, result.findings[0].module) == (Outcome.INCONCLUSIVE, "blocks.0.relu")
+    assert "rrelu_with_noise" in result.findings[0].message
 
 
 class Tied(nn.Module):

@@ -50,49 +50,64 @@ class Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> None:
         super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: PLR0911
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operator; a random one is drawn on the CPU."""
         kwargs = dict(kwargs or {})
-        if torch.Tag.nondeterministic_seeded not in func.tags:
-            return func(*args, **kwargs)
-        name = func.overloadpacket.__name__
-        if name in {"native_dropout", "dropout"} and (args[1] == 0 or args[2] is False):
+        if torch.Tag.nondeterministic_seeded not in func.tags or _draws_nothing(func, args, kwargs):
             return func(*args, **kwargs)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.position)
+        drawn = _drawn(func, args, kwargs, generator)
+        if drawn is None:
+            self.foreign.add(func.overloadpacket.__name__)
+            return func(*args, **kwargs)
         self.position += 1
-        if name == "native_dropout":
-            return self._native_dropout(args[0], args[1], generator)
-        kwargs["generator"] = generator
-        if name in _INPLACE and not _tensor_parameters(args[1:]):
-            drawn = torch.empty(args[0].shape, dtype=_drawable(args[0].dtype))
-            return args[0].copy_(func(drawn, *args[1:], **kwargs))
-        if name in _FACTORIES:
-            dtype, device = kwargs.pop("dtype", None), kwargs.pop("device", None)
-            kwargs.pop("layout", None), kwargs.pop("pin_memory", None)
-            packet = getattr(torch, name)
-            return packet(*args, **kwargs, dtype=None if name in {"randint", "randperm"} else torch.float32).to(
-                device=device, dtype=dtype or (torch.int64 if name in {"randint", "randperm"} else None)
-            )
-        if name in _LIKE:
-            drawn = getattr(torch, name.removesuffix("_like"))(*args[1:], tuple(args[0].shape), generator=generator)
-            return drawn.to(device=args[0].device, dtype=kwargs.get("dtype") or args[0].dtype)
-        if name == "bernoulli" and len(args) == 1:
-            return torch.bernoulli(args[0].detach().float().cpu().contiguous(), generator=generator).to(args[0])
-        kwargs.pop("generator")
-        self.foreign.add(name)
-        return func(*args, **kwargs)
+        return drawn
 
-    @staticmethod
-    def _native_dropout(value: torch.Tensor, rate: float, generator: torch.Generator) -> Any:
-        keep = torch.empty(value.shape).bernoulli_(1 - rate, generator=generator).to(value.device).bool()
-        scale = 0.0 if rate == 1 else 1 / (1 - rate)
-        return value * keep * scale, keep
+    def require_own(self) -> None:
+        """Complain if anything was drawn by the device's generator.
+
+        Raises:
+            ForeignDrawError: If so.
+        """
+        if self.foreign:
+            raise ForeignDrawError(", ".join(sorted(self.foreign)))
 
 
-def _tensor_parameters(args: Any) -> bool:
-    return any(isinstance(item, torch.Tensor) for item in args)
+class ForeignDrawError(Exception):
+    """A random operator drew from the device's generator; its text names the operator."""
 
 
-def _drawable(dtype: torch.dtype) -> torch.dtype:
-    """Draw floats in float32, so that a float64 arbiter sees the same numbers."""
-    return torch.float32 if dtype.is_floating_point else dtype
+def _draws_nothing(func: Any, args: Any, kwargs: dict[str, Any]) -> bool:
+    """Return whether a random operator's rate is zero, or it was told not to train."""
+    given = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | kwargs
+    rate = given.get("dropout_p", given.get("p") if "dropout" in str(func) else None)
+    return rate == 0 or ("dropout" in str(func) and given.get("train") is False)
+
+
+def _drawn(func: Any, args: Any, kwargs: dict[str, Any], generator: torch.Generator) -> Any:
+    """Return what a random operator returns, drawn by a generator of the CPU; None for an operator not known here."""
+    name = func.overloadpacket.__name__
+    if name == "native_dropout":
+        keep = torch.empty(args[0].shape).bernoulli_(1 - args[1], generator=generator).to(args[0].device).bool()
+        return args[0] * keep * (0.0 if args[1] == 1 else 1 / (1 - args[1])), keep
+    if name in _INPLACE and not any(isinstance(item, torch.Tensor) for item in args[1:]):
+        # Floats are drawn in float32, so that a float64 arbiter sees the same numbers.
+        dtype = torch.float32 if args[0].is_floating_point() else args[0].dtype
+        drawn = func(torch.empty(args[0].shape, dtype=dtype), *args[1:], **{**kwargs, "generator": generator})
+        return args[0].copy_(drawn)
+    if name in _FACTORIES:
+        return _made(name, args, kwargs, generator)
+    if name in _LIKE:
+        drawn = getattr(torch, name.removesuffix("_like"))(*args[1:], tuple(args[0].shape), generator=generator)
+        return drawn.to(device=args[0].device, dtype=kwargs.get("dtype") or args[0].dtype)
+    if name == "bernoulli" and len(args) == 1:
+        return torch.bernoulli(args[0].detach().float().cpu().contiguous(), generator=generator).to(args[0])
+    return None
+
+
+def _made(name: str, args: Any, kwargs: dict[str, Any], generator: torch.Generator) -> torch.Tensor:
+    """Return a new random tensor, drawn in float32 or int64 and converted."""
+    natural = torch.int64 if name in {"randint", "randperm"} else torch.float32
+    drawn: torch.Tensor = getattr(torch, name)(*args, generator=generator, dtype=natural)
+    default = natural if natural is torch.int64 else torch.get_default_dtype()
+    return drawn.to(device=kwargs.get("device"), dtype=kwargs.get("dtype") or default)

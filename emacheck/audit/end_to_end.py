@@ -82,7 +82,7 @@ def _copy(values: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def active(candidate: Candidate, conditions: Conditions) -> Iterator[None]:
+def active(candidate: Candidate, conditions: Conditions) -> Iterator[Draws]:
     """Everything that holds while a candidate computes, forward, backward and in the step."""
     with ExitStack() as stack:
         stack.enter_context(conditions.variation.active())
@@ -90,8 +90,7 @@ def active(candidate: Candidate, conditions: Conditions) -> Iterator[None]:
             stack.enter_context(conditions.precision.emulated(conditions.device.type))
         for context in candidate.around:
             stack.enter_context(context())
-        stack.enter_context(Draws(conditions.seed))
-        yield
+        yield stack.enter_context(Draws(conditions.seed))
 
 
 @contextmanager
@@ -162,7 +161,7 @@ def _iterate(candidate: Candidate, batch: Any, conditions: Conditions) -> dict[s
     model, variation = candidate.model, conditions.variation
     data = candidate.change_batch(batch) if candidate.change_batch else batch
     data = converted(data, device=conditions.device, dtype=conditions.dtype, channels_last=variation.channels_last)
-    with active(candidate, conditions):
+    with active(candidate, conditions) as draws:
         model.zero_grad(set_to_none=True)
         with ExitStack() as stack:
             if conditions.dtype is None:
@@ -170,6 +169,7 @@ def _iterate(candidate: Candidate, batch: Any, conditions: Conditions) -> dict[s
             losses = named_losses(candidate.loss(model, data))
         (total(losses) * conditions.precision.loss_scale).backward()  # type: ignore[no-untyped-call]
         _step(candidate, conditions.precision.loss_scale)
+    draws.require_own()
     return {name: value for name, value in losses.items() if value.requires_grad}
 
 

@@ -48,6 +48,7 @@ def draw(result: AuditResult) -> bytes:
         deepest = max((error.depth for error in result.errors), default=1)
         for axes, phase in zip(panels, phases, strict=True):
             _panel(axes, phase, [error for error in result.errors if error.phase == phase], deepest)
+        panels[-1].xaxis.get_major_locator().set_params(integer=True)
         panels[-1].set_xlabel("depth: order of the calls in the forward pass")
         figure.suptitle(_title(result), x=0.02, ha="left", fontsize=13, color=INK)
         figure.subplots_adjust(left=0.08, right=0.98, top=0.91, bottom=0.06, hspace=0.22)
@@ -96,9 +97,11 @@ def _panel(axes: "Axes", phase: str, errors: Sequence[TensorError], deepest: int
 def _name(axes: "Axes", errors: Sequence[TensorError]) -> None:
     """Write the names of the worst modules beside their worst tensors."""
     bad: dict[str, TensorError] = {}
-    for error in sorted(errors, key=lambda e: -_height(e)):
-        if not error.passes:
-            bad.setdefault(error.module, error)
+    # What a module introduces comes before what the whole iteration inherits.
+    for error in sorted(errors, key=lambda e: (e.level == "end to end", -_height(e))):
+        crowded = any(_close(error, other, axes.get_xlim()[1]) for other in bad.values())
+        if not error.passes and error.module not in bad and not crowded:
+            bad[error.module] = error
     for error in list(bad.values())[:LABELLED]:
         right = axes.get_xlim()[1] * 0.6 < error.depth
         axes.annotate(
@@ -111,6 +114,12 @@ def _name(axes: "Axes", errors: Sequence[TensorError]) -> None:
             fontsize=9,
             color=INK,
         )
+
+
+def _close(one: TensorError, other: TensorError, deepest: float) -> bool:
+    """Return whether two names would lie upon each other."""
+    apart = abs(math.log10(_height(one)) - math.log10(_height(other)))
+    return abs(one.depth - other.depth) < 0.3 * deepest and apart < 1.5
 
 
 def _height(error: TensorError) -> float:

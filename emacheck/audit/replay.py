@@ -123,6 +123,8 @@ def replay(call: Call, side: Side) -> Results:
             _backward(call, side, output)
         results |= {Part("input gradient", p): leaf.grad for p, leaf in leaves.items() if leaf.grad is not None}
         results |= change()
+    if side.dtype is None:
+        draws.require_own()
     return results
 
 

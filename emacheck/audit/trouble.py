@@ -2,6 +2,7 @@
 
 import re
 
+from emacheck.audit.draws import ForeignDrawError
 from emacheck.audit.replay import CallMismatchError
 from emacheck.audit.result import ModuleFinding
 from emacheck.judge.verdict import Outcome
@@ -32,6 +33,12 @@ def trouble(error: Exception, *, module: str, kind: str, phase: str, device: str
     outcome, message = Outcome.FAIL, f"{module} ({kind}) fails on {device} and runs on the reference: {first}"
     if isinstance(error, CallMismatchError):
         message = f"{module} ({kind}) does other things than the reference: {first}"
+    elif isinstance(error, ForeignDrawError):
+        outcome = Outcome.INCONCLUSIVE
+        message = (
+            f"{module} ({kind}) draws from the generator of {device} ({first}), so it cannot be compared; set the rate "
+            "of its dropout to 0"
+        )
     elif any(sign in text.lower() for sign in _MEMORY):
         outcome = Outcome.INCONCLUSIVE
         message = (
