@@ -12,6 +12,9 @@ import fcntl
 import json
 import platform
 import resource
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -57,6 +60,32 @@ def locked(file: Path | None) -> Iterator[None]:
         yield
 
 
+def cost(training: Any) -> dict[str, Any]:
+    """Measure the default audit as a user starts it, and a plain iteration of the same training."""
+    started = time.monotonic()
+    command = [sys.executable, "-m", "emacheck", "audit", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wall = time.monotonic() - started
+    result = json.loads(done.stdout)
+    model, optimizer, batch = training.subject.model, training.subject.optimizer, training.batches[0]
+    times = []
+    for _ in range(5):
+        started = time.monotonic()
+        optimizer.zero_grad()
+        sum(training.subject.loss(model, batch).values()).backward()
+        optimizer.step()
+        times.append(time.monotonic() - started)
+    return {
+        "exit_code": done.returncode,
+        "batches": BATCHES,
+        "wall_seconds": round(wall, 1),
+        "audit_seconds": result["seconds"],
+        "tensors": len(result["tensors"]),
+        "peak_memory_gib": round(result["peak_memory_bytes"] / 2**30, 2),
+        "plain_iteration_seconds": round(statistics.median(times), 3),
+    }
+
+
 def planned(options: argparse.Namespace) -> list[tuple[str, int, Any]]:
     """Return all trials: part, index of the batch, and the fault's name or the variation."""
     from emacheck.audit.faults import catalogue
@@ -88,6 +117,11 @@ def measure(stored: dict[str, Any], file: Path, options: argparse.Namespace) -> 
                 stored["machine"] = machine(training)
             file.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
             print(f"batch {index + 1}: {len(mine)} trials left", flush=True)
+    if "cost" not in stored:
+        reference = None
+        with locked(options.lock):
+            stored["cost"] = cost(training or prepare())
+        file.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
 
 
 def prepare() -> Any:
@@ -193,6 +227,7 @@ def page(stored: dict[str, Any]) -> str:
         f"- Of {sum(each.moved >= 0.01 for each in counted)} faults that move a gradient, update or buffer by at least 1 %, "
         f"{sum(each.moved >= 0.01 and 'audit' in each.detected_by for each in counted)} are detected.",
         "",
+        *cost_lines(stored.get("cost")),
         "## Limits",
         "",
         f"A tensor of a module alone may have {limits.isolated:g} times the accepted error, a tensor of a whole iteration "
@@ -240,6 +275,22 @@ def page(stored: dict[str, Any]) -> str:
             f"| `{each.name}` | {each.kind} | {each.module or ''} | {each.isolated:.3g} | {each.end_to_end:.3g} | {each.moved:.1e} | {verdict} | {link} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def cost_lines(measured: dict[str, Any] | None) -> list[str]:
+    """Describe the cost."""
+    if measured is None:
+        return []
+    multiple = measured["audit_seconds"] / measured["plain_iteration_seconds"]
+    return [
+        "## Cost",
+        "",
+        f"`emacheck audit` ({measured['batches']} batches, {measured['tensors']} tensors, the state in the cache): {measured['wall_seconds']} s "
+        f"from the command to its end (target: at most 60 s), of which {measured['audit_seconds']:.1f} s are the audit; "
+        f"{measured['peak_memory_gib']} GiB resident at most (target: at most 4 GiB). A plain iteration takes "
+        f"{measured['plain_iteration_seconds']} s, so the audit costs {multiple:.0f} of them.",
+        "",
+    ]
 
 
 def trials(stored: dict[str, Any], part: str) -> list[Any]:
