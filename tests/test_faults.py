@@ -173,7 +173,7 @@ def plain(reference):
 WITHOUT_EFFECT_HERE = {
     "gradients_clipped@1",
     "relu_has_an_upper_bound@6",
-    "small_values_flushed@1e-06",
+    "small_values_flushed@0.0001",
     "small_gradients_flushed@1e-07",
 }
 

@@ -1,5 +1,6 @@
 """The selftest: faults and benign variations through the audit, counted."""
 
+import gc
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -111,6 +112,9 @@ def try_fault(reference: Reference, fault: Fault, plain: Mapping[tuple[Any, ...]
             name=fault.name, batch=reference.number, changed=False, message=f"not applicable: {error}", **about
         )
     judged = judge(reference, candidate)
+    del candidate
+    # Hooks and patches make cycles, and each candidate holds a whole network.
+    gc.collect()
     errors = tuple(judged.errors)
     findings = find(errors, judged.troubles)
     changed = bool(judged.troubles) or fingerprint(errors) != plain

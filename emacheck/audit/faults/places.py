@@ -65,9 +65,9 @@ def expectation_maximization(model: torch.nn.Module) -> Place:
 
 
 def with_attribute(model: torch.nn.Module, attribute: str, skip: tuple[type, ...] = ()) -> Place:
-    """Return the first module that has an attribute."""
+    """Return the first module inside the model that has an attribute; what the model itself has is often unused."""
     for name, module in model.named_modules():
-        if attribute in module.__dict__ and not isinstance(module, skip):
+        if name and attribute in module.__dict__ and not isinstance(module, skip):
             return name, module
     raise NotApplicableError(f"the model has no module with an attribute {attribute}")
 
