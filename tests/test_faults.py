@@ -186,6 +186,8 @@ def test_every_fault_changes_something_and_is_found(reference, plain, name):
     if name in WITHOUT_EFFECT_HERE:
         return
     assert "audit" in trial.detected_by, trial
+    # Detected by its numbers, not because it raised something.
+    assert not trial.raised, trial
     if trial.module is not None:
         assert trial.named == trial.module, trial
 

@@ -42,7 +42,8 @@ class Trial:
         detected_by: The rules that say FAIL.
         moved: Largest relative error of a gradient, update or buffer that is beyond the accepted error.
         changed: Whether any tensor differs from what it is without the fault.
-        message: Why the trial could not be made, or what else is to be said.
+        raised: What the candidate raised where the reference runs, if anything.
+        message: Why the trial could not be made.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Trial:
     detected_by: tuple[str, ...] = ()
     moved: float = 0.0
     changed: bool = True
+    raised: str = ""
     message: str = ""
 
     @property
@@ -123,6 +125,7 @@ def try_fault(reference: Reference, fault: Fault, plain: Mapping[tuple[Any, ...]
         batch=reference.number,
         module=module,
         changed=changed,
+        raised="; ".join(trouble.message for trouble in judged.troubles),
         **about,
         **_said(errors, findings),
     )

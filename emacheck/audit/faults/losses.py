@@ -17,11 +17,16 @@ def _loss(candidate: Candidate, attribute: str = "loss_weight") -> Place:
     return name, module
 
 
-@fault(kind="loss", severities=(254, -100), unit="ignored label")
-def ignored_label_counted(candidate: Candidate, severity: float) -> str:
-    """A head ignores another label, so that pixels without a label count."""
-    name, module = with_attribute(candidate.model, "ignore_index", (torch.nn.CrossEntropyLoss,))
-    module.ignore_index = int(severity)
+@fault(kind="loss")
+def ignored_label_counted(candidate: Candidate, severity: float) -> str:  # noqa: ARG001
+    """Pixels without a label count as the first class."""
+    name, module = _loss(candidate)
+
+    def count(_: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        logits, label, *others = inputs
+        return (logits, torch.where(label == 255, torch.zeros_like(label), label), *others)
+
+    module.register_forward_pre_hook(count)
     return name
 
 

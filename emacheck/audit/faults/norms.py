@@ -66,7 +66,8 @@ def running_variance_biased(candidate: Candidate, severity: float) -> str:  # no
         count = inputs[0].numel() / inputs[0].shape[1]
         kept = before["variance"] * (1 - this.momentum)
         if this.training:
-            this.running_var.copy_(kept + (this.running_var - kept) * (count - 1) / count)
+            # Past autograd, which keeps the buffer for the backward pass; a kernel would write it as well.
+            this.running_var.data.copy_(kept + (this.running_var - kept) * (count - 1) / count)
 
     module.register_forward_pre_hook(remember)
     module.register_forward_hook(correct)

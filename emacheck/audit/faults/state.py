@@ -43,7 +43,7 @@ def running_mean_not_updated_in_one_channel(candidate: Candidate, severity: floa
 
     def restore(this: torch.nn.BatchNorm2d, _: object, __: object) -> None:
         if this.training and this.running_mean is not None:
-            this.running_mean[0] = kept["mean"][0]
+            this.running_mean.data[0] = kept["mean"][0]
 
     module.register_forward_hook(restore)
     return name
