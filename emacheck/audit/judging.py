@@ -77,7 +77,8 @@ def judge(reference: Reference, candidate: Candidate, *, variation: Variation = 
         forget(reference.capture)
     if plan.evaluation and reference.number == 1:
         _isolated(reference, candidate, variation, judged, evaluation=True)
-    if reference.subject.optimizer is not None and plan.wants(OPTIMIZER):
+    # One step with one set of gradients says what an optimizer does; further batches would repeat it.
+    if reference.subject.optimizer is not None and plan.wants(OPTIMIZER) and reference.number == 1:
         _optimizer(reference, candidate, variation, judged)
     if plan.end_to_end:
         _end_to_end(reference, candidate, variation, judged)

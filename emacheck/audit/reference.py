@@ -158,8 +158,9 @@ class Reference:
         return self._whole("optimizer", lambda candidate, how: stepped(candidate, gradients, how), ISOLATED[:1])
 
     def iteration(self) -> Whole:
-        """Return what the whole iteration should give."""
-        return self._whole("iteration", lambda candidate, how: iterated(candidate, self.batch, how), WHOLE)
+        """Return what the whole iteration should give; later batches run two variations of it."""
+        variations = WHOLE if self.number == 1 or self.keep else (WHOLE[0], WHOLE[-1])
+        return self._whole("iteration", lambda candidate, how: iterated(candidate, self.batch, how), variations)
 
     def _whole(self, name: str, run: Any, variations: tuple[Variation, ...]) -> Whole:
         if name in self._kept:
