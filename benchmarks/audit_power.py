@@ -25,7 +25,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "verification-power.md"
-GROUP = 45
+GROUP = 60
 THREADS = 2
 BATCHES = 3
 # The calibration looks at a batch that is not among those reported, and at its own seeds of the last bit.

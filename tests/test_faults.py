@@ -94,12 +94,12 @@ class Head(nn.Module):
 class Preprocessor(nn.Module):
     def __init__(self):
         super().__init__()
-        self.channel_conversion = True
+        self._channel_conversion = True
         self.register_buffer("mean", torch.tensor([120.0, 115.0, 105.0]).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor([58.0, 57.0, 56.0]).view(3, 1, 1), persistent=False)
 
     def forward(self, image):
-        image = image.flip(1) if self.channel_conversion else image
+        image = image.flip(1) if self._channel_conversion else image
         return (image.float() - self.mean) / self.std
 
 

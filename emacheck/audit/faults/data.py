@@ -15,8 +15,9 @@ from emacheck.audit.subject import Candidate
 @fault(kind="data", imitates="https://github.com/open-mmlab/mmselfsup/issues/212")
 def channels_not_swapped(candidate: Candidate, severity: float) -> str:  # noqa: ARG001
     """The image keeps BGR where the network expects RGB."""
-    name, module = with_attribute(candidate.model, "channel_conversion")
-    module.channel_conversion = not module.channel_conversion
+    # What mmengine's ImgDataPreprocessor keeps of its bgr_to_rgb.
+    name, module = with_attribute(candidate.model, "_channel_conversion")
+    module._channel_conversion = not module._channel_conversion
     return name
 
 
