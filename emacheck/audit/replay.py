@@ -216,11 +216,18 @@ def _moved(own: list[torch.nn.Module], device: torch.device) -> Iterator[None]:
     """Move the weights and buffers of some modules to a device; afterwards put back the very same objects."""
     weights = [(each, key, weight) for each in own for key, weight in each._parameters.items() if weight is not None]
     buffers = [(each, key, buffer) for each in own for key, buffer in each._buffers.items()]
-    for each in own if device.type != "cpu" else ():
-        each._apply(lambda tensor: tensor.to(device), recurse=False)  # type: ignore[no-untyped-call]
+    # A module may note the device that it is on, as mmengine's data preprocessor does, and move its inputs there.
+    noted = [(each, key, value) for each in own for key, value in vars(each).items() if isinstance(value, torch.device)]
+    if device.type != "cpu":
+        for each in own:
+            each._apply(lambda tensor: tensor.to(device), recurse=False)  # type: ignore[no-untyped-call]
+        for each, key, _ in noted:
+            setattr(each, key, device)
     try:
         yield
     finally:
+        for each, key, value in noted:
+            setattr(each, key, value)
         for holder, key, weight in weights:
             if holder._parameters[key] is not weight:
                 setattr(holder, key, weight)
