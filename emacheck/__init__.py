@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from emacheck.audit.step import audit_step
     from emacheck.curve import Curve
     from emacheck.errors import EmacheckError
     from emacheck.judge import Finding, Outcome, Verdict, decide, make_rules
@@ -28,6 +29,7 @@ _HOME = {
     "Outcome": "emacheck.judge",
     "Record": "emacheck.record",
     "Verdict": "emacheck.judge",
+    "audit_step": "emacheck.audit.step",
     "compare": "emacheck.judge.comparison",
     "decide": "emacheck.judge",
     "make_rules": "emacheck.judge",
@@ -42,6 +44,7 @@ __all__ = [
     "Outcome",
     "Record",
     "Verdict",
+    "audit_step",
     "compare",
     "decide",
     "make_rules",

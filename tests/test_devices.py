@@ -191,5 +191,5 @@ def test_a_process_joins_with_its_own_device_and_sends_tensors_and_objects(simul
 def test_a_backend_that_torch_does_not_know_is_refused_with_those_that_it_knows(simulated_device):
     done = join("sdaa", "xyz", env=simulated_device())
     assert done.returncode == 1
-    assert done.stderr.startswith("UsageError: --device sdaa: its communication backend xyz is not known to torch")
+    assert done.stderr.startswith("UsageError: --device sdaa: the communication backend xyz does not serve sdaa in")
     assert "gloo" in done.stderr

@@ -1,0 +1,199 @@
+"""One whole iteration on the candidate against the arbiter: for what lies between the modules."""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from emacheck.audit.calls import LOSS, MODEL
+from emacheck.audit.capture import named_losses, total
+from emacheck.audit.draws import Draws
+from emacheck.audit.measure import FAR, Distance, Truth, distance
+from emacheck.audit.nested import converted
+from emacheck.audit.precision import Precision
+from emacheck.audit.replay import Part
+from emacheck.audit.subject import Candidate, move
+from emacheck.audit.variations import PLAIN, Variation
+
+Owner = tuple[str, Part]
+Found = dict[Owner, Callable[[], torch.Tensor]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Conditions:
+    """How an iteration is computed.
+
+    Attributes:
+        device: Where.
+        dtype: float64 for the arbiter, None for the precision of the model.
+        precision: The arithmetic of the forward pass.
+        variation: A benign variation.
+        seed: Seed of all random draws.
+    """
+
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 - a constant
+    dtype: torch.dtype | None = None
+    precision: Precision = Precision()  # noqa: RUF009 - frozen
+    variation: Variation = PLAIN
+    seed: int = 0
+
+
+@contextmanager
+def preserved(candidate: Candidate) -> Iterator[dict[str, torch.Tensor]]:
+    """Put weights, buffers and optimizer state back afterwards, on the device where they were.
+
+    Yields:
+        The weights by name, as they were.
+    """
+    model, optimizer = candidate.model, candidate.optimizer
+    weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    buffers = [(m, k, b.clone()) for m in model.modules() for k, b in m._buffers.items() if b is not None]
+    modes = [(module, module.training) for module in model.modules()]
+    state = [] if optimizer is None else [_copy(optimizer.state.get(p, {})) for p in _parameters(optimizer)]
+    try:
+        yield weights
+    finally:
+        model.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(weights[name])
+        for module, key, value in buffers:
+            module._buffers[key] = value
+        for module, mode in modes:
+            module.training = mode
+        if optimizer is not None:
+            optimizer.state.clear()
+            for parameter, values in zip(_parameters(optimizer), state, strict=True):
+                if values:
+                    optimizer.state[parameter] = values
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _copy(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in values.items()}
+
+
+@contextmanager
+def active(candidate: Candidate, conditions: Conditions) -> Iterator[Draws]:
+    """Everything that holds while a candidate computes, forward, backward and in the step."""
+    with ExitStack() as stack:
+        stack.enter_context(conditions.variation.active())
+        if conditions.dtype is None:
+            stack.enter_context(conditions.precision.emulated(conditions.device.type))
+        for context in candidate.around:
+            stack.enter_context(context())
+        yield stack.enter_context(Draws(conditions.seed))
+
+
+@contextmanager
+def iterated(candidate: Candidate, batch: Any, conditions: Conditions) -> Iterator[Found]:
+    """Run one whole iteration, offer everything it changed, and undo it.
+
+    Args:
+        candidate: On the CPU; it is moved to the device and back.
+        batch: The batch, on the CPU.
+        conditions: How to compute.
+
+    Yields:
+        For every loss, gradient, update and buffer a function that returns the tensor in float64 on the CPU.
+    """
+    with preserved(candidate) as weights, placed(candidate, conditions):
+        nudged = _nudge(candidate.model, conditions.variation)
+        starts = {n: p.detach().clone() for n, p in candidate.model.named_parameters()} if nudged else weights
+        buffers = {n: float64(b) for n, b in candidate.model.named_buffers()}
+        losses = _iterate(candidate, batch, conditions)
+        found: Found = {}
+        for name, value in losses.items():
+            found[LOSS, Part("output", name)] = partial(float64, value)
+        for name, parameter in candidate.model.named_parameters():
+            module, _, own = name.rpartition(".")
+            if parameter.grad is not None:
+                found[module or MODEL, Part("gradient", own)] = partial(float64, parameter.grad)
+            if candidate.optimizer is not None:
+                found[module or MODEL, Part("update", own)] = partial(change, parameter, starts[name])
+        for name, buffer in candidate.model.named_buffers():
+            module, _, own = name.rpartition(".")
+            found[module or MODEL, Part("buffer", own)] = partial(change, buffer, buffers[name])
+        yield found
+
+
+def float64(tensor: Any) -> torch.Tensor:
+    """Return a copy in float64 on the CPU."""
+    value: torch.Tensor = tensor.detach().to(device="cpu", dtype=torch.float64, copy=True)
+    return value
+
+
+def change(now: Any, start: torch.Tensor) -> torch.Tensor:
+    """Return now - start in float64 on the CPU."""
+    return float64(now).sub_(start.to(device="cpu"))
+
+
+@contextmanager
+def placed(candidate: Candidate, conditions: Conditions) -> Iterator[None]:
+    """Move a candidate to where it computes and into its precision and layout, and back."""
+    kinds = {parameter.dtype for parameter in candidate.model.parameters()}
+    stay = conditions.device.type == "cpu" and conditions.dtype is None
+    if conditions.variation.channels_last:
+        candidate.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if not stay:
+        move(candidate, device=conditions.device, dtype=conditions.dtype)
+    try:
+        yield
+    finally:
+        if not stay:
+            move(candidate, device=torch.device("cpu"), dtype=kinds.pop() if len(kinds) == 1 else None)
+        if conditions.variation.channels_last:
+            candidate.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+def _iterate(candidate: Candidate, batch: Any, conditions: Conditions) -> dict[str, torch.Tensor]:
+    """Run forward, backward and the optimizer's step; return the losses."""
+    random.seed(conditions.seed)
+    np.random.seed(conditions.seed)  # noqa: NPY002 - models that draw from it draw the same on both sides
+    model, variation = candidate.model, conditions.variation
+    data = candidate.change_batch(batch) if candidate.change_batch else batch
+    data = converted(data, device=conditions.device, dtype=conditions.dtype, channels_last=variation.channels_last)
+    with active(candidate, conditions) as draws:
+        model.zero_grad(set_to_none=True)
+        with ExitStack() as stack:
+            if conditions.dtype is None:
+                stack.enter_context(conditions.precision.context(conditions.device.type))
+            losses = named_losses(candidate.loss(model, data))
+        (total(losses) * conditions.precision.loss_scale).backward()  # type: ignore[no-untyped-call]
+        _step(candidate, conditions.precision.loss_scale)
+    draws.require_own()
+    return {name: value for name, value in losses.items() if value.requires_grad}
+
+
+def _nudge(model: torch.nn.Module, variation: Variation) -> bool:
+    """Move the weights by about their last bit, where the variation says so; return whether it did."""
+    if variation.last_bit:
+        with torch.no_grad():
+            for at, parameter in enumerate(model.parameters(), 3):
+                parameter.copy_(variation.nudged(parameter.detach(), seed=at))
+    return bool(variation.last_bit)
+
+
+def _step(candidate: Candidate, scale: float) -> None:
+    """Undo the loss scale, let faults and the user's code see the gradients, and step."""
+    for parameter in candidate.model.parameters():
+        if scale != 1.0 and parameter.grad is not None:
+            parameter.grad = parameter.grad / scale
+    if candidate.before_step is not None:
+        candidate.before_step(candidate)
+    if candidate.optimizer is not None:
+        candidate.optimizer.step()
+
+
+def distances(found: Found, truth: dict[Owner, Truth]) -> dict[Owner, Distance]:
+    """Return how far every tensor of an iteration is from the arbiter's; what only one of them has is far off."""
+    here = {owner: distance(found[owner](), tensor) if owner in found else FAR for owner, tensor in truth.items()}
+    return here | {owner: FAR for owner in found if owner not in truth}

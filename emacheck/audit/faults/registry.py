@@ -1,0 +1,147 @@
+"""The decorator by which a function becomes a fault, and the catalogue of those that come with emacheck."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from emacheck.audit.subject import Candidate
+from emacheck.errors import UsageError
+
+Break = Callable[[Candidate, float], str | None]
+
+KINDS = ("kernel", "norm", "attention", "gradient", "optimizer", "loss", "data", "state")
+OWN_MODULES = (
+    "kernels",
+    "kernels_backward",
+    "norms",
+    "attention",
+    "gradients",
+    "optimizers",
+    "losses",
+    "data",
+    "state",
+)
+
+
+class NotApplicableError(Exception):
+    """A model has nothing that a fault could sit in, such as a fault of batch norm in a model without one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One defect in one severity.
+
+    Attributes:
+        name: The function's name, with the severity behind an ``@`` if there are several.
+        kind: What it breaks, one of :data:`KINDS` or a word of one's own.
+        about: One sentence: what is wrong.
+        severity: How much of it.
+        unit: What the severity counts.
+        imitates: Address of a public report of such a defect, or None.
+        apply: Breaks a candidate in place; returns the module where the fault sits, None if it is no single one.
+    """
+
+    name: str
+    kind: str
+    about: str
+    severity: float
+    unit: str
+    imitates: str | None
+    apply: Break
+
+    def __call__(self, candidate: Candidate) -> str | None:
+        """Break a candidate; return the module in which the fault sits."""
+        return self.apply(candidate, self.severity)
+
+
+CATALOGUE: dict[str, Fault] = {}
+
+
+def fault(
+    *, kind: str, severities: tuple[float, ...] = (1.0,), unit: str = "", imitates: str | None = None
+) -> Callable[[Break], Break]:
+    """Register a function as a fault, once for each severity.
+
+    Args:
+        kind: What it breaks, such as ``norm`` or ``kernel``.
+        severities: The ladder of severities, passed to the function as its second argument.
+        unit: What a severity counts.
+        imitates: Address of a public report of such a defect.
+
+    Returns:
+        A decorator that leaves the function as it is. The function takes a
+        :class:`~emacheck.audit.subject.Candidate` and a severity, breaks the candidate's model, optimizer, loss, batch
+        or kernels in place, and returns the name of the module in which the fault sits, or None. Its docstring's first
+        line says what is wrong. It raises :class:`NotApplicableError` for a model that it cannot break.
+
+    Raises:
+        UsageError: If a fault of that name exists already.
+
+    Example:
+        >>> @fault(kind="optimizer", severities=(1.01,), unit="times the learning rate")
+        ... def learning_rate_of_the_example(candidate, severity):
+        ...     "The learning rate is off."
+        ...     for group in candidate.optimizer.param_groups:
+        ...         group["lr"] *= severity
+        >>> CATALOGUE.pop("learning_rate_of_the_example").about
+        'The learning rate is off.'
+    """
+
+    def register(function: Break) -> Break:
+        about = (function.__doc__ or "").strip().splitlines()
+        for severity in severities:
+            name = function.__name__ + (f"@{severity:g}" if len(severities) > 1 else "")
+            if name in CATALOGUE:
+                raise UsageError(
+                    f"a fault named {name} exists already; give the function in {function.__module__} another name."
+                )
+            CATALOGUE[name] = Fault(
+                name=name,
+                kind=kind,
+                about=about[0] if about else "",
+                severity=severity,
+                unit=unit,
+                imitates=imitates,
+                apply=function,
+            )
+        return function
+
+    return register
+
+
+def catalogue() -> dict[str, Fault]:
+    """Return all faults that come with emacheck, and those that were registered beside them."""
+    for name in OWN_MODULES:
+        importlib.import_module(f"emacheck.audit.faults.{name}")
+    return dict(CATALOGUE)
+
+
+def load_faults(path: Path) -> dict[str, Fault]:
+    """Run a Python file and return the faults that it registers.
+
+    Raises:
+        UsageError: If the file cannot be run or registers no fault.
+    """
+    before = set(CATALOGUE)
+    name = f"emacheck_faults_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise UsageError(f"--faults {path}: no such Python file. Expected a file with functions under @fault.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"--faults {path}: the file cannot be run: {type(error).__name__}: {error}") from error
+    found = {key: value for key, value in CATALOGUE.items() if key not in before}
+    if not found:
+        raise UsageError(
+            f"--faults {path}: it registers no fault. Decorate a function of (candidate, severity) with "
+            "@fault(kind=...) from emacheck.audit.faults."
+        )
+    return found

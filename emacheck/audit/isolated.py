@@ -1,0 +1,119 @@
+"""Modules in isolation: each call of the reference repeated alone on the candidate and on the float64 arbiter."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from emacheck.audit.calls import Call
+from emacheck.audit.measure import FAR, SAME, Distance, Truth, distance
+from emacheck.audit.replay import Part, Results, Side, replay
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Baseline:
+    """What one call should give, and how far from it the accepted precision is.
+
+    Attributes:
+        call: The call.
+        truth: The arbiter's tensors.
+        accepted: Distance of the accepted precision by part, the largest of its variations, at least a unit roundoff.
+        unjudged: Parts in which the accepted precision itself is infinitely far off, so that nothing can be held to it.
+    """
+
+    call: Call
+    truth: dict[Part, Truth]
+    accepted: dict[Part, Distance]
+    unjudged: tuple[Part, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One tensor of one call on the candidate.
+
+    Attributes:
+        part: Which tensor.
+        distance: How far it is from the arbiter.
+        accepted: How far the accepted precision is.
+    """
+
+    part: Part
+    distance: Distance
+    accepted: Distance
+
+    @property
+    def ratio(self) -> float:
+        """The one over the other."""
+        return self.distance.over(self.accepted)
+
+
+def baselines(
+    calls: Sequence[Call], arbiter: Side, accepted: list[Side], *, wanted: Callable[[Call], bool]
+) -> Iterator[Baseline]:
+    """Yield what each call should give; a caller comes after those it called, as it needs their gradients.
+
+    Args:
+        calls: The reference's calls in the order in which they returned.
+        arbiter: The float64 side.
+        accepted: The accepted precision in one or more benign variations; the first is the reference.
+        wanted: Whether a call is to be compared; others run only as far as those need them.
+    """
+    needed = {id(child) for call in calls if wanted(call) for child in call.children}
+    for call in calls:
+        if not wanted(call):
+            if id(call) in needed:
+                call.input_gradients = _input_gradients(replay(call, accepted[0]))
+            continue
+        truth = {part: Truth(tensor=tensor) for part, tensor in replay(call, arbiter).items()}
+        found: dict[Part, Distance] = {}
+        for at, side in enumerate(accepted):
+            results = replay(call, side)
+            for part, tensor in results.items():
+                if part in truth:
+                    floor = side.precision.unit_roundoff(_source_type(part, tensor, call))
+                    here = distance(tensor, truth[part])
+                    found[part] = here.larger(found.get(part, Distance(norm=floor, peak=floor)))
+            if at == 0:
+                call.input_gradients = _input_gradients(results)
+        judged = {part: here for part, here in found.items() if here.finite}
+        yield Baseline(
+            call=call,
+            truth={part: tensor for part, tensor in truth.items() if part in judged},
+            accepted=judged,
+            unjudged=tuple(part for part in truth if part not in judged),
+        )
+
+
+def _input_gradients(results: Results) -> dict[str, torch.Tensor]:
+    return {part.path: tensor for part, tensor in results.items() if part.kind == "input gradient"}
+
+
+def _source_type(part: Part, tensor: torch.Tensor, call: Call) -> torch.dtype:
+    """Return the type in which a tensor was computed; the change of a buffer is a difference in float64."""
+    return call.buffers[part.path].dtype if part.kind == "buffer" and part.path in call.buffers else tensor.dtype
+
+
+def measure(baseline: Baseline, candidate: Side) -> list[Measured]:
+    """Repeat one call on the candidate and compare every tensor.
+
+    Args:
+        baseline: What it should give.
+        candidate: Where to repeat it.
+
+    Returns:
+        One entry for each tensor of the reference; a tensor that is missing, or that only the candidate has, is
+        infinitely far off.
+    """
+    return compare(replay(baseline.call, candidate), baseline.truth, baseline.accepted, ignored=baseline.unjudged)
+
+
+def compare(
+    results: Results, truth: dict[Part, Truth], accepted: dict[Part, Distance], *, ignored: tuple[Part, ...] = ()
+) -> list[Measured]:
+    """Compare the candidate's tensors with the arbiter's."""
+    found = [
+        Measured(part=p, distance=distance(results[p], a) if p in results else FAR, accepted=accepted[p])
+        for p, a in truth.items()
+    ]
+    extra = [part for part in results if part not in truth and part not in ignored]
+    return found + [Measured(part=part, distance=FAR, accepted=SAME) for part in extra]

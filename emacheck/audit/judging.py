@@ -1,0 +1,267 @@
+"""Hold one candidate against the reference of one batch."""
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+
+from emacheck.audit.calls import LOSS, OPTIMIZER, Call
+from emacheck.audit.capture import forget
+from emacheck.audit.end_to_end import Conditions, Owner, distances, iterated
+from emacheck.audit.isolated import Measured, measure
+from emacheck.audit.measure import SAME, Distance
+from emacheck.audit.nested import tensors
+from emacheck.audit.optimizer import stepped
+from emacheck.audit.reference import Reference, Whole
+from emacheck.audit.replay import Part, Side
+from emacheck.audit.result import ITERATION, ModuleFinding, TensorError
+from emacheck.audit.subject import Candidate
+from emacheck.audit.trouble import trouble
+from emacheck.audit.variations import PLAIN, Variation
+from emacheck.judge.verdict import Outcome
+
+_PHASES = {
+    "output": "forward",
+    "input of": "forward",
+    "input gradient": "backward",
+    "gradient at": "backward",
+    "gradient": "backward",
+    "weight": "forward",
+    "buffer": "buffers",
+    "update": "optimizer",
+    "state": "optimizer",
+}
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Judged:
+    """What was found about one candidate on one batch.
+
+    Attributes:
+        errors: Every tensor that was compared.
+        troubles: What could not run, and invariants that do not hold.
+        unjudged: Tensors that the accepted precision itself gets wrong.
+    """
+
+    errors: list[TensorError] = field(default_factory=list)
+    troubles: list[ModuleFinding] = field(default_factory=list)
+    unjudged: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module, *, on: bool) -> Iterator[None]:
+    """Put a model into evaluation mode, and every module back into its own mode afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    if on:
+        model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def judge(reference: Reference, candidate: Candidate, *, variation: Variation = PLAIN) -> Judged:
+    """Run everything that the plan asks for on the candidate and compare it.
+
+    Args:
+        reference: The reference and the arbiter on one batch.
+        candidate: A twin of the subject, perhaps with a fault.
+        variation: A benign variation of how the candidate computes.
+    """
+    plan, judged = reference.plan, Judged()
+    _isolated(reference, candidate, variation, judged, evaluation=False)
+    if not reference.keep:
+        forget(reference.capture)
+    if plan.evaluation and reference.number == 1:
+        _isolated(reference, candidate, variation, judged, evaluation=True)
+    # One step with one set of gradients says what an optimizer does; further batches would repeat it.
+    if reference.subject.optimizer is not None and plan.wants(OPTIMIZER) and reference.number == 1:
+        _optimizer(reference, candidate, variation, judged)
+    if plan.end_to_end:
+        _end_to_end(reference, candidate, variation, judged)
+    return judged
+
+
+def _isolated(
+    reference: Reference, candidate: Candidate, variation: Variation, judged: Judged, *, evaluation: bool
+) -> None:
+    plan = reference.plan
+    side = Side(
+        model=candidate.model,
+        loss=_loss(candidate),
+        device=plan.device,
+        precision=plan.precision,
+        variation=variation,
+        seed=plan.seed,
+        around=tuple(candidate.around),
+    )
+    with evaluating(candidate.model, on=evaluation):
+        for baseline in reference.isolated(evaluation=evaluation):
+            call = baseline.call
+            judged.unjudged += [f"{call.label} {part}" for part in baseline.unjudged]
+            try:
+                measured = measure(baseline, side)
+            except Exception as error:
+                judged.troubles.append(
+                    trouble(error, module=call.name, kind=call.kind, phase="forward", device=str(plan.device))
+                )
+            else:
+                judged.errors += [_error(reference, call, one, evaluation=evaluation) for one in measured]
+
+
+def _loss(candidate: Candidate) -> Callable[[torch.nn.Module, object], object]:
+    change = candidate.change_batch
+    if change is None:
+        return candidate.loss
+    return lambda model, batch: candidate.loss(model, change(batch))
+
+
+def _error(reference: Reference, call: Call, measured: Measured, *, evaluation: bool) -> TensorError:
+    part = measured.part
+    scalar = part.kind == "output" and (call.name == LOSS or _is_scalar(call, part))
+    error, accepted = worse(measured.distance, measured.accepted)
+    return TensorError(
+        module=_owner(call, part),
+        kind=call.kind,
+        tensor=f"{part}" if call.index == 0 else f"{part} of call {call.index + 1}",
+        phase="loss" if scalar else _PHASES[part.kind],
+        level="evaluation" if evaluation else "isolated",
+        batch=reference.number,
+        depth=call.depth,
+        error=error,
+        accepted=accepted,
+        limit=reference.plan.limits.isolated,
+    )
+
+
+def _is_scalar(call: Call, part: Part) -> bool:
+    return any(path == part.path and tensor.dim() == 0 for path, tensor in tensors(call.output))
+
+
+def _owner(call: Call, part: Part) -> str:
+    """Return the module whose code made a tensor.
+
+    What a module hands to a module deep inside another one is made by code of that other one: a head's loss function
+    is called by the model and calls a module of the head.
+    """
+    if part.kind not in ("input of", "gradient at"):
+        return call.name
+    inner = part.path.split(" ", 1)[0]
+    prefix = "" if call.name.startswith("(") else f"{call.name}."
+    below = inner.removeprefix(prefix).split(".")
+    if len(below) == 1 or below[1].isdecimal() or inner.startswith("("):
+        return call.name
+    return f"{prefix}{below[0]}"
+
+
+def worse(distance: Distance, accepted: Distance) -> tuple[float, float]:
+    """Return error and accepted error of the measure that has the larger ratio."""
+    by_norm = Distance(norm=distance.norm, peak=0.0).over(accepted)
+    by_peak = Distance(norm=0.0, peak=distance.peak).over(accepted)
+    return (distance.norm, accepted.norm) if by_norm >= by_peak else (distance.peak, accepted.peak)
+
+
+def _optimizer(reference: Reference, candidate: Candidate, variation: Variation, judged: Judged) -> None:
+    plan = reference.plan
+    whole = reference.optimizer()
+    how = Conditions(device=plan.device, precision=plan.precision, variation=variation, seed=plan.seed)
+    try:
+        with stepped(candidate, reference.capture.gradients, how) as found:
+            here = distances(found, whole.truth)
+    except Exception as error:
+        judged.troubles.append(
+            trouble(error, module=OPTIMIZER, kind=_kind(candidate), phase="optimizer", device=str(plan.device))
+        )
+        return
+    floor = plan.precision.unit_roundoff(torch.float32)
+    for (module, part), distance in here.items():
+        known = whole.accepted[0].get((module, part), SAME).larger(Distance(norm=floor, peak=floor))
+        observed, accepted = worse(distance, known)
+        judged.errors.append(
+            TensorError(
+                module=OPTIMIZER,
+                kind=_kind(candidate),
+                tensor=f"{part.kind} {module}.{part.path}" if part.kind == "update" else f"{part} in {module}",
+                phase="optimizer",
+                level="isolated",
+                batch=reference.number,
+                depth=len(reference.capture.calls),
+                error=observed,
+                accepted=accepted,
+                limit=plan.limits.isolated,
+            )
+        )
+
+
+def _kind(candidate: Candidate) -> str:
+    return type(candidate.optimizer).__name__
+
+
+def _end_to_end(reference: Reference, candidate: Candidate, variation: Variation, judged: Judged) -> None:
+    plan = reference.plan
+    whole = reference.iteration()
+    how = Conditions(device=plan.device, precision=plan.precision, variation=variation, seed=plan.seed)
+    broken = None
+    try:
+        with iterated(candidate, reference.batch, how) as found:
+            here = distances(found, whole.truth)
+            broken = next((text for text in (check(candidate.model) for check in plan.invariants) if text), None)
+    except Exception as error:
+        judged.troubles.append(
+            trouble(error, module=ITERATION, kind="whole iteration", phase="forward", device=str(plan.device))
+        )
+        return
+    if broken:
+        judged.troubles.append(
+            ModuleFinding(
+                module=ITERATION,
+                kind="invariant",
+                outcome=Outcome.FAIL,
+                phase="buffers" if "buffer" in broken else "backward",
+                introduced=False,
+                message=f"after one iteration, {broken}",
+            )
+        )
+    judged.errors += whole_errors(reference, whole, here)
+
+
+def whole_errors(reference: Reference, whole: Whole, here: Mapping[Owner, Distance]) -> list[TensorError]:
+    """Hold the tensors of a whole iteration against the pooled tail of the benign variations.
+
+    A ReLU whose input changes sign in the last bit changes gradients in places, so one tensor's accepted error says
+    little about that tensor. Each tensor is held against the largest accepted error of its kind, and the median of a
+    kind against the largest median.
+    """
+    plan = reference.plan
+    floor = plan.precision.unit_roundoff(torch.float32)
+    depths = {call.name: call.depth for call in reference.capture.calls}
+    kinds: dict[str, list[Owner]] = {}
+    for owner in here:
+        kinds.setdefault(owner[1].kind, []).append(owner)
+    found = []
+    for kind, owners in kinds.items():
+        pools = [[accepted[owner].norm for owner in owners if owner in accepted] for accepted in whole.accepted]
+        tail = max([max(pool, default=0.0) for pool in pools] + [floor])
+        middle = max([statistics.median(pool) for pool in pools if pool] + [floor])
+        rows = [(owner[0], str(owner[1]), here[owner].norm, tail, plan.limits.end_to_end) for owner in owners]
+        median = statistics.median(here[owner].norm for owner in owners)
+        rows.append((ITERATION, f"median of all {kind}s", median, middle, plan.limits.end_to_end_median))
+        found += [
+            TensorError(
+                module=module,
+                kind="",
+                tensor=tensor,
+                phase="loss" if kind == "output" else _PHASES[kind],
+                level="end to end",
+                batch=reference.number,
+                depth=depths.get(module, 0),
+                error=observed,
+                accepted=accepted,
+                limit=limit,
+            )
+            for module, tensor, observed, accepted, limit in rows
+        ]
+    return found

@@ -1,0 +1,22 @@
+"""The limits of the audit, and where they come from."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How many times the accepted error a candidate's error may be.
+
+    Chosen on a calibration set of benign variations on a CPU; where tensors run alone an order of magnitude above the
+    worst of them, because a device may sum in any order and use fast convolution algorithms (docs/audit.md, and
+    docs/verification-power.md for the measurements).
+
+    Attributes:
+        isolated: For a tensor of a module, or of the optimizer, that runs alone.
+        end_to_end: For a tensor of one whole iteration: times the largest accepted error of all tensors of its kind.
+        end_to_end_median: For the median over the gradients, updates or buffers of one whole iteration.
+    """
+
+    isolated: float = 30.0
+    end_to_end: float = 10.0
+    end_to_end_median: float = 10.0

@@ -1,0 +1,120 @@
+"""Tensors inside lists, tuples, mappings and objects: walk them, copy them, move them."""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import is_dataclass
+from typing import Any
+
+import torch
+
+Change = Callable[[str, torch.Tensor], Any]
+
+
+def tensors(value: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield every tensor in a nested value with the path that leads to it.
+
+    Args:
+        value: A tensor, or lists, tuples and mappings of tensors and anything else.
+        path: Put in front of each path.
+
+    Yields:
+        Pairs of path and tensor; the path of a bare tensor is ``path`` itself.
+
+    Example:
+        >>> [path for path, _ in tensors({"loss": torch.ones(1), "more": [3, torch.ones(1)]})]
+        ['loss', 'more.1']
+    """
+    if isinstance(value, torch.Tensor):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from tensors(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from tensors(item, f"{path}.{index}" if path else str(index))
+
+
+def numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
+    """Yield every plain number in a nested value, such as an ``ignore_index``, with the path that leads to it.
+
+    Example:
+        >>> list(numbers({"weight": None, "ignore_index": 255}))
+        [('ignore_index', 255.0)]
+    """
+    if isinstance(value, int | float):
+        yield path, float(value)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from numbers(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from numbers(item, f"{path}.{index}" if path else str(index))
+
+
+def replaced(value: Any, change: Change, other: Callable[[Any], Any] = lambda item: item, path: str = "") -> Any:
+    """Return a nested value of the same shape with every tensor replaced.
+
+    Args:
+        value: A nested value; it is not modified.
+        change: Called with path and tensor, returns what takes its place.
+        other: Called with each item that is neither a tensor nor a list, tuple or mapping.
+        path: Put in front of each path.
+
+    Example:
+        >>> replaced((torch.ones(2), "x"), lambda path, tensor: tensor.sum().item())
+        (2.0, 'x')
+    """
+    if isinstance(value, torch.Tensor):
+        return change(path, value)
+    if isinstance(value, Mapping):
+        items = {k: replaced(v, change, other, f"{path}.{k}" if path else str(k)) for k, v in value.items()}
+        if type(value) is dict:
+            return items
+        same: Any = copy.copy(value)
+        for key, item in items.items():
+            same[key] = item
+        return same
+    if isinstance(value, list | tuple):
+        parts = [replaced(v, change, other, f"{path}.{i}" if path else str(i)) for i, v in enumerate(value)]
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            return type(value)(*parts)
+        return type(value)(parts)
+    return other(value)
+
+
+def snapshot(value: Any) -> Any:
+    """Return a copy whose tensors share nothing with the original and carry no gradient history."""
+    return replaced(value, lambda _, tensor: tensor.detach().clone(), _copied)
+
+
+def converted(
+    value: Any, *, device: torch.device, dtype: torch.dtype | None = None, channels_last: bool = False
+) -> Any:
+    """Return a copy on a device, floating-point tensors in another precision if one is given.
+
+    Args:
+        value: A nested value.
+        device: Where its tensors go; objects that are no tensors but have a method ``to`` go there as well.
+        dtype: What floating-point tensors become, None to keep what they are.
+        channels_last: Lay out four-dimensional tensors with the channels last.
+    """
+
+    def convert(_: str, tensor: torch.Tensor) -> torch.Tensor:
+        kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+        layout = torch.channels_last if channels_last and tensor.dim() == 4 else torch.preserve_format
+        return tensor.detach().to(device=device, dtype=kind, copy=True, memory_format=layout)
+
+    def move(item: Any) -> Any:
+        same = _copied(item)
+        return same.to(device) if hasattr(same, "to") and not isinstance(same, torch.nn.Module) else same
+
+    return replaced(value, convert, move)
+
+
+def _copied(item: Any) -> Any:
+    """Copy an object that may hold tensors; what is immutable or a module stays itself."""
+    if item is None or isinstance(item, bool | int | float | complex | str | bytes | torch.nn.Module | type):
+        return item
+    if hasattr(item, "to") or is_dataclass(item):
+        return copy.deepcopy(item)
+    return item

@@ -1,0 +1,89 @@
+"""Accepted precisions: what arithmetic the training is meant to use."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from emacheck.errors import UsageError
+
+NAMES = ("fp32", "tf32", "bf16", "fp16")
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_PRODUCTS = {
+    "convolution",
+    "convolution_overrideable",
+    "convolution_backward",
+    "mm",
+    "addmm",
+    "bmm",
+    "baddbmm",
+    "addbmm",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Precision:
+    """The arithmetic that is accepted, on the CPU and on the candidate.
+
+    Attributes:
+        name: ``fp32``, ``tf32`` (products of factors with 10 bits of mantissa), ``bf16`` or ``fp16`` (autocast).
+    """
+
+    name: str = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.name not in NAMES:
+            raise UsageError(f"--precision {self.name}: expected one of {', '.join(NAMES)}.")
+
+    @property
+    def loss_scale(self) -> float:
+        """What the loss is multiplied by before it is differentiated, so that fp16 gradients do not vanish."""
+        return 2.0**10 if self.name == "fp16" else 1.0
+
+    @contextmanager
+    def context(self, device_type: str) -> Iterator[None]:
+        """Switch this arithmetic on for a forward pass."""
+        with ExitStack() as stack:
+            if self.name in _AUTOCAST:
+                stack.enter_context(torch.autocast(device_type, dtype=_AUTOCAST[self.name], cache_enabled=False))
+            yield
+
+    @contextmanager
+    def emulated(self, device_type: str) -> Iterator[None]:
+        """Round the factors of products on a CPU where the accepted precision is tf32, forward and backward."""
+        with ExitStack() as stack:
+            if self.name == "tf32" and device_type == "cpu":
+                stack.enter_context(RoundedProducts())  # type: ignore[no-untyped-call]
+            yield
+
+    def unit_roundoff(self, dtype: torch.dtype) -> float:
+        """Return the largest relative error of rounding once to a type: 2^-24 for float32."""
+        return torch.finfo(dtype).eps / 2 if dtype.is_floating_point else torch.finfo(torch.float32).eps / 2
+
+
+class RoundedProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Round the factors of every convolution and matrix product to 10 bits of mantissa, as tensor cores do for TF32."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operator."""
+        if func.overloadpacket.__name__ in _PRODUCTS:
+            args = tuple(round_mantissa(item) if isinstance(item, torch.Tensor) else item for item in args)
+        return func(*args, **(kwargs or {}))
+
+
+def round_mantissa(value: torch.Tensor, bits: int = 10) -> torch.Tensor:
+    """Round a float32 tensor to so many explicit bits of mantissa, halves away from zero.
+
+    Example:
+        >>> round_mantissa(torch.tensor([1 + 2.0**-10, 1 + 2.0**-12])).tolist()
+        [1.0009765625, 1.0]
+    """
+    if value.dtype is not torch.float32:
+        return value
+    dropped = 23 - bits
+    raw = value.detach().contiguous().view(torch.int32)
+    rounded = (raw + (1 << (dropped - 1))) & ~((1 << dropped) - 1)
+    return torch.where(torch.isfinite(value), rounded.view(torch.float32), value)

@@ -1,0 +1,180 @@
+"""Everything about one batch that does not depend on the candidate: what the arbiter says and what is accepted."""
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+
+from emacheck.audit.capture import Capture, capture
+from emacheck.audit.end_to_end import Conditions, Owner, distances, iterated
+from emacheck.audit.invariants import DEFAULT, Invariant
+from emacheck.audit.isolated import Baseline, baselines
+from emacheck.audit.limits import Limits
+from emacheck.audit.measure import Distance, Truth
+from emacheck.audit.optimizer import stepped
+from emacheck.audit.precision import Precision
+from emacheck.audit.replay import Side
+from emacheck.audit.subject import Subject
+from emacheck.audit.variations import OTHER_ORDER, PLAIN, Variation
+
+# Ways in which the accepted precision may compute one module, and a whole iteration.
+ISOLATED = (PLAIN, OTHER_ORDER)
+# The last one is large enough to flip some ReLU masks for certain, so that the tail of flips is in the pool.
+WHOLE = (
+    PLAIN,
+    OTHER_ORDER,
+    Variation(onednn=False),
+    Variation(last_bit=1),
+    Variation(last_bit=2, ulps=16, channels_last=True),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How to audit.
+
+    Attributes:
+        device: Where the candidate runs.
+        precision: The accepted precision.
+        limits: The limits.
+        seed: Seed of all random draws.
+        modules: Glob over module names; only those are run in isolation. None for all.
+        evaluation: Audit the evaluation-mode forward pass as well, on the first batch.
+        end_to_end: Run whole iterations as well.
+        invariants: What must hold after a whole iteration.
+    """
+
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 - a constant
+    precision: Precision = Precision()  # noqa: RUF009 - frozen
+    limits: Limits = Limits()  # noqa: RUF009 - frozen
+    seed: int = 0
+    modules: str | None = None
+    evaluation: bool = True
+    end_to_end: bool = True
+    invariants: tuple[Invariant, ...] = DEFAULT
+
+    def wants(self, module: str) -> bool:
+        """Return whether a module is to run alone."""
+        return self.modules is None or fnmatchcase(module, self.modules)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Whole:
+    """What an optimizer's step, or a whole iteration, should give.
+
+    Attributes:
+        truth: The arbiter's tensors.
+        accepted: Distances of the accepted precision, one mapping for each variation.
+    """
+
+    truth: dict[Owner, Truth]
+    accepted: tuple[Mapping[Owner, Distance], ...]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Reference:
+    """The reference and the arbiter on one batch.
+
+    Attributes:
+        subject: What is audited.
+        batch: The batch.
+        plan: How.
+        number: Number of the batch, 1-based.
+        keep: Keep everything for further candidates, instead of one thing after the other for one candidate.
+        notes: What limits what the outcome rests on.
+    """
+
+    subject: Subject
+    batch: Any
+    plan: Plan
+    number: int = 1
+    keep: bool = False
+    notes: list[str] = field(default_factory=list)
+    _kept: dict[str, Any] = field(default_factory=dict)
+
+    def captured(self, *, evaluation: bool = False) -> Capture:
+        """Run the reference's iteration and record every call."""
+        model = copy.deepcopy(self.subject.model)
+        if evaluation:
+            model.eval()
+        plan = self.plan
+        return capture(
+            model, self.batch, self.subject.loss, precision=plan.precision, seed=plan.seed, backward=not evaluation
+        )
+
+    @property
+    def capture(self) -> Capture:
+        """The reference's training iteration."""
+        if "capture" not in self._kept:
+            self._kept["capture"] = self.captured()
+        found: Capture = self._kept["capture"]
+        return found
+
+    def isolated(self, *, evaluation: bool = False) -> Iterable[Baseline]:
+        """Yield what each call should give when it runs alone."""
+        name = f"isolated {evaluation}"
+        if name in self._kept:
+            kept: list[Baseline] = self._kept[name]
+            return kept
+        captured = self._captured_evaluation() if evaluation else self.capture
+        if captured is None:
+            return []
+        found: Iterable[Baseline] = self._isolated(captured, evaluation=evaluation)
+        if self.keep:
+            found = self._kept[name] = list(found)
+        return found
+
+    def _captured_evaluation(self) -> Capture | None:
+        """Run the loss in evaluation mode; some models return no loss in that mode."""
+        try:
+            return self.captured(evaluation=True)
+        except Exception as error:
+            first = str(error).strip().splitlines()[:1]
+            self.notes.append(f"evaluation mode was not audited, the reference fails in it: {''.join(first)}")
+            return None
+
+    def _isolated(self, captured: Capture, *, evaluation: bool) -> Iterator[Baseline]:
+        arbiter, accepted = copy.deepcopy(self.subject.model).double(), copy.deepcopy(self.subject.model)
+        if evaluation:
+            arbiter.eval()
+            accepted.eval()
+        plan, loss = self.plan, self.subject.loss
+        yield from baselines(
+            captured.calls,
+            Side(model=arbiter, loss=loss, dtype=torch.float64, precision=plan.precision, seed=plan.seed),
+            [
+                Side(model=accepted, loss=loss, precision=plan.precision, variation=variation, seed=plan.seed)
+                for variation in ISOLATED
+            ],
+            wanted=lambda call: plan.wants(call.name),
+        )
+
+    def optimizer(self) -> Whole:
+        """Return what the optimizer's step should give with the reference's gradients."""
+        gradients = self.capture.gradients
+        return self._whole("optimizer", lambda candidate, how: stepped(candidate, gradients, how), ISOLATED[:1])
+
+    def iteration(self) -> Whole:
+        """Return what the whole iteration should give; later batches run two variations of it."""
+        variations = WHOLE if self.number == 1 or self.keep else (WHOLE[0], WHOLE[-1])
+        return self._whole("iteration", lambda candidate, how: iterated(candidate, self.batch, how), variations)
+
+    def _whole(self, name: str, run: Any, variations: tuple[Variation, ...]) -> Whole:
+        if name in self._kept:
+            kept: Whole = self._kept[name]
+            return kept
+        plan = self.plan
+        arbiter = Conditions(dtype=torch.float64, precision=plan.precision, seed=plan.seed)
+        with run(self.subject.twin(), arbiter) as found:
+            truth = {owner: Truth(tensor=tensor()) for owner, tensor in found.items()}
+        accepted, twin = [], self.subject.twin()
+        for variation in variations:
+            with run(twin, Conditions(precision=plan.precision, variation=variation, seed=plan.seed)) as found:
+                accepted.append(distances(found, truth))
+        whole = Whole(truth=truth, accepted=tuple(accepted))
+        if self.keep:
+            self._kept[name] = whole
+        return whole

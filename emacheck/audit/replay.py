@@ -1,0 +1,320 @@
+"""Run one recorded call alone: a module with the reference's inputs and output gradients, its own calls played back."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+
+from emacheck.audit.calls import LOSS, MODEL, Asked, Call, intercepted, module_names
+from emacheck.audit.capture import LossFunction, named_losses, total
+from emacheck.audit.draws import Draws
+from emacheck.audit.nested import converted, numbers, replaced, tensors
+from emacheck.audit.precision import Precision
+from emacheck.audit.variations import PLAIN, Variation
+
+
+class Part(NamedTuple):
+    """Which tensor of a call: what it is to the module, and its path or name.
+
+    ``kind`` is ``output``, ``input of`` (of a module it calls), ``input gradient``, ``gradient at`` (the output of a
+    module it calls), ``gradient`` or ``weight`` (a parameter), ``buffer``, ``update`` (of a parameter) or ``state``
+    (of the optimizer).
+    """
+
+    kind: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.path}".rstrip()
+
+
+Results = dict[Part, torch.Tensor]
+Context = Callable[[], Any]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Side:
+    """Where calls are repeated: a model, a device and an arithmetic.
+
+    Attributes:
+        model: A copy of the network in the shared state, on the CPU.
+        loss: The loss function.
+        device: Where each module is moved while it runs.
+        dtype: float64 for the arbiter, None for the precision of the model.
+        precision: The arithmetic of the forward pass.
+        variation: A benign variation of how it is computed.
+        seed: Seed of all random draws.
+        around: Context managers entered while anything of this side runs.
+        names: Name of each module by identity.
+    """
+
+    model: torch.nn.Module
+    loss: LossFunction
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype | None = None
+    precision: Precision = field(default_factory=Precision)
+    variation: Variation = PLAIN
+    seed: int = 0
+    around: tuple[Context, ...] = ()
+    names: dict[int, str] = field(init=False)
+    modules: dict[str, torch.nn.Module] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.names = module_names(self.model)
+        self.modules = {name or MODEL: module for name, module in self.model.named_modules()}
+
+    @contextmanager
+    def active(self, draws: Draws) -> Iterator[None]:
+        """Everything that holds while this side computes, forward and backward."""
+        with ExitStack() as stack:
+            stack.enter_context(self.variation.active())
+            if self.dtype is None:
+                stack.enter_context(self.precision.emulated(self.device.type))
+            for context in self.around:
+                stack.enter_context(context())
+            stack.enter_context(draws)
+            yield
+
+    @contextmanager
+    def forward(self) -> Iterator[None]:
+        """What holds during a forward pass only."""
+        if self.dtype is not None:
+            yield
+        else:
+            with self.precision.context(self.device.type):
+                yield
+
+    def bring(self, value: Any, seed: int = 0) -> Any:
+        """Return a copy of recorded values as this side takes them."""
+        value = converted(value, device=self.device, dtype=self.dtype, channels_last=self.variation.channels_last)
+        return self.variation.nudged(value, seed)
+
+
+def replay(call: Call, side: Side) -> Results:
+    """Repeat one call alone.
+
+    Args:
+        call: What the reference recorded.
+        side: Where to repeat it.
+
+    Returns:
+        Every tensor that came out of it, as it is (on the side's device and in its precision).
+    """
+    module = side.modules.get(call.name)
+    results: Results = {}
+    leaves: dict[str, torch.Tensor] = {}
+    draws = Draws(side.seed)
+
+    def entrance(path: str, tensor: torch.Tensor) -> torch.Tensor:
+        if path not in call.needs_gradient:
+            return tensor
+        leaves[path] = tensor.requires_grad_()
+        return tensor.clone()  # a leaf may not be modified in place
+
+    with side.active(draws), _in_place(module, call, side) as change, torch.set_grad_enabled(call.gradients_on):
+        args, kwargs = replaced(side.bring((call.args, call.kwargs), seed=1), entrance)
+        draws.position = call.draws
+        with side.forward():
+            output = _run(call, side, args, kwargs, results=results)
+        results |= {Part("output", path): tensor.detach() for path, tensor in tensors(output) if _judged(call, path)}
+        if call.gradients_on:
+            _backward(call, side, output)
+        results |= {Part("input gradient", p): leaf.grad for p, leaf in leaves.items() if leaf.grad is not None}
+        results |= change()
+    if side.dtype is None:
+        draws.require_own()
+    return results
+
+
+def _run(call: Call, side: Side, args: Any, kwargs: dict[str, Any], *, results: Results) -> Any:
+    """Run the module, or the loss function, with its own calls played back."""
+    module = side.modules.get(call.name)
+    if module is None:
+        run: Callable[..., Any] = lambda batch: side.loss(side.model, batch)  # noqa: E731
+        inner = list(side.model.modules())
+    else:
+        run = module.forward if call.direct else module
+        inner = [each for each in module.modules() if each is not module]
+    if not call.children:
+        return run(*args, **kwargs)
+    player = _Player(call=call, side=side, results=results)
+    with intercepted(inner, side.names, player):
+        output = run(*args, **kwargs)
+    player.finish()
+    return output
+
+
+def _judged(call: Call, path: str) -> bool:
+    """Return whether an output counts: beside differentiable outputs, others are by-products such as an accuracy.
+
+    An accuracy is a step function of its inputs, so that the last bit of a logit may move it by a whole pixel.
+    """
+    return path in call.differentiable or not call.differentiable
+
+
+def _backward(call: Call, side: Side, output: Any) -> None:
+    if call.name == LOSS:
+        (total(named_losses(output)) * side.precision.loss_scale).backward()  # type: ignore[no-untyped-call]
+        return
+    found = dict(tensors(output))
+    paths = [
+        path
+        for path, gradient in call.output_gradients.items()
+        if path in found and found[path].requires_grad and found[path].shape == gradient.shape
+    ]
+    if paths:
+        gradients = side.bring({path: call.output_gradients[path] for path in paths}, seed=2)
+        torch.autograd.backward([found[p] for p in paths], [gradients[p].to(found[p].dtype) for p in paths])
+
+
+@contextmanager
+def _in_place(module: torch.nn.Module | None, call: Call, side: Side) -> Iterator[Callable[[], Results]]:
+    """Bring a module to the device and into the state before the call; afterwards undo both.
+
+    Yields:
+        A function that returns the parameter gradients and the changes of the buffers.
+    """
+    if module is None:
+        yield dict
+        return
+    called = {child.name for child in call.children}
+    own = [each for each in module.modules() if not _within(side.names[id(each)], called)]
+    with _moved(own, side.device):
+        for parameter in module.parameters():
+            parameter.grad = None
+        places = {name: (holder, key) for name, holder, key in _buffers(module, own)}
+        for name, (holder, key) in places.items():
+            start = holder._buffers[key]
+            if start is not None:
+                again = call.index > 0 and name in call.buffers
+                holder._buffers[key] = call.buffers[name].to(start) if again else start.clone()
+        starts = {name: _float64(holder._buffers[key]) for name, (holder, key) in places.items()}
+
+        def change() -> Results:
+            found: Results = {}
+            for name, (holder, key) in places.items():
+                found[Part("buffer", name)] = _float64(holder._buffers[key]) - starts[name]
+            for name, parameter in module.named_parameters():
+                if parameter.grad is not None:
+                    found[Part("gradient", name)] = parameter.grad
+            if call.index == 0:
+                # What arrived on the device; it was copied, not computed.
+                found |= {Part("weight", n): p.detach() for n, p in module.named_parameters(recurse=False)}
+            return found
+
+        try:
+            yield change
+        finally:
+            for parameter in module.parameters():
+                parameter.grad = None
+
+
+@contextmanager
+def _moved(own: list[torch.nn.Module], device: torch.device) -> Iterator[None]:
+    """Move the weights and buffers of some modules to a device; afterwards put back the very same objects."""
+    weights = [(each, key, weight) for each in own for key, weight in each._parameters.items() if weight is not None]
+    buffers = [(each, key, buffer) for each in own for key, buffer in each._buffers.items()]
+    for each in own if device.type != "cpu" else ():
+        each._apply(lambda tensor: tensor.to(device), recurse=False)  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        for holder, key, weight in weights:
+            if holder._parameters[key] is not weight:
+                setattr(holder, key, weight)
+            elif weight.device.type != "cpu":
+                weight.data = weight.data.to("cpu")
+        for holder, key, buffer in buffers:
+            holder._buffers[key] = buffer
+
+
+def _float64(tensor: torch.Tensor | None) -> torch.Tensor:
+    return torch.empty(0) if tensor is None else tensor.detach().to(device="cpu", dtype=torch.float64, copy=True)
+
+
+def _within(name: str, called: set[str]) -> bool:
+    return name in called or any(name.startswith(f"{each}.") for each in called)
+
+
+def _buffers(module: torch.nn.Module, own: list[torch.nn.Module]) -> Iterator[tuple[str, torch.nn.Module, str]]:
+    kept = {id(each) for each in own}
+    for prefix, holder in module.named_modules():
+        if id(holder) in kept:
+            for key in holder._buffers:
+                yield (f"{prefix}.{key}" if prefix else key), holder, key
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Player:
+    """Answers the calls that a call makes with what the reference recorded for them."""
+
+    call: Call
+    side: Side
+    results: Results
+    at: int = 0
+
+    def __call__(self, asked: Asked, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return the recorded output of the next recorded call, and note the inputs that it was given."""
+        if self.at >= len(self.call.children) or self.call.children[self.at].name != asked.name:
+            expected = [child.name for child in self.call.children][self.at : self.at + 1] or ["no further call"]
+            raise CallMismatchError(f"{self.call.label} called {asked.name}, where the reference has {expected[0]}")
+        child = self.call.children[self.at]
+        prefix = child.label
+        self.at += 1
+        given = dict(tensors((args, kwargs)))
+        for path, tensor in given.items():
+            self.results[Part("input of", f"{prefix} {path}")] = tensor.detach().clone()
+        for path, number in numbers((args, kwargs)):
+            self.results[Part("input of", f"{prefix} {path}")] = torch.tensor(number, dtype=torch.float64)
+        output = self.side.bring(child.output)
+        flowing = [(p, t) for p, t in given.items() if t.requires_grad and t.is_floating_point()]
+        if not torch.is_grad_enabled() or not child.differentiable:
+            return output
+        return self._with_gradients(child, prefix, output, flowing)
+
+    def _with_gradients(self, child: Call, prefix: str, output: Any, flowing: list[tuple[str, torch.Tensor]]) -> Any:
+        paths = [path for path, _ in tensors(output) if path in child.differentiable]
+        found = dict(tensors(output))
+
+        def note(gradients: tuple[torch.Tensor | None, ...]) -> list[torch.Tensor]:
+            for path, gradient in zip(paths, gradients, strict=True):
+                if gradient is not None:
+                    self.results[Part("gradient at", f"{prefix} {path}".rstrip())] = gradient.detach().clone()
+            return [self._answer(child, path, tensor) for path, tensor in flowing]
+
+        anchor = torch.zeros((), device=self.side.device, requires_grad=True)
+        played = _Played.apply(note, [found[p] for p in paths], anchor, *(t for _, t in flowing))  # type: ignore[no-untyped-call]
+        carried = dict(zip(paths, played, strict=True))
+        return replaced(output, carried.get)
+
+    def _answer(self, child: Call, path: str, tensor: torch.Tensor) -> torch.Tensor:
+        gradient = child.input_gradients.get(path)
+        if gradient is None or gradient.shape != tensor.shape:
+            return torch.zeros_like(tensor)
+        brought: torch.Tensor = self.side.bring(gradient)
+        return brought.to(tensor.dtype)
+
+    def finish(self) -> None:
+        """Complain about recorded calls that were not made."""
+        if self.at < len(self.call.children):
+            raise CallMismatchError(f"{self.call.label} did not call {self.call.children[self.at].label}")
+
+
+class CallMismatchError(Exception):
+    """A candidate's module calls other modules than the reference's does."""
+
+
+class _Played(torch.autograd.Function):
+    """Returns recorded outputs and, backward, recorded gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, note: Any, outputs: list[torch.Tensor], *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:  # noqa: ARG004
+        ctx.note = note
+        ctx.set_materialize_grads(False)
+        return tuple(outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor | None) -> Any:
+        return (None, None, None, *ctx.note(gradients))

@@ -1,0 +1,237 @@
+"""The selftest: faults and benign variations through the audit, counted."""
+
+import gc
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from emacheck.audit.confidence import clopper_pearson, upper_limit
+from emacheck.audit.faults.registry import Fault, NotApplicableError
+from emacheck.audit.judging import judge
+from emacheck.audit.reference import Reference
+from emacheck.audit.result import ITERATION, TensorError, find
+from emacheck.audit.variations import PLAIN, Variation
+from emacheck.judge.verdict import Outcome
+from emacheck.strict_json import strict
+
+FORMAT_VERSION = 1
+RULES = ("audit", "audit_isolated", "audit_end_to_end")
+# Seeds of the last bit in the trials that are reported; those below were used to choose the limits.
+FIRST_REPORTED_SEED = 1000
+MOVES = ("gradient", "update", "buffer")
+LARGE_MOVE = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What the audit said about one fault, or one benign variation, on one batch.
+
+    Attributes:
+        name: The fault or the variation.
+        kind: The fault's class, ``benign`` for a variation.
+        severity: The fault's severity.
+        unit: What the severity counts.
+        imitates: Address of a public report.
+        batch: Number of the batch.
+        module: Where the fault sits, None if in no single module.
+        named: The module that the audit blames most, None if none.
+        phase: The phase that broke first, None if none did.
+        isolated: Worst ratio of a tensor of a module alone, over its limit.
+        end_to_end: Worst ratio of a tensor of a whole iteration, over its limit.
+        detected_by: The rules that say FAIL.
+        moved: Largest relative error of a gradient, update or buffer that is beyond the accepted error.
+        changed: Whether any tensor differs from what it is without the fault.
+        raised: What the candidate raised where the reference runs, if anything.
+        message: Why the trial could not be made.
+    """
+
+    name: str
+    kind: str
+    severity: float = 0.0
+    unit: str = ""
+    imitates: str | None = None
+    batch: int = 1
+    module: str | None = None
+    named: str | None = None
+    phase: str | None = None
+    isolated: float = 0.0
+    end_to_end: float = 0.0
+    detected_by: tuple[str, ...] = ()
+    moved: float = 0.0
+    changed: bool = True
+    raised: str = ""
+    message: str = ""
+
+    @property
+    def counts(self) -> bool:
+        """Whether the fault could be applied and changed something."""
+        return self.changed and not self.message
+
+
+def benign_variations(count: int, *, first: int = FIRST_REPORTED_SEED, threads: int = 2) -> list[Variation]:
+    """Return different ways to compute the same thing: threads, memory layout, oneDNN, and the last bit.
+
+    Args:
+        count: How many.
+        first: Seed of the first; trials with other seeds are independent.
+        threads: The larger number of threads.
+
+    Example:
+        >>> print(benign_variations(1)[0])
+        2 threads, last bit 1000
+    """
+    return [
+        Variation(
+            threads=1 if at % 2 else threads,
+            channels_last=at // 2 % 2 == 1,
+            onednn=at % 5 != 4,
+            last_bit=first + at,
+        )
+        for at in range(count)
+    ]
+
+
+def try_fault(reference: Reference, fault: Fault, plain: Mapping[tuple[Any, ...], float]) -> Trial:
+    """Apply a fault to a twin and audit it.
+
+    Args:
+        reference: One that is kept for many candidates.
+        fault: The fault.
+        plain: What :func:`fingerprint` says of a candidate without a fault.
+    """
+    about: dict[str, Any] = {
+        "kind": fault.kind,
+        "severity": fault.severity,
+        "unit": fault.unit,
+        "imitates": fault.imitates,
+    }
+    candidate = reference.subject.twin()
+    try:
+        module = fault(candidate)
+    except NotApplicableError as error:
+        return Trial(
+            name=fault.name, batch=reference.number, changed=False, message=f"not applicable: {error}", **about
+        )
+    judged = judge(reference, candidate)
+    del candidate
+    # Hooks and patches make cycles, and each candidate holds a whole network.
+    gc.collect()
+    errors = tuple(judged.errors)
+    findings = find(errors, judged.troubles)
+    changed = bool(judged.troubles) or fingerprint(errors) != plain
+    return Trial(
+        name=fault.name,
+        batch=reference.number,
+        module=module,
+        changed=changed,
+        raised="; ".join(trouble.message for trouble in judged.troubles),
+        **about,
+        **_said(errors, findings),
+    )
+
+
+def try_variation(reference: Reference, variation: Variation) -> Trial:
+    """Audit a candidate that computes the same thing in another way."""
+    judged = judge(reference, reference.subject.twin(), variation=variation)
+    errors = tuple(judged.errors)
+    said = _said(errors, find(errors, judged.troubles))
+    return Trial(name=str(variation), kind="benign", batch=reference.number, **said)
+
+
+def fingerprint(errors: Sequence[TensorError]) -> dict[tuple[Any, ...], float]:
+    """Return the error of every tensor, by which two candidates can be told apart."""
+    return {(error.level, error.module, error.tensor, error.depth): error.error for error in errors}
+
+
+def plain_fingerprint(reference: Reference) -> dict[tuple[Any, ...], float]:
+    """Return the fingerprint of a candidate without a fault."""
+    return fingerprint(judge(reference, reference.subject.twin(), variation=PLAIN).errors)
+
+
+def _said(errors: Sequence[TensorError], findings: Sequence[Any]) -> dict[str, Any]:
+    failing = [finding for finding in findings if finding.outcome is Outcome.FAIL]
+    alone = [finding for finding in failing if finding.module != ITERATION]
+    whole = [finding for finding in failing if finding.module == ITERATION]
+    by = [("audit", failing), ("audit_isolated", alone), ("audit_end_to_end", whole)]
+    moves = [e.error for e in errors if e.tensor.split(" ", 1)[0] in MOVES and math.isfinite(e.error) and e.ratio > 1]
+    return {
+        "named": failing[0].module if failing else None,
+        "phase": failing[0].phase if failing else None,
+        "isolated": max((e.ratio / e.limit for e in errors if e.level != "end to end"), default=0.0),
+        "end_to_end": max((e.ratio / e.limit for e in errors if e.level == "end to end"), default=0.0),
+        "detected_by": tuple(name for name, group in by if group),
+        "moved": max(moves, default=0.0),
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selftest:
+    """All trials of a selftest.
+
+    Attributes:
+        faults: One for each fault.
+        benign: One for each benign variation.
+        precision: The accepted precision.
+        device: Where the candidates ran.
+    """
+
+    faults: tuple[Trial, ...]
+    benign: tuple[Trial, ...]
+    precision: str
+    device: str
+
+    @property
+    def outcome(self) -> Outcome:
+        """FAIL for a false alarm or a missed fault that moves something by 1 %; INCONCLUSIVE for one without effect."""
+        counted = [trial for trial in self.faults if trial.counts]
+        missed = [trial for trial in counted if "audit" not in trial.detected_by and trial.moved >= LARGE_MOVE]
+        if missed or any("audit" in trial.detected_by for trial in self.benign):
+            return Outcome.FAIL
+        idle = [trial for trial in self.faults if not trial.changed and not trial.message]
+        return Outcome.INCONCLUSIVE if idle or not counted else Outcome.PASS
+
+    def rules(self) -> dict[str, dict[str, Any]]:
+        """Return for every rule how many faults it found and how many benign trials it took for faults."""
+        counted = [trial for trial in self.faults if trial.counts]
+        found = {}
+        for rule in RULES:
+            alarms = sum(rule in trial.detected_by for trial in self.benign)
+            found[rule] = {
+                "faults": len(counted),
+                "detected": sum(rule in trial.detected_by for trial in counted),
+                "trials": len(self.benign),
+                "false_alarms": alarms,
+                "interval": list(clopper_pearson(alarms, len(self.benign))),
+                "upper_limit": upper_limit(alarms, len(self.benign)),
+            }
+        return found
+
+    def naming(self) -> tuple[int, int]:
+        """Return how many faults that sit in one module were found and that module blamed, and how many sit so."""
+        placed = [trial for trial in self.faults if trial.counts and trial.module is not None]
+        return sum(trial.named == trial.module for trial in placed), len(placed)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it in types that strict JSON has."""
+        named, placed = self.naming()
+        same: dict[str, Any] = strict(
+            {
+                "format_version": FORMAT_VERSION,
+                "outcome": self.outcome.value,
+                "precision": self.precision,
+                "device": self.device,
+                "rules": self.rules(),
+                "named": {"correctly": named, "faults": placed},
+                "faults": list(_rows(self.faults)),
+                "benign": list(_rows(self.benign)),
+            }
+        )
+        return same
+
+
+def _rows(trials: Sequence[Trial]) -> Iterator[dict[str, Any]]:
+    for trial in trials:
+        row = asdict(trial)
+        row["class"] = row.pop("kind")
+        yield row

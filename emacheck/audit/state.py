@@ -1,0 +1,107 @@
+"""Saved states: weights, buffers and optimizer state in one file, proven by a hash."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from emacheck.errors import DataError, OutputError
+
+STATE_FILE = "state.pt"
+HASH_FILE = "state.json"
+
+
+def state_digest(value: Any) -> str:
+    """Return the SHA-256 over names, types, shapes and bytes of everything in a state.
+
+    Args:
+        value: Tensors and plain values in mappings and sequences.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Example:
+        >>> state_digest({"weight": torch.ones(2)}) == state_digest({"weight": torch.zeros(2)})
+        False
+    """
+    seen = hashlib.sha256()
+    for piece in _pieces("", value):
+        seen.update(piece)
+    return seen.hexdigest()
+
+
+def _pieces(path: str, value: Any) -> Iterator[Any]:
+    if isinstance(value, torch.Tensor):
+        array = value.detach().cpu().contiguous()
+        yield f"{path}:{array.dtype}{tuple(array.shape)}\n".encode()
+        if array.numel():
+            yield array.reshape(-1).view(torch.uint8).numpy().data
+    elif isinstance(value, dict):
+        for key in value:
+            yield from _pieces(f"{path}.{key}", value[key])
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _pieces(f"{path}.{index}", item)
+    else:
+        yield f"{path}:{value!r}\n".encode()
+
+
+def save_state(directory: Path, state: dict[str, Any]) -> str:
+    """Save a state into a new directory, whole or not at all.
+
+    Args:
+        directory: Does not exist yet; a directory that another process made in the meantime is left as it is.
+        state: Tensors and plain values.
+
+    Returns:
+        The state's digest.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    digest = state_digest(state)
+    partial = directory.with_name(
+        f".{directory.name}.{hashlib.sha256(str(id(state)).encode()).hexdigest()[:8]}.partial"
+    )
+    try:
+        partial.mkdir(parents=True)
+        torch.save(state, partial / STATE_FILE)
+        (partial / HASH_FILE).write_text(json.dumps({"format_version": 1, "sha256": digest}) + "\n", encoding="utf-8")
+        if not directory.exists():
+            partial.replace(directory)
+    except OSError as error:
+        raise OutputError(
+            f"{directory}: the state cannot be saved ({error.strerror}). Set EMACHECK_CACHE to a directory with room."
+        ) from error
+    return digest
+
+
+def load_state(directory: Path) -> tuple[dict[str, Any], str]:
+    """Load a state and verify its hash.
+
+    Args:
+        directory: What :func:`save_state` wrote.
+
+    Returns:
+        The state and its digest.
+
+    Raises:
+        DataError: If it is incomplete, unreadable, or does not match its hash.
+    """
+    fix = f"Delete {directory}; it is made again when it is needed."
+    try:
+        expected = json.loads((directory / HASH_FILE).read_text(encoding="utf-8"))["sha256"]
+        state: dict[str, Any] = torch.load(directory / STATE_FILE, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise DataError(
+            f"{directory}: the saved state cannot be read ({type(error).__name__}: {error}). {fix}"
+        ) from error
+    found = state_digest(state)
+    if found != expected:
+        raise DataError(
+            f"{directory}: the saved state does not match its hash.\n  found:    {found}\n  expected: {expected}\n{fix}"
+        )
+    return state, found

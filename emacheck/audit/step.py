@@ -1,0 +1,201 @@
+"""The audit of any torch model: reference, arbiter and candidate on the same batches from the same state."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from emacheck.audit.capture import LossFunction
+from emacheck.audit.judging import Judged, judge
+from emacheck.audit.limits import Limits
+from emacheck.audit.precision import Precision
+from emacheck.audit.reference import Plan, Reference
+from emacheck.audit.result import AuditResult, ModuleFinding, find
+from emacheck.audit.state import state_digest
+from emacheck.audit.subject import Candidate, Subject
+from emacheck.errors import UsageError
+from emacheck.judge.verdict import Outcome
+
+Prepare = Callable[[Candidate], Any]
+
+
+def audit_step(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer | None,
+    batch: Any,
+    loss: LossFunction,
+    device: torch.device | str,
+    *,
+    precision: str = "fp32",
+    prepare: Prepare | None = None,
+    modules: str | None = None,
+    seed: int = 0,
+    evaluation: bool = True,
+    end_to_end: bool = True,
+    limits: Limits | None = None,
+) -> AuditResult:
+    r"""Audit one training iteration of any model on a device, tensor by tensor, against float64 on the CPU.
+
+    Every call of every module that the reference makes is repeated alone on the device, with the reference's inputs
+    and output gradients, and so are the loss and the optimizer's step; then one whole iteration. A tensor c of the
+    candidate and a of the arbiter are judged by
+
+        (||c - a|| / ||a||) / max(accepted, u)  <=  limit
+
+    and likewise with the maximum norm, where *accepted* is the same distance for the accepted precision on the CPU and
+    u its unit roundoff. The model and the optimizer are not modified.
+
+    Args:
+        model: The network on the CPU, in the mode in which it trains. Its state should be live and well-conditioned,
+            such as that after a few training iterations.
+        optimizer: The optimizer over the model's parameters, or None to audit no step.
+        batch: What the loss function takes, on the CPU.
+        loss: Called with model and batch, returns a scalar or a mapping of scalars whose sum is differentiated.
+        device: Where the candidate runs, such as ``"cuda"``.
+        precision: The accepted precision: ``fp32``, ``tf32``, ``bf16`` or ``fp16`` (autocast).
+        prepare: Called with the candidate before it runs; it may replace modules by ported ones, or break something.
+        modules: Glob over module names; only those are run alone.
+        seed: Seed of all random draws, such as dropout masks.
+        evaluation: Audit the forward pass in evaluation mode as well.
+        end_to_end: Run a whole iteration as well.
+        limits: The limits, None for the calibrated ones.
+
+    Returns:
+        The result; its ``outcome`` is PASS, FAIL or INCONCLUSIVE.
+
+    Raises:
+        UsageError: If the precision is unknown or the model is not on the CPU.
+
+    Example:
+        A network that is not for images, with an optimizer that is not SGD; first as it is, then with a fault.
+
+        >>> import torch, emacheck
+        >>> _ = torch.manual_seed(0)
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.GELU(), torch.nn.Dropout(0.1),
+        ...                             torch.nn.LayerNorm(16), torch.nn.Linear(16, 1))
+        >>> optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        >>> batch = (torch.randn(32, 8), torch.randn(32, 1))
+        >>> def loss(model, batch):
+        ...     return torch.nn.functional.mse_loss(model(batch[0]), batch[1])
+        >>> print(emacheck.audit_step(model, optimizer, batch, loss, "cpu").outcome)
+        PASS
+        >>> def wrong_epsilon(candidate):
+        ...     candidate.model[3].eps = 1e-3
+        >>> result = emacheck.audit_step(model, optimizer, batch, loss, "cpu", prepare=wrong_epsilon)
+        >>> print(result.outcome, result.module, result.phase)
+        FAIL 3 forward
+    """
+    away = next((name for name, parameter in model.named_parameters() if parameter.device.type != "cpu"), None)
+    if away is not None:
+        raise UsageError(f"found parameter {away} on a device, expected the model on the CPU: model.cpu()")
+    plan = Plan(
+        device=torch.device(device),
+        precision=Precision(name=precision),
+        limits=limits or Limits(),
+        seed=seed,
+        modules=modules,
+        evaluation=evaluation,
+        end_to_end=end_to_end,
+    )
+    return audit(Subject(model=model, optimizer=optimizer, loss=loss), [batch], plan, prepare=prepare)
+
+
+def audit(
+    subject: Subject,
+    batches: Sequence[Any],
+    plan: Plan,
+    *,
+    prepare: Prepare | None = None,
+    state_hash: str | None = None,
+    batch_hashes: Sequence[str] = (),
+    progress: Callable[[str], None] = lambda text: None,  # noqa: ARG005
+) -> AuditResult:
+    """Audit a subject on several batches, each from the same state.
+
+    Args:
+        subject: What is audited.
+        batches: The batches.
+        plan: How.
+        prepare: Called with the candidate before it runs.
+        state_hash: Hash of the shared state, computed if it is not given.
+        batch_hashes: Hashes of the batches, for the record.
+        progress: Called with a line of text before each batch.
+    """
+    started = time.monotonic()
+    candidate = subject.twin()
+    if prepare is not None:
+        prepare(candidate)
+    judged: list[Judged] = []
+    foreign: frozenset[str] = frozenset()
+    notes: list[str] = []
+    unsteady: ModuleFinding | None = None
+    for number, batch in enumerate(batches, 1):
+        progress(f"batch {number} of {len(batches)}")
+        reference = Reference(subject=subject, batch=batch, plan=plan, number=number)
+        if number == 1:
+            unsteady = find_unsteady(reference)
+            if unsteady is not None:
+                break
+        judged.append(judge(reference, candidate))
+        foreign |= reference.capture.foreign_draws
+        notes += reference.notes
+    errors = tuple(error for each in judged for error in each.errors)
+    troubles = [trouble for each in judged for trouble in each.troubles]
+    findings = find(errors, troubles if unsteady is None else [*troubles, unsteady])
+    return AuditResult(
+        device=str(plan.device),
+        precision=plan.precision.name,
+        errors=errors,
+        findings=findings,
+        notes=(*notes, *_notes(judged, foreign, plan)),
+        state_hash=state_hash or state_digest(dict(subject.model.state_dict())),
+        batch_hashes=tuple(batch_hashes),
+        seconds=time.monotonic() - started,
+        peak_memory=_peak_memory(),
+    )
+
+
+def find_unsteady(reference: Reference) -> ModuleFinding | None:
+    """Run the reference's iteration twice; return a finding if it does not repeat bit for bit."""
+    first, second = reference.capture.digests, reference.captured().digests
+    different = next((one[0] for one, two in zip(first, second, strict=False) if one != two), None)
+    if different is None and len(first) == len(second):
+        return None
+    name = different or "the number of calls"
+    return ModuleFinding(
+        module=name.split(" ", 1)[0],
+        kind="reference",
+        outcome=Outcome.INCONCLUSIVE,
+        phase="forward",
+        introduced=True,
+        tensor=name,
+        message=(
+            f"the reference itself does not repeat: {name} is the first that differs between two iterations from the "
+            "same state on the CPU. Draw random numbers with torch, and keep no state outside of buffers."
+        ),
+    )
+
+
+def _notes(judged: Sequence[Judged], foreign: frozenset[str], plan: Plan) -> tuple[str, ...]:
+    notes = []
+    if foreign:
+        notes.append(f"drawn on the device and so not comparable: {', '.join(sorted(foreign))}")
+    unjudged = sorted({name for each in judged for name in each.unjudged})
+    if unjudged:
+        notes.append(
+            f"{len(unjudged)} tensors were not judged, because {plan.precision.name} itself overflows there; "
+            f"the first is {unjudged[0]}"
+        )
+    if not plan.end_to_end:
+        notes.append("no whole iteration was run")
+    if plan.modules is not None:
+        notes.append(f"only modules that match {plan.modules} ran in isolation")
+    return tuple(notes)
+
+
+def _peak_memory() -> int:
+    kilo = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilo if sys.platform == "darwin" else kilo * 1024

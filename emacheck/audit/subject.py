@@ -1,0 +1,109 @@
+"""What is audited: a model, its optimizer and its loss, in one shared state."""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from emacheck.audit.capture import LossFunction
+
+Context = Callable[[], AbstractContextManager[Any]]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Subject:
+    """A model on the CPU, its optimizer and its loss, in the state from which every side starts.
+
+    Attributes:
+        model: The network.
+        optimizer: The optimizer over the network's parameters, with its state; None if only gradients are audited.
+        loss: Returns a scalar, or a mapping of scalars, from model and batch.
+    """
+
+    model: torch.nn.Module
+    optimizer: torch.optim.Optimizer | None
+    loss: LossFunction
+
+    def twin(self) -> "Candidate":
+        """Return a copy that shares nothing with this subject, in the same state."""
+        model, optimizer = copy.deepcopy((self.model, self.optimizer))
+        return Candidate(model=model, optimizer=optimizer, loss=self.loss)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Candidate:
+    """A copy of the subject that runs on the candidate device; a fault changes it in place.
+
+    Attributes:
+        model: The network; its modules may be changed or hooked.
+        optimizer: The optimizer over this network's parameters.
+        loss: The loss function, called with model and batch.
+        change_batch: Applied to the batch before it is used, or None.
+        before_step: Called with the candidate after the backward pass, before the optimizer's step, or None.
+        around: Context managers entered while anything of the candidate computes, for faults in kernels.
+    """
+
+    model: torch.nn.Module
+    optimizer: torch.optim.Optimizer | None
+    loss: LossFunction
+    change_batch: Callable[[Any], Any] | None = None
+    before_step: Callable[["Candidate"], None] | None = None
+    around: list[Context] = field(default_factory=list)
+
+    def patch(self, owner: Any, name: str, value: Any) -> None:
+        """Replace an attribute of anything, such as ``torch.nn.functional.softmax``, while the candidate computes."""
+
+        @contextmanager
+        def patched() -> Iterator[None]:
+            before = getattr(owner, name)
+            setattr(owner, name, value)
+            try:
+                yield
+            finally:
+                setattr(owner, name, before)
+
+        self.around.append(patched)
+
+
+def relink(optimizer: torch.optim.Optimizer, before: list[torch.nn.Parameter], after: list[torch.nn.Parameter]) -> None:
+    """Make an optimizer point at a model's parameters after they moved, and move its state along.
+
+    Args:
+        optimizer: The optimizer.
+        before: The parameters as it knows them.
+        after: The same parameters in the same order, perhaps on another device or in another precision.
+    """
+    new = {id(old): now for old, now in zip(before, after, strict=True)}
+    for group in optimizer.param_groups:
+        group["params"] = [new.get(id(parameter), parameter) for parameter in group["params"]]
+    state = {new.get(id(parameter), parameter): values for parameter, values in optimizer.state.items()}
+    optimizer.state.clear()
+    for parameter, values in state.items():
+        optimizer.state[parameter] = {name: _follow(name, value, parameter) for name, value in values.items()}
+
+
+def _follow(name: str, value: Any, parameter: torch.Tensor) -> Any:
+    # A step counter stays on the CPU in its own precision, as torch itself keeps it.
+    if name == "step" or not isinstance(value, torch.Tensor):
+        return value
+    return value.to(device=parameter.device, dtype=parameter.dtype if value.is_floating_point() else None)
+
+
+def move(candidate: Candidate, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
+    """Move a candidate's model and optimizer to a device or into a precision; shared weights stay shared."""
+    model = candidate.model
+    before = list(model.parameters())
+    names = [(name, id(weight)) for name, weight in model.named_parameters(remove_duplicate=False)]
+    model.to(device=device, dtype=dtype)
+    # On some devices a moved weight is a new object, one for each module that holds it.
+    first: dict[int, torch.nn.Parameter] = {}
+    for name, old in names:
+        now = first.setdefault(old, model.get_parameter(name))
+        if model.get_parameter(name) is not now:
+            holder, _, key = name.rpartition(".")
+            setattr(model.get_submodule(holder), key, now)
+    if candidate.optimizer is not None:
+        relink(candidate.optimizer, before, list(model.parameters()))

@@ -1,0 +1,123 @@
+"""``emacheck audit``: one iteration on a device, tensor by tensor, against float64 on the CPU."""
+
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from emacheck.cli.audit_worker import AuditJob, audit_in_worker
+from emacheck.cli.judging import exit_code
+from emacheck.cli.training import describe_training, training_options
+from emacheck.errors import OutputError
+from emacheck.train.launch import require_training_packages
+
+if TYPE_CHECKING:
+    from emacheck.audit.result import AuditResult
+
+REPORTS = ("audit.json", "audit.txt", "audit.png")
+# What describes the training that is audited; how long, where and by how many it would be trained does not matter.
+DESCRIBING = {"preset", "config", "seed", "threads", "data_root", "cfg_options", "more_options"}
+
+
+def audited_training_options(command: Any) -> Any:
+    """Add those options that describe the training that is audited."""
+    ours = list(getattr(command, "__click_params__", []))
+    wrapped = training_options(command)
+    wrapped.__click_params__ = [p for p in wrapped.__click_params__ if p.name in DESCRIBING or p in ours]
+    return wrapped
+
+
+@click.command()
+@click.option("--device", default="cpu", show_default=True, metavar="NAME[:INDEX]", help="The candidate device.")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="The accepted precision.",
+)
+@click.option("--batches", default=3, show_default=True, type=click.IntRange(min=1), help="Batches to audit.")
+@click.option("--modules", metavar="GLOB", help="Run only these modules alone, such as 'backbone.layer3.*'.")
+@click.option("--end-to-end/--no-end-to-end", default=True, show_default=True, help="Run whole iterations as well.")
+@click.option(
+    "--output-dir", type=click.Path(path_type=Path), metavar="DIR", help="Write audit.json, audit.txt and audit.png."
+)
+@click.option(
+    "--timeout", default=1800.0, show_default=True, type=click.FloatRange(min=1), help="Seconds after which it hangs."
+)
+@click.option("--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@audited_training_options
+def audit(
+    *,
+    device: str,
+    precision: str,
+    batches: int,
+    modules: str | None,
+    output_dir: Path | None,
+    output_format: str,
+    timeout: float,
+    end_to_end: bool,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Audit one training iteration on a device, tensor by tensor, against float64 on the CPU.
+
+    Every module, the loss and the optimizer run alone with the reference's own inputs and gradients, then a whole
+    iteration runs; the module that introduces an error is named.
+    """
+    require_training_packages()
+    if output_dir is not None:
+        _refuse_existing(output_dir)
+    job = AuditJob(
+        request=audited_request(options),
+        device=device,
+        precision=precision,
+        batches=batches,
+        modules=modules,
+        end_to_end=end_to_end,
+    )
+    result = audit_in_worker(job, timeout=timeout)
+    _deliver(result, output_dir, as_json=as_json or output_format == "json")
+    return exit_code(result.outcome)
+
+
+def audited_request(options: dict[str, Any]) -> Any:
+    """Return the request of the training; it is prepared on the CPU in fp32, whatever the candidate is."""
+    fixed: dict[str, Any] = {"iters": 1, "precision": None, "amp": False, "backend": None, "log_format": None}
+    request, _ = describe_training(**options, **fixed, device="cpu")
+    return request
+
+
+def _refuse_existing(directory: Path) -> None:
+    found = [name for name in REPORTS if (directory / name).exists()]
+    if found:
+        raise OutputError(
+            f"--output-dir {directory}: found {', '.join(found)} there already, and nothing was overwritten. "
+            "Choose another directory, or remove them."
+        )
+
+
+def _deliver(result: "AuditResult", directory: Path | None, *, as_json: bool) -> None:
+    from emacheck.audit.text import text
+    from emacheck.report.write import write_atomically
+
+    command = shlex.join(["emacheck", *sys.argv[1:]])
+    document = json.dumps({**result.to_json(), "command": command}, indent=1, allow_nan=False) + "\n"
+    if directory is not None:
+        from emacheck.audit.picture import draw
+
+        directory.mkdir(parents=True, exist_ok=True)
+        write_atomically(directory / "audit.json", document)
+        write_atomically(directory / "audit.txt", text(result, command=command) + "\n")
+        write_atomically(directory / "audit.png", draw(result))
+    if as_json:
+        click.echo(document, nl=False)
+        return
+    if directory is not None:
+        click.echo(f"Report: {directory / 'audit.txt'}  (audit.json, audit.png beside it)")
+    click.echo(text(result, command=command, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR")))

@@ -1,0 +1,180 @@
+"""What ``emacheck audit`` and ``emacheck selftest`` audit: a training as ``emacheck run`` would do it."""
+
+import hashlib
+import json
+import random
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emacheck.train.request import TrainingRequest
+
+if TYPE_CHECKING:
+    import torch
+
+    from emacheck.audit.invariants import Invariant
+    from emacheck.audit.subject import Subject
+
+WARM_UP = 30
+# Another pass over the data than that of the warm-up.
+BATCH_SEED = 7919
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditedTraining:
+    """A training in a live, well-conditioned state, and batches to audit it on.
+
+    Attributes:
+        subject: Model, optimizer and loss.
+        batches: Batches as the data loader yields them.
+        state_hash: SHA-256 of the state.
+        batch_hashes: SHA-256 of each batch.
+    """
+
+    subject: "Subject"
+    batches: list[Any]
+    state_hash: str
+    batch_hashes: list[str]
+
+
+def prepare_training(request: TrainingRequest, *, batches: int, scratch: Path) -> AuditedTraining:
+    """Build the training of a request and bring it into the state that is audited.
+
+    The state is that after 30 iterations from the stock initialisation on the CPU: stock initialisation zeroes whole
+    branches, which hides faults; random weights are ill-conditioned. It is kept in the cache and proven by its hash.
+
+    Args:
+        request: What would be trained.
+        batches: How many batches to draw.
+        scratch: Where mmengine may write its logs.
+
+    Raises:
+        UsageError: If the configuration cannot be used.
+        DataError: If the cached state does not match its hash.
+    """
+    import torch
+
+    from emacheck.audit.state import load_state, save_state
+    from emacheck.audit.subject import Subject
+    from emacheck.data.synthetic import cache_root
+    from emacheck.train.fingerprint import batch_hash
+
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(request.threads)
+    runner = _runner(request, scratch)
+    place = cache_root() / "audit-states" / _key(request, runner)
+    if not place.exists():
+        _warm_up(runner)
+        save_state(place, {"model": runner.model.state_dict(), "optimizer": _optimizer(runner).state_dict()})
+    state, digest = load_state(place)
+    runner.model.load_state_dict(state["model"])
+    optimizer = _optimizer(runner)
+    optimizer.load_state_dict(state["optimizer"])
+    drawn = _draw_batches(runner, batches, request.seed)
+    return AuditedTraining(
+        subject=Subject(model=runner.model, optimizer=optimizer, loss=training_loss),
+        batches=drawn,
+        state_hash=digest,
+        batch_hashes=[batch_hash(batch) for batch in drawn],
+    )
+
+
+def training_loss(model: "torch.nn.Module", batch: Any) -> dict[str, Any]:
+    """Return the losses of a model of mmengine, as its ``train_step`` would sum them."""
+    import torch
+
+    network: Any = model
+    data = network.data_preprocessor(batch, training=True)
+    output = network(**data, mode="loss") if isinstance(data, dict) else network(*data, mode="loss")
+    losses = {}
+    for name, value in output.items():
+        if "loss" in name:
+            parts = [value] if isinstance(value, torch.Tensor) else value
+            losses[name] = sum(part.mean() for part in parts)
+    return losses
+
+
+def invariants() -> tuple["Invariant", ...]:
+    """Return what must hold after an iteration of EMANet, beside what must hold after any."""
+    from emacheck.audit.invariants import DEFAULT
+
+    return (*DEFAULT, bases_are_means_of_unit_vectors)
+
+
+def bases_are_means_of_unit_vectors(model: "torch.nn.Module") -> str | None:
+    """Complain about EMA bases longer than 1: the buffer is a moving average of vectors of unit l2 norm."""
+    for name, buffer in model.named_buffers():
+        if name.rpartition(".")[2] == "bases" and buffer.dim() == 3:
+            longest = float(buffer.detach().float().norm(dim=1).max())
+            if not longest <= 1 + 1e-3:
+                return f"buffer {name} holds a basis of length {longest:g}, expected at most 1"
+    return None
+
+
+def _runner(request: TrainingRequest, scratch: Path) -> Any:
+    from emacheck.train.devices import parse_device
+    from emacheck.train.presets import resolve
+    from emacheck.train.runner import SeededRunner
+    from emacheck.train.vanilla_mmengine import point_mmengine_at
+
+    point_mmengine_at(parse_device("cpu"))
+    config, _ = resolve(request, scratch)
+    if config.default_scope == "mmseg":
+        from mmseg.utils import register_all_modules
+
+        register_all_modules(init_default_scope=False)
+    config.log_level = "WARNING"
+    runner = SeededRunner.from_cfg(config)
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    return runner
+
+
+def _optimizer(runner: Any) -> Any:
+    return runner.optim_wrapper.optimizer
+
+
+def _key(request: TrainingRequest, runner: Any) -> str:
+    """Return the name of the cached state: a hash of all that decides it."""
+    import torch
+
+    from emacheck.experiment import digest, flatten
+
+    config = {
+        name: value for name, value in flatten(runner.cfg.to_dict()).items() if not name.startswith(("work_dir", "log"))
+    }
+    fields = {name: value for name, value in asdict(request).items() if name in ("seed", "threads", "data_hash")}
+    fields |= {"config": digest(config), "torch": torch.__version__, "warm_up": WARM_UP}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _warm_up(runner: Any) -> None:
+    """Train 30 iterations on the CPU from the stock initialisation, the learning rate at its start."""
+    runner.model.train()
+    optimizer = _optimizer(runner)
+    for batch in _draw_batches(runner, WARM_UP, 0):
+        losses = training_loss(runner.model, batch)
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+
+
+def _draw_batches(runner: Any, count: int, seed: int) -> list[Any]:
+    """Draw batches with the seeds that follow from one seed, whatever was drawn before."""
+    import numpy as np
+    import torch
+
+    loader = runner.build_dataloader(runner.cfg.train_dataloader, seed=seed + BATCH_SEED)
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - the augmentations draw from this generator
+    torch.manual_seed(seed)
+    found: list[Any] = []
+    while len(found) < count:
+        before = len(found)
+        for batch in loader:
+            found.append(batch)
+            if len(found) == count:
+                break
+        if len(found) == before:
+            break
+    return found

@@ -1,0 +1,117 @@
+"""``emacheck audit`` and ``emacheck selftest`` in processes of their own."""
+
+import json
+import signal
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from emacheck.cli import audit_worker  # noqa: E402
+from emacheck.cli.audit_worker import AuditJob, audit_in_worker  # noqa: E402
+from emacheck.errors import TrainingError  # noqa: E402
+from emacheck.train.request import TrainingRequest  # noqa: E402
+
+QUICK = ("--modules", "decode_head.*", "--no-end-to-end", "--batches", "1")
+
+
+def test_bad_input_is_refused_at_once(emacheck_cli, tmp_path):
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "audit.json").touch()
+    for arguments, words in (
+        (("--precision", "fp8"), "fp8"),
+        (("--output-dir", "report"), "nothing was overwritten"),
+        (("--preset", "smoke", "--config", "x.py"), "give one of the two"),
+        (("--batches", "0"), "0"),
+    ):
+        done = emacheck_cli("audit", *arguments)
+        assert done.code == 2, done
+        assert words in done.err
+
+
+def test_the_faults_can_be_listed(emacheck_cli):
+    done = emacheck_cli("selftest", "--list", "--only", "epsilon*")
+    assert done.code == 0
+    assert "epsilon_of_one_norm@0.001" in done.out
+    assert "https://github.com/" in done.out
+    assert emacheck_cli("selftest", "--only", "nothing_like_this").code == 2
+
+
+@pytest.mark.training
+def test_a_device_that_is_not_there_is_named(emacheck_cli):
+    done = emacheck_cli("audit", "--device", "sdaa")
+    assert done.code == 2
+    assert "--device sdaa: torch" in done.err
+
+
+@pytest.mark.training
+def test_an_audit_of_one_head_passes_and_is_reported(emacheck_cli, tmp_path):
+    done = emacheck_cli("audit", *QUICK, "--output-dir", "report")
+    assert done.code == 0, done
+    assert done.last_line.startswith("PASS audit worst ")
+    report = json.loads((tmp_path / "report" / "audit.json").read_text(encoding="utf-8"))
+    assert report["outcome"] == "PASS"
+    assert {row["module"] for row in report["tensors"]} >= {"decode_head.ema_module", "decode_head.bottleneck.conv"}
+    assert (tmp_path / "report" / "audit.png").read_bytes().startswith(b"\x89PNG")
+    assert emacheck_cli("audit", *QUICK, "--output-dir", "report").code == 2
+
+
+@pytest.mark.training
+def test_nothing_that_matches_is_inconclusive_and_json_is_pure(emacheck_cli):
+    done = emacheck_cli("audit", "--modules", "nothing", "--no-end-to-end", "--batches", "1", "--json")
+    assert done.code == 3, done
+    assert json.loads(done.out)["outcome"] == "INCONCLUSIVE"
+
+
+@pytest.mark.slow
+@pytest.mark.training
+def test_a_state_in_the_cache_that_was_changed_is_refused(emacheck_cli, tmp_path):
+    env = {"EMACHECK_CACHE": str(tmp_path / "cache")}
+    assert emacheck_cli("audit", *QUICK, env=env).code == 0
+    (file,) = (tmp_path / "cache" / "audit-states").glob("*/state.pt")
+    state = torch.load(file, weights_only=True)
+    state["model"]["decode_head.conv_seg.bias"][0] += 1e-3
+    torch.save(state, file)
+    done = emacheck_cli("audit", *QUICK, env=env)
+    assert done.code == 2, done
+    assert "does not match its hash" in done.err
+    assert f"Delete {file.parent}" in done.err
+
+
+@pytest.mark.slow
+@pytest.mark.training
+def test_the_whole_audit_and_a_selftest_on_emanet(emacheck_cli, tmp_path):
+    done = emacheck_cli("audit", timeout=600)
+    assert done.code == 0, done
+    (tmp_path / "mine.py").write_text(
+        "from emacheck.audit.faults import fault\n"
+        "@fault(kind='norm')\n"
+        "def epsilon_of_mine(candidate, severity):\n"
+        "    'An epsilon is a hundred times too large.'\n"
+        "    candidate.model.backbone.layer3[2].bn2.eps *= 100\n    return 'backbone.layer3.2.bn2'\n"
+    )
+    arguments = ("--faults", "mine.py", "--only", "epsilon_of_mine", "--benign", "2", "--json", "--output", "out.json")
+    done = emacheck_cli("selftest", *arguments, timeout=600)
+    assert done.code == 0, done
+    result = json.loads(done.out)
+    assert result["rules"]["audit"] == json.loads((tmp_path / "out.json").read_text())["rules"]["audit"]
+    assert result["faults"][0]["named"] == "backbone.layer3.2.bn2"
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(f"os.kill(os.getpid(), {int(signal.SIGKILL)})", "signal 9"), ("os._exit(7)", "exit code 7")]
+)
+def test_a_worker_that_dies_is_reported(monkeypatch, tmp_path, code, words):
+    (tmp_path / "python").write_text(f"#!/bin/sh\nexec python3 -c 'import os; {code}'\n")
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.setattr(audit_worker.sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(TrainingError, match=words):
+        audit_in_worker(AuditJob(request=TrainingRequest(preset="smoke", config=None), device="cpu"), timeout=60)
+
+
+def test_a_worker_that_hangs_is_ended(monkeypatch, tmp_path):
+    (tmp_path / "python").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.setattr(audit_worker.sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(TrainingError, match="hung: no result after"):
+        audit_in_worker(AuditJob(request=TrainingRequest(preset="smoke", config=None), device="cpu"), timeout=0.2)
