@@ -15,7 +15,7 @@ from conftest import emacheck_process
 
 from emacheck.logs import read_log
 
-pytestmark = [pytest.mark.training, pytest.mark.upstream]
+pytestmark = pytest.mark.training
 ITERATIONS = 3
 SHORT = ("--iters", ITERATIONS, "--limit", f"coverage.minimum={ITERATIONS}", "--threads", 1)
 TWO = ("--nproc-per-node", 2)
@@ -89,6 +89,7 @@ def two(workshop):
     return directory, done
 
 
+@pytest.mark.upstream
 def test_two_processes_pass_against_one_with_the_joined_batch(two):
     directory, done = two
     assert done.returncode == 0, done.stdout + done.stderr
@@ -103,6 +104,7 @@ def test_two_processes_pass_against_one_with_the_joined_batch(two):
     assert first[1] == pytest.approx(first[0], rel=2e-7)
 
 
+@pytest.mark.upstream
 def test_every_rank_has_a_record_of_its_own(two):
     directory, _ = two
     ranks = [read_log(directory, rank=rank) for rank in (0, 1)]
@@ -134,6 +136,7 @@ def test_the_old_script_reads_the_tcap_log(two):
     assert len(everything) == 2 * ITERATIONS
 
 
+@pytest.mark.upstream
 def test_the_tcap_log_is_read_like_the_record(two):
     log, record = read_log(two[0] / "cpu.log"), read_log(two[0])
     assert (log.format, log.ranks) == ("TCAPPDLL text", 2)
@@ -149,6 +152,7 @@ def test_the_tcap_logs_of_both_are_judged(two, rule):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.upstream
 def test_two_processes_pass_against_a_stored_reference_of_one(workshop):
     done = finished("run", *SHORT, *TWO, "--work-dir", "stored", *ONE_EACH, cwd=workshop)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -177,6 +181,7 @@ def test_a_reference_of_as_many_processes_is_bit_identical_whatever_the_norm(wor
     assert "bit-identical" in done.stdout
 
 
+@pytest.mark.upstream
 def test_the_users_old_command_line_works(workshop):
     """As their README has it, but for the number of processes and the length."""
     from emacheck.train.presets import config_path
