@@ -7,9 +7,8 @@ from dataclasses import dataclass
 class Limits:
     """How many times the accepted error a candidate's error may be.
 
-    Chosen on a calibration set of benign variations on a CPU; where tensors run alone an order of magnitude above the
-    worst of them, because a device may sum in any order and use fast convolution algorithms (docs/audit.md, and
-    docs/verification-power.md for the measurements).
+    Chosen on benign variations on a CPU: several times the worst of them where tensors run alone, because a device may
+    sum in any order and use fast convolution algorithms (docs/audit.md; measured in docs/verification-power.md).
 
     Attributes:
         isolated: For a tensor of a module, or of the optimizer, that runs alone.
