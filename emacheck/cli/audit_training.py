@@ -144,7 +144,7 @@ def _key(request: TrainingRequest, runner: Any) -> str:
         name: value for name, value in flatten(runner.cfg.to_dict()).items() if not name.startswith(("work_dir", "log"))
     }
     fields = {name: value for name, value in asdict(request).items() if name in ("seed", "threads", "data_hash")}
-    fields |= {"config": digest(config), "torch": torch.__version__, "warm_up": WARM_UP}
+    fields |= {"config": digest(config), "draws": runner.cfg.draws, "torch": torch.__version__, "warm_up": WARM_UP}
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
 
