@@ -238,7 +238,8 @@ def page(stored: dict[str, Any]) -> str:
         f"A tensor of a module alone may have {limits.isolated:g} times the accepted error, a tensor of a whole iteration "
         f"{limits.end_to_end:g} times the largest accepted error of its kind, a median of a kind {limits.end_to_end_median:g} times.",
         "They were fixed before any trial on this page was made, after a look at benign variations with seeds below 1000 on batches 1 to 3. "
-        "No reported trial was used to choose them; the second set below is apart in batch and in seeds as well:",
+        "No reported trial was used to choose them"
+        + ("; the first set below is apart in batch and in seeds as well:" if calibration else "."),
         "",
         "| set | trials | worst ratio alone | worst share of a limit, whole iteration |",
         "|---|---:|---:|---:|",

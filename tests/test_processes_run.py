@@ -152,6 +152,7 @@ def test_the_tcap_logs_of_both_are_judged(two, rule):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.upstream
 def test_two_processes_pass_against_a_stored_reference_of_one(workshop):
     done = finished("run", *SHORT, *TWO, "--work-dir", "stored", *ONE_EACH, cwd=workshop)
@@ -181,6 +182,7 @@ def test_a_reference_of_as_many_processes_is_bit_identical_whatever_the_norm(wor
     assert "bit-identical" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.upstream
 def test_the_users_old_command_line_works(workshop):
     """As their README has it, but for the number of processes and the length."""
@@ -211,6 +213,7 @@ def test_the_users_old_command_line_works(workshop):
     assert read_log(workshop / "old").ranks == 2
 
 
+@pytest.mark.slow
 def test_a_killed_rank_ends_the_run_with_its_last_words(workshop):
     directory = workshop / "killed"
     long = ("--iters", 90, "--threads", 1, "--reference-device", "cpu", "--reference-nproc", 2)
@@ -229,6 +232,7 @@ def test_a_killed_rank_ends_the_run_with_its_last_words(workshop):
     assert nothing_is_left_of(directory / "reference")
 
 
+@pytest.mark.slow
 def test_a_stopped_rank_is_named_and_nothing_is_left(workshop):
     directory, patience = workshop / "stopped", 30
     long = ("--iters", 90, "--threads", 1, "--reference-device", "cpu", "--reference-nproc", 2, "--timeout", patience)
@@ -249,6 +253,7 @@ def test_a_stopped_rank_is_named_and_nothing_is_left(workshop):
     assert "File" in log.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_no_rank_outlives_a_command_that_was_killed_outright(workshop):
     """Nor does a process that loads the data of one."""
     directory = workshop / "orphans"
@@ -263,6 +268,7 @@ def test_no_rank_outlives_a_command_that_was_killed_outright(workshop):
     assert nothing_is_left_of(directory / "reference")
 
 
+@pytest.mark.slow
 def test_a_port_in_use_is_named_with_the_way_to_another(workshop):
     with socket.socket() as taken:
         taken.bind(("localhost", 0))
@@ -276,6 +282,7 @@ def test_a_port_in_use_is_named_with_the_way_to_another(workshop):
     assert nothing_is_left_of("port")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("backend", "said"), [("nccl", "does not serve cpu"), ("nonsense", "it is not there")])
 def test_a_wrong_backend_is_refused_with_those_there_are(workshop, backend, said):
     directory = workshop / f"backend-{backend}"
@@ -287,6 +294,7 @@ def test_a_wrong_backend_is_refused_with_those_there_are(workshop, backend, said
     assert nothing_is_left_of(directory)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["before", pytest.param("after", marks=pytest.mark.slow)])
 def test_ranks_that_are_not_equal_are_an_error_that_names_the_rank(workshop, moment, monkeypatch):
     """A rank draws other weights, or its bases drift away from the others' in the last iteration."""
@@ -339,6 +347,7 @@ def test_ranks_that_are_not_equal_are_an_error_that_names_the_rank(workshop, mom
     assert nothing_is_left_of(workshop / f"uneven-{moment}" / "reference")
 
 
+@pytest.mark.slow
 def test_two_processes_pass_on_the_simulated_device_against_one_on_the_cpu(workshop, simulated_device):
     """Its backend is tccl, and its SyncBatchNorm is torch's own."""
     directory = workshop / "sdaa"

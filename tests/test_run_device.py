@@ -79,6 +79,7 @@ def test_a_broken_device_is_not_bit_identical(workshop, simulated_device):
     assert {"loss", "grad_norm"} <= unequal(reference, read_log(workshop / "broken"))
 
 
+@pytest.mark.slow
 def test_dropout_augmentation_and_workers_are_bit_identical_on_a_device_that_draws_other_numbers(
     workshop, simulated_device
 ):
@@ -103,6 +104,7 @@ def test_dropout_augmentation_and_workers_are_bit_identical_on_a_device_that_dra
     assert candidate.provenance["experiment"]["config"]["model.decode_head.dropout_ratio"] == 0.1
 
 
+@pytest.mark.slow
 def test_the_batches_of_a_real_pipeline_are_the_same_with_any_number_of_workers(workshop, tmp_path):
     from mmengine.registry import init_default_scope
     from mmengine.runner import Runner
@@ -160,6 +162,7 @@ def test_auto_takes_the_accelerator_that_torch_finds(simulated_device, tmp_path)
     assert done.stdout == "sdaa\n"
 
 
+@pytest.mark.slow
 def test_an_operator_that_the_device_lacks_ends_the_run_with_its_name(workshop, simulated_device, tmp_path):
     lacking = simulated_device("missing _softmax")
     options = ("--device", "sdaa", *SHORT, "--work-dir", tmp_path / "run")

@@ -64,6 +64,7 @@ def test_sync_batch_norm_is_reverted_in_one_process(on_device):
     assert on_device["norm"].startswith("_BatchNorm")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_resumed_on_the_device_as_if_nothing_had_happened(train, on_device, tmp_path):
     first = train("sdaa:1", "fp32", 2, folder=tmp_path)
     assert first["checkpoints"] == ["iter_2.pth"]
@@ -82,17 +83,20 @@ def test_fp16_scales_the_loss_with_a_scaler_that_is_enabled(train, device):
     assert seen["skipped"] == [0, 0, 0, 0]
 
 
+@pytest.mark.slow
 def test_fp16_skips_a_step_whose_gradients_overflow_and_halves_the_scale(train):
     seen = train("sdaa", "fp16", 4, f"optim_wrapper.loss_scale={{'init_scale': {2.0**40}}}")
     assert seen["scale"] == [2.0**40, 2.0**39, 2.0**38, 2.0**37]
     assert seen["skipped"] == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_a_constant_scale_is_counted_as_well(train):
     seen = train("sdaa", "fp16", 2, f"optim_wrapper.loss_scale={2.0**40}")
     assert (seen["scale"], seen["skipped"]) == ([2.0**40] * 2, [1, 2])
 
 
+@pytest.mark.slow
 def test_bf16_differs_from_fp32_and_needs_no_scaling(train, on_device):
     seen = train("sdaa", "bf16")
     assert seen["enabled"] is False
