@@ -41,7 +41,7 @@ def test_the_faults_can_be_listed(emacheck_cli):
 def test_a_device_that_is_not_there_is_named(emacheck_cli):
     done = emacheck_cli("audit", "--device", "sdaa")
     assert done.code == 2
-    assert "--device sdaa: torch" in done.err
+    assert "--device sdaa: Tecorigin SDAA needs the module torch_sdaa" in done.err
 
 
 @pytest.mark.training
@@ -115,3 +115,25 @@ def test_a_worker_that_hangs_is_ended(monkeypatch, tmp_path):
     monkeypatch.setattr(audit_worker.sys, "executable", str(tmp_path / "python"))
     with pytest.raises(TrainingError, match="hung: no result after"):
         audit_in_worker(AuditJob(request=TrainingRequest(preset="smoke", config=None), device="cpu"), timeout=0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "module"),
+    [
+        (None, None),
+        ("scale _softmax by=1e-3", "decode_head.ema_module"),
+        ("scale native_batch_norm_backward by=1e-3", "bn"),
+        ("scale convolution_overrideable by=1e-3 where=tile", "conv"),
+        ("scale upsample_bilinear2d_backward by=1e-3", "(model)"),
+    ],
+)
+def test_a_device_is_audited_and_the_module_with_the_broken_operator_is_named(
+    emacheck_cli, simulated_device, fault, module
+):
+    environment = simulated_device(*([fault] if fault else []))
+    done = emacheck_cli("audit", "--device", "sdaa", "--batches", "1", env=environment, timeout=600)
+    assert done.code == (1 if fault else 0), done
+    if module is not None:
+        named = next(line for line in done.out.splitlines() if line.strip().startswith("FAIL")).split()[1]
+        assert module in named, done
