@@ -56,6 +56,7 @@ def test_an_audit_of_one_head_passes_and_is_reported(emacheck_cli, tmp_path):
     assert emacheck_cli("audit", *QUICK, "--output-dir", "report").code == 2
 
 
+@pytest.mark.slow
 @pytest.mark.training
 def test_nothing_that_matches_is_inconclusive_and_json_is_pure(emacheck_cli):
     done = emacheck_cli("audit", "--modules", "nothing", "--no-end-to-end", "--batches", "1", "--json")

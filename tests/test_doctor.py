@@ -53,6 +53,7 @@ def test_a_healthy_device(doctor, simulated_device):
     assert "of the loss 0.0e+00" in lines["training"]["found"]
 
 
+@pytest.mark.slow
 @pytest.mark.training
 def test_the_text_for_people(emacheck_cli):
     done = emacheck_cli("doctor", "--device", "cpu")

@@ -262,6 +262,7 @@ def test_a_crashing_worker_shows_its_last_lines_without_a_traceback_of_our_own(w
     assert "ended with exit code 1 after iteration 0" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_worker_that_runs_out_of_memory_says_so(workshop):
     impossible = "model.decode_head.channels=2000000"
     done = finished("run", *SHORT, "--work-dir", "memory", "--reference-device", "cpu", "--cfg-options", impossible,

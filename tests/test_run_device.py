@@ -71,6 +71,7 @@ def test_a_run_on_the_device_passes_and_is_bit_identical_to_the_reference_of_the
     assert provenance["peak_memory_bytes"]["device"] > 2**27
 
 
+@pytest.mark.slow
 def test_a_broken_device_is_not_bit_identical(workshop, simulated_device):
     broken = simulated_device("scale _softmax by=1e-3")
     code, _, err = command(workshop, "run", "--device", "sdaa", *SHORT, "--work-dir", "broken", env=broken)

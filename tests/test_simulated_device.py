@@ -54,6 +54,7 @@ def test_emanet_trains_bitwise_as_on_the_cpu_with_dropout(python, threads):
     assert both["operators"] > 30
 
 
+@pytest.mark.slow
 @pytest.mark.training
 def test_a_slightly_broken_softmax_changes_the_training(python):
     both = trained(python(PROGRAMS / "emanet.py", 1, 1, faults=["scale _softmax by=1e-3"]))

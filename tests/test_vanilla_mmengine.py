@@ -46,6 +46,7 @@ def test_everything_is_on_the_device_and_every_loss_is_the_cpus(on_cpu, on_devic
     assert on_device["state"] == on_cpu["state"]
 
 
+@pytest.mark.slow
 def test_a_broken_device_is_not_equal_to_the_cpu(train, on_cpu):
     broken = train("sdaa", faults=["scale _log_softmax by=1e-3"])
     assert broken["losses"] != on_cpu["losses"]
@@ -75,6 +76,7 @@ def test_a_checkpoint_is_resumed_on_the_device_as_if_nothing_had_happened(train,
     assert resumed["state"] == on_device["state"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["cpu", "sdaa"])
 def test_fp16_scales_the_loss_with_a_scaler_that_is_enabled(train, device):
     seen = train(device, "fp16")
