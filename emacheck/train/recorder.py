@@ -69,7 +69,7 @@ class RecorderHook(Hook):  # type: ignore[misc]
         """Hash the batch before anything changes it."""
         self._start = time.perf_counter()
         self._samples = sample_hashes(data_batch)
-        # The stored reference of the smoke preset, drawn in the first way, holds hashes over whole batches.
+        # Records that were drawn in the first way hold hashes over whole batches.
         self._batch = batch_hash(data_batch) if runner.cfg.get("draws", 1) == 1 else hash_of_samples(self._samples)
         self._square, self._rate = 0.0, None
 
