@@ -248,7 +248,7 @@ def test_a_stopped_rank_is_named_and_nothing_is_left(workshop):
     assert "A slower device needs a longer --timeout." in err
     assert not read_log(directory / "reference").complete
     assert nothing_is_left_of(directory / "reference")
-    # The other one was asked where it is, and said so.
+    # The other one was asked where it is, and said so: it waits for the one that is stopped.
     (log,) = (directory / "reference" / "ranks").glob("*/attempt_0/0/stderr.log")
     assert "File" in log.read_text(encoding="utf-8")
 
@@ -372,12 +372,12 @@ def test_two_processes_pass_on_the_simulated_device_against_one_on_the_cpu(works
 
 @pytest.mark.slow
 def test_a_rank_whose_device_hangs_says_where(workshop, simulated_device):
-    directory, hanging = workshop / "sdaa-hangs", simulated_device("hang _softmax call=20 rank=1")
+    directory, hanging = workshop / "sdaa-hangs", simulated_device("hang _softmax call=5 rank=1")
     there = ("--device", "sdaa", "--timeout", 40, "--work-dir", directory)
     done = finished("run", *SHORT, *TWO, *there, *ONE_EACH, cwd=workshop, env=hanging)
     assert done.returncode == 2
     assert "hung: no new iteration for 40 s" in done.stderr
-    # Both ranks are in the same iteration; the answer of the one that hangs leads to the operator.
+    # Three calls an iteration. Both ranks are in the second one; the answer of the one that hangs leads to the operator.
     assert "ema_head.py" in done.stderr
     assert nothing_is_left_of(directory)
 

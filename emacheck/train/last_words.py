@@ -63,9 +63,15 @@ def last_words(run_directory: Path, local_rank: int | None = None) -> str:
     """Return the end of what a process printed: of one that torch's launcher started, or of the only one."""
     logs = _logs(run_directory, local_rank)
     lines = [line for log in logs for line in _end_of(log)]
-    shown = "\n".join(f"  | {line[:500]}" for line in lines[-SHOWN:])
+    shown = "\n".join(f"  | {line[:500]}" for line in _telling(lines))
     places = " and ".join(str(log) for log in logs)
     return f"Its last lines (all of them in {places}):\n{shown}" if lines else "It printed nothing."
+
+
+def _telling(lines: list[str]) -> list[str]:
+    """Return the last lines, or the beginning of the answer of a process that hangs: the innermost call comes first."""
+    answers = [at for at, line in enumerate(lines) if line.endswith("(most recent call first):")]
+    return lines[answers[-1] :][:SHOWN] if answers else lines[-SHOWN:]
 
 
 def hint_of(words: str) -> str:
