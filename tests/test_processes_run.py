@@ -377,7 +377,7 @@ def test_a_rank_whose_device_hangs_says_where(workshop, simulated_device):
     done = finished("run", *SHORT, *TWO, *there, *ONE_EACH, cwd=workshop, env=hanging)
     assert done.returncode == 2
     assert "hung: no new iteration for 40 s" in done.stderr
-    # Three calls an iteration. Both ranks are in the second one; the answer of the one that hangs leads to the operator.
+    # Three calls an iteration: both ranks are in the second one, and the one that hangs shows its operator.
     assert "ema_head.py" in done.stderr
     assert nothing_is_left_of(directory)
 
