@@ -124,7 +124,6 @@ def test_a_worker_that_hangs_is_ended(monkeypatch, tmp_path):
     [
         (None, None),
         ("scale _softmax by=1e-3", "decode_head.ema_module"),
-        ("scale native_batch_norm_backward by=1e-3", "bn"),
         ("scale convolution_overrideable by=1e-3 where=tile", "conv"),
         ("scale upsample_bilinear2d_backward by=1e-3", "(model)"),
     ],

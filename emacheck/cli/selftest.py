@@ -1,7 +1,9 @@
 """``emacheck selftest``: faults and benign variations through the audit, to prove what it finds."""
 
+import contextlib
 import fnmatch
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -77,7 +79,9 @@ def selftest(
     setup = partial(_prepare, audited_request(options), device, precision, faults)
     work: list[Work] = [("fault", name) for name in chosen]
     work += [("benign", variation) for variation in benign_variations(benign, threads=options["threads"])]
-    trials = list(_run(setup, work, jobs))
+    # What mmengine and the device's libraries print is no part of the result.
+    with contextlib.redirect_stdout(sys.stderr):
+        trials = list(_run(setup, work, jobs))
     result = Selftest(
         faults=tuple(trial for trial in trials if trial.kind != "benign"),
         benign=tuple(trial for trial in trials if trial.kind == "benign"),
@@ -148,9 +152,15 @@ def _run(setup: Callable[[], None], work: list[Work], jobs: int) -> "Iterator[Tr
         for at, each in enumerate(work, 1):
             yield _told(_try(each), at, len(work))
         return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=setup) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=partial(_set_up, setup)) as pool:
         for at, trial in enumerate(pool.map(_try, work), 1):
             yield _told(trial, at, len(work))
+
+
+def _set_up(setup: Callable[[], None]) -> None:
+    """Prepare a process of the pool, whose output goes where errors go."""
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    setup()
 
 
 def _told(trial: "Trial", at: int, of: int) -> "Trial":

@@ -58,6 +58,8 @@ class Fault:
 
 
 CATALOGUE: dict[str, Fault] = {}
+# A file is run once in a process, however often its faults are asked for.
+_LOADED: dict[Path, dict[str, Fault]] = {}
 
 
 def fault(
@@ -120,11 +122,13 @@ def catalogue() -> dict[str, Fault]:
 
 
 def load_faults(path: Path) -> dict[str, Fault]:
-    """Run a Python file and return the faults that it registers.
+    """Run a Python file, unless this process did, and return the faults that it registers.
 
     Raises:
         UsageError: If the file cannot be run or registers no fault.
     """
+    if path.resolve() in _LOADED:
+        return _LOADED[path.resolve()]
     before = set(CATALOGUE)
     name = f"emacheck_faults_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
@@ -144,4 +148,5 @@ def load_faults(path: Path) -> dict[str, Fault]:
             f"--faults {path}: it registers no fault. Decorate a function of (candidate, severity) with "
             "@fault(kind=...) from emacheck.audit.faults."
         )
+    _LOADED[path.resolve()] = found
     return found
