@@ -1,12 +1,13 @@
 """Modules in isolation: each call of the reference repeated alone on the candidate and on the float64 arbiter."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from emacheck.audit.calls import Call
 from emacheck.audit.measure import FAR, SAME, Distance, Truth, distance
+from emacheck.audit.poison import Masks, nan_masks
 from emacheck.audit.replay import Part, Results, Side, replay
 
 
@@ -19,12 +20,14 @@ class Baseline:
         truth: The arbiter's tensors.
         accepted: Distance of the accepted precision by part, the largest of its variations, at least a unit roundoff.
         unjudged: Parts in which the accepted precision itself is infinitely far off, so that nothing can be held to it.
+        nans: Where NaN must arrive when the call is poisoned.
     """
 
     call: Call
     truth: dict[Part, Truth]
     accepted: dict[Part, Distance]
     unjudged: tuple[Part, ...] = ()
+    nans: Masks = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +51,12 @@ class Measured:
 
 
 def baselines(
-    calls: Sequence[Call], arbiter: Side, accepted: list[Side], *, wanted: Callable[[Call], bool]
+    calls: Sequence[Call],
+    arbiter: Side,
+    accepted: list[Side],
+    *,
+    wanted: Callable[[Call], bool],
+    poison: Callable[[Call], bool] = lambda call: False,  # noqa: ARG005
 ) -> Iterator[Baseline]:
     """Yield what each call should give; a caller comes after those it called, as it needs their gradients.
 
@@ -57,6 +65,7 @@ def baselines(
         arbiter: The float64 side.
         accepted: The accepted precision in one or more benign variations; the first is the reference.
         wanted: Whether a call is to be compared; others run only as far as those need them.
+        poison: Whether to find out where NaN goes in a call.
     """
     needed = {id(child) for call in calls if wanted(call) for child in call.children}
     for call in calls:
@@ -81,6 +90,7 @@ def baselines(
             truth={part: tensor for part, tensor in truth.items() if part in judged},
             accepted=judged,
             unjudged=tuple(part for part in truth if part not in judged),
+            nans=nan_masks(call, arbiter) if poison(call) else {},
         )
 
 

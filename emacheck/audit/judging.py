@@ -14,12 +14,14 @@ from emacheck.audit.isolated import Measured, measure
 from emacheck.audit.measure import SAME, Distance
 from emacheck.audit.nested import tensors
 from emacheck.audit.optimizer import stepped
+from emacheck.audit.poison import swallowed
 from emacheck.audit.reference import Reference, Whole
 from emacheck.audit.replay import Part, Side
 from emacheck.audit.result import ITERATION, ModuleFinding, TensorError
 from emacheck.audit.subject import Candidate
 from emacheck.audit.trouble import trouble
 from emacheck.audit.variations import PLAIN, Variation
+from emacheck.audit.watch import Held, Watch
 from emacheck.judge.verdict import Outcome
 
 _PHASES = {
@@ -88,7 +90,7 @@ def judge(reference: Reference, candidate: Candidate, *, variation: Variation = 
 def _isolated(
     reference: Reference, candidate: Candidate, variation: Variation, judged: Judged, *, evaluation: bool
 ) -> None:
-    plan = reference.plan
+    plan, watch = reference.plan, Watch()
     side = Side(
         model=candidate.model,
         loss=_loss(candidate),
@@ -96,7 +98,8 @@ def _isolated(
         precision=plan.precision,
         variation=variation,
         seed=plan.seed,
-        around=tuple(candidate.around),
+        # Entered last, the watch sees what a broken kernel returns.
+        around=(*candidate.around, lambda: watch),
     )
     with evaluating(candidate.model, on=evaluation):
         for baseline in reference.isolated(evaluation=evaluation):
@@ -104,12 +107,17 @@ def _isolated(
             judged.unjudged += [f"{call.label} {part}" for part in baseline.unjudged]
             try:
                 measured = measure(baseline, side)
+                held = watch.drain()
+                vanished = swallowed(call, baseline.nans, side)
             except Exception as error:
                 judged.troubles.append(
                     trouble(error, module=call.name, kind=call.kind, phase="forward", device=str(plan.device))
                 )
             else:
                 judged.errors += [_error(reference, call, one, evaluation=evaluation) for one in measured]
+                judged.errors += [_held(reference, call, one, evaluation=evaluation) for one in held]
+                judged.errors += [_vanished(reference, call, part, share) for part, share in vanished.items()]
+            watch.drain()
 
 
 def _loss(candidate: Candidate) -> Callable[[torch.nn.Module, object], object]:
@@ -133,6 +141,36 @@ def _error(reference: Reference, call: Call, measured: Measured, *, evaluation: 
         depth=call.depth,
         error=error,
         accepted=accepted,
+        limit=reference.plan.limits.isolated,
+    )
+
+
+def _held(reference: Reference, call: Call, held: Held, *, evaluation: bool) -> TensorError:
+    return TensorError(
+        module=call.name,
+        kind=call.kind,
+        tensor=held.tensor,
+        phase=held.phase,
+        level="evaluation" if evaluation else "isolated",
+        batch=reference.number,
+        depth=call.depth,
+        error=held.error,
+        accepted=held.accepted,
+        limit=reference.plan.limits.isolated,
+    )
+
+
+def _vanished(reference: Reference, call: Call, part: Part, share: float) -> TensorError:
+    return TensorError(
+        module=call.name,
+        kind=call.kind,
+        tensor=f"NaN that became a number in {part}",
+        phase="forward",
+        level="isolated",
+        batch=reference.number,
+        depth=call.depth,
+        error=share,
+        accepted=0.0,
         limit=reference.plan.limits.isolated,
     )
 

@@ -32,6 +32,7 @@ class Distance:
         return max(_ratio(self.norm, accepted.norm), _ratio(self.peak, accepted.peak))
 
 
+PIECE = 1 << 17
 FAR = Distance(norm=math.inf, peak=math.inf)
 SAME = Distance(norm=0.0, peak=0.0)
 
@@ -71,20 +72,33 @@ def distance(candidate: torch.Tensor, truth: Truth) -> Distance:
     """
     if candidate.shape != truth.tensor.shape:
         return FAR
-    difference = candidate.detach().to(device="cpu", dtype=torch.float64, copy=True)
+    found = candidate.detach().to(device="cpu")
     if math.isfinite(truth.norm):
-        norm, peak = _norms(difference.sub_(truth.tensor))
+        norm, peak = _norms(found, truth.tensor)
         return Distance(norm=_ratio(norm, truth.norm), peak=_ratio(peak, truth.peak))
     odd = ~torch.isfinite(truth.tensor)
-    if not torch.equal(difference[odd].nan_to_num(nan=0.5), truth.tensor[odd].nan_to_num(nan=0.5)):
+    if not torch.equal(found[odd].double().nan_to_num(nan=0.5), truth.tensor[odd].nan_to_num(nan=0.5)):
         return FAR
-    return distance(difference[~odd], Truth(tensor=truth.tensor[~odd]))
+    return distance(found[~odd], Truth(tensor=truth.tensor[~odd]))
 
 
-def _norms(tensor: torch.Tensor) -> tuple[float, float]:
-    if tensor.numel() == 0:
-        return 0.0, 0.0
-    return float(torch.linalg.vector_norm(tensor)), float(torch.linalg.vector_norm(tensor, math.inf))
+def _norms(tensor: torch.Tensor, less: torch.Tensor | None = None) -> tuple[float, float]:
+    """Return the Frobenius norm and the largest magnitude of a tensor, or of its difference from another one."""
+    # Pieces stay in a processor's cache, and no copy of a large tensor in float64 is made.
+    pieces = torch.split(tensor.reshape(-1), PIECE)
+    others = [None] * len(pieces) if less is None else torch.split(less.reshape(-1), PIECE)
+    squares, peak = 0.0, 0.0
+    for piece, other in zip(pieces, others, strict=True):
+        if piece.numel() == 0:
+            continue
+        values = piece.double() if other is None else other - piece.double()
+        low, high = torch.aminmax(values)
+        squares += float(torch.dot(values, values))
+        largest = max(-float(low), float(high))
+        peak = largest if not largest <= peak else peak  # NaN stays
+        if math.isnan(peak):
+            break
+    return math.sqrt(squares), peak
 
 
 def _ratio(part: float, whole: float) -> float:

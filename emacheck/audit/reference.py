@@ -45,6 +45,7 @@ class Plan:
         evaluation: Audit the evaluation-mode forward pass as well, on the first batch.
         end_to_end: Run whole iterations as well.
         invariants: What must hold after a whole iteration.
+        cpu_fallback: Run on the CPU what the device lacks.
     """
 
     device: torch.device = torch.device("cpu")  # noqa: RUF009 - a constant
@@ -55,6 +56,7 @@ class Plan:
     evaluation: bool = True
     end_to_end: bool = True
     invariants: tuple[Invariant, ...] = DEFAULT
+    cpu_fallback: bool = False
 
     def wants(self, module: str) -> bool:
         """Return whether a module is to run alone."""
@@ -150,6 +152,7 @@ class Reference:
                 for variation in ISOLATED
             ],
             wanted=lambda call: plan.wants(call.name),
+            poison=lambda call: self.number == 1 and not evaluation and call.index == 0,
         )
 
     def optimizer(self) -> Whole:

@@ -3,12 +3,13 @@
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
 
 from emacheck.audit.capture import LossFunction
+from emacheck.audit.fallback import CpuFallback
 from emacheck.audit.judging import Judged, judge
 from emacheck.audit.limits import Limits
 from emacheck.audit.precision import Precision
@@ -35,6 +36,7 @@ def audit_step(
     seed: int = 0,
     evaluation: bool = True,
     end_to_end: bool = True,
+    cpu_fallback: bool = False,
     limits: Limits | None = None,
 ) -> AuditResult:
     r"""Audit one training iteration of any model on a device, tensor by tensor, against float64 on the CPU.
@@ -61,6 +63,7 @@ def audit_step(
         seed: Seed of all random draws, such as dropout masks.
         evaluation: Audit the forward pass in evaluation mode as well.
         end_to_end: Run a whole iteration as well.
+        cpu_fallback: Run operators that the device lacks on the CPU; a note names them, for they were not audited.
         limits: The limits, None for the calibrated ones.
 
     Returns:
@@ -99,6 +102,7 @@ def audit_step(
         modules=modules,
         evaluation=evaluation,
         end_to_end=end_to_end,
+        cpu_fallback=cpu_fallback,
     )
     return audit(Subject(model=model, optimizer=optimizer, loss=loss), [batch], plan, prepare=prepare)
 
@@ -128,6 +132,10 @@ def audit(
     candidate = subject.twin()
     if prepare is not None:
         prepare(candidate)
+    fallback = CpuFallback()
+    if plan.cpu_fallback:
+        # Entered first, it is asked last: it answers what nothing else did.
+        candidate.around.insert(0, lambda: fallback)
     judged: list[Judged] = []
     foreign: frozenset[str] = frozenset()
     notes: list[str] = []
@@ -150,7 +158,7 @@ def audit(
         precision=plan.precision.name,
         errors=errors,
         findings=findings,
-        notes=(*notes, *_notes(judged, foreign, plan)),
+        notes=(*notes, *_notes(judged, foreign, plan, fallback.used)),
         state_hash=state_hash or state_digest(dict(subject.model.state_dict())),
         batch_hashes=tuple(batch_hashes),
         seconds=time.monotonic() - started,
@@ -179,8 +187,14 @@ def find_unsteady(reference: Reference) -> ModuleFinding | None:
     )
 
 
-def _notes(judged: Sequence[Judged], foreign: frozenset[str], plan: Plan) -> tuple[str, ...]:
+def _notes(
+    judged: Sequence[Judged], foreign: frozenset[str], plan: Plan, on_the_cpu: Collection[str]
+) -> tuple[str, ...]:
     notes = []
+    if on_the_cpu:
+        notes.append(
+            f"{plan.device} lacks {', '.join(sorted(on_the_cpu))}; they ran on the CPU, so they say nothing about it"
+        )
     if foreign:
         notes.append(f"drawn on the device and so not comparable: {', '.join(sorted(foreign))}")
     unjudged = sorted({name for each in judged for name in each.unjudged})

@@ -42,11 +42,16 @@ def trouble(error: Exception, *, module: str, kind: str, phase: str, device: str
     elif any(sign in text.lower() for sign in _MEMORY):
         outcome = Outcome.INCONCLUSIVE
         message = (
-            f"{module} ({kind}) needs more memory than {device} has; use a smaller crop or batch. It says: {first}"
+            f"{module} ({kind}) needs more memory than {device} has: use a smaller batch (--cfg-options "
+            "train_dataloader.batch_size=1), a smaller crop (--preset smoke has the smallest), or no whole iteration "
+            f"(--no-end-to-end). It says: {first}"
         )
     elif isinstance(error, NotImplementedError) or any(sign in text.lower() for sign in _MISSING):
         outcome = Outcome.INCONCLUSIVE
         found = re.search(r"aten::[\w.]+", text) or re.search(r'"(\w+)" not implemented', text)
         name = found.group(found.lastindex or 0) if found else first
-        message = f"{module} ({kind}) needs {name}, which {device} lacks; the module was not compared"
+        message = (
+            f"{module} ({kind}) needs {name}, which {device} lacks; the module was not compared (--cpu-fallback lets "
+            "the CPU run it)"
+        )
     return ModuleFinding(module=module, kind=kind, outcome=outcome, phase=phase, introduced=True, message=message)

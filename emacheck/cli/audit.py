@@ -43,6 +43,7 @@ def audited_training_options(command: Any) -> Any:
 @click.option("--batches", default=3, show_default=True, type=click.IntRange(min=1), help="Batches to audit.")
 @click.option("--modules", metavar="GLOB", help="Run only these modules alone, such as 'backbone.layer3.*'.")
 @click.option("--end-to-end/--no-end-to-end", default=True, show_default=True, help="Run whole iterations as well.")
+@click.option("--cpu-fallback", is_flag=True, help="Run operators that the device lacks on the CPU, and name them.")
 @click.option(
     "--output-dir", type=click.Path(path_type=Path), metavar="DIR", help="Write audit.json, audit.txt and audit.png."
 )
@@ -62,6 +63,7 @@ def audit(
     output_format: str,
     timeout: float,
     end_to_end: bool,
+    cpu_fallback: bool,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -80,6 +82,7 @@ def audit(
         batches=batches,
         modules=modules,
         end_to_end=end_to_end,
+        cpu_fallback=cpu_fallback,
     )
     result = audit_in_worker(job, timeout=timeout)
     _deliver(result, output_dir, as_json=as_json or output_format == "json")

@@ -37,6 +37,7 @@ class AuditJob:
         batches: Number of batches.
         modules: Glob over the modules that run alone, None for all.
         end_to_end: Whether whole iterations run as well.
+        cpu_fallback: Whether the CPU may run what the device lacks.
     """
 
     request: TrainingRequest
@@ -45,6 +46,7 @@ class AuditJob:
     batches: int = 3
     modules: str | None = None
     end_to_end: bool = True
+    cpu_fallback: bool = False
 
 
 def audit_in_worker(job: AuditJob, *, timeout: float) -> "AuditResult":
@@ -130,6 +132,7 @@ def run_job(job: AuditJob, scratch: Path) -> "AuditResult":
         modules=job.modules,
         end_to_end=job.end_to_end,
         invariants=invariants(),
+        cpu_fallback=job.cpu_fallback,
     )
     return audit(
         training.subject,

@@ -1,0 +1,148 @@
+"""The audit's probes: invariants inside of modules, NaN that vanishes, the CPU in place of a missing operator."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import torch.nn.functional as F  # noqa: E402, N812
+from test_audit import Net, audited, hook, trained  # noqa: E402
+from torch import nn  # noqa: E402
+
+from emacheck.audit.calls import Call  # noqa: E402
+from emacheck.audit.draws import Draws  # noqa: E402
+from emacheck.audit.faults.places import replace_operator  # noqa: E402
+from emacheck.audit.measure import Truth, distance  # noqa: E402
+from emacheck.audit.poison import poisoned  # noqa: E402
+from emacheck.audit.variations import Variation  # noqa: E402
+from emacheck.judge import Outcome  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def subject():
+    torch.manual_seed(0)
+    batch = {"image": torch.randn(4, 3, 16, 16), "label": torch.randint(0, 5, (4,))}
+    return trained(Net(), batch)
+
+
+class Attention(nn.Module):
+    def forward(self, value):
+        return torch.softmax(value @ value.transpose(1, 2), dim=2) @ value
+
+
+def attending():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), Attention(), nn.Linear(8, 5))
+    labels = torch.randint(0, 5, (2, 16))
+    labels[:, 3] = -100
+    batch = {"image": torch.randn(2, 16, 8), "label": labels}
+    return trained(model, batch, lambda model, batch: F.cross_entropy(model(batch["image"]).mT, batch["label"]))
+
+
+def rows(result, words):
+    return [error for error in result.errors if error.tensor.startswith(words)]
+
+
+def test_softmax_rows_and_ignored_labels_are_looked_at_and_hold_on_the_cpu():
+    result = audited(attending())
+    assert result.outcome is Outcome.PASS
+    assert {error.module for error in rows(result, "sum of the rows")} == {"1"}
+    assert rows(result, "gradient of ignored labels")[0].error == 0
+
+
+def test_softmax_rows_that_do_not_sum_to_one_are_a_finding_of_their_module():
+    def wrong(candidate):
+        replace_operator(candidate, ("_softmax",), lambda func, args, kwargs: func(*args, **kwargs) * 1.0001)
+
+    result = audited(attending(), wrong)
+    assert result.module == "1"
+    assert any(not error.passes for error in rows(result, "sum of the rows"))
+
+
+def test_a_gradient_of_an_ignored_label_is_a_finding_of_the_loss():
+    def leak(func, args, kwargs):
+        gradient = func(*args, **kwargs)
+        return torch.where((args[2] == args[5]).unsqueeze(1), 1e-4 * gradient.abs().max(), gradient)
+
+    result = audited(attending(), lambda candidate: replace_operator(candidate, ("nll_loss2d_backward",), leak))
+    leaking = [error for error in rows(result, "gradient of ignored labels") if not error.passes]
+    assert [(error.module, error.phase) for error in leaking] == [("(loss)", "backward")]
+
+
+@pytest.mark.parametrize("place", ["blocks.0.relu", "stem", "blocks.1.bn"])
+def test_nan_that_becomes_a_number_is_found_though_every_number_is_right(subject, place):
+    result = audited(subject, hook(place, torch.nan_to_num))
+    assert (result.outcome, result.module, result.phase) == (Outcome.FAIL, place, "forward")
+    assert all(error.tensor.startswith("NaN") for error in result.errors if not error.passes)
+
+
+def test_more_nans_than_the_arbiters_are_no_finding(subject):
+    def spread(output):
+        return torch.where(torch.isnan(output).any(), torch.full_like(output, float("nan")), output)
+
+    assert audited(subject, hook("stem", spread)).outcome is Outcome.PASS
+
+
+def test_a_call_without_a_floating_point_input_cannot_be_poisoned():
+    assert poisoned(Call(name="embedding", index=0, kind="Embedding", args=(torch.tensor([1, 2]),))) is None
+
+
+def test_the_last_bits_of_two_benign_trials_differ_while_a_module_runs_alone():
+    value = torch.rand(1000)
+    with Draws(0):
+        one, two = (Variation(last_bit=seed).nudged(value, seed=1) for seed in (1, 2))
+    assert not torch.equal(one, two)
+    assert torch.equal(one, Variation(last_bit=1).nudged(value, seed=1))
+    assert torch.equal(value.bfloat16(), Variation(last_bit=1).nudged(value.bfloat16(), seed=1))
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 17, (1 << 17) + 3])
+def test_distances_by_pieces_are_those_of_the_whole_tensor(size):
+    generator = torch.Generator().manual_seed(size)
+    truth = torch.rand(size, generator=generator, dtype=torch.float64) + 1
+    found = truth.float()
+    expected = (found.double() - truth).norm() / truth.norm() if size else torch.zeros(())
+    measured = distance(found, Truth(tensor=truth))
+    assert measured.norm == pytest.approx(float(expected), rel=1e-12)
+    if size:
+        assert measured.peak == float((found.double() - truth).abs().max() / truth.max())
+        found[-1] = float("nan")
+        assert not distance(found, Truth(tensor=truth)).finite
+
+
+FALLBACK = """
+import torch, torch_sdaa, emacheck
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.Flatten(),
+                            torch.nn.Linear(4 * 36, 5))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+batch = torch.randn(4, 3, 8, 8), torch.randint(0, 5, (4,))
+loss = lambda model, batch: torch.nn.functional.cross_entropy(model(batch[0]), batch[1])
+for allowed in (False, True):
+    result = emacheck.audit_step(model, optimizer, batch, loss, "sdaa", cpu_fallback=allowed)
+    print(result.outcome, *result.notes, *(finding.message for finding in result.findings))
+"""
+
+
+@pytest.mark.parametrize(
+    ("operator", "asked"),
+    [
+        ("convolution_overrideable", "convolution"),
+        ("convolution_backward_overrideable", "convolution_backward"),
+        ("native_batch_norm", "native_batch_norm"),
+        ("threshold_backward", "threshold_backward"),
+    ],
+)
+def test_the_cpu_runs_what_a_device_lacks_only_if_that_is_allowed(simulated_device, operator, asked):
+    done = subprocess.run(
+        [sys.executable, "-c", FALLBACK],
+        env={**os.environ, **simulated_device(f"missing {operator}")},
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines[-2:]] == ["INCONCLUSIVE", "PASS"], (done.stdout, done.stderr)
+    assert f"lacks aten::{asked}; they ran on the CPU" in lines[-1]
+    assert "--cpu-fallback" in lines[-2]
