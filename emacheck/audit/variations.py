@@ -62,13 +62,16 @@ class Variation:
             torch.set_num_threads(threads)
 
     def nudged(self, value: Any, seed: int = 0) -> Any:
-        """Return a nested value, floats moved by about their last bit: x (1 + k ulps eps) with k in -1, 0, 1."""
+        """Return a nested value, float32 and longer moved by about the last bit: x (1 + k ulps eps) with k in -1, 0, 1.
+
+        Shorter floats stay: every side is given the same ones, and their last bit is no noise to what is summed longer.
+        """
         if not self.last_bit or not seed:
             return value
         generator = torch.Generator().manual_seed(self.last_bit * 1_000 + seed)
 
         def nudge(_: str, tensor: torch.Tensor) -> torch.Tensor:
-            if not tensor.is_floating_point():
+            if not tensor.is_floating_point() or tensor.dtype.itemsize < 4:
                 return tensor
             step = torch.randint(-1, 2, tensor.shape, generator=generator).to(tensor.device)
             return tensor * (1 + step.to(tensor.dtype) * self.ulps * torch.finfo(tensor.dtype).eps)
