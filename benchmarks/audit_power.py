@@ -1,14 +1,13 @@
 """What the audit finds and how often it is wrong; writes benchmarks/results/audit_power_PRECISION.json, and the page from it.
 
-    python benchmarks/audit_power.py [--benign 200] [--calibration 60] [--precision fp32] [--lock FILE] [--render]
+    python benchmarks/audit_power.py [--precision fp32|bf16|fp16] [--benign 200] [--calibration 60] [--render]
 
 The limits were fixed before any of these trials was made; the reported benign trials use other seeds than the calibration.
-Results are kept after every group of trials, and a second call goes on where the first one stopped. ``--lock FILE`` computes one
-group at a time under a file lock, for a machine that others measure on.
+Results are kept after every group of trials, and a second call goes on where the first one stopped, also with more trials or
+faults than before, unless the state that is audited is another one.
 """
 
 import argparse
-import fcntl
 import json
 import platform
 import resource
@@ -17,19 +16,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "verification-power.md"
-GROUP = 60
+GROUP = 20
 THREADS = 2
 BATCHES = 3
-# The stored trials were made from weights that torch itself draws (docs/pairing.md), so that more can be added to them.
-DRAWS = ("draws=1",)
 # A batch that is not among those reported, and seeds of its own.
 CALIBRATION_BATCH, CALIBRATION_SEED = 3, 1
 
@@ -39,8 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--benign", type=int, default=200)
     parser.add_argument("--calibration", type=int, default=60)
-    parser.add_argument("--precision", default="fp32")
-    parser.add_argument("--lock", type=Path)
+    parser.add_argument("--precision", choices=("fp32", "tf32", "bf16", "fp16"), default="fp32")
     parser.add_argument("--render", action="store_true")
     options = parser.parse_args()
     file = HERE / "results" / f"audit_power_{options.precision}.json"
@@ -49,17 +43,6 @@ def main() -> None:
         measure(stored, file, options)
     if options.precision == "fp32":
         PAGE.write_text(page(stored), encoding="utf-8")
-
-
-@contextmanager
-def locked(file: Path | None) -> Iterator[None]:
-    """Hold a file lock."""
-    if file is None:
-        yield
-        return
-    with file.open("a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def cost(training: Any) -> dict[str, Any]:
@@ -94,35 +77,37 @@ def planned(options: argparse.Namespace) -> list[tuple[str, int, Any]]:
     from emacheck.audit.selftest import benign_variations
 
     work: list[tuple[str, int, Any]] = [("fault", 0, name) for name in catalogue()]
-    for at, variation in enumerate(benign_variations(options.benign, threads=THREADS)):
-        work.append(("benign", at * BATCHES // options.benign, variation))
-    calibration = benign_variations(options.calibration, first=CALIBRATION_SEED, threads=THREADS)
+    for at, variation in enumerate(benign_variations(options.benign, precision=options.precision, threads=THREADS)):
+        work.append(("benign", at % BATCHES, variation))
+    calibration = benign_variations(
+        options.calibration, precision=options.precision, first=CALIBRATION_SEED, threads=THREADS
+    )
     return work + [("calibration", CALIBRATION_BATCH, variation) for variation in calibration]
 
 
 def measure(stored: dict[str, Any], file: Path, options: argparse.Namespace) -> None:
-    """Make all trials that are not stored yet."""
+    """Make all trials that are not stored yet; what was made from another state counts for nothing."""
+    training, reference, plain = prepare(), None, None
+    if stored.get("machine", {}).get("state_hash") != training.state_hash:
+        stored.clear()
+        stored["trials"] = []
     done = {(trial["part"], trial["batch"], trial["name"]) for trial in stored["trials"]}
     todo = [each for each in planned(options) if (each[0], each[1] + 1, str(each[2])) not in done]
-    training = reference = plain = None
     for index in sorted({each[1] for each in todo}):
         mine = [each for each in todo if each[1] == index]
         reference = None
         while mine:
             group, mine = mine[:GROUP], mine[GROUP:]
-            with locked(options.lock):
-                training = training or prepare()
-                if reference is None:
-                    reference, plain = prepare_reference(training, index, options.precision)
-                for part, _, what in group:
-                    stored["trials"].append({"part": part, **trial(part, what, reference, plain)})
-                stored["machine"] = machine(training)
+            if reference is None:
+                reference, plain = prepare_reference(training, index, options.precision)
+            for part, _, what in group:
+                stored["trials"].append({"part": part, **trial(part, what, reference, plain)})
+            stored["machine"] = machine(training)
             file.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
             print(f"batch {index + 1}: {len(mine)} trials left", flush=True)
-    if "cost" not in stored:
+    if "cost" not in stored and options.precision == "fp32":
         reference = None
-        with locked(options.lock):
-            stored["cost"] = cost(training or prepare())
+        stored["cost"] = cost(training)
         file.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
 
 
@@ -135,7 +120,7 @@ def prepare() -> Any:
     place = cache_root() / DEFAULT_NAME
     data_hash = ensure_dataset(place).data_hash
     request = TrainingRequest(
-        preset="smoke", config=None, cfg_options=DRAWS, data_root=str(place), data_hash=data_hash, threads=THREADS
+        preset="smoke", config=None, cfg_options=(), data_root=str(place), data_hash=data_hash, threads=THREADS
     )
     with tempfile.TemporaryDirectory() as scratch:
         return prepare_training(request, batches=BATCHES + 1, scratch=Path(scratch))

@@ -39,6 +39,11 @@ class Precision:
             raise UsageError(f"--precision {self.name}: expected one of {', '.join(NAMES)}.")
 
     @property
+    def half(self) -> bool:
+        """Whether tensors are kept in 16 bits, for which a CPU without oneDNN has kernels that take minutes."""
+        return self.name in _AUTOCAST
+
+    @property
     def loss_scale(self) -> float:
         """What the loss is multiplied by before it is differentiated, so that fp16 gradients do not vanish."""
         return 2.0**10 if self.name == "fp16" else 1.0

@@ -162,7 +162,9 @@ class Reference:
 
     def iteration(self) -> Whole:
         """Return what the whole iteration should give; later batches run two variations of it."""
-        variations = WHOLE if self.number == 1 or self.keep else (WHOLE[0], WHOLE[-1])
+        variations = tuple(each for each in WHOLE if each.onednn or not self.plan.precision.half)
+        if self.number > 1 and not self.keep:
+            variations = (variations[0], variations[-1])
         return self._whole("iteration", lambda candidate, how: iterated(candidate, self.batch, how), variations)
 
     def _whole(self, name: str, run: Any, variations: tuple[Variation, ...]) -> Whole:

@@ -78,7 +78,8 @@ def selftest(
     candidate_device(device, precision)
     setup = partial(_prepare, audited_request(options), device, precision, faults)
     work: list[Work] = [("fault", name) for name in chosen]
-    work += [("benign", variation) for variation in benign_variations(benign, threads=options["threads"])]
+    variations = benign_variations(benign, precision=precision, threads=options["threads"])
+    work += [("benign", variation) for variation in variations]
     # What mmengine and the device's libraries print is no part of the result.
     with contextlib.redirect_stdout(sys.stderr):
         trials = list(_run(setup, work, jobs))

@@ -12,6 +12,14 @@ A fault of one's own is a function in any Python file, for ``emacheck selftest -
         return "head.norm"          # the module it sits in, or None
 """
 
-from emacheck.audit.faults.registry import CATALOGUE, Fault, NotApplicableError, catalogue, fault, load_faults
+from emacheck.audit.faults.registry import (
+    CATALOGUE,
+    Fault,
+    NotApplicableError,
+    catalogue,
+    fault,
+    finer_than,
+    load_faults,
+)
 
-__all__ = ["CATALOGUE", "Fault", "NotApplicableError", "catalogue", "fault", "load_faults"]
+__all__ = ["CATALOGUE", "Fault", "NotApplicableError", "catalogue", "fault", "finer_than", "load_faults"]

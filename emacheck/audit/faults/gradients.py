@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 from emacheck.audit.faults.places import convolution, norm
-from emacheck.audit.faults.registry import fault
+from emacheck.audit.faults.registry import fault, finer_than
 from emacheck.audit.subject import Candidate
 
 
@@ -60,7 +60,7 @@ def gradients_clipped(candidate: Candidate, severity: float) -> None:
     candidate.before_step = clip
 
 
-@fault(kind="gradient")
+@fault(kind="gradient", precisions=finer_than(7))
 def gradients_reduced_in_bfloat16(candidate: Candidate, severity: float) -> None:  # noqa: ARG001
     """Gradients pass through bfloat16 on their way to the optimizer."""
     _change_all(candidate, lambda gradient: gradient.bfloat16().to(gradient.dtype))

@@ -14,10 +14,9 @@ from emacheck.audit.faults.places import (
     pick,
     replace_operator,
     rounded,
-    same_storage,
     with_attribute,
 )
-from emacheck.audit.faults.registry import fault
+from emacheck.audit.faults.registry import fault, finer_than
 from emacheck.audit.precision import round_mantissa
 from emacheck.audit.subject import Candidate
 
@@ -27,13 +26,14 @@ from emacheck.audit.subject import Candidate
     severities=(13, 10, 7),
     unit="bits of mantissa",
     imitates="https://github.com/pytorch/pytorch/issues/107514",
+    precisions=finer_than,
 )
 def convolutions_in_low_precision(candidate: Candidate, severity: float) -> None:
     """Every convolution rounds its factors to fewer bits of mantissa."""
     _round_factors(candidate, ("convolution", "convolution_backward"), int(severity))
 
 
-@fault(kind="kernel", imitates="https://github.com/pytorch/pytorch/issues/78275")
+@fault(kind="kernel", imitates="https://github.com/pytorch/pytorch/issues/78275", precisions=finer_than(10))
 def matrix_products_in_tf32(candidate: Candidate, severity: float) -> None:  # noqa: ARG001
     """Every matrix product rounds its factors to 10 bits of mantissa."""
     _round_factors(candidate, ("bmm", "mm", "addmm", "baddbmm"), 10)
@@ -41,7 +41,10 @@ def matrix_products_in_tf32(candidate: Candidate, severity: float) -> None:  # n
 
 def _round_factors(candidate: Candidate, names: tuple[str, ...], bits: int) -> None:
     def change(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return func(*(round_mantissa(a, bits) if isinstance(a, torch.Tensor) else a for a in args), **kwargs)
+        return func(*(shorter(a) if isinstance(a, torch.Tensor) else a for a in args), **kwargs)
+
+    def shorter(factor: torch.Tensor) -> torch.Tensor:
+        return round_mantissa(factor.float(), bits).to(factor.dtype)
 
     replace_operator(candidate, names, change)
 
@@ -225,7 +228,7 @@ def softmax_over_the_wrong_axis(candidate: Candidate, severity: float) -> str:  
     return name
 
 
-@fault(kind="kernel")
+@fault(kind="kernel", precisions=finer_than(7))
 def softmax_in_bfloat16(candidate: Candidate, severity: float) -> str:  # noqa: ARG001
     """The softmax of the attention computes its exponentials in bfloat16."""
     name, _ = expectation_maximization(candidate.model)
@@ -246,16 +249,9 @@ def small_values_flushed(candidate: Candidate, severity: float) -> str:
     return name
 
 
-@fault(kind="kernel")
+@fault(kind="kernel", precisions=finer_than(7))
 def one_layer_in_bfloat16(candidate: Candidate, severity: float) -> str:  # noqa: ARG001
     """One convolution computes in bfloat16, outside of any autocast."""
     name, module = convolution(candidate.model, 0.9)
-    weight = module.weight
-
-    def change(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not same_storage(args[1], weight):
-            return func(*args, **kwargs)
-        return func(rounded(args[0]), rounded(args[1]), *args[2:], **kwargs)
-
-    replace_operator(candidate, ("convolution",), change)
+    module.forward = lambda value: module._conv_forward(rounded(value), rounded(module.weight), module.bias)
     return name

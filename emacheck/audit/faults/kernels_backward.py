@@ -1,10 +1,11 @@
 """Faults in backward kernels: the forward pass, and so the first loss, is right."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from emacheck.audit.faults.places import convolution, norm, pick, replace_operator, same_storage
+from emacheck.audit.faults.places import convolution, norm, pick, replace_operator
 from emacheck.audit.faults.registry import fault
 from emacheck.audit.subject import Candidate
 
@@ -18,15 +19,13 @@ from emacheck.audit.subject import Candidate
 def convolution_input_gradient_wrong_in_a_tile(candidate: Candidate, severity: float) -> str:
     """The gradient of one convolution's input is off in its last column."""
     name, module = convolution(candidate.model, 0.65)
-    weight = module.weight
 
-    def change(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        result = func(*args, **kwargs)
-        if same_storage(args[2], weight) and result[0] is not None:
-            result[0][..., -1] *= 1 + severity
-        return result
+    def change(gradient: torch.Tensor) -> torch.Tensor:
+        factor = torch.ones_like(gradient)
+        factor[..., -1] += severity
+        return gradient * factor
 
-    replace_operator(candidate, ("convolution_backward",), change)
+    module.register_forward_pre_hook(lambda _, inputs: (_with_gradient(inputs[0], change), *inputs[1:]))
     return name
 
 
@@ -34,17 +33,14 @@ def convolution_input_gradient_wrong_in_a_tile(candidate: Candidate, severity: f
 def weight_gradient_loses_half_the_batch(candidate: Candidate, severity: float) -> str:  # noqa: ARG001
     """The gradient of one convolution's weight accumulates the first half of the batch only."""
     name, module = convolution(candidate.model, 0.25)
-    weight = module.weight
 
-    def change(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        result = func(*args, **kwargs)
-        if not same_storage(args[2], weight):
-            return result
-        half = max(args[0].shape[0] // 2, 1)
-        part = func(args[0][:half], args[1][:half], *args[2:], **kwargs)
-        return result[0], part[1], result[2]
+    def forward(value: torch.Tensor) -> torch.Tensor:
+        half = max(len(value) // 2, 1)
+        weights = (module.weight, module.weight.detach())
+        parts = zip((value[:half], value[half:]), weights, strict=True)
+        return torch.cat([module._conv_forward(part, weight, module.bias) for part, weight in parts if len(part)])
 
-    replace_operator(candidate, ("convolution_backward",), change)
+    module.forward = forward
     return name
 
 
@@ -57,16 +53,17 @@ def weight_gradient_loses_half_the_batch(candidate: Candidate, severity: float) 
 def norm_backward_loses_the_mean(candidate: Candidate, severity: float) -> str:
     """The gradient of one batch norm's input lacks part of the term of the mean."""
     name, module = norm(candidate.model, 0.55)
-    weight = module.weight
 
-    def change(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        result = func(*args, **kwargs)
-        if any(same_storage(argument, weight) for argument in args):
-            mean = args[0].mean((0, 2, 3), keepdim=True) * weight.detach().view(1, -1, 1, 1)
-            result[0].add_(mean, alpha=severity)
-        return result
+    def change(this: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        axes = tuple(axis for axis in range(output.dim()) if axis != 1)
+        value, shape = inputs[0].float(), [1, -1] + [1] * (output.dim() - 2)
+        scale = this.weight.detach().view(shape) / (value.detach().var(axes, False, keepdim=True) + this.eps).sqrt()
+        mean = value.mean(axes, keepdim=True)
+        # Zero by itself, and its gradient is what is lost.
+        lost: torch.Tensor = severity * scale * (mean - mean.detach())
+        return output + lost.to(output.dtype)
 
-    replace_operator(candidate, ("native_batch_norm_backward", "batch_norm_backward"), change)
+    module.register_forward_hook(change)
     return name
 
 
@@ -108,3 +105,21 @@ def relu_backward_passes_everything(candidate: Candidate, severity: float) -> No
 
 def _scale_result(candidate: Candidate, name: str, factor: float) -> None:
     replace_operator(candidate, (name,), lambda func, args, kwargs: func(*args, **kwargs) * factor)
+
+
+class _ChangedGradient(torch.autograd.Function):
+    """Returns its input; changes the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, value: torch.Tensor, change: Any) -> torch.Tensor:
+        ctx.change = change
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        return ctx.change(gradients[0]), None
+
+
+def _with_gradient(value: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    same: torch.Tensor = _ChangedGradient.apply(value, change)  # type: ignore[no-untyped-call]
+    return same

@@ -101,11 +101,6 @@ def replace_operator(candidate: Candidate, names: tuple[str, ...], change: Chang
     candidate.around.append(lambda: ReplacedOperator(names, change))
 
 
-def same_storage(one: Any, other: torch.Tensor) -> bool:
-    """Return whether an operator's argument is a certain parameter."""
-    return isinstance(one, torch.Tensor) and one.shape == other.shape and one.data_ptr() == other.data_ptr()
-
-
 def rounded(value: torch.Tensor, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
     """Round to a smaller type and back; the gradient passes as if nothing had happened."""
     return value + (value.detach().to(dtype).to(value.dtype) - value.detach())

@@ -26,6 +26,21 @@ OWN_MODULES = (
 )
 
 
+# Explicit bits of mantissa of the accepted precisions.
+MANTISSA = {"fp32": 23, "tf32": 10, "fp16": 10, "bf16": 7}
+Precisions = tuple[str, ...] | Callable[[float], tuple[str, ...]]
+
+
+def finer_than(bits: float) -> tuple[str, ...]:
+    """Return the precisions in which rounding to so many bits of mantissa is a defect, not the accepted arithmetic.
+
+    Example:
+        >>> finer_than(10), finer_than(7)
+        (('fp32',), ('fp32', 'tf32', 'fp16'))
+    """
+    return tuple(name for name, kept in MANTISSA.items() if kept > bits)
+
+
 class NotApplicableError(Exception):
     """A model has nothing that a fault could sit in, such as a fault of batch norm in a model without one."""
 
@@ -41,6 +56,7 @@ class Fault:
         severity: How much of it.
         unit: What the severity counts.
         imitates: Address of a public report of such a defect, or None.
+        precisions: The accepted precisions in which it is a defect.
         apply: Breaks a candidate in place; returns the module where the fault sits, None if it is no single one.
     """
 
@@ -50,6 +66,7 @@ class Fault:
     severity: float
     unit: str
     imitates: str | None
+    precisions: tuple[str, ...]
     apply: Break
 
     def __call__(self, candidate: Candidate) -> str | None:
@@ -63,7 +80,12 @@ _LOADED: dict[Path, dict[str, Fault]] = {}
 
 
 def fault(
-    *, kind: str, severities: tuple[float, ...] = (1.0,), unit: str = "", imitates: str | None = None
+    *,
+    kind: str,
+    severities: tuple[float, ...] = (1.0,),
+    unit: str = "",
+    imitates: str | None = None,
+    precisions: Precisions = tuple(MANTISSA),
 ) -> Callable[[Break], Break]:
     """Register a function as a fault, once for each severity.
 
@@ -72,6 +94,8 @@ def fault(
         severities: The ladder of severities, passed to the function as its second argument.
         unit: What a severity counts.
         imitates: Address of a public report of such a defect.
+        precisions: The accepted precisions in which it is a defect, or a function that tells them from the severity,
+            such as :func:`finer_than`. In others it is not tried: rounding to bfloat16 is what bf16 accepts.
 
     Returns:
         A decorator that leaves the function as it is. The function takes a
@@ -107,6 +131,7 @@ def fault(
                 severity=severity,
                 unit=unit,
                 imitates=imitates,
+                precisions=precisions(severity) if callable(precisions) else precisions,
                 apply=function,
             )
         return function
