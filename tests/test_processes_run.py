@@ -17,7 +17,7 @@ from emacheck.logs import read_log
 
 pytestmark = pytest.mark.training
 ITERATIONS = 3
-SHORT = ("--iters", ITERATIONS, "--limit", f"coverage.minimum={ITERATIONS}", "--threads", 1)
+SHORT = ("--iters", ITERATIONS, "--limit", f"coverage.minimum={ITERATIONS}", "--threads", 1, "--no-audit")
 TWO = ("--nproc-per-node", 2)
 # The joined batch of the smoke preset is two images.
 ONE_EACH = ("--cfg-options", "train_dataloader.batch_size=1")
@@ -205,7 +205,7 @@ def test_the_users_old_command_line_works(workshop):
     done = finished(
         *("run", "--config", config, "--launcher", "pytorch", "--nproc-per-node", "2", "--amp"),
         *("--cfg-options", f"train_dataloader.dataset.data_root={data}"),
-        *("--iters", 2, "--threads", 1, "--limit", "coverage.minimum=2", "--reference-device", "cpu"),
+        *("--iters", 2, "--threads", 1, "--limit", "coverage.minimum=2", "--no-audit", "--reference-device", "cpu"),
         *("--work-dir", "old"),
         cwd=workshop,
     )
@@ -216,7 +216,7 @@ def test_the_users_old_command_line_works(workshop):
 @pytest.mark.slow
 def test_a_killed_rank_ends_the_run_with_its_last_words(workshop):
     directory = workshop / "killed"
-    long = ("--iters", 90, "--threads", 1, "--reference-device", "cpu", "--reference-nproc", 2)
+    long = ("--iters", 90, "--threads", 1, "--no-audit", "--reference-device", "cpu", "--reference-nproc", 2)
     process = emacheck_process("run", *long, *TWO, "--work-dir", directory, *ONE_EACH, cwd=workshop)
     wait_for_iteration(directory / "reference", 2, process)
     os.kill(process_of_rank(directory / "reference", 1), signal.SIGKILL)
@@ -235,7 +235,19 @@ def test_a_killed_rank_ends_the_run_with_its_last_words(workshop):
 @pytest.mark.slow
 def test_a_stopped_rank_is_named_and_nothing_is_left(workshop):
     directory, patience = workshop / "stopped", 30
-    long = ("--iters", 90, "--threads", 1, "--reference-device", "cpu", "--reference-nproc", 2, "--timeout", patience)
+    long = (
+        "--iters",
+        90,
+        "--threads",
+        1,
+        "--no-audit",
+        "--reference-device",
+        "cpu",
+        "--reference-nproc",
+        2,
+        "--timeout",
+        patience,
+    )
     process = emacheck_process("run", *long, *TWO, "--work-dir", directory, *ONE_EACH, cwd=workshop)
     wait_for_iteration(directory / "reference", 1, process)
     os.kill(process_of_rank(directory / "reference", 1), signal.SIGSTOP)
@@ -257,7 +269,7 @@ def test_a_stopped_rank_is_named_and_nothing_is_left(workshop):
 def test_no_rank_outlives_a_command_that_was_killed_outright(workshop):
     """Nor does a process that loads the data of one."""
     directory = workshop / "orphans"
-    long = ("--iters", 90, "--threads", 1, "--reference-device", "cpu", "--reference-nproc", 2)
+    long = ("--iters", 90, "--threads", 1, "--no-audit", "--reference-device", "cpu", "--reference-nproc", 2)
     loading = (*ONE_EACH, "train_dataloader.num_workers=1")
     process = emacheck_process("run", *long, *TWO, "--work-dir", directory, *loading, cwd=workshop)
     wait_for_iteration(directory / "reference", 1, process)

@@ -3,18 +3,25 @@
 Started as ``python -m emacheck.cli.audit_worker DIRECTORY``.
 """
 
+import contextlib
+import faulthandler
 import json
+import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+import time
+import uuid
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from emacheck.errors import EmacheckError, TrainingError, UsageError
-from emacheck.train.launch import WORKER_ENVIRONMENT
+from emacheck.train.last_words import ANSWER_SECONDS, QUESTION, how_it_ended
+from emacheck.train.launch import POLL_SECONDS, WORKER_ENVIRONMENT, end_worker
+from emacheck.train.parent import MARK, end_with_parent
 from emacheck.train.request import TrainingRequest
 
 if TYPE_CHECKING:
@@ -22,8 +29,8 @@ if TYPE_CHECKING:
 
     from emacheck.audit.result import AuditResult
 
-JOB_FILE, RESULT_FILE, REFUSAL_FILE = "job.json", "result.json", "refusal.txt"
-REFUSED = 4
+JOB_FILE, RESULT_FILE, REFUSAL_FILE, PROGRESS_FILE = "job.json", "result.json", "refusal.txt", "progress.txt"
+REFUSED, OTHER_EXPERIMENT = 4, 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +44,7 @@ class AuditJob:
         batches: Number of batches.
         modules: Glob over the modules that run alone, None for all.
         end_to_end: Whether whole iterations run as well.
+        processes: How many processes the training has, of which one is audited.
     """
 
     request: TrainingRequest
@@ -45,67 +53,119 @@ class AuditJob:
     batches: int = 3
     modules: str | None = None
     end_to_end: bool = True
+    processes: int = 1
 
 
-def audit_in_worker(job: AuditJob, *, timeout: float) -> "AuditResult":
-    """Run an audit in a process of its own.
+def audit_in_worker(job: AuditJob, *, timeout: float, instead: str = "") -> "AuditResult":
+    """Run an audit in a process of its own, which ends with this one whatever happens.
 
     Args:
         job: What to audit.
-        timeout: Seconds after which the worker counts as hung.
+        timeout: Seconds without progress after which the worker counts as hung.
+        instead: How to go on without the audit; the end of a message about a crash, a hang or a refusal.
 
     Raises:
         UsageError: If the worker refused the job.
         TrainingError: If the worker crashed, was killed or hung.
+        KeyboardInterrupt: If the user interrupted; the worker has ended.
     """
-    import os
-
     from emacheck.audit.result import read_result
 
     with tempfile.TemporaryDirectory(prefix="emacheck-audit-") as place:
-        directory = Path(place)
+        directory, mark = Path(place), uuid.uuid4().hex
         (directory / JOB_FILE).write_text(json.dumps(asdict(job)), encoding="utf-8")
-        command = [sys.executable, "-m", "emacheck.cli.audit_worker", place]
-        environment = {**WORKER_ENVIRONMENT, **os.environ, "PYTHONUNBUFFERED": "1"}
-        try:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "emacheck.cli.audit_worker", place],
+            # The worker ends when this pipe closes, however this process ends.
+            stdin=subprocess.PIPE,
             # What the device's libraries print is no part of the result.
-            done = subprocess.run(command, env=environment, stdout=sys.stderr, timeout=timeout, check=False)
-        except subprocess.TimeoutExpired as error:
+            stdout=sys.stderr,
+            start_new_session=True,
+            env={**WORKER_ENVIRONMENT, **os.environ, "PYTHONUNBUFFERED": "1", MARK: mark},
+        )
+        try:
+            hung = _watch(worker, directory / PROGRESS_FILE, timeout)
+        finally:
+            end_worker(worker, mark)
+        last = _progress(directory)
+        if hung:
             raise TrainingError(
-                f"the audit on {job.device} hung: no result after {timeout:g} s, and it was ended. A slower device "
-                "needs a longer --timeout, fewer --batches, or --modules."
-            ) from error
-        if done.returncode == REFUSED:
-            raise UsageError((directory / REFUSAL_FILE).read_text(encoding="utf-8").strip())
-        if done.returncode != 0:
+                f"the audit on {job.device} hung: no progress for {timeout:g} s after {last!r}, and it was ended; what "
+                f"it answered is above. A slower device needs a longer --timeout. {instead}".rstrip()
+            )
+        if worker.returncode in (REFUSED, OTHER_EXPERIMENT):
+            reason = (directory / REFUSAL_FILE).read_text(encoding="utf-8").strip()
+            # Another experiment is refused with and without an audit.
+            raise UsageError(f"{reason} {instead}".rstrip() if worker.returncode == REFUSED else reason)
+        if worker.returncode != 0:
             raise TrainingError(
-                f"the audit on {job.device} {_ended(done.returncode)}; its last words are above. Find the module with "
-                "--modules, or shrink the crop with --cfg-options if it ran out of memory."
+                f"the audit on {job.device} {how_it_ended(worker.returncode)} after {last!r}; its last words are "
+                "above. Find the module with emacheck audit --modules GLOB, or shrink the crop with --cfg-options if "
+                f"it ran out of memory. {instead}".rstrip()
             )
         return read_result(json.loads((directory / RESULT_FILE).read_text(encoding="utf-8")))
 
 
-def _ended(code: int) -> str:
-    return f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+def _watch(worker: "subprocess.Popen[bytes]", progress: Path, timeout: float) -> bool:
+    """Wait for the worker; return True if it makes no progress, having asked it where it is."""
+    seen, since = _progress(progress.parent), time.monotonic()
+    while worker.poll() is None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            worker.wait(POLL_SECONDS)
+        if (now := _progress(progress.parent)) != seen:
+            seen, since = now, time.monotonic()
+        if worker.returncode is None and time.monotonic() - since > timeout:
+            worker.send_signal(QUESTION)
+            time.sleep(ANSWER_SECONDS)
+            return True
+    return False
+
+
+def _progress(directory: Path) -> str:
+    """Return what the worker said last that it would do."""
+    try:
+        return (directory / PROGRESS_FILE).read_text(encoding="utf-8").rstrip("\n").rpartition("\n")[2]
+    except FileNotFoundError:
+        return "its start"
 
 
 def main(arguments: list[str]) -> int:
     """Run the audit of a directory's job and write its result there.
 
     Returns:
-        0 with a result, 4 if the job was refused (the reason is in ``refusal.txt``).
+        0 with a result, 4 if the job was refused, 5 if it is another experiment (the reason is in ``refusal.txt``).
     """
     directory = Path(arguments[0])
+    end_with_parent()
+    # Asked where it hangs, a process answers with a traceback on standard error.
+    faulthandler.register(QUESTION, all_threads=False)
     fields: dict[str, Any] = json.loads((directory / JOB_FILE).read_text(encoding="utf-8"))
     request = fields.pop("request")
     job = AuditJob(request=TrainingRequest(**{**request, "cfg_options": tuple(request["cfg_options"])}), **fields)
+    code = OTHER_EXPERIMENT
     try:
+        _refuse_other_experiment(job, directory)
+        code = REFUSED
         result = run_job(job, directory)
     except EmacheckError as error:
         (directory / REFUSAL_FILE).write_text(f"{error}\n", encoding="utf-8")
-        return REFUSED
+        return code
     (directory / RESULT_FILE).write_text(json.dumps(result.to_json(), allow_nan=False), encoding="utf-8")
     return 0
+
+
+def _refuse_other_experiment(job: AuditJob, scratch: Path) -> None:
+    """Refuse before the audit what the training would refuse after it."""
+    if job.request.must_match is None:
+        return
+    from emacheck.train.presets import resolve
+    from emacheck.train.vanilla_mmengine import ask_for_precision
+    from emacheck.train.worker import describe_experiment, refuse_other_experiment
+
+    request = replace(job.request, precision=job.precision)
+    config, _ = resolve(request, scratch)
+    ask_for_precision(config, request.precision)
+    refuse_other_experiment(request, describe_experiment(request, config, processes=job.processes))
 
 
 def run_job(job: AuditJob, scratch: Path) -> "AuditResult":
@@ -120,8 +180,13 @@ def run_job(job: AuditJob, scratch: Path) -> "AuditResult":
     from emacheck.audit.step import audit
     from emacheck.cli.audit_training import invariants, prepare_training
 
+    def progress(line: str) -> None:
+        with (scratch / PROGRESS_FILE).open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+        click.echo(f"{line} ...", err=True)
+
     device = candidate_device(job.device, job.precision)
-    click.echo("Preparing the state to audit ...", err=True)
+    progress("Preparing the state to audit")
     training = prepare_training(job.request, batches=job.batches, scratch=scratch)
     plan = Plan(
         device=device,
@@ -137,7 +202,7 @@ def run_job(job: AuditJob, scratch: Path) -> "AuditResult":
         plan,
         state_hash=training.state_hash,
         batch_hashes=training.batch_hashes,
-        progress=lambda line: click.echo(f"Auditing {line} on {device} ...", err=True),
+        progress=lambda line: progress(f"Auditing {line} on {device}"),
     )
 
 
