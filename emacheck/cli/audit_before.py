@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from emacheck.audit.result import AuditResult
 
 BATCHES = 3
+LOG_FILE = "audit.log"
 INSTEAD = "To train and judge without the audit: --no-audit."
 
 
@@ -56,7 +57,7 @@ def audit_device(
         processes=processes.world_size,
     )
     with interruptible(f"there is no result of the audit; {directory} is kept"):
-        result = audit_in_worker(job, timeout=timeout, instead=INSTEAD)
+        result = audit_in_worker(job, timeout=timeout, log=directory / LOG_FILE, instead=INSTEAD)
     write_audit(result, directory, command=shlex.join(["emacheck", *sys.argv[1:]]))
     click.echo(_told(result, directory), err=True)
     return result

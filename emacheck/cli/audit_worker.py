@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from emacheck.errors import EmacheckError, TrainingError, UsageError
-from emacheck.train.last_words import ANSWER_SECONDS, QUESTION, how_it_ended
+from emacheck.train.last_words import ANSWER_SECONDS, QUESTION, hint_of, how_it_ended, last_words_in
 from emacheck.train.launch import POLL_SECONDS, WORKER_ENVIRONMENT, end_worker
 from emacheck.train.parent import MARK, end_with_parent
 from emacheck.train.request import TrainingRequest
@@ -56,12 +56,13 @@ class AuditJob:
     processes: int = 1
 
 
-def audit_in_worker(job: AuditJob, *, timeout: float, instead: str = "") -> "AuditResult":
+def audit_in_worker(job: AuditJob, *, timeout: float, log: Path | None = None, instead: str = "") -> "AuditResult":
     """Run an audit in a process of its own, which ends with this one whatever happens.
 
     Args:
         job: What to audit.
         timeout: Seconds without progress after which the worker counts as hung.
+        log: Where what the worker and the device's libraries print goes; standard error if None.
         instead: How to go on without the audit; the end of a message about a crash, a hang or a refusal.
 
     Raises:
@@ -71,7 +72,10 @@ def audit_in_worker(job: AuditJob, *, timeout: float, instead: str = "") -> "Aud
     """
     from emacheck.audit.result import read_result
 
-    with tempfile.TemporaryDirectory(prefix="emacheck-audit-") as place:
+    with (
+        tempfile.TemporaryDirectory(prefix="emacheck-audit-") as place,
+        Path(os.devnull if log is None else log).open("wb") as output,
+    ):
         directory, mark = Path(place), uuid.uuid4().hex
         (directory / JOB_FILE).write_text(json.dumps(asdict(job)), encoding="utf-8")
         worker = subprocess.Popen(
@@ -79,41 +83,53 @@ def audit_in_worker(job: AuditJob, *, timeout: float, instead: str = "") -> "Aud
             # The worker ends when this pipe closes, however this process ends.
             stdin=subprocess.PIPE,
             # What the device's libraries print is no part of the result.
-            stdout=sys.stderr,
+            stdout=sys.stderr if log is None else output,
+            stderr=None if log is None else subprocess.STDOUT,
             start_new_session=True,
             env={**WORKER_ENVIRONMENT, **os.environ, "PYTHONUNBUFFERED": "1", MARK: mark},
         )
         try:
-            hung = _watch(worker, directory / PROGRESS_FILE, timeout)
+            hung = _watch(worker, directory, timeout)
         finally:
             end_worker(worker, mark)
-        last = _progress(directory)
-        if hung:
-            raise TrainingError(
-                f"the audit on {job.device} hung: no progress for {timeout:g} s after {last!r}, and it was ended; what "
-                f"it answered is above. A slower device needs a longer --timeout. {instead}".rstrip()
-            )
-        if worker.returncode in (REFUSED, OTHER_EXPERIMENT):
-            reason = (directory / REFUSAL_FILE).read_text(encoding="utf-8").strip()
+        said = "Its last words are above." if log is None else last_words_in(log)
+        problem = _problem(job, directory, said, code=None if hung else worker.returncode, timeout=timeout)
+        if problem is not None:
             # Another experiment is refused with and without an audit.
-            raise UsageError(f"{reason} {instead}".rstrip() if worker.returncode == REFUSED else reason)
-        if worker.returncode != 0:
-            raise TrainingError(
-                f"the audit on {job.device} {how_it_ended(worker.returncode)} after {last!r}; its last words are "
-                "above. Find the module with emacheck audit --modules GLOB, or shrink the crop with --cfg-options if "
-                f"it ran out of memory. {instead}".rstrip()
-            )
+            raise type(problem)(f"{problem} {instead if worker.returncode != OTHER_EXPERIMENT else ''}".rstrip())
         return read_result(json.loads((directory / RESULT_FILE).read_text(encoding="utf-8")))
 
 
-def _watch(worker: "subprocess.Popen[bytes]", progress: Path, timeout: float) -> bool:
-    """Wait for the worker; return True if it makes no progress, having asked it where it is."""
-    seen, since = _progress(progress.parent), time.monotonic()
+def _problem(
+    job: AuditJob, directory: Path, said: str, *, code: int | None, timeout: float
+) -> TrainingError | UsageError | None:
+    """Return why there is no result, or None if there is one; the code is None if the worker hung."""
+    after = f"after {_progress(directory)!r}"
+    if code is None:
+        return TrainingError(
+            f"the audit on {job.device} hung: no progress for {timeout:g} s {after}, and it was ended.\n{said}\n"
+            "A slower device needs a longer --timeout."
+        )
+    if code in (REFUSED, OTHER_EXPERIMENT):
+        return UsageError((directory / REFUSAL_FILE).read_text(encoding="utf-8").strip())
+    if code != 0:
+        return TrainingError(
+            f"the audit on {job.device} {how_it_ended(code)} {after}.\n{said}{hint_of(said)}\n"
+            "Find the module with emacheck audit --modules GLOB, or shrink the crop with --cfg-options if it ran out "
+            "of memory."
+        )
+    return None
+
+
+def _watch(worker: "subprocess.Popen[bytes]", directory: Path, timeout: float) -> bool:
+    """Wait for the worker and say what it does; return True if it makes no progress, having asked it where it is."""
+    seen, since = _progress(directory), time.monotonic()
     while worker.poll() is None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             worker.wait(POLL_SECONDS)
-        if (now := _progress(progress.parent)) != seen:
+        if (now := _progress(directory)) != seen:
             seen, since = now, time.monotonic()
+            click.echo(f"{now} ...", err=True)
         if worker.returncode is None and time.monotonic() - since > timeout:
             worker.send_signal(QUESTION)
             time.sleep(ANSWER_SECONDS)
@@ -183,7 +199,6 @@ def run_job(job: AuditJob, scratch: Path) -> "AuditResult":
     def progress(line: str) -> None:
         with (scratch / PROGRESS_FILE).open("a", encoding="utf-8") as file:
             file.write(f"{line}\n")
-        click.echo(f"{line} ...", err=True)
 
     device = candidate_device(job.device, job.precision)
     progress("Preparing the state to audit")
