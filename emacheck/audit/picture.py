@@ -107,10 +107,11 @@ def _name(axes: "Axes", errors: Sequence[TensorError]) -> None:
         axes.annotate(
             printable(f"{error.module} {error.tensor}", length=60),
             (error.depth, _height(error)),
-            xytext=(-8 if right else 8, 0),
+            # Above the point, where the name hides no other of the same height.
+            xytext=(6 if right else -6, 6),
             textcoords="offset points",
             ha="right" if right else "left",
-            va="center",
+            va="bottom",
             fontsize=9,
             color=INK,
             parse_math=False,

@@ -209,7 +209,12 @@ def _print_text(verdict: "Verdict", command: str, directory: Path | None) -> Non
 
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     if directory is not None:
-        click.echo(f"Report: {directory / 'report.md'}  (report.json, report.png beside it)")
+        beside = (
+            "report.json, report.png, audit.txt, audit.png"
+            if "audit" in verdict.evidence
+            else "report.json, report.png"
+        )
+        click.echo(f"Report: {directory / 'report.md'}  ({beside} beside it)")
     click.echo(text(verdict, command=command, colour=colour, width=shutil.get_terminal_size((100, 24)).columns))
 
 

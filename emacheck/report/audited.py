@@ -54,9 +54,10 @@ def _summary(audit: "AuditResult") -> str:
 
 
 def _worst(errors: "Sequence[TensorError]") -> str:
-    """Return a table of the tensors farthest over their limit, what modules introduce before what is inherited."""
+    """Return a table of the tensors over their limit, or of the closest to it; what modules introduce comes first."""
     rows: dict[tuple[str, str], tuple[str, ...]] = {}
-    for error in sorted(errors, key=_order):
+    failing = [error for error in errors if not error.passes]
+    for error in sorted(failing or errors, key=_order):
         row = (
             "PASS" if error.passes else "**FAIL**",
             escaped(error.module),
@@ -74,8 +75,8 @@ def _worst(errors: "Sequence[TensorError]") -> str:
     return table(header, list(rows.values()), "lllllrrr") if rows else ""
 
 
-def _order(error: "TensorError") -> tuple[bool, bool, float]:
-    return error.passes, error.level == "end to end", -_badness(error)
+def _order(error: "TensorError") -> tuple[bool, float]:
+    return error.level == "end to end", -_badness(error)
 
 
 def _badness(error: "TensorError") -> float:

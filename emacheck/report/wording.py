@@ -19,14 +19,16 @@ def number(value: float, *, signed: bool = False, digits: int = DIGITS) -> str:
     """Return a number as a person reads it: counts in full, everything else with a few significant digits.
 
     Example:
-        >>> number(12345.0), number(0.33123), number(1.5e-9), number(0.02, signed=True), number(float("nan"))
-        ('12345', '0.3312', '1.5e-09', '+0.02', 'NaN')
+        >>> number(12345.0), number(16780.4), number(0.33123), number(0.02, signed=True), number(float("nan"))
+        ('12345', '16780', '0.3312', '+0.02', 'NaN')
     """
     if math.isnan(value):
         return "NaN"
     sign = "+" if signed and value != 0 else ""
     if float(value).is_integer() and abs(value) < EXACT_INTEGERS_BELOW:
         return f"{int(value):{sign}d}"
+    if 10**digits <= abs(value) < EXACT_INTEGERS_BELOW:
+        return f"{value:{sign}.0f}"
     return f"{value:{sign}.{digits}g}"
 
 
