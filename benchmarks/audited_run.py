@@ -45,7 +45,7 @@ def run(case: Case, place: Path) -> dict[str, Any]:
     """Run the command once and return what it said."""
     environment = {
         **os.environ,
-        "PYTHONPATH": str(PACKAGE),
+        "PYTHONPATH": os.pathsep.join((str(PACKAGE), str(HERE.parent))),
         "SDAA_SIMULATED_FAULTS": case.faults,
         "OMP_WAIT_POLICY": "PASSIVE",
     }

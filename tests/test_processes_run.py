@@ -396,19 +396,24 @@ def test_a_rank_whose_device_hangs_says_where(workshop, simulated_device):
 
 @pytest.mark.slow
 def test_two_nodes_train_together_and_the_first_one_judges(workshop):
-    """Two commands on this machine stand for two nodes."""
+    """Two commands on this machine stand for two nodes; the audit comes after the training, where rank 0 ran."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     there = ("--nnodes", 2, "--master-addr", "localhost", "--master-port", port, "--work-dir", workshop / "nodes")
-    live = ("--reference-device", "cpu")
+    live = ("--reference-device", "cpu", "--audit", "--audit-batches", 1)
     nodes = [
         emacheck_process("run", *SHORT, *there, "--node-rank", rank, *live, *ONE_EACH, cwd=workshop) for rank in (0, 1)
     ]
-    (out, err), (other, _) = (node.communicate(timeout=240) for node in nodes)
+    (out, err), (other, other_err) = (node.communicate(timeout=480) for node in nodes)
     assert [node.returncode for node in nodes] == [0, 0], out + err
     assert "PASS" in out
     assert "rank 0 ran" in other
+    report = json.loads((workshop / "nodes" / "report.json").read_text(encoding="utf-8"))
+    assert report["evidence"] == ["curve", "audit"]
+    assert "Auditing" in err
+    assert err.index("Auditing") > err.index("Training")
+    assert "Auditing" not in other_err
     assert read_log(workshop / "nodes").ranks == 2
     assert (workshop / "nodes-node1" / "iterations.rank1.jsonl").is_file()
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 BATCHES = 3
 LOG_FILE = "audit.log"
+# A batch takes as long as dozens of iterations: --timeout is about one of these.
+PATIENCE = 3
 INSTEAD = "To train and judge without the audit: --no-audit."
 
 
@@ -36,7 +38,7 @@ def audit_device(
         processes: Of several processes, the device of the first is audited.
         directory: The run's directory.
         batches: How many batches, or None for no audit.
-        timeout: Seconds without progress after which the audit counts as hung.
+        timeout: Seconds without a new iteration after which a training counts as hung; the audit gets three times that.
 
     Returns:
         What was found; None without an audit.
@@ -55,9 +57,10 @@ def audit_device(
         precision=request.precision,
         batches=batches,
         processes=processes.world_size,
+        trained=True,
     )
     with interruptible(f"there is no result of the audit; {directory} is kept"):
-        result = audit_in_worker(job, timeout=timeout, log=directory / LOG_FILE, instead=INSTEAD)
+        result = audit_in_worker(job, timeout=PATIENCE * timeout, log=directory / LOG_FILE, instead=INSTEAD)
     write_audit(result, directory, command=shlex.join(["emacheck", *sys.argv[1:]]))
     click.echo(_told(result, directory), err=True)
     return result

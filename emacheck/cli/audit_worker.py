@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from emacheck.audit.result import AuditResult
 
 JOB_FILE, RESULT_FILE, REFUSAL_FILE, PROGRESS_FILE = "job.json", "result.json", "refusal.txt", "progress.txt"
-REFUSED, OTHER_EXPERIMENT = 4, 5
+REFUSED, UNTRAINABLE = 4, 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +45,7 @@ class AuditJob:
         modules: Glob over the modules that run alone, None for all.
         end_to_end: Whether whole iterations run as well.
         processes: How many processes the training has, of which one is audited.
+        trained: Whether the training follows; then what it would refuse is refused before the audit.
     """
 
     request: TrainingRequest
@@ -54,6 +55,7 @@ class AuditJob:
     modules: str | None = None
     end_to_end: bool = True
     processes: int = 1
+    trained: bool = False
 
 
 def audit_in_worker(job: AuditJob, *, timeout: float, log: Path | None = None, instead: str = "") -> "AuditResult":
@@ -95,8 +97,8 @@ def audit_in_worker(job: AuditJob, *, timeout: float, log: Path | None = None, i
         said = "Its last words are above." if log is None else last_words_in(log)
         problem = _problem(job, directory, said, code=None if hung else worker.returncode, timeout=timeout)
         if problem is not None:
-            # Another experiment is refused with and without an audit.
-            raise type(problem)(f"{problem} {instead if worker.returncode != OTHER_EXPERIMENT else ''}".rstrip())
+            # What the training refuses as well is refused with and without an audit.
+            raise type(problem)(f"{problem} {instead if worker.returncode != UNTRAINABLE else ''}".rstrip())
         return read_result(json.loads((directory / RESULT_FILE).read_text(encoding="utf-8")))
 
 
@@ -110,7 +112,7 @@ def _problem(
             f"the audit on {job.device} hung: no progress for {timeout:g} s {after}, and it was ended.\n{said}\n"
             "A slower device needs a longer --timeout."
         )
-    if code in (REFUSED, OTHER_EXPERIMENT):
+    if code in (REFUSED, UNTRAINABLE):
         return UsageError((directory / REFUSAL_FILE).read_text(encoding="utf-8").strip())
     if code != 0:
         return TrainingError(
@@ -149,7 +151,7 @@ def main(arguments: list[str]) -> int:
     """Run the audit of a directory's job and write its result there.
 
     Returns:
-        0 with a result, 4 if the job was refused, 5 if it is another experiment (the reason is in ``refusal.txt``).
+        0 with a result, 4 if the job was refused, 5 if its training would be as well (``refusal.txt`` says why).
     """
     directory = Path(arguments[0])
     end_with_parent()
@@ -158,11 +160,13 @@ def main(arguments: list[str]) -> int:
     fields: dict[str, Any] = json.loads((directory / JOB_FILE).read_text(encoding="utf-8"))
     request = fields.pop("request")
     job = AuditJob(request=TrainingRequest(**{**request, "cfg_options": tuple(request["cfg_options"])}), **fields)
-    code = OTHER_EXPERIMENT
+    code = UNTRAINABLE
     try:
-        _refuse_other_experiment(job, directory)
+        device = candidate_device(job.device, job.precision)
+        if job.trained:
+            _refuse_as_the_training(job, directory)
         code = REFUSED
-        result = run_job(job, directory)
+        result = run_job(job, device, directory)
     except EmacheckError as error:
         (directory / REFUSAL_FILE).write_text(f"{error}\n", encoding="utf-8")
         return code
@@ -170,10 +174,8 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _refuse_other_experiment(job: AuditJob, scratch: Path) -> None:
-    """Refuse before the audit what the training would refuse after it."""
-    if job.request.must_match is None:
-        return
+def _refuse_as_the_training(job: AuditJob, scratch: Path) -> None:
+    """Refuse before the audit what the training would refuse after it: the configuration, or another experiment."""
     from emacheck.train.presets import resolve
     from emacheck.train.vanilla_mmengine import ask_for_precision
     from emacheck.train.worker import describe_experiment, refuse_other_experiment
@@ -184,11 +186,12 @@ def _refuse_other_experiment(job: AuditJob, scratch: Path) -> None:
     refuse_other_experiment(request, describe_experiment(request, config, processes=job.processes))
 
 
-def run_job(job: AuditJob, scratch: Path) -> "AuditResult":
+def run_job(job: AuditJob, device: "torch.device", scratch: Path) -> "AuditResult":
     """Run an audit in this process.
 
     Args:
         job: What to audit.
+        device: The candidate device, open.
         scratch: Where mmengine may write its logs.
     """
     from emacheck.audit.precision import Precision
@@ -200,9 +203,8 @@ def run_job(job: AuditJob, scratch: Path) -> "AuditResult":
         with (scratch / PROGRESS_FILE).open("a", encoding="utf-8") as file:
             file.write(f"{line}\n")
 
-    device = candidate_device(job.device, job.precision)
     progress("Preparing the state to audit")
-    training = prepare_training(job.request, batches=job.batches, scratch=scratch)
+    training = prepare_training(job.request, batches=job.batches, scratch=scratch, progress=progress)
     plan = Plan(
         device=device,
         precision=Precision(name=job.precision),
