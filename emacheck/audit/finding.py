@@ -67,7 +67,7 @@ def _passing(result: AuditResult) -> str:
 def _blaming(result: AuditResult, blamed: ModuleFinding) -> str:
     """Name the module, its worst tensor and the phase, and say what else is wrong."""
     if not blamed.tensor or blamed.outcome is Outcome.INCONCLUSIVE:
-        said = f"{blamed.message} (in phase {blamed.phase})"
+        said = f"{blamed.message.rstrip('.')} (in phase {blamed.phase})"
     elif blamed.module == ITERATION:
         said = f"{blamed.message}; the worst tensor is {blamed.tensor}"
     else:

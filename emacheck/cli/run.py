@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     metavar="N",
     help="Processes of that reference; they share the joined batch of the candidate's.  [default: 1]",
 )
-@click.option("--audit/--no-audit", default=True, show_default=True, help="Audit one iteration, tensor by tensor.")
+@click.option(
+    "--audit/--no-audit", default=True, show_default=True, help="First audit one iteration, tensor by tensor."
+)
 @click.option(
     "--audit-batches", type=click.IntRange(min=1), metavar="N", help=f"Batches to audit.  [default: {BATCHES}]"
 )
@@ -56,10 +58,7 @@ def run(
     """
     if audit_batches and not audit:
         raise UsageError(f"--no-audit and --audit-batches {audit_batches}: give one of the two.")
-    if reference and reference_device:
-        raise UsageError(f"--reference {reference} and --reference-device {reference_device}: give one of the two.")
-    if reference_nproc and not reference_device:
-        raise UsageError(f"--reference-nproc {reference_nproc}: found no --reference-device; a stored one is trained.")
+    _refuse_two_references(reference, reference_device, reference_nproc)
     check_outputs(judging)
     require_training_packages()
     request, processes = describe_training(**options)
@@ -98,6 +97,13 @@ def run(
     comparison = compare(cast("Record", record), candidate, metrics=judging.metric or ("loss",), repeats=repeats)
     verdict = with_audit(reach_verdict(comparison, judging), result)
     return deliver(verdict, judging, directory=directory, audit=result)
+
+
+def _refuse_two_references(stored: str | None, device: str | None, nproc: int | None) -> None:
+    if stored and device:
+        raise UsageError(f"--reference {stored} and --reference-device {device}: give one of the two.")
+    if nproc and not device:
+        raise UsageError(f"--reference-nproc {nproc}: found no --reference-device; a stored one is trained.")
 
 
 def _reference_request(
