@@ -85,7 +85,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as place:
             result[name] = run(case, Path(place))
         print(name, json.dumps(result[name]), flush=True)
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
