@@ -17,7 +17,7 @@ from emacheck.logs import read_log
 
 pytestmark = pytest.mark.training
 ITERATIONS = 3
-SHORT = ("--iters", ITERATIONS, "--limit", f"coverage.minimum={ITERATIONS}", "--threads", 1)
+SHORT = ("--iters", ITERATIONS, "--limit", f"coverage.minimum={ITERATIONS}", "--threads", 1, "--no-audit")
 TWO = ("--nproc-per-node", 2)
 # The joined batch of the smoke preset is two images.
 ONE_EACH = ("--cfg-options", "train_dataloader.batch_size=1")
@@ -205,7 +205,7 @@ def test_the_users_old_command_line_works(workshop):
     done = finished(
         *("run", "--config", config, "--launcher", "pytorch", "--nproc-per-node", "2", "--amp"),
         *("--cfg-options", f"train_dataloader.dataset.data_root={data}"),
-        *("--iters", 2, "--threads", 1, "--limit", "coverage.minimum=2", "--reference-device", "cpu"),
+        *("--iters", 2, "--threads", 1, "--limit", "coverage.minimum=2", "--no-audit", "--reference-device", "cpu"),
         *("--work-dir", "old"),
         cwd=workshop,
     )
@@ -216,7 +216,7 @@ def test_the_users_old_command_line_works(workshop):
 @pytest.mark.slow
 def test_a_killed_rank_ends_the_run_with_its_last_words(workshop):
     directory = workshop / "killed"
-    long = ("--iters", 90, "--threads", 1, "--reference-device", "cpu", "--reference-nproc", 2)
+    long = ("--iters", 90, "--threads", 1, "--no-audit", "--reference-device", "cpu", "--reference-nproc", 2)
     process = emacheck_process("run", *long, *TWO, "--work-dir", directory, *ONE_EACH, cwd=workshop)
     wait_for_iteration(directory / "reference", 2, process)
     os.kill(process_of_rank(directory / "reference", 1), signal.SIGKILL)
@@ -235,7 +235,19 @@ def test_a_killed_rank_ends_the_run_with_its_last_words(workshop):
 @pytest.mark.slow
 def test_a_stopped_rank_is_named_and_nothing_is_left(workshop):
     directory, patience = workshop / "stopped", 30
-    long = ("--iters", 90, "--threads", 1, "--reference-device", "cpu", "--reference-nproc", 2, "--timeout", patience)
+    long = (
+        "--iters",
+        90,
+        "--threads",
+        1,
+        "--no-audit",
+        "--reference-device",
+        "cpu",
+        "--reference-nproc",
+        2,
+        "--timeout",
+        patience,
+    )
     process = emacheck_process("run", *long, *TWO, "--work-dir", directory, *ONE_EACH, cwd=workshop)
     wait_for_iteration(directory / "reference", 1, process)
     os.kill(process_of_rank(directory / "reference", 1), signal.SIGSTOP)
@@ -257,7 +269,7 @@ def test_a_stopped_rank_is_named_and_nothing_is_left(workshop):
 def test_no_rank_outlives_a_command_that_was_killed_outright(workshop):
     """Nor does a process that loads the data of one."""
     directory = workshop / "orphans"
-    long = ("--iters", 90, "--threads", 1, "--reference-device", "cpu", "--reference-nproc", 2)
+    long = ("--iters", 90, "--threads", 1, "--no-audit", "--reference-device", "cpu", "--reference-nproc", 2)
     loading = (*ONE_EACH, "train_dataloader.num_workers=1")
     process = emacheck_process("run", *long, *TWO, "--work-dir", directory, *loading, cwd=workshop)
     wait_for_iteration(directory / "reference", 1, process)
@@ -384,19 +396,24 @@ def test_a_rank_whose_device_hangs_says_where(workshop, simulated_device):
 
 @pytest.mark.slow
 def test_two_nodes_train_together_and_the_first_one_judges(workshop):
-    """Two commands on this machine stand for two nodes."""
+    """Two commands on this machine stand for two nodes; the audit comes after the training, where rank 0 ran."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     there = ("--nnodes", 2, "--master-addr", "localhost", "--master-port", port, "--work-dir", workshop / "nodes")
-    live = ("--reference-device", "cpu")
+    live = ("--reference-device", "cpu", "--audit", "--audit-batches", 1)
     nodes = [
         emacheck_process("run", *SHORT, *there, "--node-rank", rank, *live, *ONE_EACH, cwd=workshop) for rank in (0, 1)
     ]
-    (out, err), (other, _) = (node.communicate(timeout=240) for node in nodes)
+    (out, err), (other, other_err) = (node.communicate(timeout=480) for node in nodes)
     assert [node.returncode for node in nodes] == [0, 0], out + err
     assert "PASS" in out
     assert "rank 0 ran" in other
+    report = json.loads((workshop / "nodes" / "report.json").read_text(encoding="utf-8"))
+    assert report["evidence"] == ["curve", "audit"]
+    assert "Auditing" in err
+    assert err.index("Auditing") > err.index("Training")
+    assert "Auditing" not in other_err
     assert read_log(workshop / "nodes").ranks == 2
     assert (workshop / "nodes-node1" / "iterations.rank1.jsonl").is_file()
 

@@ -25,7 +25,8 @@ from emacheck.record import Record
 from emacheck.report.document import document, to_json
 from emacheck.report.github import annotations
 from emacheck.report.junit import junit
-from emacheck.report.markdown import escaped, markdown
+from emacheck.report.markdown import markdown
+from emacheck.report.markdown_text import escaped
 from emacheck.report.plot import draw, moving_mean
 from emacheck.report.printable import printable
 from emacheck.report.text import text
@@ -385,7 +386,9 @@ class TestGitHub:
         assert [line.split(" ")[0] for line in annotations(verdict)] == ["::error", "::warning"]
 
     def test_a_pass_is_one_notice(self):
-        assert annotations(VERDICTS["pass"]) == [f"::notice title=emacheck::{headline(VERDICTS['pass'])}"]
+        assert annotations(VERDICTS["pass"]) == [
+            f"::notice title=emacheck::{headline(VERDICTS['pass'])} (rests on curves alone, without an audit)"
+        ]
 
     def test_no_findings_are_a_warning(self):
         assert annotations(a_verdict_with()) == ["::warning title=emacheck::INCONCLUSIVE: no rule was applied"]

@@ -17,7 +17,8 @@ from emacheck.logs import read_log
 pytestmark = [pytest.mark.training, pytest.mark.upstream]
 ITERATIONS = 3
 # Three iterations are enough to see what the commands do; by default a verdict wants ten.
-SHORT = ("--iters", ITERATIONS, "--limit", f"coverage.minimum={ITERATIONS}")
+SHORT = ("--iters", ITERATIONS, "--limit", f"coverage.minimum={ITERATIONS}", "--no-audit")
+LONG = ("--reference-device", "cpu", "--iters", 90, "--no-audit")
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +167,18 @@ def test_a_config_file_is_trained_against_a_live_reference_with_overrides_after_
     )
     data = workshop / "cache" / "synthetic-cityscapes-v1"
     done = finished(
-        *("run", "--config", config, "--iters", "2", "--limit", "coverage.minimum=2", "--work-dir", "live"),
+        *(
+            "run",
+            "--config",
+            config,
+            "--iters",
+            "2",
+            "--limit",
+            "coverage.minimum=2",
+            "--no-audit",
+            "--work-dir",
+            "live",
+        ),
         *("--reference-device", "cpu", "--cfg-options", f"train_dataloader.dataset.data_root={data}"),
         "train_dataloader.dataset.pipeline.3.crop_size=(64,64)",
         "train_dataloader.dataset.pipeline.2.scale=(256,128)",
@@ -198,7 +210,7 @@ def test_a_config_that_counts_in_epochs_is_trained_for_the_iterations_asked_for(
     )
     data = workshop / "cache" / "synthetic-cityscapes-v1"
     done = finished(
-        *("run", "--config", config, "--iters", "34", "--data-root", data, "--work-dir", "epochs"),
+        *("run", "--config", config, "--iters", "34", "--data-root", data, "--no-audit", "--work-dir", "epochs"),
         *("--reference-device", "cpu"),
         cwd=workshop,
     )
@@ -211,7 +223,7 @@ def test_a_config_that_counts_in_epochs_is_trained_for_the_iterations_asked_for(
 
 def test_a_killed_worker_exits_2_with_its_last_words_and_keeps_the_partial_record(workshop):
     directory = workshop / "killed"
-    process = emacheck_process("run", "--reference-device", "cpu", "--iters", 90, "--work-dir", directory, cwd=workshop)
+    process = emacheck_process("run", *LONG, "--work-dir", directory, cwd=workshop)
     wait_for_iterations(directory / "reference" / "iterations.jsonl", 2, process)
     for pid in workers_of(directory / "reference"):
         os.kill(pid, signal.SIGKILL)
@@ -227,7 +239,7 @@ def test_a_killed_worker_exits_2_with_its_last_words_and_keeps_the_partial_recor
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_exits_2_keeps_the_partial_record_and_leaves_no_process(workshop, number):
     directory = workshop / f"interrupted-{number}"
-    process = emacheck_process("run", "--reference-device", "cpu", "--iters", 90, "--work-dir", directory, cwd=workshop)
+    process = emacheck_process("run", *LONG, "--work-dir", directory, cwd=workshop)
     wait_for_iterations(directory / "reference" / "iterations.jsonl", 1, process)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
@@ -240,7 +252,7 @@ def test_an_interrupt_exits_2_keeps_the_partial_record_and_leaves_no_process(wor
 
 def test_no_worker_outlives_a_command_that_was_killed_outright(workshop):
     directory = workshop / "orphan"
-    process = emacheck_process("run", "--reference-device", "cpu", "--iters", 90, "--work-dir", directory, cwd=workshop)
+    process = emacheck_process("run", *LONG, "--work-dir", directory, cwd=workshop)
     wait_for_iterations(directory / "reference" / "iterations.jsonl", 1, process)
     process.kill()
     process.communicate(timeout=60)
@@ -330,6 +342,8 @@ def test_more_iterations_than_the_reference_holds_are_refused(workshop):
         (["--data-root", "nowhere"], "nowhere"),
         (["--iters", "3", "--work-dir", "/proc/nowhere"], "cannot be written"),
         (["--iters", "0"], "--iters"),
+        (["--no-audit", "--audit-batches", "2"], "--no-audit and --audit-batches 2: give one of the two"),
+        (["--audit-batches", "0"], "--audit-batches"),
     ],
 )
 def test_wrong_options_exit_2_at_once_and_say_what_is_right(workshop, arguments, said):

@@ -9,7 +9,7 @@ from emacheck.logs import read_log
 
 pytestmark = [pytest.mark.training, pytest.mark.usefixtures("simulated_device")]
 ITERATIONS = 3
-SHORT = ("--iters", ITERATIONS, "--limit", f"coverage.minimum={ITERATIONS}")
+SHORT = ("--iters", ITERATIONS, "--limit", f"coverage.minimum={ITERATIONS}", "--no-audit")
 TIMES = {"seconds", "data_seconds"}
 
 

@@ -24,7 +24,7 @@ def test_a_run_passes_against_the_reference_that_onedl_mmengine_made(upstream, e
 
     made_with = find_bundle("emanet_r50-d8_smoke/cpu-fp32").record.provenance["versions"]
     assert ("onedl-mmengine" in made_with, "mmengine" in made_with) == (True, False)
-    done = emacheck_cli("run", "--device", "cpu", "--iters", ITERATIONS, "--work-dir", "run")
+    done = emacheck_cli("run", "--device", "cpu", "--iters", ITERATIONS, "--no-audit", "--work-dir", "run")
     assert done.code == 0, done
     assert json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))["paired"] is True
     assert (

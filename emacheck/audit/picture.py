@@ -7,7 +7,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from emacheck.audit.result import PHASES, AuditResult, TensorError
-from emacheck.report.printable import shortened
+from emacheck.report.printable import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +50,7 @@ def draw(result: AuditResult) -> bytes:
             _panel(axes, phase, [error for error in result.errors if error.phase == phase], deepest)
         panels[-1].xaxis.get_major_locator().set_params(integer=True)
         panels[-1].set_xlabel("depth: order of the calls in the forward pass")
-        figure.suptitle(_title(result), x=0.02, ha="left", fontsize=13, color=INK)
+        figure.suptitle(_title(result), x=0.02, ha="left", fontsize=13, color=INK, parse_math=False)
         figure.subplots_adjust(left=0.08, right=0.98, top=0.91, bottom=0.06, hspace=0.22)
         _legend(figure)
         content = BytesIO()
@@ -59,7 +59,7 @@ def draw(result: AuditResult) -> bytes:
 
 
 def _title(result: AuditResult) -> str:
-    blame = f": {result.module}, phase {result.phase}" if result.module else ""
+    blame = f": {printable(result.module, length=90)}, phase {result.phase}" if result.module else ""
     return f"{result.outcome}{blame}   ({result.device}, {result.precision}; error relative to the accepted error)"
 
 
@@ -105,14 +105,16 @@ def _name(axes: "Axes", errors: Sequence[TensorError]) -> None:
     for error in list(bad.values())[:LABELLED]:
         right = axes.get_xlim()[1] * 0.6 < error.depth
         axes.annotate(
-            shortened(f"{error.module} {error.tensor}", 60),
+            printable(f"{error.module} {error.tensor}", length=60),
             (error.depth, _height(error)),
-            xytext=(-8 if right else 8, 0),
+            # Above the point, where the name hides no other of the same height.
+            xytext=(6 if right else -6, 6),
             textcoords="offset points",
             ha="right" if right else "left",
-            va="center",
+            va="bottom",
             fontsize=9,
             color=INK,
+            parse_math=False,
         )
 
 

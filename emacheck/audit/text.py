@@ -3,6 +3,7 @@
 import math
 
 from emacheck.audit.result import LEVELS, PHASES, AuditResult, ModuleFinding, TensorError
+from emacheck.report.printable import printable
 
 SHOWN_FINDINGS = 5
 SHOWN_TENSORS = 3
@@ -24,8 +25,8 @@ def text(result: AuditResult, *, command: str, colour: bool = False) -> str:
     if len(result.findings) > SHOWN_FINDINGS:
         lines += [f"  ... and {len(result.findings) - SHOWN_FINDINGS} more modules", ""]
     lines += [*_table(result), ""]
-    lines += [f"  note: {note}" for note in result.notes] + ([""] if result.notes else [])
-    lines.append(last_line(result, command=command, colour=colour))
+    lines += [f"  note: {_safe(note)}" for note in result.notes] + ([""] if result.notes else [])
+    lines.append(last_line(result, command=_safe(command), colour=colour))
     return "\n".join(lines)
 
 
@@ -36,13 +37,12 @@ def last_line(result: AuditResult, *, command: str, colour: bool = False) -> str
     if result.findings:
         first = next((f for f in result.findings if f.outcome is result.outcome), result.findings[0])
         observed = f" {number(first.ratio)} (limit {first.limit:g})" if first.tensor and first.limit else ""
-        where = f"{first.module} {first.tensor}".rstrip()
+        where = _safe(f"{first.module} {first.tensor}".rstrip())
         return f"{outcome} audit {where}{observed} in phase {first.phase} | {command}"
     if worst is None:
         return f"{outcome} audit compared nothing | {command}"
-    return (
-        f"{outcome} audit worst {number(worst.ratio)} (limit {worst.limit:g}) {worst.module} {worst.tensor} | {command}"
-    )
+    where = _safe(f"{worst.module} {worst.tensor}")
+    return f"{outcome} audit worst {number(worst.ratio)} (limit {worst.limit:g}) {where} | {command}"
 
 
 def number(value: float) -> str:
@@ -55,6 +55,11 @@ def number(value: float) -> str:
     if math.isinf(value):
         return "infinite"
     return f"{value:.0f}" if 1000 <= value < 1e6 else f"{value:.3g}"
+
+
+def _safe(foreign: str) -> str:
+    """Return names and what a device said so that no terminal obeys them."""
+    return printable(foreign, length=None)
 
 
 def _paint(word: str, code: str, *, colour: bool) -> str:
@@ -74,18 +79,20 @@ def _head(result: AuditResult) -> str:
 
 def _finding(finding: ModuleFinding, result: AuditResult, *, colour: bool) -> list[str]:
     word = _paint(finding.outcome.value, _COLOURS[finding.outcome.value], colour=colour)
-    lines = [f"  {word} {finding.message}"]
+    lines = [f"  {word} {_safe(finding.message)}"]
     rows = [e for e in result.errors if e.module == finding.module and not e.passes and e.level != "end to end"]
     rows.sort(key=lambda error: -error.ratio)
     lines += [f"       {_row(error)}" for error in rows[:SHOWN_TENSORS]]
     if not rows and finding.tensor and finding.limit:
-        lines.append(f"       {finding.phase:9} {finding.tensor:44} {number(finding.ratio)} (limit {finding.limit:g})")
+        lines.append(
+            f"       {finding.phase:9} {_safe(finding.tensor):44} {number(finding.ratio)} (limit {finding.limit:g})"
+        )
     return [*lines, ""]
 
 
 def _row(error: TensorError) -> str:
     return (
-        f"{error.phase:9} {error.tensor:32} {number(error.ratio):>9} (limit {error.limit:g})  "
+        f"{error.phase:9} {_safe(error.tensor):32} {number(error.ratio):>9} (limit {error.limit:g})  "
         f"relative error {error.error:.1e}, accepted {error.accepted:.1e}, batch {error.batch}"
     )
 
@@ -101,6 +108,6 @@ def _table(result: AuditResult) -> list[str]:
             over = sum(not error.passes for error in group)
             lines.append(
                 f"  {level:12} {phase:9} {len(group):8} {over:10} {number(worst.ratio):>9} {worst.limit:6g}  "
-                f"{worst.module} {worst.tensor}"
+                f"{_safe(worst.module)} {_safe(worst.tensor)}"
             )
     return lines

@@ -18,7 +18,7 @@ from emacheck.train.launch import require_training_packages
 if TYPE_CHECKING:
     from emacheck.audit.result import AuditResult
 
-REPORTS = ("audit.json", "audit.txt", "audit.png")
+JSON_FILE, TEXT_FILE, PICTURE_FILE = REPORTS = ("audit.json", "audit.txt", "audit.png")
 # What describes the training that is audited; how long, where and by how many it would be trained does not matter.
 DESCRIBING = {"preset", "config", "seed", "threads", "data_root", "cfg_options", "more_options"}
 
@@ -48,7 +48,7 @@ def audited_training_options(command: Any) -> Any:
     "--output-dir", type=click.Path(path_type=Path), metavar="DIR", help="Write audit.json, audit.txt and audit.png."
 )
 @click.option(
-    "--timeout", default=1800.0, show_default=True, type=click.FloatRange(min=1), help="Seconds after which it hangs."
+    "--timeout", default=1800.0, show_default=True, type=click.FloatRange(min=1), help="Seconds without progress."
 )
 @click.option("--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
@@ -105,22 +105,31 @@ def _refuse_existing(directory: Path) -> None:
         )
 
 
-def _deliver(result: "AuditResult", directory: Path | None, *, as_json: bool) -> None:
+def write_audit(result: "AuditResult", directory: Path, *, command: str) -> None:
+    """Write all of an audit's result, what a person reads of it, and the picture."""
+    from emacheck.audit.picture import draw
     from emacheck.audit.text import text
     from emacheck.report.write import write_atomically
 
-    command = shlex.join(["emacheck", *sys.argv[1:]])
-    document = json.dumps({**result.to_json(), "command": command}, indent=1, allow_nan=False) + "\n"
-    if directory is not None:
-        from emacheck.audit.picture import draw
+    write_atomically(directory / JSON_FILE, _document(result, command))
+    write_atomically(directory / TEXT_FILE, text(result, command=command) + "\n")
+    write_atomically(directory / PICTURE_FILE, draw(result))
 
+
+def _document(result: "AuditResult", command: str) -> str:
+    return json.dumps({**result.to_json(), "command": command}, indent=1, allow_nan=False) + "\n"
+
+
+def _deliver(result: "AuditResult", directory: Path | None, *, as_json: bool) -> None:
+    from emacheck.audit.text import text
+
+    command = shlex.join(["emacheck", *sys.argv[1:]])
+    if directory is not None:
         directory.mkdir(parents=True, exist_ok=True)
-        write_atomically(directory / "audit.json", document)
-        write_atomically(directory / "audit.txt", text(result, command=command) + "\n")
-        write_atomically(directory / "audit.png", draw(result))
+        write_audit(result, directory, command=command)
     if as_json:
-        click.echo(document, nl=False)
+        click.echo(_document(result, command), nl=False)
         return
     if directory is not None:
-        click.echo(f"Report: {directory / 'audit.txt'}  (audit.json, audit.png beside it)")
+        click.echo(f"Report: {directory / TEXT_FILE}  ({JSON_FILE}, {PICTURE_FILE} beside it)")
     click.echo(text(result, command=command, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR")))

@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from emacheck.audit.subject import Subject
 
 WARM_UP = 30
+PROGRESS_EVERY = 10
 # Another pass over the data than that of the warm-up.
 BATCH_SEED = 7919
 
@@ -38,7 +40,13 @@ class AuditedTraining:
     batch_hashes: list[str]
 
 
-def prepare_training(request: TrainingRequest, *, batches: int, scratch: Path) -> AuditedTraining:
+def prepare_training(
+    request: TrainingRequest,
+    *,
+    batches: int,
+    scratch: Path,
+    progress: Callable[[str], None] = lambda text: None,  # noqa: ARG005
+) -> AuditedTraining:
     """Build the training of a request and bring it into the state that is audited.
 
     The state is that after 30 iterations from the stock initialisation on the CPU: stock initialisation zeroes whole
@@ -48,6 +56,7 @@ def prepare_training(request: TrainingRequest, *, batches: int, scratch: Path) -
         request: What would be trained.
         batches: How many batches to draw.
         scratch: Where mmengine may write its logs.
+        progress: Called with a line of text now and then.
 
     Raises:
         UsageError: If the configuration cannot be used.
@@ -65,7 +74,7 @@ def prepare_training(request: TrainingRequest, *, batches: int, scratch: Path) -
     runner = _runner(request, scratch)
     place = cache_root() / "audit-states" / _key(request, runner)
     if not place.exists():
-        _warm_up(runner)
+        _warm_up(runner, progress)
         save_state(place, {"model": runner.model.state_dict(), "optimizer": _optimizer(runner).state_dict()})
     state, digest = load_state(place)
     runner.model.load_state_dict(state["model"])
@@ -148,11 +157,13 @@ def _key(request: TrainingRequest, runner: Any) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _warm_up(runner: Any) -> None:
+def _warm_up(runner: Any, progress: Callable[[str], None]) -> None:
     """Train 30 iterations on the CPU from the stock initialisation, the learning rate at its start."""
     runner.model.train()
     optimizer = _optimizer(runner)
-    for batch in _draw_batches(runner, WARM_UP, 0):
+    for iteration, batch in enumerate(_draw_batches(runner, WARM_UP, 0), 1):
+        if iteration % PROGRESS_EVERY == 0:
+            progress(f"Preparing the state to audit, iteration {iteration} of {WARM_UP}")
         losses = training_loss(runner.model, batch)
         optimizer.zero_grad()
         sum(losses.values()).backward()

@@ -3,18 +3,25 @@
 Started as ``python -m emacheck.cli.audit_worker DIRECTORY``.
 """
 
+import contextlib
+import faulthandler
 import json
+import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+import time
+import uuid
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from emacheck.errors import EmacheckError, TrainingError, UsageError
-from emacheck.train.launch import WORKER_ENVIRONMENT
+from emacheck.train.last_words import ANSWER_SECONDS, QUESTION, hint_of, how_it_ended, last_words_in
+from emacheck.train.launch import POLL_SECONDS, WORKER_ENVIRONMENT, end_worker
+from emacheck.train.parent import MARK, end_with_parent
 from emacheck.train.request import TrainingRequest
 
 if TYPE_CHECKING:
@@ -22,8 +29,8 @@ if TYPE_CHECKING:
 
     from emacheck.audit.result import AuditResult
 
-JOB_FILE, RESULT_FILE, REFUSAL_FILE = "job.json", "result.json", "refusal.txt"
-REFUSED = 4
+JOB_FILE, RESULT_FILE, REFUSAL_FILE, PROGRESS_FILE = "job.json", "result.json", "refusal.txt", "progress.txt"
+REFUSED, UNTRAINABLE = 4, 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +45,8 @@ class AuditJob:
         modules: Glob over the modules that run alone, None for all.
         end_to_end: Whether whole iterations run as well.
         cpu_fallback: Whether the CPU may run what the device lacks.
+        processes: How many processes the training has, of which one is audited.
+        trained: Whether the training follows; then what it would refuse is refused before the audit.
     """
 
     request: TrainingRequest
@@ -47,74 +56,144 @@ class AuditJob:
     modules: str | None = None
     end_to_end: bool = True
     cpu_fallback: bool = False
+    processes: int = 1
+    trained: bool = False
 
 
-def audit_in_worker(job: AuditJob, *, timeout: float) -> "AuditResult":
-    """Run an audit in a process of its own.
+def audit_in_worker(job: AuditJob, *, timeout: float, log: Path | None = None, instead: str = "") -> "AuditResult":
+    """Run an audit in a process of its own, which ends with this one whatever happens.
 
     Args:
         job: What to audit.
-        timeout: Seconds after which the worker counts as hung.
+        timeout: Seconds without progress after which the worker counts as hung.
+        log: Where what the worker and the device's libraries print goes; standard error if None.
+        instead: How to go on without the audit; the end of a message about a crash, a hang or a refusal.
 
     Raises:
         UsageError: If the worker refused the job.
         TrainingError: If the worker crashed, was killed or hung.
+        KeyboardInterrupt: If the user interrupted; the worker has ended.
     """
-    import os
-
     from emacheck.audit.result import read_result
 
-    with tempfile.TemporaryDirectory(prefix="emacheck-audit-") as place:
-        directory = Path(place)
+    with (
+        tempfile.TemporaryDirectory(prefix="emacheck-audit-") as place,
+        Path(os.devnull if log is None else log).open("wb") as output,
+    ):
+        directory, mark = Path(place), uuid.uuid4().hex
         (directory / JOB_FILE).write_text(json.dumps(asdict(job)), encoding="utf-8")
-        command = [sys.executable, "-m", "emacheck.cli.audit_worker", place]
-        environment = {**WORKER_ENVIRONMENT, **os.environ, "PYTHONUNBUFFERED": "1"}
-        try:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "emacheck.cli.audit_worker", place],
+            # The worker ends when this pipe closes, however this process ends.
+            stdin=subprocess.PIPE,
             # What the device's libraries print is no part of the result.
-            done = subprocess.run(command, env=environment, stdout=sys.stderr, timeout=timeout, check=False)
-        except subprocess.TimeoutExpired as error:
-            raise TrainingError(
-                f"the audit on {job.device} hung: no result after {timeout:g} s, and it was ended. A slower device "
-                "needs a longer --timeout, fewer --batches, or --modules."
-            ) from error
-        if done.returncode == REFUSED:
-            raise UsageError((directory / REFUSAL_FILE).read_text(encoding="utf-8").strip())
-        if done.returncode != 0:
-            raise TrainingError(
-                f"the audit on {job.device} {_ended(done.returncode)}; its last words are above. Find the module with "
-                "--modules, or shrink the crop with --cfg-options if it ran out of memory."
-            )
+            stdout=sys.stderr if log is None else output,
+            stderr=None if log is None else subprocess.STDOUT,
+            start_new_session=True,
+            env={**WORKER_ENVIRONMENT, **os.environ, "PYTHONUNBUFFERED": "1", MARK: mark},
+        )
+        try:
+            hung = _watch(worker, directory, timeout)
+        finally:
+            end_worker(worker, mark)
+        said = "Its last words are above." if log is None else last_words_in(log)
+        problem = _problem(job, directory, said, code=None if hung else worker.returncode, timeout=timeout)
+        if problem is not None:
+            # What the training refuses as well is refused with and without an audit.
+            raise type(problem)(f"{problem} {instead if worker.returncode != UNTRAINABLE else ''}".rstrip())
         return read_result(json.loads((directory / RESULT_FILE).read_text(encoding="utf-8")))
 
 
-def _ended(code: int) -> str:
-    return f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+def _problem(
+    job: AuditJob, directory: Path, said: str, *, code: int | None, timeout: float
+) -> TrainingError | UsageError | None:
+    """Return why there is no result, or None if there is one; the code is None if the worker hung."""
+    after = f"after {_progress(directory)!r}"
+    if code is None:
+        return TrainingError(
+            f"the audit on {job.device} hung: no progress for {timeout:g} s {after}, and it was ended.\n{said}\n"
+            "A slower device needs a longer --timeout."
+        )
+    if code in (REFUSED, UNTRAINABLE):
+        return UsageError((directory / REFUSAL_FILE).read_text(encoding="utf-8").strip())
+    if code != 0:
+        return TrainingError(
+            f"the audit on {job.device} {how_it_ended(code)} {after}.\n{said}{hint_of(said)}\n"
+            "Find the module with emacheck audit --modules GLOB, or shrink the crop with --cfg-options if it ran out "
+            "of memory."
+        )
+    return None
+
+
+def _watch(worker: "subprocess.Popen[bytes]", directory: Path, timeout: float) -> bool:
+    """Wait for the worker and say what it does; return True if it makes no progress, having asked it where it is."""
+    seen, since = _progress(directory), time.monotonic()
+    while worker.poll() is None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            worker.wait(POLL_SECONDS)
+        if (now := _progress(directory)) != seen:
+            seen, since = now, time.monotonic()
+            click.echo(f"{now} ...", err=True)
+        if worker.returncode is None and time.monotonic() - since > timeout:
+            worker.send_signal(QUESTION)
+            time.sleep(ANSWER_SECONDS)
+            return True
+    return False
+
+
+def _progress(directory: Path) -> str:
+    """Return what the worker said last that it would do."""
+    try:
+        return (directory / PROGRESS_FILE).read_text(encoding="utf-8").rstrip("\n").rpartition("\n")[2]
+    except FileNotFoundError:
+        return "its start"
 
 
 def main(arguments: list[str]) -> int:
     """Run the audit of a directory's job and write its result there.
 
     Returns:
-        0 with a result, 4 if the job was refused (the reason is in ``refusal.txt``).
+        0 with a result, 4 if the job was refused, 5 if its training would be as well (``refusal.txt`` says why).
     """
     directory = Path(arguments[0])
+    end_with_parent()
+    # Asked where it hangs, a process answers with a traceback on standard error.
+    faulthandler.register(QUESTION, all_threads=False)
     fields: dict[str, Any] = json.loads((directory / JOB_FILE).read_text(encoding="utf-8"))
     request = fields.pop("request")
     job = AuditJob(request=TrainingRequest(**{**request, "cfg_options": tuple(request["cfg_options"])}), **fields)
+    code = UNTRAINABLE
     try:
-        result = run_job(job, directory)
+        device = candidate_device(job.device, job.precision)
+        if job.trained:
+            _refuse_as_the_training(job, directory)
+        code = REFUSED
+        result = run_job(job, device, directory)
     except EmacheckError as error:
         (directory / REFUSAL_FILE).write_text(f"{error}\n", encoding="utf-8")
-        return REFUSED
+        return code
     (directory / RESULT_FILE).write_text(json.dumps(result.to_json(), allow_nan=False), encoding="utf-8")
     return 0
 
 
-def run_job(job: AuditJob, scratch: Path) -> "AuditResult":
+def _refuse_as_the_training(job: AuditJob, scratch: Path) -> None:
+    """Refuse before the audit what the training would refuse after it: the configuration, or another experiment."""
+    from emacheck.train.presets import resolve
+    from emacheck.train.vanilla_mmengine import ask_for_precision
+    from emacheck.train.worker import describe_experiment, refuse_other_experiment
+
+    request = replace(job.request, precision=job.precision)
+    config, _ = resolve(request, scratch)
+    ask_for_precision(config, request.precision)
+    refuse_other_experiment(request, describe_experiment(request, config, processes=job.processes))
+
+
+def run_job(job: AuditJob, device: "torch.device", scratch: Path) -> "AuditResult":
     """Run an audit in this process.
 
     Args:
         job: What to audit.
+        device: The candidate device, open.
         scratch: Where mmengine may write its logs.
     """
     from emacheck.audit.precision import Precision
@@ -122,9 +201,12 @@ def run_job(job: AuditJob, scratch: Path) -> "AuditResult":
     from emacheck.audit.step import audit
     from emacheck.cli.audit_training import invariants, prepare_training
 
-    device = candidate_device(job.device, job.precision)
-    click.echo("Preparing the state to audit ...", err=True)
-    training = prepare_training(job.request, batches=job.batches, scratch=scratch)
+    def progress(line: str) -> None:
+        with (scratch / PROGRESS_FILE).open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+
+    progress("Preparing the state to audit")
+    training = prepare_training(job.request, batches=job.batches, scratch=scratch, progress=progress)
     plan = Plan(
         device=device,
         precision=Precision(name=job.precision),
@@ -140,7 +222,7 @@ def run_job(job: AuditJob, scratch: Path) -> "AuditResult":
         plan,
         state_hash=training.state_hash,
         batch_hashes=training.batch_hashes,
-        progress=lambda line: click.echo(f"Auditing {line} on {device} ...", err=True),
+        progress=lambda line: progress(f"Auditing {line} on {device}"),
     )
 
 

@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +13,7 @@ import click
 from emacheck.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
+    from emacheck.audit.result import AuditResult
     from emacheck.judge import Outcome, Verdict
     from emacheck.judge.comparison import Comparison
 
@@ -79,6 +80,13 @@ def reach_verdict(comparison: "Comparison", judging: Judging) -> "Verdict":
     return decide(comparison, make_rules(names, limits), named=(*judging.rule, *limits))
 
 
+def with_audit(verdict: "Verdict", audit: "AuditResult | None") -> "Verdict":
+    """Return a verdict that rests on an audit of the device as well."""
+    from emacheck.audit.finding import audit_finding
+
+    return verdict if audit is None else replace(verdict, findings=(audit_finding(audit), *verdict.findings))
+
+
 def _parse_limit(text: str) -> tuple[str, str, float]:
     key, separator, value = text.partition("=")
     rule, _, field = key.partition(".")
@@ -114,7 +122,14 @@ def check_outputs(judging: Judging) -> None:
             raise OutputError(f"{option} {path}: exists already and was not touched. Remove it or choose another name.")
 
 
-def deliver(verdict: "Verdict", judging: Judging, *, directory: Path | None, scoreboard: bool = False) -> int:
+def deliver(
+    verdict: "Verdict",
+    judging: Judging,
+    *,
+    directory: Path | None,
+    scoreboard: bool = False,
+    audit: "AuditResult | None" = None,
+) -> int:
     """Write and print everything the user asked for.
 
     Args:
@@ -122,6 +137,7 @@ def deliver(verdict: "Verdict", judging: Judging, *, directory: Path | None, sco
         judging: How to show it.
         scoreboard: Show beside it what the rules that others use say.
         directory: Where ``report.json``, ``report.md`` and ``report.png`` go, or None for no reports.
+        audit: The audit that the verdict rests on; its own files are in the directory already.
 
     Returns:
         The exit code of the outcome.
@@ -133,8 +149,8 @@ def deliver(verdict: "Verdict", judging: Judging, *, directory: Path | None, sco
         from emacheck.report.plot import draw
 
         write_atomically(directory / "report.png", draw(verdict))
-        write_atomically(directory / "report.md", _markdown(verdict, command, plot="report.png"))
-        write_atomically(directory / "report.json", _json(verdict, command))
+        write_atomically(directory / "report.md", _markdown(verdict, command, audit, pictures=True))
+        write_atomically(directory / "report.json", _json(verdict, command, audit))
     if judging.plot is not None:
         from emacheck.report.plot import draw
 
@@ -144,11 +160,11 @@ def deliver(verdict: "Verdict", judging: Judging, *, directory: Path | None, sco
 
         write_atomically(judging.junit, junit(verdict, command=command))
     if judging.github:
-        _tell_github(verdict, command, to_stderr=judging.output_format != "text")
+        _tell_github(verdict, command, audit, to_stderr=judging.output_format != "text")
     if judging.output_format == "json":
-        click.echo(_json(verdict, command), nl=False)
+        click.echo(_json(verdict, command, audit), nl=False)
     elif judging.output_format == "markdown":
-        click.echo(_markdown(verdict, command, plot=None), nl=False)
+        click.echo(_markdown(verdict, command, audit), nl=False)
         if scoreboard:
             from emacheck.report.scoreboard import scoreboard_markdown
 
@@ -173,16 +189,17 @@ def _scores(verdict: "Verdict") -> Any:
     return scoreboard(verdict.comparison, verdict, rank_0=verdict.comparison.rank_0)
 
 
-def _json(verdict: "Verdict", command: str) -> str:
+def _json(verdict: "Verdict", command: str, audit: "AuditResult | None") -> str:
     from emacheck.report.document import document, to_json
 
-    return to_json(document(verdict, command=command, environment=_environment()))
+    return to_json(document(verdict, command=command, environment=_environment(), audit=audit))
 
 
-def _markdown(verdict: "Verdict", command: str, *, plot: str | None) -> str:
+def _markdown(verdict: "Verdict", command: str, audit: "AuditResult | None", *, pictures: bool = False) -> str:
     from emacheck.report.markdown import markdown
 
-    return markdown(verdict, command=command, environment=_environment(), plot=plot)
+    plot, audit_plot = ("report.png", "audit.png") if pictures else (None, None)
+    return markdown(verdict, command=command, environment=_environment(), plot=plot, audit=audit, audit_plot=audit_plot)
 
 
 def _print_text(verdict: "Verdict", command: str, directory: Path | None) -> None:
@@ -192,11 +209,16 @@ def _print_text(verdict: "Verdict", command: str, directory: Path | None) -> Non
 
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     if directory is not None:
-        click.echo(f"Report: {directory / 'report.md'}  (report.json, report.png beside it)")
+        beside = (
+            "report.json, report.png, audit.txt, audit.png"
+            if "audit" in verdict.evidence
+            else "report.json, report.png"
+        )
+        click.echo(f"Report: {directory / 'report.md'}  ({beside} beside it)")
     click.echo(text(verdict, command=command, colour=colour, width=shutil.get_terminal_size((100, 24)).columns))
 
 
-def _tell_github(verdict: "Verdict", command: str, *, to_stderr: bool) -> None:
+def _tell_github(verdict: "Verdict", command: str, audit: "AuditResult | None", *, to_stderr: bool) -> None:
     from emacheck.report.github import annotations
 
     # GitHub reads workflow commands from both streams, so standard output can stay pure JSON.
@@ -206,7 +228,7 @@ def _tell_github(verdict: "Verdict", command: str, *, to_stderr: bool) -> None:
     if summary:
         try:
             with Path(summary).open("a", encoding="utf-8") as file:
-                file.write(_markdown(verdict, command, plot=None))
+                file.write(_markdown(verdict, command, audit))
         except OSError as error:
             raise OutputError(f"$GITHUB_STEP_SUMMARY {summary}: cannot be written ({error.strerror}).") from error
 

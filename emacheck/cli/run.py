@@ -1,4 +1,4 @@
-"""``emacheck run``: train on a device and judge the training."""
+"""``emacheck run``: audit a device, train on it and judge both."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from emacheck.cli.judging import Judging, check_outputs, deliver, judging_options, reach_verdict
+from emacheck.cli.audit_before import BATCHES, audit_device
+from emacheck.cli.judging import Judging, check_outputs, deliver, judging_options, reach_verdict, with_audit
 from emacheck.cli.training import default_work_dir, describe_training, train_and_read, training_options
 from emacheck.errors import UsageError
 from emacheck.train.launch import make_run_directory, require_training_packages
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
     metavar="N",
     help="Processes of that reference; they share the joined batch of the candidate's.  [default: 1]",
 )
+@click.option(
+    "--audit/--no-audit", default=True, show_default=True, help="First audit one iteration, tensor by tensor."
+)
+@click.option(
+    "--audit-batches", type=click.IntRange(min=1), metavar="N", help=f"Batches to audit.  [default: {BATCHES}]"
+)
 @judging_options
 def run(
     *,
@@ -38,18 +45,20 @@ def run(
     reference: str | None,
     reference_device: str | None,
     reference_nproc: int | None,
+    audit: bool,
+    audit_batches: int | None,
     timeout: float,
     judging: Judging,
     **options: Any,
 ) -> int:
-    """Train EMANet on a device and judge the training against a reference.
+    """Audit a device, train EMANet on it and judge the training against a reference.
 
-    The reference is a stored bundle that matches preset, precision and data, or a run on --reference-device.
+    The audit holds one iteration, tensor by tensor, against float64 on the CPU. The reference of the training is a
+    stored bundle that matches preset, precision and data, or a run on --reference-device.
     """
-    if reference and reference_device:
-        raise UsageError(f"--reference {reference} and --reference-device {reference_device}: give one of the two.")
-    if reference_nproc and not reference_device:
-        raise UsageError(f"--reference-nproc {reference_nproc}: found no --reference-device; a stored one is trained.")
+    if audit_batches and not audit:
+        raise UsageError(f"--no-audit and --audit-batches {audit_batches}: give one of the two.")
+    _refuse_two_references(reference, reference_device, reference_nproc)
     check_outputs(judging)
     require_training_packages()
     request, processes = describe_training(**options)
@@ -63,18 +72,22 @@ def run(
         request = replace(request, must_match=bundle.experiment)
     train = partial(train_and_read, timeout=timeout)
     title = f"Training {request.experiment_name} on {request.device}"
-    record = None
-    # The other nodes wait for their processes to meet, not for a reference.
-    if live is not None and processes.nnodes == 1:
-        record = _train_reference(train, live, directory)
+    batches = (audit_batches or BATCHES) if audit else None
+    audited = partial(audit_device, request, processes, directory, batches=batches, timeout=timeout)
+    result = record = None
+    # The other nodes wait for their processes to meet, not for an audit or a reference.
+    if processes.nnodes == 1:
+        result = audited()
+        record = _train_reference(train, live, directory) if live is not None else None
     candidate = train(request, directory, title=title, processes=processes)
     if candidate is None:
         click.echo(
             f"This node has done its part of the training ({directory}); the verdict is reached where rank 0 ran."
         )
         return 0
-    if live is not None and record is None:
-        record = _train_reference(train, live, directory)
+    if processes.nnodes > 1:
+        result = audited()
+        record = _train_reference(train, live, directory) if live is not None else None
     repeats: tuple[Record, ...] = ()
     if bundle is not None:
         record = bundle.record.until(request.iterations)
@@ -82,7 +95,15 @@ def run(
     from emacheck.judge.comparison import compare
 
     comparison = compare(cast("Record", record), candidate, metrics=judging.metric or ("loss",), repeats=repeats)
-    return deliver(reach_verdict(comparison, judging), judging, directory=directory)
+    verdict = with_audit(reach_verdict(comparison, judging), result)
+    return deliver(verdict, judging, directory=directory, audit=result)
+
+
+def _refuse_two_references(stored: str | None, device: str | None, nproc: int | None) -> None:
+    if stored and device:
+        raise UsageError(f"--reference {stored} and --reference-device {device}: give one of the two.")
+    if nproc and not device:
+        raise UsageError(f"--reference-nproc {nproc}: found no --reference-device; a stored one is trained.")
 
 
 def _reference_request(

@@ -1,9 +1,10 @@
 """The options by which a training is described, shared by the commands that train."""
 
+import contextlib
 import datetime
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -205,16 +206,27 @@ def train_and_read(
     from emacheck.logs import read_log
     from emacheck.rank_files import rank_files
 
+    kept = f"the partial record is kept in {run_directory}"
+    with interruptible(kept), show_progress(title, request.iterations) as progress:
+        train_in_worker(request, run_directory, progress=progress, timeout=timeout, processes=processes)
+    return read_log(run_directory) if 0 in rank_files(run_directory) else None
+
+
+@contextlib.contextmanager
+def interruptible(kept: str) -> Iterator[None]:
+    """Let SIGTERM interrupt as Ctrl-C does, and say what is left.
+
+    Args:
+        kept: What is left, as the end of a sentence.
+    """
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with show_progress(title, request.iterations) as progress:
-            train_in_worker(request, run_directory, progress=progress, timeout=timeout, processes=processes)
+        yield
     except KeyboardInterrupt:
-        click.echo(f"emacheck: interrupted; the partial record is kept in {run_directory}", err=True)
+        click.echo(f"emacheck: interrupted; {kept}", err=True)
         raise
     finally:
         signal.signal(signal.SIGTERM, previous)
-    return read_log(run_directory) if 0 in rank_files(run_directory) else None
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001

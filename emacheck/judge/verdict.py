@@ -8,6 +8,8 @@ from emacheck.judge.comparison import Comparison
 
 # For each metric, either of these two rules suffices.
 ALTERNATIVES = frozenset({"mean_relative_error", "mean_absolute_error"})
+# The one finding that does not come from curves but from tensors of the device.
+AUDIT = "audit"
 
 
 class Outcome(str, Enum):
@@ -34,8 +36,9 @@ class Finding:
         iteration: Where it is worst, None when no single iteration is to blame.
         message: One sentence (or a few lines) for a person.
         would_pass_at: The smallest limit that would have passed, None when no limit would.
-        metric: The metric it is about.
+        metric: The metric it is about; empty for the audit, which is about tensors.
         limited_by: What limits what the verdict rests on, whatever the outcome.
+        module: The module to blame, where one is.
     """
 
     rule: str
@@ -48,6 +51,7 @@ class Finding:
     would_pass_at: float | None = None
     metric: str = "loss"
     limited_by: tuple[str, ...] = ()
+    module: str = ""
 
     @property
     def severity(self) -> float:
@@ -80,6 +84,13 @@ class Verdict:
             if outcome in outcomes:
                 return outcome
         return Outcome.INCONCLUSIVE
+
+    @property
+    def evidence(self) -> tuple[str, ...]:
+        """The levels of evidence that the verdict rests on: ``curve``, ``audit``."""
+        audited = [finding.rule == AUDIT for finding in self.findings]
+        levels = (("curve", not all(audited)), (AUDIT, any(audited)))
+        return tuple(level for level, there in levels if there)
 
     @property
     def worst(self) -> Finding | None:

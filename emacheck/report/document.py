@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emacheck.judge.divergence import hint
 from emacheck.judge.pairing import pairing_of
@@ -12,16 +12,23 @@ from emacheck.report.contrast import header_differences
 from emacheck.report.wording import divergence
 from emacheck.strict_json import strict
 
+if TYPE_CHECKING:
+    from emacheck.audit.result import AuditResult
+
 FORMAT_VERSION = 1
+AUDIT_FILE = "audit.json"
 
 
-def document(verdict: Verdict, *, command: str, environment: Mapping[str, Any]) -> dict[str, Any]:
+def document(
+    verdict: Verdict, *, command: str, environment: Mapping[str, Any], audit: "AuditResult | None" = None
+) -> dict[str, Any]:
     """Return the verdict as one object of strict JSON types.
 
     Args:
         verdict: What was decided.
         command: The command that reproduces it.
         environment: What is known about the machine and the software that judged.
+        audit: The audit of the device, None where there was none.
 
     Returns:
         The object. Numbers that JSON cannot write are the strings "NaN", "Infinity" and "-Infinity".
@@ -40,6 +47,7 @@ def document(verdict: Verdict, *, command: str, environment: Mapping[str, Any]) 
     found = {
         "format_version": FORMAT_VERSION,
         "outcome": str(verdict.outcome),
+        "evidence": list(verdict.evidence),
         "paired": comparison.paired,
         "pairing": {"kind": str(known.pairing), "why": known.why},
         "reference": _record(comparison.reference, metric),
@@ -48,7 +56,7 @@ def document(verdict: Verdict, *, command: str, environment: Mapping[str, Any]) 
         "first_divergence": {"unequal_at": parting.unequal_at, "over_limit_at": parting.over_limit_at},
         "hint": {"kind": str(suggested.kind), "iteration": suggested.iteration, "evidence": suggested.evidence},
         "header_differences": [list(row) for row in header_differences(verdict)],
-        "audit": None,
+        "audit": None if audit is None else _audit(audit),
         "operators": None,
         "environment": environment,
         "command": command,
@@ -66,6 +74,12 @@ def to_json(document: Mapping[str, Any]) -> str:
     """
     # DEL is the one control character that json leaves as it is.
     return json.dumps(document, allow_nan=False, indent=2).replace("\x7f", "\\u007f") + "\n"
+
+
+def _audit(audit: "AuditResult") -> dict[str, Any]:
+    """Return everything but the thousands of tensors, and the name of the file that has them."""
+    fields = {name: value for name, value in audit.to_json().items() if name != "tensors"}
+    return {**fields, "tensors_in": AUDIT_FILE}
 
 
 def _record(record: Record, metric: str) -> dict[str, Any]:
@@ -95,4 +109,5 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "message": finding.message,
         "would_pass_at": finding.would_pass_at,
         "limited_by": list(finding.limited_by),
+        "module": finding.module or None,
     }

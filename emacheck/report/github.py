@@ -2,7 +2,7 @@
 
 from emacheck.judge.verdict import Finding, Outcome, Verdict
 from emacheck.report.printable import MESSAGE_LENGTH, printable
-from emacheck.report.wording import figures, full_label, headline
+from emacheck.report.wording import evidence_sentence, figures, full_label, headline
 
 COMMANDS = {Outcome.FAIL: "error", Outcome.INCONCLUSIVE: "warning"}
 
@@ -17,10 +17,11 @@ def annotations(verdict: Verdict) -> list[str]:
         >>> loss = Curve(name="loss", iterations=range(1, 21), values=range(40, 20, -1))
         >>> record = Record(name="cpu", format="example", curves={"loss": loss})
         >>> annotations(decide(compare(record, record)))
-        ['::notice title=emacheck::PASS finite 0 (limit 0), bit-identical']
+        ['::notice title=emacheck::PASS finite 0 (limit 0), bit-identical (rests on curves alone, without an audit)']
     """
     if verdict.outcome is Outcome.PASS:
-        return [_annotation("notice", "emacheck", headline(verdict))]
+        said = f"{headline(verdict)} (rests on {evidence_sentence(verdict)})"
+        return [_annotation("notice", "emacheck", said)]
     findings = [finding for finding in verdict.findings if finding.outcome is not Outcome.PASS]
     if not findings:
         return [_annotation("warning", "emacheck", headline(verdict))]

@@ -1,17 +1,20 @@
 """The verdict as Markdown, for a merge request, a wiki or the summary of a CI job."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from emacheck.judge.verdict import Finding, Outcome, Verdict
 from emacheck.oddity import shown
 from emacheck.record import Record
+from emacheck.report.audited import audit_markdown
 from emacheck.report.contrast import experiment_sentence, header_differences
-from emacheck.report.printable import MESSAGE_LENGTH, printable
+from emacheck.report.markdown_text import escaped, table
+from emacheck.report.printable import printable
 from emacheck.report.wording import (
     divergence_sentence,
+    evidence_sentence,
     explained,
     figures,
     first_curve,
@@ -21,14 +24,21 @@ from emacheck.report.wording import (
     start_sentence,
 )
 
+if TYPE_CHECKING:
+    from emacheck.audit.result import AuditResult
+
 MOST_ROWS = 40
-_ENTITIES = {character: f"&#{ord(character)};" for character in "&<>|`\\$"}
-_BACKSLASHED = {character: f"\\{character}" for character in "*[]~"}
-_ESCAPES = str.maketrans(_ENTITIES | _BACKSLASHED)
-_OUTER_UNDERSCORE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
 
-def markdown(verdict: Verdict, *, command: str, environment: Mapping[str, Any], plot: str | None) -> str:
+def markdown(
+    verdict: Verdict,
+    *,
+    command: str,
+    environment: Mapping[str, Any],
+    plot: str | None,
+    audit: "AuditResult | None" = None,
+    audit_plot: str | None = None,
+) -> str:
     """Return the verdict as a document in GitHub's Markdown.
 
     Args:
@@ -36,6 +46,8 @@ def markdown(verdict: Verdict, *, command: str, environment: Mapping[str, Any], 
         command: The command that reproduces it.
         environment: What is known about the machine and the software that judged.
         plot: Name of the picture, relative to where the document will lie; None for no picture.
+        audit: The audit of the device, None where there was none.
+        audit_plot: Name of the picture of the audit, likewise.
 
     Returns:
         The document, with a newline at the end.
@@ -51,12 +63,14 @@ def markdown(verdict: Verdict, *, command: str, environment: Mapping[str, Any], 
     blocks = [
         f"# emacheck: {verdict.outcome}",
         f"{escaped(headline(verdict))}.",
+        f"The verdict rests on {evidence_sentence(verdict)}.",
         _findings(verdict),
         _messages(verdict),
         f"Where they part: {escaped(divergence_sentence(verdict))}",
         escaped(hint_sentence(verdict), length=None),
         escaped(experiment_sentence(verdict), length=None),
         f"![Curves of reference and candidate]({quote(plot)})" if plot else "",
+        *(audit_markdown(audit, picture=audit_plot) if audit is not None else ()),
         "## Records",
         _records(verdict),
         "\n".join(_oddities(verdict)),
@@ -72,30 +86,10 @@ def markdown(verdict: Verdict, *, command: str, environment: Mapping[str, Any], 
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def escaped(text: str, *, length: int | None = MESSAGE_LENGTH) -> str:
-    r"""Return foreign text so that Markdown shows it and does not obey it, inside a line or a table.
-
-    Example:
-        >>> print(escaped("a|b <script> _c_ https://example.org"))
-        a&#124;b &#60;script&#62; \_c\_ https&#58;//example.org
-    """
-    shown = printable(text, length=length).strip(" ").translate(_ESCAPES)
-    shown = _OUTER_UNDERSCORE.sub(r"\\_", shown)
-    # Renderers make links of bare addresses, too.
-    shown = re.sub(r"(?<=[A-Za-z])://", "&#58;//", shown)
-    return re.sub(r"(?i)\b(www)\.", r"\1&#46;", shown)
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
-    """Return a table; ``align`` holds one of l, r for each column."""
-    rules = [{"l": "---", "r": "---:"}[side] for side in align]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rules, *rows))
-
-
 def _findings(verdict: Verdict) -> str:
     rows = [_finding(finding) for finding in verdict.findings]
     header = ("outcome", "rule", "metric", "observed", "limit", "needs", "worst iteration")
-    return _table(header, rows, "lllrrrr") if rows else ""
+    return table(header, rows, "lllrrrr") if rows else ""
 
 
 def _finding(finding: Finding) -> tuple[str, ...]:
@@ -115,7 +109,8 @@ def _messages(verdict: Verdict) -> str:
     for finding in verdict.findings:
         if explained(finding):
             message = "<br>".join(escaped(line) for line in finding.message.split("\n"))
-            lines.append(f"- {escaped(finding.rule)} of {escaped(finding.metric)}: {message}")
+            about = f" of {escaped(finding.metric)}" if finding.metric else ""
+            lines.append(f"- {escaped(finding.rule)}{about}: {message}")
     return "\n".join(lines)
 
 
@@ -133,9 +128,9 @@ def _records(verdict: Verdict) -> str:
     provenances = [_scalars(record.provenance) for record in sides]
     keys = list(dict.fromkeys([*provenances[0], *provenances[1]]))[:MOST_ROWS]
     rows += [(escaped(key), *(escaped(known.get(key, "")) for known in provenances)) for key in keys]
-    table = _table(("", "reference", "candidate"), rows, "lll")
+    shown_rows = table(("", "reference", "candidate"), rows, "lll")
     count = len(first_curve(verdict).iterations)
-    return f"{table}\n\nIn common: {count} iterations; {start_sentence(verdict)}."
+    return f"{shown_rows}\n\nIn common: {count} iterations; {start_sentence(verdict)}."
 
 
 def _headers(verdict: Verdict) -> str:
@@ -144,7 +139,7 @@ def _headers(verdict: Verdict) -> str:
         return ""
     rows = [tuple(escaped(cell) for cell in row) for row in differing[:MOST_ROWS]]
     more = f"\n\n... and {len(differing) - MOST_ROWS} more." if len(differing) > MOST_ROWS else ""
-    return "What the logs' headers say differently:\n\n" + _table(("", "reference", "candidate"), rows, "lll") + more
+    return "What the logs' headers say differently:\n\n" + table(("", "reference", "candidate"), rows, "lll") + more
 
 
 def _extent(record: Record, metric: str) -> str:
@@ -177,7 +172,7 @@ def _oddities(verdict: Verdict) -> Iterator[str]:
 
 def _environment(environment: Mapping[str, Any]) -> tuple[str, ...]:
     rows = [(escaped(key), escaped(value)) for key, value in _scalars(environment).items()]
-    return ("## Judged with", _table(("", ""), rows[:MOST_ROWS], "ll")) if rows else ()
+    return ("## Judged with", table(("", ""), rows[:MOST_ROWS], "ll")) if rows else ()
 
 
 def _code_block(code: str) -> str:

@@ -15,6 +15,7 @@ from emacheck.report.contrast import experiment_sentence
 from emacheck.report.printable import MESSAGE_LENGTH, printable
 from emacheck.report.wording import (
     divergence_sentence,
+    evidence_sentence,
     explained,
     figures,
     first_curve,
@@ -87,6 +88,7 @@ def _records(verdict: Verdict, width: int) -> Iterator[str]:
         yield from _oddities(record, width)
     count = len(first_curve(verdict).iterations)
     yield from _wrapped(f"in common  {_counted(count)}; {start_sentence(verdict)}", width, MARGIN)
+    yield from _wrapped(f"rests on   {evidence_sentence(verdict)}", width, MARGIN)
 
 
 def _oddities(record: Record, width: int) -> Iterator[str]:

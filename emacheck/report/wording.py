@@ -8,7 +8,7 @@ from emacheck.judge.comparison import PairedCurve
 from emacheck.judge.divergence import Kind, hint
 from emacheck.judge.pairing import Pairing, pairing_of
 from emacheck.judge.rules import MeanRelativeError
-from emacheck.judge.verdict import Finding, Outcome, Verdict
+from emacheck.judge.verdict import AUDIT, Finding, Outcome, Verdict
 from emacheck.report.printable import printable
 
 EXACT_DIGITS = 17
@@ -19,14 +19,16 @@ def number(value: float, *, signed: bool = False, digits: int = DIGITS) -> str:
     """Return a number as a person reads it: counts in full, everything else with a few significant digits.
 
     Example:
-        >>> number(12345.0), number(0.33123), number(1.5e-9), number(0.02, signed=True), number(float("nan"))
-        ('12345', '0.3312', '1.5e-09', '+0.02', 'NaN')
+        >>> number(12345.0), number(16780.4), number(0.33123), number(0.02, signed=True), number(float("nan"))
+        ('12345', '16780', '0.3312', '+0.02', 'NaN')
     """
     if math.isnan(value):
         return "NaN"
     sign = "+" if signed and value != 0 else ""
     if float(value).is_integer() and abs(value) < EXACT_INTEGERS_BELOW:
         return f"{int(value):{sign}d}"
+    if 10**digits <= abs(value) < EXACT_INTEGERS_BELOW:
+        return f"{value:{sign}.0f}"
     return f"{value:{sign}.{digits}g}"
 
 
@@ -66,13 +68,13 @@ def needs(finding: Finding) -> str:
 
 def label(verdict: Verdict, finding: Finding) -> str:
     """Return the rule's name, with the metric in brackets where more than one is spoken of."""
-    metrics = {*verdict.comparison.metrics, *(f.metric for f in verdict.findings)}
+    metrics = {*verdict.comparison.metrics, *(f.metric for f in verdict.findings if f.rule != AUDIT)}
     return full_label(finding) if len(metrics) > 1 else finding.rule
 
 
 def full_label(finding: Finding) -> str:
-    """Return rule and metric, such as ``bias[loss]``."""
-    return f"{finding.rule}[{printable(finding.metric)}]"
+    """Return rule and metric, such as ``bias[loss]``; the audit is about no metric."""
+    return finding.rule if finding.rule == AUDIT else f"{finding.rule}[{printable(finding.metric)}]"
 
 
 def explained(finding: Finding) -> bool:
@@ -102,10 +104,29 @@ def headline(verdict: Verdict) -> str:
         return f"{verdict.outcome}: no rule was applied"
     observed, limit = figures(finding)
     where = "" if finding.iteration is None else f" at iteration {finding.iteration}"
+    where += f" in {printable(finding.module)}" if finding.module else ""
     unpaired = pairing_of(verdict.comparison).pairing is Pairing.UNPAIRED
-    remarks = (identical(verdict), "not paired" if unpaired else "")
+    equal = identical(verdict)
+    # A device may be wrong in what no curve of this training shows.
+    remarks = (f"curves {equal}" if equal and finding.module else equal, "not paired" if unpaired else "")
     said = "".join(f", {remark}" for remark in remarks if remark)
     return f"{verdict.outcome} {label(verdict, finding)} {observed} (limit {limit}){where}{said}"
+
+
+def evidence_sentence(verdict: Verdict) -> str:
+    """Return which levels of evidence a verdict rests on, as what follows *rests on*.
+
+    Example:
+        >>> from emacheck import Curve, Record, compare, decide
+        >>> record = Record(name="", format="", curves={"loss": Curve(name="loss", iterations=[1], values=[4.0])})
+        >>> evidence_sentence(decide(compare(record, record)))
+        'curves alone, without an audit'
+    """
+    return {
+        (): "nothing",
+        ("curve",): "curves alone, without an audit",
+        ("audit",): "an audit of the device alone",
+    }.get(verdict.evidence, "curves and an audit of the device, tensor by tensor")
 
 
 def identical(verdict: Verdict) -> str:

@@ -61,7 +61,11 @@ def how_it_ended(code: int) -> str:
 
 def last_words(run_directory: Path, local_rank: int | None = None) -> str:
     """Return the end of what a process printed: of one that torch's launcher started, or of the only one."""
-    logs = _logs(run_directory, local_rank)
+    return last_words_in(*_logs(run_directory, local_rank))
+
+
+def last_words_in(*logs: Path) -> str:
+    """Return the end of logs."""
     lines = [line for log in logs for line in _end_of(log)]
     shown = "\n".join(f"  | {line[:500]}" for line in _telling(lines))
     places = " and ".join(str(log) for log in logs)

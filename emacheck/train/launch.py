@@ -110,7 +110,7 @@ def train_in_worker(
             hung = _watch(worker, heartbeat, progress, timeout)
             suspects = _suspects(worker, heartbeat, mark, processes) if hung else {}
         finally:
-            _end(worker, mark)
+            end_worker(worker, mark)
     if hung:
         raise TrainingError(_hanging(run_directory, heartbeat, suspects, processes, timeout))
     if worker.returncode != 0:
@@ -156,7 +156,7 @@ def _suspects(
     return who_hangs(heartbeat, rank_processes(mark) if processes.launched else {0: worker.pid})
 
 
-def _end(worker: "subprocess.Popen[bytes]", mark: str) -> None:
+def end_worker(worker: "subprocess.Popen[bytes]", mark: str) -> None:
     """End the worker, or the launcher of several, and everything they started."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):

@@ -74,16 +74,8 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
     warnings.filterwarnings("ignore")
     config, notes = resolve(request, run_directory)
     ask_for_precision(config, request.precision)
-    experiment: dict[str, Any] = {
-        "name": request.experiment_name,
-        "config": flatten(config.to_dict()),
-        "seed": request.seed,
-        "precision": request.precision,
-        "draws": config.draws,
-        "processes": ranks.world_size(),
-        "data_hash": request.data_hash,
-    }
-    _refuse_other_experiment(request, experiment)
+    experiment = describe_experiment(request, config, processes=ranks.world_size())
+    refuse_other_experiment(request, experiment)
     _refuse_joined_batch(request, experiment["config"])
     device = parse_device(request.device)
     check_precision(device, request.precision)
@@ -122,7 +114,31 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
         )
 
 
-def _refuse_other_experiment(request: TrainingRequest, experiment: dict[str, Any]) -> None:
+def describe_experiment(request: TrainingRequest, config: Any, *, processes: int) -> dict[str, Any]:
+    """Return the choices that must be equal before two runs may be compared.
+
+    Args:
+        request: What is trained.
+        config: Its resolved configuration, already asked for the precision.
+        processes: How many processes train.
+    """
+    return {
+        "name": request.experiment_name,
+        "config": flatten(config.to_dict()),
+        "seed": request.seed,
+        "precision": request.precision,
+        "draws": config.draws,
+        "processes": processes,
+        "data_hash": request.data_hash,
+    }
+
+
+def refuse_other_experiment(request: TrainingRequest, experiment: dict[str, Any]) -> None:
+    """Refuse a training that is not the experiment of its reference.
+
+    Raises:
+        UsageError: If it is not; the message names every field that differs.
+    """
     if request.must_match is None:
         return
     lines = differences(request.must_match, experiment)

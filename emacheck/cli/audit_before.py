@@ -1,0 +1,79 @@
+"""The audit that ``emacheck run`` makes of the device: before the training, or after it where nodes wait."""
+
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from emacheck.cli.audit import PICTURE_FILE, TEXT_FILE, write_audit
+from emacheck.cli.audit_worker import AuditJob, audit_in_worker
+from emacheck.cli.training import interruptible
+from emacheck.judge.verdict import Outcome
+from emacheck.report.printable import MESSAGE_LENGTH, printable
+from emacheck.train.processes import Processes
+from emacheck.train.request import TrainingRequest
+
+if TYPE_CHECKING:
+    from emacheck.audit.result import AuditResult
+
+BATCHES = 3
+LOG_FILE = "audit.log"
+# A batch takes as long as dozens of iterations: --timeout is about one of these.
+PATIENCE = 3
+INSTEAD = "To train and judge without the audit: --no-audit."
+
+
+def audit_device(
+    request: TrainingRequest, processes: Processes, directory: Path, *, batches: int | None, timeout: float
+) -> "AuditResult | None":
+    """Audit the device on which a training runs, and write what was found beside the training's record.
+
+    A FAIL does not end the command: the training that follows shows what the fault does to the curves.
+
+    Args:
+        request: The training; its device, precision, configuration, seed and threads are audited.
+        processes: Of several processes, the device of the first is audited.
+        directory: The run's directory.
+        batches: How many batches, or None for no audit.
+        timeout: Seconds without a new iteration after which a training counts as hung; the audit gets three times that.
+
+    Returns:
+        What was found; None without an audit.
+
+    Raises:
+        UsageError: If the audit was refused, or the training would be.
+        TrainingError: If the audit crashed, was killed or hung.
+    """
+    if batches is None:
+        return None
+    click.echo(f"Auditing {request.device} in {request.precision}; --no-audit skips this ...", err=True)
+    job = AuditJob(
+        # The reference and the state are made on the CPU in fp32, whatever the candidate is.
+        request=replace(request, iterations=1, device="cpu", precision="fp32", backend=None, log_format=None),
+        device=request.device,
+        precision=request.precision,
+        batches=batches,
+        processes=processes.world_size,
+        trained=True,
+    )
+    with interruptible(f"there is no result of the audit; {directory} is kept"):
+        result = audit_in_worker(job, timeout=PATIENCE * timeout, log=directory / LOG_FILE, instead=INSTEAD)
+    write_audit(result, directory, command=shlex.join(["emacheck", *sys.argv[1:]]))
+    click.echo(_told(result, directory), err=True)
+    return result
+
+
+def _told(result: "AuditResult", directory: Path) -> str:
+    """Return what the audit found, to be read before the training is over."""
+    from emacheck.audit.finding import audit_finding
+
+    finding = audit_finding(result)
+    files = f"{directory / TEXT_FILE}, {PICTURE_FILE} beside it"
+    said = f"Audit: {finding.outcome}. {printable(finding.message, length=MESSAGE_LENGTH)} ({files})"
+    if finding.outcome is Outcome.PASS:
+        return said
+    verdict = "will be FAIL" if finding.outcome is Outcome.FAIL else "cannot be PASS"
+    return f"{said}\nThe verdict {verdict}. The training goes on, so that the report holds what the curves say as well."

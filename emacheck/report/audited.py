@@ -1,0 +1,83 @@
+"""An audit inside a report in Markdown: the outcome, the modules to blame, the worst tensors, the picture."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from emacheck.report.markdown_text import escaped, table
+from emacheck.report.wording import number
+
+if TYPE_CHECKING:
+    from emacheck.audit.result import AuditResult, TensorError
+
+MOST_FINDINGS = 10
+MOST_TENSORS = 8
+
+
+def audit_markdown(audit: "AuditResult", *, picture: str | None) -> list[str]:
+    """Return the section about an audit, block by block.
+
+    Args:
+        audit: What was found.
+        picture: Name of the picture, relative to where the document will lie; None for no picture.
+
+    Example:
+        >>> from emacheck.audit.result import AuditResult
+        >>> empty = AuditResult(device="sdaa", precision="fp32", errors=(), findings=())
+        >>> audit_markdown(empty, picture=None)[1].splitlines()[0]
+        '**INCONCLUSIVE** on sdaa in fp32: 0 tensors of 0 modules, 0 batches, against float64 on the CPU; 0 s, 0.0 GiB.'
+    """
+    findings = [f"- {each.outcome}: {escaped(each.message)}" for each in audit.findings[:MOST_FINDINGS]]
+    if len(audit.findings) > MOST_FINDINGS:
+        findings.append(f"- ... and {len(audit.findings) - MOST_FINDINGS} more modules")
+    notes = [f"- limited by: {escaped(note)}" for note in audit.notes]
+    blocks = [
+        "## Audit",
+        _summary(audit),
+        "\n".join(findings + notes),
+        _worst(audit.errors),
+        f"![Error ratio of every tensor along the depth of the network]({quote(picture)})" if picture else "",
+    ]
+    return [block for block in blocks if block]
+
+
+def _summary(audit: "AuditResult") -> str:
+    outcome = str(audit.outcome) if audit.outcome.value == "PASS" else f"**{audit.outcome}**"
+    blame = f", module {escaped(audit.module)}, first in phase {escaped(audit.phase or '')}" if audit.module else ""
+    modules, batches = (len({getattr(error, name) for error in audit.errors}) for name in ("module", "batch"))
+    return (
+        f"{outcome} on {escaped(audit.device)} in {escaped(audit.precision)}{blame}: {len(audit.errors)} tensors of "
+        f"{modules} modules, {batches} {'batch' if batches == 1 else 'batches'}, against float64 on the CPU; "
+        f"{audit.seconds:.0f} s, {audit.peak_memory / 2**30:.1f} GiB."
+    )
+
+
+def _worst(errors: "Sequence[TensorError]") -> str:
+    """Return a table of the tensors over their limit, or of the closest to it; what modules introduce comes first."""
+    rows: dict[tuple[str, str], tuple[str, ...]] = {}
+    failing = [error for error in errors if not error.passes]
+    for error in sorted(failing or errors, key=_order):
+        row = (
+            "PASS" if error.passes else "**FAIL**",
+            escaped(error.module),
+            escaped(error.tensor),
+            escaped(error.phase),
+            escaped(error.level),
+            number(error.ratio),
+            number(error.limit),
+            f"{error.error:.1e}",
+        )
+        rows.setdefault((error.module, error.tensor), row)
+        if len(rows) == MOST_TENSORS:
+            break
+    header = ("outcome", "module", "tensor", "phase", "level", "x accepted error", "limit", "relative error")
+    return table(header, list(rows.values()), "lllllrrr") if rows else ""
+
+
+def _order(error: "TensorError") -> tuple[bool, float]:
+    return error.level == "end to end", -_badness(error)
+
+
+def _badness(error: "TensorError") -> float:
+    return math.inf if math.isnan(error.ratio) else error.ratio / error.limit
