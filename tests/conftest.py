@@ -1,4 +1,4 @@
-"""Shared by all tests: the command line in a subprocess, and logs to feed it."""
+"""Shared by all tests: the command line in a subprocess, logs to feed it, and what was read from a log."""
 
 import json
 import math
@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from simulated_device import environment, require_simulated_device
+
+from emacheck.logs import read_log
 
 ROOT = Path(__file__).parent.parent
 # Programs that tests start, and the simulated device, which must not be imported into the tests' own process.
@@ -72,6 +74,34 @@ def write_scalars(path, losses, *, first=1):
     ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def points(record, metric="loss", *, validation=False):
+    """Return the pairs of iteration and value of one curve."""
+    curve = (record.validation if validation else record.curves)[metric]
+    return list(zip(curve.iterations.tolist(), curve.values.tolist(), strict=True))
+
+
+def said(record):
+    """Return what was remarked about a log, one text each."""
+    return [str(oddity) for oddity in record.oddities]
+
+
+def remarks(record):
+    """Return what was remarked about a log as one text."""
+    return "\n".join(said(record))
+
+
+@pytest.fixture
+def log(tmp_path):
+    """Write a log under a name that says nothing and read it."""
+
+    def read(content, **options):
+        path = tmp_path / "some.file"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return read_log(path, **options)
+
+    return read
 
 
 @pytest.fixture

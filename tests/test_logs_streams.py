@@ -8,29 +8,11 @@ import sys
 import threading
 
 import pytest
+from conftest import points, remarks
 
 from emacheck.errors import LogError
 from emacheck.logs import read_log, several_ranks
 from emacheck.logs.prefixes import Stripped, prefixes
-
-
-@pytest.fixture
-def log(tmp_path):
-    def read(content, **options):
-        path = tmp_path / "some.file"
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return read_log(path, **options)
-
-    return read
-
-
-def points(record, metric="loss", *, validation=False):
-    curve = (record.validation if validation else record.curves)[metric]
-    return list(zip(curve.iterations.tolist(), curve.values.tolist(), strict=True))
-
-
-def remarks(record):
-    return "\n".join(map(str, record.oddities))
 
 
 def lines(*losses, first=1):
