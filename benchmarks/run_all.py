@@ -155,7 +155,7 @@ def audited_run_section() -> list[str]:
         named = f"`{row['module']}` ({row['kind']})" if row["module"] else "none"
         lines.append(
             f"| {name} | {CELLS[row['outcome']]} | {row['exit code']} | {row['worst rule']} | {named} | {row['phase'] or ''} | "
-            f"{row['ratio']:.4g} ({row['limit']:g}) | {'yes' if row['as it should be'] else '**no**'} | "
+            f"{row['ratio']:{'.0f' if row['ratio'] >= 100 else '.3g'}} ({row['limit']:g}) | {'yes' if row['as it should be'] else '**no**'} | "
             f"{', '.join(row['rules of the curves that fail']) or 'none'} |"
         )
     wrong = [name for name, row in content.items() if not row["as it should be"]]
