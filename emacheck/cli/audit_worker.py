@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from emacheck.audit.result import AuditResult
 
-JOB_FILE, RESULT_FILE, REFUSAL_FILE = "job.json", "result.json", "refusal.txt"
+JOB_FILE, RESULT_FILE, REFUSAL_FILE, STATE_FILE = "job.json", "result.json", "refusal.txt", "state.json"
+PREPARE = "prepare"
 REFUSED = 4
 
 
@@ -37,6 +38,8 @@ class AuditJob:
         batches: Number of batches.
         modules: Glob over the modules that run alone, None for all.
         end_to_end: Whether whole iterations run as well.
+        processes: How many processes have run beside it, None for none.
+        ranks: Where they have left their reports, None without processes.
     """
 
     request: TrainingRequest
@@ -45,6 +48,8 @@ class AuditJob:
     batches: int = 3
     modules: str | None = None
     end_to_end: bool = True
+    processes: int | None = None
+    ranks: str | None = None
 
 
 def audit_in_worker(job: AuditJob, *, timeout: float) -> "AuditResult":
@@ -58,14 +63,37 @@ def audit_in_worker(job: AuditJob, *, timeout: float) -> "AuditResult":
         UsageError: If the worker refused the job.
         TrainingError: If the worker crashed, was killed or hung.
     """
-    import os
-
     from emacheck.audit.result import read_result
+
+    return read_result(_in_worker(job, (), RESULT_FILE, timeout=timeout))
+
+
+def prepare_in_worker(job: AuditJob, *, timeout: float) -> tuple[str, str]:
+    """Prepare the state to audit in a process of its own, so that several processes find it in the cache.
+
+    Args:
+        job: What will be audited.
+        timeout: Seconds after which the worker counts as hung.
+
+    Returns:
+        Where the state is kept, and its SHA-256.
+
+    Raises:
+        UsageError: If the worker refused the job.
+        TrainingError: If the worker crashed, was killed or hung.
+    """
+    state = _in_worker(job, (PREPARE,), STATE_FILE, timeout=timeout)
+    return state["place"], state["state_hash"]
+
+
+def _in_worker(job: AuditJob, arguments: tuple[str, ...], answer: str, *, timeout: float) -> Any:
+    """Start the worker and return what it wrote into the file of its answer."""
+    import os
 
     with tempfile.TemporaryDirectory(prefix="emacheck-audit-") as place:
         directory = Path(place)
         (directory / JOB_FILE).write_text(json.dumps(asdict(job)), encoding="utf-8")
-        command = [sys.executable, "-m", "emacheck.cli.audit_worker", place]
+        command = [sys.executable, "-m", "emacheck.cli.audit_worker", place, *arguments]
         environment = {**WORKER_ENVIRONMENT, **os.environ, "PYTHONUNBUFFERED": "1"}
         try:
             # What the device's libraries print is no part of the result.
@@ -82,7 +110,7 @@ def audit_in_worker(job: AuditJob, *, timeout: float) -> "AuditResult":
                 f"the audit on {job.device} {_ended(done.returncode)}; its last words are above. Find the module with "
                 "--modules, or shrink the crop with --cfg-options if it ran out of memory."
             )
-        return read_result(json.loads((directory / RESULT_FILE).read_text(encoding="utf-8")))
+        return json.loads((directory / answer).read_text(encoding="utf-8"))
 
 
 def _ended(code: int) -> str:
@@ -90,7 +118,7 @@ def _ended(code: int) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the audit of a directory's job and write its result there.
+    """Run the audit of a directory's job, or only prepare its state, and write what came out there.
 
     Returns:
         0 with a result, 4 if the job was refused (the reason is in ``refusal.txt``).
@@ -100,12 +128,24 @@ def main(arguments: list[str]) -> int:
     request = fields.pop("request")
     job = AuditJob(request=TrainingRequest(**{**request, "cfg_options": tuple(request["cfg_options"])}), **fields)
     try:
-        result = run_job(job, directory)
+        if PREPARE in arguments[1:]:
+            answer, content = STATE_FILE, prepare_job(job, directory)
+        else:
+            answer, content = RESULT_FILE, run_job(job, directory).to_json()
     except EmacheckError as error:
         (directory / REFUSAL_FILE).write_text(f"{error}\n", encoding="utf-8")
         return REFUSED
-    (directory / RESULT_FILE).write_text(json.dumps(result.to_json(), allow_nan=False), encoding="utf-8")
+    (directory / answer).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
     return 0
+
+
+def prepare_job(job: AuditJob, scratch: Path) -> dict[str, Any]:
+    """Prepare the state to audit; return where it is kept and its hash."""
+    from emacheck.cli.audit_training import prepare_training
+
+    click.echo("Preparing the state to audit ...", err=True)
+    training = prepare_training(job.request, batches=0, scratch=scratch)
+    return {"place": str(training.place), "state_hash": training.state_hash}
 
 
 def run_job(job: AuditJob, scratch: Path) -> "AuditResult":
@@ -122,7 +162,7 @@ def run_job(job: AuditJob, scratch: Path) -> "AuditResult":
 
     device = candidate_device(job.device, job.precision)
     click.echo("Preparing the state to audit ...", err=True)
-    training = prepare_training(job.request, batches=job.batches, scratch=scratch)
+    training = prepare_training(job.request, batches=job.batches, scratch=scratch, processes=job.processes)
     plan = Plan(
         device=device,
         precision=Precision(name=job.precision),
@@ -131,7 +171,7 @@ def run_job(job: AuditJob, scratch: Path) -> "AuditResult":
         end_to_end=job.end_to_end,
         invariants=invariants(),
     )
-    return audit(
+    result = audit(
         training.subject,
         training.batches,
         plan,
@@ -139,6 +179,12 @@ def run_job(job: AuditJob, scratch: Path) -> "AuditResult":
         batch_hashes=training.batch_hashes,
         progress=lambda line: click.echo(f"Auditing {line} on {device} ...", err=True),
     )
+    if job.ranks is None or job.processes is None:
+        return result
+    from emacheck.cli.audit_joined import join, with_processes
+
+    click.echo("Holding the processes against one with the joined batch ...", err=True)
+    return with_processes(result, join(training, job.processes, plan), Path(job.ranks))
 
 
 def candidate_device(name: str, precision: str) -> "torch.device":
