@@ -4,8 +4,8 @@ It starts from the shared state, takes its share of each joined batch, and repor
 """
 
 import json
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,12 +118,13 @@ def _prepared(job: RankJob, device: "Device", scratch: Path) -> tuple["Candidate
     import torch.distributed as dist
 
     from emacheck.audit.faults.registry import process_faults
-    from emacheck.audit.subject import Candidate
+    from emacheck.audit.subject import Candidate, named_tensors
     from emacheck.cli.audit_training import build_runner, draw_parts, enter_state, training_loss
     from emacheck.train import ranks
     from emacheck.train.dropout import start_masks
 
-    runner = build_runner(job.request, scratch, device)
+    with _default_type(double=job.double):
+        runner = build_runner(job.request, scratch, device)
     digests: list[Any] = [None] * ranks.world_size()
     dist.all_gather_object(digests, enter_state(runner, Path(job.place)))
     if set(digests) != {job.state_hash}:
@@ -140,12 +141,25 @@ def _prepared(job: RankJob, device: "Device", scratch: Path) -> tuple["Candidate
     candidate.model.train()
     batches = draw_parts(runner, job.batches, job.request.seed)
     if job.double:
-        candidate.model.double()
-        for values in runner.optim_wrapper.optimizer.state.values():
-            values.update({name: value.double() for name, value in values.items() if hasattr(value, "double")})
+        # What is not in the state, such as the mean of the images, must be what float32 makes of it here as well.
+        for _, tensor in named_tensors(candidate.model):
+            tensor.detach().copy_(tensor.detach().float())
     if job.fault is not None:
         process_faults()[job.fault](candidate)
     return candidate, batches
+
+
+@contextmanager
+def _default_type(*, double: bool) -> Iterator[None]:
+    """Make what is built float64; what distributes a model keeps the type in which it was built."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64 if double else before)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _conditions(job: RankJob, device: "Device") -> "Conditions":

@@ -1,5 +1,6 @@
 """Faults in what several processes exchange; each is put into every process, and knows in which of them it acts."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,8 +11,6 @@ from torch.nn.parallel import DistributedDataParallel
 from emacheck.audit.faults.places import convolution, expectation_maximization
 from emacheck.audit.faults.registry import PROCESSES, NotApplicableError, fault
 from emacheck.audit.subject import Candidate
-
-Bucket = Any  # torch.distributed.GradBucket, which torch does not declare
 
 
 def _wrapped(candidate: Candidate) -> DistributedDataParallel:
@@ -24,29 +23,29 @@ def _is_last_rank() -> bool:
     return dist.get_rank() == dist.get_world_size() - 1
 
 
-def _first(future: torch.futures.Future[Any]) -> torch.Tensor:
-    tensor: torch.Tensor = future.value()[0]
-    return tensor
+def _reduce_otherwise(candidate: Candidate, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Put something else in the place of the all-reduce that takes the mean: the sum of changed buckets."""
+
+    def reduced(bucket: Any) -> Any:
+        buffer = bucket.buffer()
+        changed = change(buffer)
+        future: Any = dist.all_reduce(changed, async_op=True).get_future()
+        return future.then(lambda done: buffer.copy_(done.value()[0]))
+
+    # torch looks at the annotations of a hook, so it gets one without.
+    _wrapped(candidate).register_comm_hook(None, lambda _, bucket: reduced(bucket))
 
 
 @fault(kind=PROCESSES)
 def all_reduce_adds(candidate: Candidate, severity: float) -> None:  # noqa: ARG001
     """The all-reduce adds the gradients of the processes and takes no mean."""
-
-    def add(_: Any, bucket: Bucket) -> torch.futures.Future[torch.Tensor]:
-        future: Any = dist.all_reduce(bucket.buffer(), async_op=True).get_future()
-        added: torch.futures.Future[torch.Tensor] = future.then(_first)
-        return added
-
-    _wrapped(candidate).register_comm_hook(None, add)
+    _reduce_otherwise(candidate, lambda buffer: buffer)
 
 
 @fault(kind=PROCESSES)
 def all_reduce_in_bfloat16(candidate: Candidate, severity: float) -> None:  # noqa: ARG001
     """Gradients go through bfloat16 while they are reduced."""
-    from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
-
-    _wrapped(candidate).register_comm_hook(None, bf16_compress_hook)
+    _reduce_otherwise(candidate, lambda buffer: buffer.to(torch.bfloat16).div_(dist.get_world_size()))
 
 
 @fault(kind=PROCESSES)
@@ -55,9 +54,17 @@ def gradients_not_reduced(candidate: Candidate, severity: float) -> None:  # noq
     _wrapped(candidate).require_backward_grad_sync = False
 
 
-@fault(kind=PROCESSES, severities=(1.01, 1.5), unit="times")
-def one_rank_scales_a_gradient(candidate: Candidate, severity: float) -> str:
-    """One process hands a gradient that is too large to the all-reduce."""
+@fault(kind=PROCESSES, severities=(2.0,), unit="times")
+def one_rank_scales_its_gradients(candidate: Candidate, severity: float) -> None:
+    """One process hands gradients that are too large to the all-reduce."""
+    for parameter in _wrapped(candidate).parameters():
+        if parameter.requires_grad and _is_last_rank():
+            parameter.register_hook(lambda gradient: gradient * severity)  # type: ignore[no-untyped-call]
+
+
+@fault(kind=PROCESSES, severities=(1.5,), unit="times")
+def one_rank_scales_one_gradient(candidate: Candidate, severity: float) -> str:
+    """One process hands one gradient that is too large to the all-reduce."""
     name, module = convolution(_wrapped(candidate).module, 0.6)
     if _is_last_rank():
         module.weight.register_hook(lambda gradient: gradient * severity)
