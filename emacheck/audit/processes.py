@@ -10,6 +10,7 @@ from emacheck.strict_json import decode_value, strict
 
 ALL_REDUCE = "all-reduce of"
 LEVEL = "processes"
+OF_RANK = " of rank "
 _PHASE = {"gradient": "backward", "buffer": "buffers", "update": "optimizer"}
 
 
@@ -193,7 +194,7 @@ def _unequal(reports: Sequence[RankReport], differences: Sequence[_Difference]) 
         rank=rank,
         message=(
             f"rank {rank} differs from rank 0 in {kind} {module}.{path}, batch {batch}: {count} of {compared} {kind}s "
-            f"are not equal bit for bit on all {len(reports)} ranks ({_names(ranks)}); what is exchanged there is not"
+            f"are not equal bit for bit on all {len(reports)} ranks ({_names(ranks)})"
         ),
     )
 
@@ -278,17 +279,24 @@ def find_whole(errors: Sequence[TensorError], *, size: int, explained: bool) -> 
 
 def _of_whole(whole: list[TensorError], *, size: int, introduced: bool) -> ModuleFinding:
     phase = min((error.phase for error in whole), key=PHASES.index)
-    worst = max((error for error in whole if error.phase == phase), key=badness)
+    first = [error for error in whole if error.phase == phase]
+    # A median has no place; a tensor says more.
+    worst = max([error for error in first if error.module != ITERATION] or first, key=badness)
     modules = {error.module for error in whole} - {ITERATION}
     module = worst.module if modules == {worst.module} and phase != "loss" else PROCESSES
-    ranks = {int(error.tensor.rpartition(" of rank ")[2]) for error in whole if " of rank " in error.tensor}
+    losses = [error for error in whole if OF_RANK in error.tensor]
+    ranks = {int(error.tensor.rpartition(OF_RANK)[2]) for error in losses}
     rank = next(iter(ranks)) if len(ranks) == 1 < size else None
     count = len({(error.module, error.tensor) for error in whole})
-    alone = "" if rank is None else f"; only rank {rank} has another loss, so audit its device alone as well"
+    told = ""
+    if rank is not None:
+        told = f"; only the loss of rank {rank} differs, so audit its device alone as well"
+    elif losses:
+        told = f"; the loss of rank {max(losses, key=badness).tensor.rpartition(OF_RANK)[2]} is farthest off"
     inherited = "" if introduced else "; it may be inherited from what is above"
     message = (
-        f"{size} processes differ from one with the joined batch, first in phase {phase}: {count} tensors, the worst "
-        f"is {worst.tensor} of {worst.module}{alone}{inherited}"
+        f"{size} processes differ from one with the joined batch, first in phase {phase}: {count} "
+        f"{'tensor' if count == 1 else 'tensors'}, the worst is {worst.tensor} of {worst.module}{told}{inherited}"
     )
     return _finding(module, worst, count, message, introduced=introduced, rank=rank)
 

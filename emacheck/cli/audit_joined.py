@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from emacheck.audit.processes import (
     LEVEL,
+    OF_RANK,
     RankReport,
     find_between,
     find_whole,
@@ -129,7 +130,7 @@ def _by_share(head: Any, size: int) -> "Iterator[None]":
 
 
 def _of_rank(name: str, rank: int) -> str:
-    return f"{name} of rank {rank}"
+    return f"{name}{OF_RANK}{rank}"
 
 
 def with_processes(result: AuditResult, joined: Joined, directory: Path) -> AuditResult:

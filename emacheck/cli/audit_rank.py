@@ -4,6 +4,7 @@ It starts from the shared state, takes its share of each joined batch, and repor
 """
 
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -91,6 +92,7 @@ def audit_rank(job: RankJob, directory: Path) -> None:
     import torch
     import torch.distributed as dist
 
+    warnings.filterwarnings("ignore")
     torch.set_num_threads(job.request.threads)
     from emacheck.train import ranks
     from emacheck.train.devices import parse_device
