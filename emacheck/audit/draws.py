@@ -73,6 +73,21 @@ class Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise ForeignDrawError(", ".join(sorted(self.foreign)))
 
 
+class DrawsOfSamples(Draws):  # type: ignore[no-untyped-call]
+    """Leave alone what a program draws from a generator of its own, and let nothing else be drawn.
+
+    Where a batch is parted among processes, a mask must belong to the sample, not to the n-th draw of a process.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operator; a random one without a generator is foreign."""
+        kwargs = dict(kwargs or {})
+        own = kwargs.get("generator") is not None
+        if torch.Tag.nondeterministic_seeded in func.tags and not own and not _draws_nothing(func, args, kwargs):
+            self.foreign.add(func.overloadpacket.__name__)
+        return func(*args, **kwargs)
+
+
 class ForeignDrawError(Exception):
     """A random operator drew from the device's generator; its text names the operator."""
 

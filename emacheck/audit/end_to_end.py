@@ -34,6 +34,7 @@ class Conditions:
         precision: The arithmetic of the forward pass.
         variation: A benign variation.
         seed: Seed of all random draws.
+        draws: How they are drawn.
     """
 
     device: torch.device = torch.device("cpu")  # noqa: RUF009 - a constant
@@ -41,6 +42,7 @@ class Conditions:
     precision: Precision = Precision()  # noqa: RUF009 - frozen
     variation: Variation = PLAIN
     seed: int = 0
+    draws: type[Draws] = Draws
 
 
 @contextmanager
@@ -90,7 +92,7 @@ def active(candidate: Candidate, conditions: Conditions) -> Iterator[Draws]:
             stack.enter_context(conditions.precision.emulated(conditions.device.type))
         for context in candidate.around:
             stack.enter_context(context())
-        yield stack.enter_context(Draws(conditions.seed))
+        yield stack.enter_context(conditions.draws(conditions.seed))
 
 
 @contextmanager
@@ -106,23 +108,35 @@ def iterated(candidate: Candidate, batch: Any, conditions: Conditions) -> Iterat
         For every loss, gradient, update and buffer a function that returns the tensor in float64 on the CPU.
     """
     with preserved(candidate) as weights, placed(candidate, conditions):
-        nudged = _nudge(candidate.model, conditions.variation)
-        starts = {n: p.detach().clone() for n, p in candidate.model.named_parameters()} if nudged else weights
-        buffers = {n: float64(b) for n, b in candidate.model.named_buffers()}
-        losses = _iterate(candidate, batch, conditions)
-        found: Found = {}
-        for name, value in losses.items():
-            found[LOSS, Part("output", name)] = partial(float64, value)
-        for name, parameter in candidate.model.named_parameters():
-            module, _, own = name.rpartition(".")
-            if parameter.grad is not None:
-                found[module or MODEL, Part("gradient", own)] = partial(float64, parameter.grad)
-            if candidate.optimizer is not None:
-                found[module or MODEL, Part("update", own)] = partial(change, parameter, starts[name])
-        for name, buffer in candidate.model.named_buffers():
-            module, _, own = name.rpartition(".")
-            found[module or MODEL, Part("buffer", own)] = partial(change, buffer, buffers[name])
-        yield found
+        yield observed(candidate, batch, conditions, weights)
+
+
+def observed(candidate: Candidate, batch: Any, conditions: Conditions, weights: dict[str, torch.Tensor]) -> Found:
+    """Run one whole iteration where the candidate is; return what :func:`iterated` yields.
+
+    Args:
+        candidate: Where and in the precision in which it computes.
+        batch: The batch, on the CPU.
+        conditions: How to compute.
+        weights: The weights by name, before the iteration.
+    """
+    nudged = _nudge(candidate.model, conditions.variation)
+    starts = {n: p.detach().clone() for n, p in candidate.model.named_parameters()} if nudged else weights
+    buffers = {n: float64(b) for n, b in candidate.model.named_buffers()}
+    losses = _iterate(candidate, batch, conditions)
+    found: Found = {}
+    for name, value in losses.items():
+        found[LOSS, Part("output", name)] = partial(float64, value)
+    for name, parameter in candidate.model.named_parameters():
+        module, _, own = name.rpartition(".")
+        if parameter.grad is not None:
+            found[module or MODEL, Part("gradient", own)] = partial(float64, parameter.grad)
+        if candidate.optimizer is not None:
+            found[module or MODEL, Part("update", own)] = partial(change, parameter, starts[name])
+    for name, buffer in candidate.model.named_buffers():
+        module, _, own = name.rpartition(".")
+        found[module or MODEL, Part("buffer", own)] = partial(change, buffer, buffers[name])
+    return found
 
 
 def float64(tensor: Any) -> torch.Tensor:

@@ -15,7 +15,7 @@ from emacheck.audit.measure import SAME, Distance
 from emacheck.audit.nested import tensors
 from emacheck.audit.optimizer import stepped
 from emacheck.audit.poison import swallowed
-from emacheck.audit.reference import Reference, Whole
+from emacheck.audit.reference import Plan, Reference, Whole
 from emacheck.audit.replay import Part, Side
 from emacheck.audit.result import ITERATION, ModuleFinding, TensorError
 from emacheck.audit.subject import Candidate
@@ -24,7 +24,7 @@ from emacheck.audit.variations import PLAIN, Variation
 from emacheck.audit.watch import Held, Watch
 from emacheck.judge.verdict import Outcome
 
-_PHASES = {
+PHASE_OF = {
     "output": "forward",
     "input of": "forward",
     "input gradient": "backward",
@@ -135,7 +135,7 @@ def _error(reference: Reference, call: Call, measured: Measured, *, evaluation: 
         module=_owner(call, part),
         kind=call.kind,
         tensor=f"{part}" if call.index == 0 else f"{part} of call {call.index + 1}",
-        phase="loss" if scalar else _PHASES[part.kind],
+        phase="loss" if scalar else PHASE_OF[part.kind],
         level="evaluation" if evaluation else "isolated",
         batch=reference.number,
         depth=call.depth,
@@ -267,15 +267,29 @@ def _end_to_end(reference: Reference, candidate: Candidate, variation: Variation
 
 
 def whole_errors(reference: Reference, whole: Whole, here: Mapping[Owner, Distance]) -> list[TensorError]:
+    """Hold the tensors of a whole iteration against the pooled tail of the benign variations."""
+    depths = {call.name: call.depth for call in reference.capture.calls}
+    return pooled_errors(whole, here, plan=reference.plan, batch=reference.number, depths=depths, level="end to end")
+
+
+def pooled_errors(
+    whole: Whole, here: Mapping[Owner, Distance], *, plan: Plan, batch: int, depths: Mapping[str, int], level: str
+) -> list[TensorError]:
     """Hold the tensors of a whole iteration against the pooled tail of the benign variations.
 
     A ReLU whose input changes sign in the last bit changes gradients in places, so one tensor's accepted error says
     little about that tensor. Each tensor is held against the largest accepted error of its kind, and the median of a
     kind against the largest median.
+
+    Args:
+        whole: What the iteration should give, and what is accepted.
+        here: How far each tensor of the candidate is from the arbiter's.
+        plan: The limits and the precision.
+        batch: Number of the batch.
+        depths: Position of each module in the order of the forward pass.
+        level: The level of the errors.
     """
-    plan = reference.plan
     floor = plan.precision.unit_roundoff(torch.float32)
-    depths = {call.name: call.depth for call in reference.capture.calls}
     kinds: dict[str, list[Owner]] = {}
     for owner in here:
         kinds.setdefault(owner[1].kind, []).append(owner)
@@ -292,9 +306,9 @@ def whole_errors(reference: Reference, whole: Whole, here: Mapping[Owner, Distan
                 module=module,
                 kind="",
                 tensor=tensor,
-                phase="loss" if kind == "output" else _PHASES[kind],
-                level="end to end",
-                batch=reference.number,
+                phase="loss" if kind == "output" else PHASE_OF[kind],
+                level=level,
+                batch=batch,
                 depth=depths.get(module, 0),
                 error=observed,
                 accepted=accepted,

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from emacheck.audit.result import PHASES, AuditResult, TensorError
+from emacheck.audit.result import ALONE, PHASES, AuditResult, TensorError
 from emacheck.report.printable import printable
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ STYLES = {
     "isolated": ("#0072B2", "o", "alone"),
     "evaluation": ("#009E73", "^", "alone, evaluation mode"),
     "end to end": ("#888888", "x", "whole iteration"),
+    "processes": ("#CC79A7", "+", "several processes"),
 }
 BAD, BAND, INK = "#D55E00", "#cfe3f1", "#333333"
 
@@ -73,7 +74,7 @@ def _legend(figure: object) -> None:
     ]
     entries.append(Line2D([], [], linestyle="none", marker="o", color=BAD, label="over its limit"))
     entries.append(Patch(color=BAND, label="benign: within the limit of a tensor alone"))
-    figure.legend(handles=entries, loc="upper left", bbox_to_anchor=(0.07, 0.965), ncol=5)  # type: ignore[attr-defined]
+    figure.legend(handles=entries, loc="upper left", bbox_to_anchor=(0.07, 0.965), ncol=6)  # type: ignore[attr-defined]
 
 
 def _panel(axes: "Axes", phase: str, errors: Sequence[TensorError], deepest: int) -> None:
@@ -81,7 +82,7 @@ def _panel(axes: "Axes", phase: str, errors: Sequence[TensorError], deepest: int
     axes.set_ylim(LOWEST / 2, HIGHEST * 5)
     axes.set_xlim(-0.01 * deepest - 1, deepest * 1.01 + 1)
     axes.set_ylabel(phase)
-    limits = [error.limit for error in errors if error.level != "end to end"]
+    limits = [error.limit for error in errors if error.level in ALONE]
     if limits:
         axes.axhspan(LOWEST / 2, limits[0], color=BAND, linewidth=0, zorder=0)
     for level, (colour, marker, _) in STYLES.items():
@@ -98,7 +99,7 @@ def _name(axes: "Axes", errors: Sequence[TensorError]) -> None:
     """Write the names of the worst modules beside their worst tensors."""
     bad: dict[str, TensorError] = {}
     # What a module introduces comes before what the whole iteration inherits.
-    for error in sorted(errors, key=lambda e: (e.level == "end to end", -_height(e))):
+    for error in sorted(errors, key=lambda e: (e.level not in ALONE, -_height(e))):
         crowded = any(_close(error, other, axes.get_xlim()[1]) for other in bad.values())
         if not error.passes and error.module not in bad and not crowded:
             bad[error.module] = error

@@ -2,13 +2,14 @@
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 
 from emacheck.audit.capture import Capture, capture
+from emacheck.audit.draws import Draws
 from emacheck.audit.end_to_end import Conditions, Owner, distances, iterated
 from emacheck.audit.invariants import DEFAULT, Invariant
 from emacheck.audit.isolated import Baseline, baselines
@@ -46,6 +47,7 @@ class Plan:
         end_to_end: Run whole iterations as well.
         invariants: What must hold after a whole iteration.
         cpu_fallback: Run on the CPU what the device lacks.
+        draws: How random numbers are drawn in whole iterations.
     """
 
     device: torch.device = torch.device("cpu")  # noqa: RUF009 - a constant
@@ -57,6 +59,7 @@ class Plan:
     end_to_end: bool = True
     invariants: tuple[Invariant, ...] = DEFAULT
     cpu_fallback: bool = False
+    draws: type[Draws] = Draws
 
     def wants(self, module: str) -> bool:
         """Return whether a module is to run alone."""
@@ -172,12 +175,13 @@ class Reference:
             kept: Whole = self._kept[name]
             return kept
         plan = self.plan
-        arbiter = Conditions(dtype=torch.float64, precision=plan.precision, seed=plan.seed)
+        common = Conditions(precision=plan.precision, seed=plan.seed, draws=plan.draws)
+        arbiter = replace(common, dtype=torch.float64)
         with run(self.subject.twin(), arbiter) as found:
             truth = {owner: Truth(tensor=tensor()) for owner, tensor in found.items()}
         accepted, twin = [], self.subject.twin()
         for variation in variations:
-            with run(twin, Conditions(precision=plan.precision, variation=variation, seed=plan.seed)) as found:
+            with run(twin, replace(common, variation=variation)) as found:
                 accepted.append(distances(found, truth))
         whole = Whole(truth=truth, accepted=tuple(accepted))
         if self.keep:

@@ -11,7 +11,10 @@ from emacheck.strict_json import decode_value, strict
 FORMAT_VERSION = 1
 PHASES = ("forward", "loss", "backward", "optimizer", "buffers")
 ITERATION = "(iteration)"
-LEVELS = ("isolated", "evaluation", "end to end")
+PROCESSES = "(processes)"
+# A module alone on correct inputs; a whole iteration; a whole iteration of several processes.
+ALONE = ("isolated", "evaluation")
+LEVELS = (*ALONE, "end to end", "processes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +26,8 @@ class TensorError:
         kind: The module's class.
         tensor: Which tensor, such as ``output`` or ``gradient weight``.
         phase: One of :data:`PHASES`.
-        level: ``isolated``, ``evaluation`` (isolated, in evaluation mode) or ``end to end``.
+        level: ``isolated``, ``evaluation`` (isolated, in evaluation mode), ``end to end`` or ``processes`` (a whole
+            iteration of several processes).
         batch: Number of the batch, 1-based.
         depth: Position of the module in the order of the forward pass.
         error: ||c - a|| / ||a|| of candidate c and arbiter a, or max |c - a| / max |a|, whichever has the larger ratio.
@@ -69,6 +73,7 @@ class ModuleFinding:
         ratio: Observed, error over accepted error.
         limit: The largest ratio that passes.
         count: How many of its tensors are over the limit.
+        rank: The process to which it belongs, None for one process, or where it belongs to none of several.
         message: One sentence for a person.
     """
 
@@ -81,6 +86,7 @@ class ModuleFinding:
     ratio: float = math.inf
     limit: float = 0.0
     count: int = 0
+    rank: int | None = None
     message: str
 
 
@@ -133,7 +139,7 @@ class AuditResult:
     @property
     def worst(self) -> TensorError | None:
         """The tensor that is farthest over its limit, or closest to it."""
-        return max(self.errors, key=_badness, default=None)
+        return max(self.errors, key=badness, default=None)
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it in types that strict JSON has."""
@@ -190,7 +196,8 @@ def _error_fields(error: TensorError) -> dict[str, Any]:
     return {**asdict(error), "ratio": error.ratio}
 
 
-def _badness(error: TensorError) -> float:
+def badness(error: TensorError) -> float:
+    """Return how many times its limit a tensor's ratio is; infinite where it is no number."""
     return math.inf if math.isnan(error.ratio) else error.ratio / error.limit
 
 
@@ -205,12 +212,12 @@ def find(errors: Sequence[TensorError], troubles: Iterable[ModuleFinding] = ()) 
         troubles: Findings about what could not be compared.
     """
     over = [error for error in errors if not error.passes]
-    alone = [error for error in over if error.level != "end to end"]
+    alone = [error for error in over if error.level in ALONE]
     others = list({(trouble.module, trouble.message): trouble for trouble in troubles}.values())
     findings = [_alone(module, group) for module, group in _grouped(alone).items()]
     findings += [trouble for trouble in others if trouble.module != ITERATION]
     findings.sort(key=lambda finding: (finding.outcome.value, -_finite(finding.ratio), PHASES.index(finding.phase)))
-    whole = _persistent([error for error in errors if error.level == "end to end"])
+    whole = persistent([error for error in errors if error.level == "end to end"])
     if whole:
         findings.append(_whole(whole, introduced=not findings))
     return (*findings, *(trouble for trouble in others if trouble.module == ITERATION))
@@ -223,7 +230,7 @@ def _grouped(errors: Sequence[TensorError]) -> dict[str, list[TensorError]]:
     return groups
 
 
-def _persistent(errors: Sequence[TensorError]) -> list[TensorError]:
+def persistent(errors: Sequence[TensorError]) -> list[TensorError]:
     """Return the errors of tensors that are over the limit in every batch: a flipped ReLU mask is not."""
     passing = {(error.module, error.tensor) for error in errors if error.passes}
     return [error for error in errors if not error.passes and (error.module, error.tensor) not in passing]
@@ -234,7 +241,7 @@ def _finite(ratio: float) -> float:
 
 
 def _alone(module: str, group: list[TensorError]) -> ModuleFinding:
-    worst = max(group, key=_badness)
+    worst = max(group, key=badness)
     phase = min((error.phase for error in group), key=PHASES.index)
     mode = " in evaluation mode" if all(error.level == "evaluation" for error in group) else ""
     return ModuleFinding(
@@ -254,7 +261,7 @@ def _alone(module: str, group: list[TensorError]) -> ModuleFinding:
 def _whole(group: list[TensorError], *, introduced: bool) -> ModuleFinding:
     phase = min((error.phase for error in group), key=PHASES.index)
     first = [error for error in group if error.phase == phase]
-    worst = max(first, key=_badness)
+    worst = max(first, key=badness)
     count = len({(error.module, error.tensor) for error in group})
     where = "no module is wrong alone, so it lies between them" if introduced else "inherited from the modules above"
     return ModuleFinding(

@@ -68,6 +68,12 @@ class Candidate:
         self.around.append(patched)
 
 
+def named_tensors(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield every parameter and buffer of a model with its name."""
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
 def relink(optimizer: torch.optim.Optimizer, before: list[torch.nn.Parameter], after: list[torch.nn.Parameter]) -> None:
     """Make an optimizer point at a model's parameters after they moved, and move its state along.
 

@@ -2,7 +2,7 @@
 
 import math
 
-from emacheck.audit.result import LEVELS, PHASES, AuditResult, ModuleFinding, TensorError
+from emacheck.audit.result import ALONE, LEVELS, PHASES, AuditResult, ModuleFinding, TensorError
 from emacheck.report.printable import printable
 
 SHOWN_FINDINGS = 5
@@ -80,7 +80,8 @@ def _head(result: AuditResult) -> str:
 def _finding(finding: ModuleFinding, result: AuditResult, *, colour: bool) -> list[str]:
     word = _paint(finding.outcome.value, _COLOURS[finding.outcome.value], colour=colour)
     lines = [f"  {word} {_safe(finding.message)}"]
-    rows = [e for e in result.errors if e.module == finding.module and not e.passes and e.level != "end to end"]
+    levels = () if finding.kind == "processes" else ALONE
+    rows = [e for e in result.errors if e.module == finding.module and not e.passes and e.level in levels]
     rows.sort(key=lambda error: -error.ratio)
     lines += [f"       {_row(error)}" for error in rows[:SHOWN_TENSORS]]
     if not rows and finding.tensor and finding.limit:

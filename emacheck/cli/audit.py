@@ -1,19 +1,25 @@
 """``emacheck audit``: one iteration on a device, tensor by tensor, against float64 on the CPU."""
 
+import inspect
 import json
 import os
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from emacheck.cli.audit_worker import AuditJob, audit_in_worker
+from emacheck.cli.audit_rank import RankJob
+from emacheck.cli.audit_ranks import run_ranks, scratch_directory
+from emacheck.cli.audit_worker import AuditJob, audit_in_worker, prepare_in_worker
 from emacheck.cli.judging import exit_code
-from emacheck.cli.training import describe_training, training_options
+from emacheck.cli.training import PROCESS_OPTIONS, describe_training, refuse_one_for_all, training_options
 from emacheck.errors import OutputError
+from emacheck.train.devices import parse_device
 from emacheck.train.launch import require_training_packages
+from emacheck.train.processes import Processes, plan_processes
 
 if TYPE_CHECKING:
     from emacheck.audit.result import AuditResult
@@ -29,6 +35,13 @@ def audited_training_options(command: Any) -> Any:
     wrapped = training_options(command)
     wrapped.__click_params__ = [p for p in wrapped.__click_params__ if p.name in DESCRIBING or p in ours]
     return wrapped
+
+
+def process_options(command: Any) -> Any:
+    """Add the options that say how many processes are audited beside the one, and who starts them."""
+    for option in reversed(PROCESS_OPTIONS):
+        command = option(command)
+    return command
 
 
 @click.command()
@@ -53,6 +66,7 @@ def audited_training_options(command: Any) -> Any:
 @click.option("--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @audited_training_options
+@process_options
 def audit(
     *,
     device: str,
@@ -65,14 +79,17 @@ def audit(
     end_to_end: bool,
     cpu_fallback: bool,
     as_json: bool,
+    backend: str | None,
     **options: Any,
 ) -> int:
     """Audit one training iteration on a device, tensor by tensor, against float64 on the CPU.
 
     Every module, the loss and the optimizer run alone with the reference's own inputs and gradients, then a whole
-    iteration runs; the module that introduces an error is named.
+    iteration runs; the module that introduces an error is named. With --nproc-per-node N, N processes run an iteration
+    together as well, and are held against each other and against one process with the joined batch.
     """
     require_training_packages()
+    processes = _processes(device, backend, options)
     if output_dir is not None:
         _refuse_existing(output_dir)
     job = AuditJob(
@@ -84,9 +101,44 @@ def audit(
         end_to_end=end_to_end,
         cpu_fallback=cpu_fallback,
     )
-    result = audit_in_worker(job, timeout=timeout)
+    if processes.launched:
+        result = _audit_processes(job, processes, backend, timeout=timeout)
+    else:
+        result = audit_in_worker(job, timeout=timeout)
+    if result is None:
+        click.echo("Rank 0 ran on another node; the verdict is there.")
+        return 0
     _deliver(result, output_dir, as_json=as_json or output_format == "json")
     return exit_code(result.outcome)
+
+
+def _processes(device: str, backend: str | None, options: dict[str, Any]) -> Processes:
+    """Take the options of the processes out of the others and decide how many there are."""
+    names = inspect.signature(plan_processes).parameters.keys() - {"environment"}
+    processes = plan_processes(**{name: options.pop(name) for name in names})
+    refuse_one_for_all(parse_device(device), backend, processes)
+    return processes
+
+
+def _audit_processes(
+    job: AuditJob, processes: Processes, backend: str | None, *, timeout: float
+) -> "AuditResult | None":
+    """Run the processes, then the audit of one with what they left; None where rank 0 ran on another node."""
+    place, state_hash = prepare_in_worker(job, timeout=timeout)
+    ranks = RankJob(
+        request=job.request,
+        device=job.device,
+        backend=backend,
+        precision=job.precision,
+        batches=job.batches,
+        place=place,
+        state_hash=state_hash,
+    )
+    with scratch_directory() as directory:
+        if not run_ranks(ranks, directory, processes=processes, timeout=timeout):
+            return None
+        joined = replace(job, processes=processes.world_size, ranks=str(directory))
+        return audit_in_worker(joined, timeout=timeout)
 
 
 def audited_request(options: dict[str, Any]) -> Any:

@@ -56,8 +56,7 @@ def audit_device(
         device=request.device,
         precision=request.precision,
         batches=batches,
-        processes=processes.world_size,
-        trained=True,
+        trained_by=processes.world_size,
     )
     with interruptible(f"there is no result of the audit; {directory} is kept"):
         result = audit_in_worker(job, timeout=PATIENCE * timeout, log=directory / LOG_FILE, instead=INSTEAD)

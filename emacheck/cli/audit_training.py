@@ -5,7 +5,7 @@ import json
 import random
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from emacheck.audit.invariants import Invariant
     from emacheck.audit.subject import Subject
+    from emacheck.train.devices import Device
 
 WARM_UP = 30
 PROGRESS_EVERY = 10
@@ -32,12 +33,16 @@ class AuditedTraining:
         batches: Batches as the data loader yields them.
         state_hash: SHA-256 of the state.
         batch_hashes: SHA-256 of each batch.
+        place: Where the state is kept.
+        joined: Joined batches of several processes.
     """
 
     subject: "Subject"
     batches: list[Any]
     state_hash: str
     batch_hashes: list[str]
+    place: Path
+    joined: list[Any] = field(default_factory=list)
 
 
 def prepare_training(
@@ -45,6 +50,7 @@ def prepare_training(
     *,
     batches: int,
     scratch: Path,
+    processes: int | None = None,
     progress: Callable[[str], None] = lambda text: None,  # noqa: ARG005
 ) -> AuditedTraining:
     """Build the training of a request and bring it into the state that is audited.
@@ -56,6 +62,7 @@ def prepare_training(
         request: What would be trained.
         batches: How many batches to draw.
         scratch: Where mmengine may write its logs.
+        processes: Of how many processes joined batches are wanted as well; None for none.
         progress: Called with a line of text now and then.
 
     Raises:
@@ -64,37 +71,82 @@ def prepare_training(
     """
     import torch
 
-    from emacheck.audit.state import load_state, save_state
+    from emacheck.audit.state import save_state
     from emacheck.audit.subject import Subject
-    from emacheck.data.synthetic import cache_root
     from emacheck.train.fingerprint import batch_hash
 
     warnings.filterwarnings("ignore")
     torch.set_num_threads(request.threads)
-    runner = _runner(request, scratch)
-    place = cache_root() / "audit-states" / _key(request, runner)
+    runner = build_runner(request, scratch)
+    place = _place(request, runner)
     if not place.exists():
         _warm_up(runner, progress)
         save_state(place, {"model": runner.model.state_dict(), "optimizer": _optimizer(runner).state_dict()})
-    state, digest = load_state(place)
-    runner.model.load_state_dict(state["model"])
-    optimizer = _optimizer(runner)
-    optimizer.load_state_dict(state["optimizer"])
-    drawn = _draw_batches(runner, batches, request.seed)
+    digest = enter_state(runner, place)
+    drawn = _draw_batches(_loader(runner, request.seed), batches, request.seed)
+    joined = [] if processes is None else draw_parts(runner, batches, request.seed, factor=processes)
     return AuditedTraining(
-        subject=Subject(model=runner.model, optimizer=optimizer, loss=training_loss),
+        subject=Subject(model=runner.model, optimizer=_optimizer(runner), loss=training_loss),
         batches=drawn,
         state_hash=digest,
         batch_hashes=[batch_hash(batch) for batch in drawn],
+        place=place,
+        joined=joined,
     )
+
+
+def enter_state(runner: Any, place: Path) -> str:
+    """Bring the model and the optimizer of a runner into a saved state; return its digest.
+
+    Raises:
+        DataError: If the state does not match its hash.
+    """
+    from emacheck.audit.state import load_state
+    from emacheck.train.ranks import unwrapped
+
+    state, digest = load_state(place)
+    unwrapped(runner.model).load_state_dict(state["model"])
+    _optimizer(runner).load_state_dict(state["optimizer"])
+    return digest
+
+
+def draw_parts(runner: Any, count: int, seed: int, *, factor: int = 1) -> list[Any]:
+    """Draw the batches of this process, or in one process the joined batches of several.
+
+    Args:
+        runner: A runner of mmengine.
+        count: How many.
+        seed: The run's seed; each sample is drawn from a seed of its own place in the order.
+        factor: How many batches of the configuration make one.
+
+    Raises:
+        UsageError: If the data loader is none whose samples can be placed.
+    """
+    from emacheck.errors import UsageError
+    from emacheck.train.paired_data import independent_of_workers
+
+    plain = runner.cfg.train_dataloader
+    size = plain.get("batch_size")
+    loader = independent_of_workers(plain, seed + BATCH_SEED)
+    if loader is plain or not isinstance(size, int):
+        raise UsageError(
+            "train_dataloader: found no batch_size, sampler and dataset that are configured, expected them for an "
+            "audit of several processes, whose shares of a batch must be known. Audit one process: drop "
+            "--nproc-per-node."
+        )
+    loader = {**loader, "batch_size": size * factor}
+    return _draw_batches(runner.build_dataloader(loader, seed=seed + BATCH_SEED), count, seed)
 
 
 def training_loss(model: "torch.nn.Module", batch: Any) -> dict[str, Any]:
     """Return the losses of a model of mmengine, as its ``train_step`` would sum them."""
     import torch
 
+    from emacheck.train.ranks import unwrapped
+
     network: Any = model
-    data = network.data_preprocessor(batch, training=True)
+    data: Any = unwrapped(network)
+    data = data.data_preprocessor(batch, training=True)
     output = network(**data, mode="loss") if isinstance(data, dict) else network(*data, mode="loss")
     losses = {}
     for name, value in output.items():
@@ -121,14 +173,24 @@ def bases_are_means_of_unit_vectors(model: "torch.nn.Module") -> str | None:
     return None
 
 
-def _runner(request: TrainingRequest, scratch: Path) -> Any:
+def build_runner(request: TrainingRequest, scratch: Path, device: "Device | None" = None) -> Any:
+    """Build model, optimizer and data of a training, on the CPU or on an opened device.
+
+    Args:
+        request: What would be trained.
+        scratch: Where mmengine may write its logs.
+        device: Where this process of several computes; None for one process on the CPU.
+    """
     from emacheck.train.devices import parse_device
     from emacheck.train.presets import resolve
     from emacheck.train.runner import SeededRunner
-    from emacheck.train.vanilla_mmengine import point_mmengine_at
+    from emacheck.train.vanilla_mmengine import adapt, point_mmengine_at
 
-    point_mmengine_at(parse_device("cpu"))
+    point_mmengine_at(device or parse_device("cpu"))
     config, _ = resolve(request, scratch)
+    if device is not None:
+        adapt(config, device)
+        config.launcher = "pytorch"
     if config.default_scope == "mmseg":
         from mmseg.utils import register_all_modules
 
@@ -141,6 +203,12 @@ def _runner(request: TrainingRequest, scratch: Path) -> Any:
 
 def _optimizer(runner: Any) -> Any:
     return runner.optim_wrapper.optimizer
+
+
+def _place(request: TrainingRequest, runner: Any) -> Path:
+    from emacheck.data.synthetic import cache_root
+
+    return cache_root() / "audit-states" / _key(request, runner)
 
 
 def _key(request: TrainingRequest, runner: Any) -> str:
@@ -161,7 +229,7 @@ def _warm_up(runner: Any, progress: Callable[[str], None]) -> None:
     """Train 30 iterations on the CPU from the stock initialisation, the learning rate at its start."""
     runner.model.train()
     optimizer = _optimizer(runner)
-    for iteration, batch in enumerate(_draw_batches(runner, WARM_UP, 0), 1):
+    for iteration, batch in enumerate(_draw_batches(_loader(runner, 0), WARM_UP, 0), 1):
         if iteration % PROGRESS_EVERY == 0:
             progress(f"Preparing the state to audit, iteration {iteration} of {WARM_UP}")
         losses = training_loss(runner.model, batch)
@@ -170,12 +238,15 @@ def _warm_up(runner: Any, progress: Callable[[str], None]) -> None:
         optimizer.step()
 
 
-def _draw_batches(runner: Any, count: int, seed: int) -> list[Any]:
+def _loader(runner: Any, seed: int) -> Any:
+    return runner.build_dataloader(runner.cfg.train_dataloader, seed=seed + BATCH_SEED)
+
+
+def _draw_batches(loader: Any, count: int, seed: int) -> list[Any]:
     """Draw batches with the seeds that follow from one seed, whatever was drawn before."""
     import numpy as np
     import torch
 
-    loader = runner.build_dataloader(runner.cfg.train_dataloader, seed=seed + BATCH_SEED)
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - the augmentations draw from this generator
     torch.manual_seed(seed)

@@ -13,6 +13,7 @@ import tempfile
 import time
 import uuid
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from emacheck.audit.result import AuditResult
 
 JOB_FILE, RESULT_FILE, REFUSAL_FILE, PROGRESS_FILE = "job.json", "result.json", "refusal.txt", "progress.txt"
+STATE_FILE, PREPARE = "state.json", "prepare"
 REFUSED, UNTRAINABLE = 4, 5
 
 
@@ -45,8 +47,10 @@ class AuditJob:
         modules: Glob over the modules that run alone, None for all.
         end_to_end: Whether whole iterations run as well.
         cpu_fallback: Whether the CPU may run what the device lacks.
-        processes: How many processes the training has, of which one is audited.
-        trained: Whether the training follows; then what it would refuse is refused before the audit.
+        trained_by: How many processes will train afterwards, None for no training; what they would refuse is refused
+            before the audit.
+        processes: How many processes have run beside it, None for none.
+        ranks: Where they have left their reports, None without processes.
     """
 
     request: TrainingRequest
@@ -56,8 +60,9 @@ class AuditJob:
     modules: str | None = None
     end_to_end: bool = True
     cpu_fallback: bool = False
-    processes: int = 1
-    trained: bool = False
+    trained_by: int | None = None
+    processes: int | None = None
+    ranks: str | None = None
 
 
 def audit_in_worker(job: AuditJob, *, timeout: float, log: Path | None = None, instead: str = "") -> "AuditResult":
@@ -76,6 +81,37 @@ def audit_in_worker(job: AuditJob, *, timeout: float, log: Path | None = None, i
     """
     from emacheck.audit.result import read_result
 
+    return read_result(_in_worker(job, (), RESULT_FILE, timeout=timeout, log=log, instead=instead))
+
+
+def prepare_in_worker(job: AuditJob, *, timeout: float) -> tuple[str, str]:
+    """Prepare the state to audit in a process of its own, so that several processes find it in the cache.
+
+    Args:
+        job: What will be audited.
+        timeout: Seconds after which the worker counts as hung.
+
+    Returns:
+        Where the state is kept, and its SHA-256.
+
+    Raises:
+        UsageError: If the worker refused the job.
+        TrainingError: If the worker crashed, was killed or hung.
+    """
+    state = _in_worker(job, (PREPARE,), STATE_FILE, timeout=timeout)
+    return state["place"], state["state_hash"]
+
+
+def _in_worker(
+    job: AuditJob,
+    arguments: tuple[str, ...],
+    answer: str,
+    *,
+    timeout: float,
+    log: Path | None = None,
+    instead: str = "",
+) -> Any:
+    """Start the worker, watch it, and return what it wrote into the file of its answer."""
     with (
         tempfile.TemporaryDirectory(prefix="emacheck-audit-") as place,
         Path(os.devnull if log is None else log).open("wb") as output,
@@ -83,7 +119,7 @@ def audit_in_worker(job: AuditJob, *, timeout: float, log: Path | None = None, i
         directory, mark = Path(place), uuid.uuid4().hex
         (directory / JOB_FILE).write_text(json.dumps(asdict(job)), encoding="utf-8")
         worker = subprocess.Popen(
-            [sys.executable, "-m", "emacheck.cli.audit_worker", place],
+            [sys.executable, "-m", "emacheck.cli.audit_worker", place, *arguments],
             # The worker ends when this pipe closes, however this process ends.
             stdin=subprocess.PIPE,
             # What the device's libraries print is no part of the result.
@@ -101,7 +137,7 @@ def audit_in_worker(job: AuditJob, *, timeout: float, log: Path | None = None, i
         if problem is not None:
             # What the training refuses as well is refused with and without an audit.
             raise type(problem)(f"{problem} {instead if worker.returncode != UNTRAINABLE else ''}".rstrip())
-        return read_result(json.loads((directory / RESULT_FILE).read_text(encoding="utf-8")))
+        return json.loads((directory / answer).read_text(encoding="utf-8"))
 
 
 def _problem(
@@ -150,7 +186,7 @@ def _progress(directory: Path) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the audit of a directory's job and write its result there.
+    """Run the audit of a directory's job, or only prepare its state, and write what came out there.
 
     Returns:
         0 with a result, 4 if the job was refused, 5 if its training would be as well (``refusal.txt`` says why).
@@ -165,14 +201,17 @@ def main(arguments: list[str]) -> int:
     code = UNTRAINABLE
     try:
         device = candidate_device(job.device, job.precision)
-        if job.trained:
+        if job.trained_by is not None:
             _refuse_as_the_training(job, directory)
         code = REFUSED
-        result = run_job(job, device, directory)
+        if PREPARE in arguments[1:]:
+            answer, content = STATE_FILE, prepare_job(job, directory)
+        else:
+            answer, content = RESULT_FILE, run_job(job, device, directory).to_json()
     except EmacheckError as error:
         (directory / REFUSAL_FILE).write_text(f"{error}\n", encoding="utf-8")
         return code
-    (directory / RESULT_FILE).write_text(json.dumps(result.to_json(), allow_nan=False), encoding="utf-8")
+    (directory / answer).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
     return 0
 
 
@@ -185,7 +224,21 @@ def _refuse_as_the_training(job: AuditJob, scratch: Path) -> None:
     request = replace(job.request, precision=job.precision)
     config, _ = resolve(request, scratch)
     ask_for_precision(config, request.precision)
-    refuse_other_experiment(request, describe_experiment(request, config, processes=job.processes))
+    refuse_other_experiment(request, describe_experiment(request, config, processes=job.trained_by or 1))
+
+
+def say(directory: Path, line: str) -> None:
+    """Tell the command that watches this process what comes next."""
+    with (directory / PROGRESS_FILE).open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+
+
+def prepare_job(job: AuditJob, scratch: Path) -> dict[str, Any]:
+    """Prepare the state to audit; return where it is kept and its hash."""
+    from emacheck.cli.audit_training import prepare_training
+
+    training = prepare_training(job.request, batches=0, scratch=scratch, progress=partial(say, scratch))
+    return {"place": str(training.place), "state_hash": training.state_hash}
 
 
 def run_job(job: AuditJob, device: "torch.device", scratch: Path) -> "AuditResult":
@@ -201,12 +254,11 @@ def run_job(job: AuditJob, device: "torch.device", scratch: Path) -> "AuditResul
     from emacheck.audit.step import audit
     from emacheck.cli.audit_training import invariants, prepare_training
 
-    def progress(line: str) -> None:
-        with (scratch / PROGRESS_FILE).open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
-
+    progress = partial(say, scratch)
     progress("Preparing the state to audit")
-    training = prepare_training(job.request, batches=job.batches, scratch=scratch, progress=progress)
+    training = prepare_training(
+        job.request, batches=job.batches, scratch=scratch, processes=job.processes, progress=progress
+    )
     plan = Plan(
         device=device,
         precision=Precision(name=job.precision),
@@ -216,7 +268,7 @@ def run_job(job: AuditJob, device: "torch.device", scratch: Path) -> "AuditResul
         invariants=invariants(),
         cpu_fallback=job.cpu_fallback,
     )
-    return audit(
+    result = audit(
         training.subject,
         training.batches,
         plan,
@@ -224,6 +276,12 @@ def run_job(job: AuditJob, device: "torch.device", scratch: Path) -> "AuditResul
         batch_hashes=training.batch_hashes,
         progress=lambda line: progress(f"Auditing {line} on {device}"),
     )
+    if job.ranks is None or job.processes is None:
+        return result
+    from emacheck.cli.audit_joined import join, with_processes
+
+    progress("Holding the processes against one with the joined batch")
+    return with_processes(result, join(training, job.processes, plan), Path(job.ranks))
 
 
 def candidate_device(name: str, precision: str) -> "torch.device":

@@ -31,6 +31,7 @@ PROCESS_OPTIONS = (
     click.option("--master-port", type=click.IntRange(1, 65535), help="Port of node 0.  [default: any, or 29500]"),
     click.option("--rdzv-endpoint", metavar="HOST:PORT", help="A rendezvous, instead of the address of node 0."),
     click.option("--launcher", type=click.Choice(LAUNCHERS), help="Who starts the processes: docs/processes.md."),
+    click.option("--backend", metavar="NAME", help="Communication backend.  [default: the device's: gloo, nccl, ...]"),
 )
 OPTIONS = (
     click.option("--preset", type=click.Choice(list(PRESETS)), help="A named EMANet configuration.  [default: smoke]"),
@@ -56,7 +57,6 @@ OPTIONS = (
         "--cfg-options", multiple=True, metavar="KEY=VALUE ...", help="Override the configuration, as in mmengine."
     ),
     *PROCESS_OPTIONS,
-    click.option("--backend", metavar="NAME", help="Communication backend.  [default: the device's: gloo, nccl, ...]"),
     click.option(
         "--log-format", type=click.Choice(["tcap"]), help="Write <device>.log with TCAPPDLL lines beside the record."
     ),
@@ -115,7 +115,7 @@ def describe_training(
         raise UsageError(f"--config {config}: no such file. Give an mmengine configuration file.")
     place = parse_device(device)
     processes = plan_processes(**process_options)
-    _refuse_one_for_all(place, backend, processes)
+    refuse_one_for_all(place, backend, processes)
     precision = _choose_precision(place, precision, amp=amp)
     overrides = (*cfg_options, *more_options)
     for option in overrides:
@@ -143,7 +143,12 @@ def describe_training(
     return request, processes
 
 
-def _refuse_one_for_all(device: "Device", backend: str | None, processes: Processes) -> None:
+def refuse_one_for_all(device: "Device", backend: str | None, processes: Processes) -> None:
+    """Refuse a backend for one process, a numbered device for several, and a device that they cannot use.
+
+    Raises:
+        UsageError: If so.
+    """
     if backend is not None and not processes.launched:
         raise UsageError(f"--backend {backend}: found one process, which talks to no other. Add --nproc-per-node N.")
     if processes.world_size > 1 and device.index is not None:

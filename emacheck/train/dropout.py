@@ -24,14 +24,14 @@ class HostDropout(nn.Module):
         super().__init__()
         self.p = p
         self.channels = channels
-        self._masks = masks
+        self.masks = masks
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply a new mask in training mode; the identity otherwise."""
         if not self.training or self.p == 0:
             return x
         shape = (*x.shape[:2], *[1] * (x.dim() - 2)) if self.channels else x.shape
-        return x * self._masks.draw(shape, self.p).to(device=x.device, dtype=x.dtype)
+        return x * self.masks.draw(shape, self.p).to(device=x.device, dtype=x.dtype)
 
     def extra_repr(self) -> str:
         """Return what is special about it."""
@@ -77,6 +77,13 @@ class Masks:
             number = int(stream(self._seed, "dropout", self._iteration, place).random_raw() >> 1)
             self._generators.append(torch.Generator().manual_seed(number))
         return self._generators[:count]
+
+
+def start_masks(model: nn.Module, iteration: int) -> None:
+    """Seed the masks of a model for an iteration."""
+    for module in model.modules():
+        if isinstance(module, HostDropout):
+            module.masks.start(iteration)
 
 
 def draw_dropout_on_the_host(model: nn.Module, masks: Masks) -> int:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,24 @@ def make_run_directory(path: Path) -> None:
         ) from error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """What runs in processes of its own, and how messages speak of it.
+
+    Attributes:
+        module: The module that is started, with the run directory as its argument.
+        title: What it is.
+        kept: What stays in the run directory when it fails.
+    """
+
+    module: str
+    title: str
+    kept: str
+
+
+TRAINING = Program(module="emacheck.train.worker", title="the training", kept="the partial record is kept")
+
+
 def train_in_worker(
     request: TrainingRequest,
     run_directory: Path,
@@ -93,50 +112,87 @@ def train_in_worker(
         KeyboardInterrupt: If the user interrupted; all processes have ended and the partial record stays.
     """
     require_training_packages()
-    processes = processes or Processes()
     request.write(run_directory)
+    run_program(
+        TRAINING,
+        run_directory,
+        progress=progress,
+        timeout=timeout,
+        processes=processes or Processes(),
+        threads=request.threads,
+        iterations=request.iterations,
+    )
+
+
+def run_program(
+    program: Program,
+    run_directory: Path,
+    *,
+    progress: Progress,
+    timeout: float,
+    processes: Processes,
+    threads: int,
+    iterations: int,
+) -> None:
+    """Run a program in processes of its own until all of them have ended, and watch the records they write.
+
+    Args:
+        program: What to run.
+        run_directory: An existing directory; each process writes its iterations into its :func:`rank_file` there.
+        progress: Called with iteration number and loss after each iteration.
+        timeout: Seconds without a new iteration of any process after which the program counts as hung.
+        processes: How many processes there are.
+        threads: CPU threads of each.
+        iterations: How many iterations each will do.
+
+    Raises:
+        UsageError: If a process refused; its words are in ``refusal.txt``.
+        TrainingError: If a process crashed, was killed or hung.
+        KeyboardInterrupt: If the user interrupted; all processes have ended.
+    """
     heartbeat, mark = Heartbeat(run_directory=run_directory), uuid.uuid4().hex
     with (run_directory / WORKER_LOG).open("wb") as log:
         worker = subprocess.Popen(
-            _command(run_directory, processes),
+            _command(program, run_directory, processes),
             # Every process ends when this pipe closes, however this process ends.
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=_environment(request, processes, mark),
+            env=_environment(threads, processes, mark),
         )
         try:
             hung = _watch(worker, heartbeat, progress, timeout)
             suspects = _suspects(worker, heartbeat, mark, processes) if hung else {}
         finally:
             end_worker(worker, mark)
+    ended = _Ended(program=program, run_directory=run_directory, heartbeat=heartbeat, processes=processes)
     if hung:
-        raise TrainingError(_hanging(run_directory, heartbeat, suspects, processes, timeout))
+        raise TrainingError(ended.hanging(suspects, timeout))
     if worker.returncode != 0:
         # The launcher of several processes does not pass on how one of them ended.
         if (run_directory / REFUSAL_FILE).is_file():
             raise UsageError((run_directory / REFUSAL_FILE).read_text(encoding="utf-8").strip())
-        raise TrainingError(_failing(run_directory, heartbeat, worker.returncode, processes, request.iterations))
+        raise TrainingError(ended.failing(worker.returncode, iterations))
 
 
-def _command(run_directory: Path, processes: Processes) -> list[str]:
-    worker = ["-m", "emacheck.train.worker", str(run_directory)]
+def _command(program: Program, run_directory: Path, processes: Processes) -> list[str]:
+    worker = ["-m", program.module, str(run_directory)]
     if not processes.launched:
         return [sys.executable, *worker]
     launcher = [sys.executable, "-m", "emacheck.train.elastic", str(run_directory)]
     return [*launcher, *processes.launcher_arguments(run_directory), *worker]
 
 
-def _environment(request: TrainingRequest, processes: Processes, mark: str) -> dict[str, str]:
+def _environment(threads: int, processes: Processes, mark: str) -> dict[str, str]:
     inherited = {
         name: value
         for name, value in os.environ.items()
         if name not in LAUNCHERS_VARIABLES and not name.startswith(LAUNCHERS_PREFIXES)
     }
     # Unless told, torch's launcher gives each process one thread before the worker sets its own number.
-    threads = {"OMP_NUM_THREADS": str(request.threads)} if processes.launched else {}
-    return {**WORKER_ENVIRONMENT, **threads, **inherited, "PYTHONUNBUFFERED": "1", MARK: mark}
+    told = {"OMP_NUM_THREADS": str(threads)} if processes.launched else {}
+    return {**WORKER_ENVIRONMENT, **told, **inherited, "PYTHONUNBUFFERED": "1", MARK: mark}
 
 
 def _watch(worker: "subprocess.Popen[bytes]", heartbeat: Heartbeat, progress: Progress, timeout: float) -> bool:
@@ -168,38 +224,44 @@ def end_worker(worker: "subprocess.Popen[bytes]", mark: str) -> None:
         worker.stdin.close()
 
 
-def _hanging(
-    run_directory: Path, heartbeat: Heartbeat, suspects: dict[int, str], processes: Processes, timeout: float
-) -> str:
-    lines = [
-        f"the training hung: no new iteration for {timeout:g} s after iteration {heartbeat.recorded()}; it was ended, "
-        f"and the partial record is kept in {run_directory}."
-    ]
-    if not processes.launched:
-        lines.append(last_words(run_directory))
-    else:
-        for rank in list(suspects or heartbeat.ranks())[:MOST_SUSPECTS]:
-            lines.append(f"rank {rank} {suspects.get(rank, 'does not say that it is the culprit')}.")
-            lines.append(last_words(run_directory, rank % processes.nproc_per_node))
-        if not heartbeat.ranks():
-            lines.append(f"The launcher of the processes: {last_words(run_directory)}")
-    return "\n".join([*lines, "A slower device needs a longer --timeout."])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ended:
+    """What is known about processes that ended badly."""
 
+    program: Program
+    run_directory: Path
+    heartbeat: Heartbeat
+    processes: Processes
 
-def _failing(run_directory: Path, heartbeat: Heartbeat, code: int, processes: Processes, iterations: int) -> str:
-    failure = read_failure(run_directory) if processes.launched else Failure()
-    if failure.port_in_use:
-        return port_in_use(processes)
-    if failure.rank is not None:
-        who, code = f"rank {failure.rank} of {processes.world_size}", failure.code
-        words = last_words(run_directory, failure.rank % processes.nproc_per_node)
-    else:
-        who = "the launcher of the processes" if processes.launched else "the worker"
-        words = last_words(run_directory)
-    return (
-        f"{who} {how_it_ended(code)} after iteration {heartbeat.recorded(failure.rank)} of {iterations}; the partial "
-        f"record is kept in {run_directory}.\n{words}{hint_of(words)}"
-    )
+    def hanging(self, suspects: dict[int, str], timeout: float) -> str:
+        lines = [
+            f"{self.program.title} hung: no new iteration for {timeout:g} s after iteration "
+            f"{self.heartbeat.recorded()}; it was ended, and {self.program.kept} in {self.run_directory}."
+        ]
+        if not self.processes.launched:
+            lines.append(last_words(self.run_directory))
+        else:
+            for rank in list(suspects or self.heartbeat.ranks())[:MOST_SUSPECTS]:
+                lines.append(f"rank {rank} {suspects.get(rank, 'does not say that it is the culprit')}.")
+                lines.append(last_words(self.run_directory, rank % self.processes.nproc_per_node))
+            if not self.heartbeat.ranks():
+                lines.append(f"The launcher of the processes: {last_words(self.run_directory)}")
+        return "\n".join([*lines, "A slower device needs a longer --timeout."])
+
+    def failing(self, code: int, iterations: int) -> str:
+        failure = read_failure(self.run_directory) if self.processes.launched else Failure()
+        if failure.port_in_use:
+            return port_in_use(self.processes)
+        if failure.rank is not None:
+            who, code = f"rank {failure.rank} of {self.processes.world_size}", failure.code
+            words = last_words(self.run_directory, failure.rank % self.processes.nproc_per_node)
+        else:
+            who = "the launcher of the processes" if self.processes.launched else "the worker"
+            words = last_words(self.run_directory)
+        return (
+            f"{who} {how_it_ended(code)} after iteration {self.heartbeat.recorded(failure.rank)} of {iterations}; "
+            f"{self.program.kept} in {self.run_directory}.\n{words}{hint_of(words)}"
+        )
 
 
 def git_commit() -> str | None:

@@ -1,28 +1,22 @@
 """The worker: the process that trains. Started as ``python -m emacheck.train.worker RUN_DIRECTORY``."""
 
-import contextlib
 import datetime
-import faulthandler
 import json
 import logging
 import os
-import sys
 import time
-import traceback
 import warnings
 from pathlib import Path
 from typing import Any
 
-from emacheck.errors import EmacheckError, TrainingError, UsageError
+from emacheck.errors import TrainingError, UsageError
 from emacheck.experiment import differences, digest, flatten, parted_batch_matters
 from emacheck.strict_json import strict
-from emacheck.train.last_words import QUESTION
-from emacheck.train.parent import end_with_parent
-from emacheck.train.request import REFUSAL_FILE, TrainingRequest
+from emacheck.train.program import leave_with, watched_over
+from emacheck.train.request import TrainingRequest
 
 RUN_FILE = "run.json"
 FORMAT_VERSION = 1
-REFUSED = 4
 
 
 def main(arguments: list[str]) -> int:
@@ -34,18 +28,7 @@ def main(arguments: list[str]) -> int:
     Returns:
         0 when the run is complete, 4 when the request was refused (the reason is in ``refusal.txt``).
     """
-    run_directory = Path(arguments[0])
-    end_with_parent()
-    # Asked where it hangs, a process answers with a traceback on standard error.
-    faulthandler.register(QUESTION, all_threads=False)
-    try:
-        train(TrainingRequest.read(run_directory), run_directory)
-    except EmacheckError as error:
-        # Of several processes that refuse the first one speaks.
-        with contextlib.suppress(FileExistsError), (run_directory / REFUSAL_FILE).open("x", encoding="utf-8") as file:
-            file.write(f"{error}\n")
-        return REFUSED
-    return 0
+    return watched_over(lambda directory: train(TrainingRequest.read(directory), directory), Path(arguments[0]))
 
 
 def train(request: TrainingRequest, run_directory: Path) -> None:
@@ -223,12 +206,4 @@ def _run(config: Any, pairing: Any, recorder: Any) -> None:
 
 
 if __name__ == "__main__":
-    exit_code = 1
-    try:
-        exit_code = main(sys.argv[1:])
-    except Exception:
-        traceback.print_exc()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Threads of gloo are still at work; an interpreter that takes itself apart under them aborts now and then.
-    os._exit(exit_code)
+    leave_with(main)

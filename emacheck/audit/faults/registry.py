@@ -12,7 +12,8 @@ from emacheck.errors import UsageError
 
 Break = Callable[[Candidate, float], str | None]
 
-KINDS = ("kernel", "norm", "attention", "gradient", "optimizer", "loss", "data", "state")
+PROCESSES = "processes"
+KINDS = ("kernel", "norm", "attention", "gradient", "optimizer", "loss", "data", "state", PROCESSES)
 OWN_MODULES = (
     "kernels",
     "kernels_backward",
@@ -140,10 +141,16 @@ def fault(
 
 
 def catalogue() -> dict[str, Fault]:
-    """Return all faults that come with emacheck, and those that were registered beside them."""
+    """Return all faults of one process that come with emacheck, and those that were registered beside them."""
     for name in OWN_MODULES:
         importlib.import_module(f"emacheck.audit.faults.{name}")
-    return dict(CATALOGUE)
+    return {name: fault for name, fault in CATALOGUE.items() if fault.kind != PROCESSES}
+
+
+def process_faults() -> dict[str, Fault]:
+    """Return the faults in what several processes exchange; only such processes can be broken by them."""
+    importlib.import_module("emacheck.audit.faults.processes")
+    return {name: fault for name, fault in CATALOGUE.items() if fault.kind == PROCESSES}
 
 
 def load_faults(path: Path) -> dict[str, Fault]:

@@ -1,0 +1,144 @@
+"""``emacheck audit --nproc-per-node`` as a user starts it: what is refused, who dies, and what is left."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from conftest import emacheck_process
+
+pytest.importorskip("torch")
+
+# The device alone has tests of its own.
+QUICK = ("--modules", "nothing", "--no-end-to-end", "--batches", 1, "--threads", 1)
+TWO = ("--nproc-per-node", 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--backend", "gloo"), "found one process"),
+        (("--launcher", "none", *TWO), "expected one process"),
+        (("--device", "cuda:1", *TWO), "found a number"),
+        (("--device", "mps", *TWO), "no communication backend is known"),
+        (("--nnodes", 2), "--node-rank"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused_at_once(emacheck_cli, arguments, said):
+    done = emacheck_cli("audit", *arguments)
+    assert (done.code, said in done.err) == (2, True), done
+
+
+def ranks():
+    """Return the processes that audit as ranks, by rank."""
+    found = {}
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command, variables = ((place / name).read_bytes().split(b"\0") for name in ("cmdline", "environ"))
+            rank = next((int(each[5:]) for each in variables if each.startswith(b"RANK=")), None)
+            if (
+                b"emacheck.cli.audit_rank" in command
+                and rank is not None
+                and os.getsid(int(place.name)) == int(place.name)
+            ):
+                found[rank] = int(place.name)
+    return found
+
+
+def nothing_is_left():
+    deadline = time.monotonic() + 30
+    while ranks() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return ranks() == {}
+
+
+@pytest.mark.slow
+@pytest.mark.training
+def test_a_rank_that_is_killed_is_named_and_nothing_is_left(tmp_path):
+    process = emacheck_process("audit", *TWO, *QUICK, cwd=tmp_path)
+    deadline = time.monotonic() + 200
+    while len(found := ranks()) < 2 and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    os.kill(found[1], signal.SIGKILL)
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 2, err
+    assert "rank 1 of 2 was ended by SIGKILL" in err
+    assert nothing_is_left()
+    (kept,) = set(re.findall(r"is kept in (\S+)\.\n", err))
+    assert (Path(kept) / "ranks").is_dir()
+    assert not list(Path(kept).glob("*.pt"))
+
+
+@pytest.mark.slow
+@pytest.mark.training
+def test_a_wrong_backend_is_refused_with_those_there_are(emacheck_cli):
+    done = emacheck_cli("audit", *TWO, "--backend", "nonsense", *QUICK)
+    assert done.code == 2, done
+    assert "the communication backend nonsense does not serve cpu" in done.err
+    assert nothing_is_left()
+
+
+@pytest.mark.slow
+@pytest.mark.training
+@pytest.mark.parametrize("fault", [None, "scale _softmax by=1e-3 rank=1"])
+def test_a_device_that_is_wrong_on_one_rank_fails_only_among_processes(emacheck_cli, simulated_device, fault):
+    environment = simulated_device(*([fault] if fault else []))
+    done = emacheck_cli("audit", "--device", "sdaa", *TWO, *QUICK, "--json", env=environment, timeout=600)
+    result = json.loads(done.out)
+    assert (done.code, result["outcome"]) == ((1, "FAIL") if fault else (0, "PASS")), done
+    assert {row["level"] for row in result["tensors"]} == {"processes"}
+    assert result["phase"] == ("loss" if fault else None)
+    assert nothing_is_left()
+
+
+@pytest.mark.slow
+@pytest.mark.training
+def test_a_rank_whose_collective_hangs_ends_in_time_and_says_where(emacheck_cli, simulated_device):
+    environment = simulated_device("hang tccl::allreduce rank=1 call=5")
+    done = emacheck_cli("audit", "--device", "sdaa", *TWO, *QUICK, "--timeout", 120, env=environment, timeout=400)
+    assert done.code == 2, done
+    assert "the audit of the processes hung: no new iteration for 120 s" in done.err
+    assert nothing_is_left()
+
+
+@pytest.mark.slow
+@pytest.mark.training
+def test_masks_that_belong_to_a_process_are_refused(emacheck_cli, tmp_path):
+    """Functional dropout: no module whose masks could be drawn sample by sample."""
+    (tmp_path / "lone.py").write_text(
+        "import torch.nn.functional as F\n"
+        "from mmseg.models import EncoderDecoder\n"
+        "from mmseg.registry import MODELS\n"
+        "@MODELS.register_module()\n"
+        "class DroppingSegmentor(EncoderDecoder):\n"
+        "    def extract_feat(self, inputs):\n"
+        "        *others, last = super().extract_feat(inputs)\n"
+        "        return (*others, F.dropout(last, 0.1, self.training))\n",
+        encoding="utf-8",
+    )
+    from emacheck.data.synthetic import DEFAULT_NAME, cache_root, ensure_dataset
+    from emacheck.train.presets import config_path
+    from emacheck.train.request import TrainingRequest
+
+    (tmp_path / "dropping.py").write_text(
+        f"_base_ = ['{config_path(TrainingRequest(preset='cityscapes', config=None))}']\n"
+        "custom_imports = dict(imports=['lone'])\n"
+        "crop_size = (64, 64)\n"
+        "model = dict(type='DroppingSegmentor', data_preprocessor=dict(size=crop_size))\n"
+        "train_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),\n"
+        "                  dict(type='RandomCrop', crop_size=crop_size), dict(type='PackSegInputs')]\n"
+        "train_dataloader = dict(batch_size=1, num_workers=0, persistent_workers=False,\n"
+        "                        dataset=dict(pipeline=train_pipeline))\n",
+        encoding="utf-8",
+    )
+    ensure_dataset(cache_root() / DEFAULT_NAME)
+    options = ("--config", "dropping.py", "--data-root", cache_root() / DEFAULT_NAME)
+    env = {"PYTHONPATH": str(tmp_path), "EMACHECK_CACHE": str(tmp_path / "cache")}
+    done = emacheck_cli("audit", *TWO, *QUICK, *options, env=env)
+    assert done.code == 2, done
+    assert "draws random numbers for the whole batch of a process" in done.err
