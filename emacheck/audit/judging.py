@@ -141,7 +141,7 @@ def _error(reference: Reference, call: Call, measured: Measured, *, evaluation: 
         depth=call.depth,
         error=error,
         accepted=accepted,
-        limit=reference.plan.limits.isolated,
+        limit=reference.plan.limit_alone,
     )
 
 
@@ -156,7 +156,7 @@ def _held(reference: Reference, call: Call, held: Held, *, evaluation: bool) -> 
         depth=call.depth,
         error=held.error,
         accepted=held.accepted,
-        limit=reference.plan.limits.isolated,
+        limit=reference.plan.limit_alone,
     )
 
 
@@ -171,7 +171,7 @@ def _vanished(reference: Reference, call: Call, part: Part, share: float) -> Ten
         depth=call.depth,
         error=share,
         accepted=0.0,
-        limit=reference.plan.limits.isolated,
+        limit=reference.plan.limit_alone,
     )
 
 

@@ -12,10 +12,13 @@ class Limits:
 
     Attributes:
         isolated: For a tensor of a module, or of the optimizer, that runs alone.
+        half: For a tensor of a module that runs alone in bf16 or fp16. There rounding each result once is most of the
+            accepted error, and the order in which a device sums in float32 is little of it.
         end_to_end: For a tensor of one whole iteration: times the largest accepted error of all tensors of its kind.
         end_to_end_median: For the median over the gradients, updates or buffers of one whole iteration.
     """
 
     isolated: float = 30.0
+    half: float = 10.0
     end_to_end: float = 10.0
     end_to_end_median: float = 10.0

@@ -61,6 +61,11 @@ class Plan:
     cpu_fallback: bool = False
     draws: type[Draws] = Draws
 
+    @property
+    def limit_alone(self) -> float:
+        """The limit of a module that runs alone."""
+        return self.limits.half if self.precision.half else self.limits.isolated
+
     def wants(self, module: str) -> bool:
         """Return whether a module is to run alone."""
         return self.modules is None or fnmatchcase(module, self.modules)
