@@ -106,10 +106,10 @@ def iterated(candidate: Candidate, batch: Any, conditions: Conditions) -> Iterat
         For every loss, gradient, update and buffer a function that returns the tensor in float64 on the CPU.
     """
     with preserved(candidate) as weights, placed(candidate, conditions):
-        nudged = _nudge(candidate.model, conditions.variation)
+        nudged = nudge(candidate.model, conditions.variation)
         starts = {n: p.detach().clone() for n, p in candidate.model.named_parameters()} if nudged else weights
         buffers = {n: float64(b) for n, b in candidate.model.named_buffers()}
-        losses = _iterate(candidate, batch, conditions)
+        losses = iterate(candidate, batch, conditions)
         found: Found = {}
         for name, value in losses.items():
             found[LOSS, Part("output", name)] = partial(float64, value)
@@ -154,7 +154,7 @@ def placed(candidate: Candidate, conditions: Conditions) -> Iterator[None]:
             candidate.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
-def _iterate(candidate: Candidate, batch: Any, conditions: Conditions) -> dict[str, torch.Tensor]:
+def iterate(candidate: Candidate, batch: Any, conditions: Conditions) -> dict[str, torch.Tensor]:
     """Run forward, backward and the optimizer's step; return the losses."""
     random.seed(conditions.seed)
     np.random.seed(conditions.seed)  # noqa: NPY002 - models that draw from it draw the same on both sides
@@ -173,7 +173,7 @@ def _iterate(candidate: Candidate, batch: Any, conditions: Conditions) -> dict[s
     return {name: value for name, value in losses.items() if value.requires_grad}
 
 
-def _nudge(model: torch.nn.Module, variation: Variation) -> bool:
+def nudge(model: torch.nn.Module, variation: Variation) -> bool:
     """Move the weights by about their last bit, where the variation says so; return whether it did."""
     if variation.last_bit:
         with torch.no_grad():
