@@ -50,7 +50,7 @@ def train(candidate: Candidate, batches: Sequence[Any], how: Conditions) -> Trai
             nudge(candidate.model, how.variation)
             for iteration, batch in enumerate(batches, 1):
                 losses = iterate(candidate, batch, replace(how, seed=how.seed + iteration))
-                rows.append((float(total(losses)), _gradient_norm(candidate), _rate(candidate)))
+                rows.append((float(total(losses).detach()), _gradient_norm(candidate), _rate(candidate)))
     except Exception as error:
         raised = "; ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
     loss, norm, rate = zip(*rows, strict=True) if rows else ((), (), ())

@@ -19,12 +19,13 @@ from emacheck.judge.verdict import Outcome
 from emacheck.strict_json import strict
 
 FORMAT_VERSION = 1
-AUDIT_RULES = ("audit", "audit_isolated", "audit_end_to_end")
+AUDIT_RULES = ("audit_isolated", "audit_end_to_end", "audit")
 # How often a verdict may be wrong about a benign candidate: the envelope has such a rate, the audit none.
 NOMINAL = {"audit": 0.0, "curves": 0.01}
 # Seeds of the last bit in the trials that are reported; those below chose the limits or make the envelope.
 FIRST_REPORTED_SEED, FIRST_REPEAT_SEED = 1000, 500
 REPEATS = 8
+LATER = "shows from iteration"
 MOVES = ("gradient", "update", "buffer")
 LARGE_MOVE = 0.01
 
@@ -84,8 +85,16 @@ class Trial:
     def with_curves(self, training: Training | None, judge: CurveJudge) -> "Trial":
         """Return the trial with what the curve rules say of a short training, if there was one."""
         seen = {} if training is None else judge.first_seen(training)
+        # What only later iterations show has an effect after all.
+        shown = bool(seen) and self.message.startswith(LATER)
         by = (*seen, *(rule for rule in self.detected_by if rule not in seen))
-        return replace(self, detected_by=by, first_seen={**seen, **self.first_seen})
+        return replace(
+            self,
+            detected_by=by,
+            first_seen={**seen, **self.first_seen},
+            changed=self.changed or shown,
+            message="" if shown else self.message,
+        )
 
 
 def repeats(threads: int = 2) -> list[Variation]:
@@ -154,6 +163,7 @@ def try_fault(reference: Reference, fault: Fault, plain: Mapping[tuple[Any, ...]
         batch=reference.number,
         module=module,
         changed=changed,
+        message=f"{LATER} {fault.shows_at} on" if fault.shows_at > 1 and not changed else "",
         raised="; ".join(trouble.message for trouble in judged.troubles),
         **about,
         **_said(errors, findings),

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING
 
+from emacheck.audit.curve_rules import CURVE_RULES
 from emacheck.audit.picture import BAD, BAND, INK, default_style
 from emacheck.audit.selftest import Selftest, Trial
 
@@ -13,12 +14,12 @@ if TYPE_CHECKING:
 
 LOWEST, HIGHEST = 1e-3, 1e7
 FOUND, IDLE = "#0072B2", "#dddddd"
-ROW, TOP, BOTTOM = 0.155, 1.9, 0.55
+ROW, TOP, BOTTOM = 0.155, 2.35, 0.3
 LABELS = {
-    "modelzoo": "users' rule (signed means)",
+    "modelzoo": "users' rule",
     "mean_relative_error": "mean relative error",
     "first_iterations": "first iterations",
-    "envelope": "envelope of repeats",
+    "envelope": "envelope",
     "curves": "verdict on curves",
     "audit_isolated": "audit: modules alone",
     "audit_end_to_end": "audit: whole iteration",
@@ -51,7 +52,7 @@ def draw(result: Selftest) -> bytes:
         matrix, ratios = figure.subplots(1, 2, sharey=True, width_ratios=[len(result.rule_names) * 0.36, 5.2])
         _matrix(matrix, rows, result)
         _ratios(ratios, rows, result)
-        figure.subplots_adjust(left=0.34, right=0.985, top=1 - TOP / height, bottom=BOTTOM / height, wspace=0.03)
+        figure.subplots_adjust(left=0.29, right=0.985, top=1 - TOP / height, bottom=BOTTOM / height, wspace=0.03)
         figure.text(0.015, 1 - 0.28 / height, _title(result), fontsize=12, color=INK, ha="left")
         _legend(figure, 1 - 0.38 / height)
         content = BytesIO()
@@ -101,7 +102,7 @@ def _matrix(axes: "Axes", rows: Sequence[Trial | str], result: Selftest) -> None
     axes.grid(visible=False)
     axes.xaxis.tick_top()
     axes.set_xticks([at + 0.5 for at in range(len(names))])
-    axes.set_xticklabels([LABELS[name] for name in names], rotation=55, ha="left", fontsize=8)
+    axes.set_xticklabels([LABELS[name] for name in names], rotation=50, ha="left", fontsize=8)
     axes.set_yticks([at + 0.5 for at in range(len(rows))])
     axes.set_yticklabels([row if isinstance(row, str) else row.name for row in rows], fontsize=8)
     axes.tick_params(length=0)
@@ -115,7 +116,7 @@ def _matrix(axes: "Axes", rows: Sequence[Trial | str], result: Selftest) -> None
             if isinstance(row, Trial):
                 face, edge = _colours(row, rule)
                 axes.add_patch(Rectangle((column + 0.06, at + 0.1), 0.88, 0.8, facecolor=face, edgecolor=edge, lw=0.8))
-                if row.counts and rule in row.detected_by and rule in row.first_seen:
+                if row.counts and rule in CURVE_RULES and rule in row.detected_by:
                     axes.text(
                         column + 0.5,
                         at + 0.54,
