@@ -10,7 +10,11 @@ import torch.nn.functional as F  # noqa: E402, N812
 from torch import nn  # noqa: E402
 
 from emacheck.audit.confidence import clopper_pearson, lower_limit, upper_limit  # noqa: E402
+from emacheck.audit.curve_rules import CURVE_RULES, CurveJudge  # noqa: E402
+from emacheck.audit.curves import Training, train, train_with  # noqa: E402
+from emacheck.audit.end_to_end import Conditions  # noqa: E402
 from emacheck.audit.faults import CATALOGUE, catalogue, fault, load_faults  # noqa: E402
+from emacheck.audit.precision import Precision  # noqa: E402
 from emacheck.audit.reference import Plan, Reference  # noqa: E402
 from emacheck.audit.selftest import (  # noqa: E402
     FIRST_REPORTED_SEED,
@@ -18,9 +22,11 @@ from emacheck.audit.selftest import (  # noqa: E402
     Trial,
     benign_variations,
     plain_fingerprint,
+    repeats,
     try_fault,
     try_variation,
 )
+from emacheck.audit.selftest_picture import draw  # noqa: E402
 from emacheck.audit.selftest_text import selftest_text  # noqa: E402
 from emacheck.audit.subject import Subject  # noqa: E402
 from emacheck.errors import UsageError  # noqa: E402
@@ -175,10 +181,14 @@ WITHOUT_EFFECT_HERE = {
     "relu_has_an_upper_bound@6",
     "small_values_flushed@0.0001",
     "small_gradients_flushed@1e-07",
+    # Nothing is NaN here.
+    "nan_swallowed_by_an_activation",
+    "nan_swallowed_by_max_pooling",
 }
+IN_ONE_ITERATION = [name for name, each in FAULTS.items() if "fp32" in each.precisions and each.shows_at == 1]
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", IN_ONE_ITERATION)
 def test_every_fault_changes_something_and_is_found(reference, plain, name):
     trial = try_fault(reference, FAULTS[name], plain)
     assert not trial.message, trial
@@ -190,6 +200,121 @@ def test_every_fault_changes_something_and_is_found(reference, plain, name):
     assert not trial.raised, trial
     if trial.module is not None:
         assert trial.named == trial.module, trial
+
+
+@pytest.fixture(scope="module")
+def half_precision(reference):
+    """The same reference in fp16; the small network has large gradients, so they are made small."""
+    subject = Subject(
+        model=reference.subject.model,
+        optimizer=reference.subject.optimizer,
+        loss=lambda model, batch: {name: value / 2**10 for name, value in loss(model, batch).items()},
+    )
+    plan = Plan(evaluation=False, end_to_end=False, precision=Precision(name="fp16"))
+    return Reference(subject=subject, batch=reference.batch, plan=plan, keep=True)
+
+
+def test_flushed_subnormals_are_found_where_they_are_a_fault(reference, plain, half_precision):
+    flushed = FAULTS["subnormals_flushed"]
+    assert try_fault(reference, flushed, plain).message == "no fault in fp32"
+    trial = try_fault(half_precision, flushed, plain_fingerprint(half_precision))
+    assert trial.named == trial.module, trial
+    # It does not make a selftest doubtful where it is none.
+    found = Trial(name="a", kind="norm", detected_by=("audit",))
+    faults = (found, try_fault(reference, flushed, plain))
+    assert Selftest(faults=faults, benign=(), precision="fp32", device="cpu").outcome is Outcome.PASS
+
+
+def test_rounding_to_the_accepted_precision_is_no_fault():
+    assert FAULTS["one_layer_in_bfloat16"].precisions == ("fp32", "tf32", "fp16")
+    assert FAULTS["convolutions_in_low_precision@10"].precisions == ("fp32",)
+    assert FAULTS["dead_channel"].precisions == ("fp32", "tf32", "fp16", "bf16")
+
+
+def test_nan_becomes_zero_where_it_is_swallowed(reference):
+    for name in ("nan_swallowed_by_an_activation", "nan_swallowed_by_max_pooling"):
+        candidate = reference.subject.twin()
+        module = candidate.model.get_submodule(FAULTS[name](candidate))
+        value = torch.tensor([float("nan"), *[0.0] * 6, float("inf")]).repeat(1, 16, 2, 1)
+        assert not module(value.clone()).isnan().any()
+        assert module(value.clone()).isinf().any()
+
+
+ITERATIONS = 12
+
+
+@pytest.fixture(scope="module")
+def curves(reference):
+    subject, how = reference.subject, Conditions()
+    batches = [reference.batch] * ITERATIONS
+    plain = train(subject.twin(), batches, how)
+    others = [train(subject.twin(), batches, Conditions(variation=each)) for each in repeats()]
+    return batches, CurveJudge(reference=plain, repeats=others)
+
+
+def test_trainings_from_one_state_are_paired_whatever_they_compute_on(reference, curves):
+    batches, judge = curves
+    again = train(reference.subject.twin(), batches, Conditions())
+    assert again == judge.reference
+    assert len(again.loss) == len(again.grad_norm) == len(again.lr) == ITERATIONS
+    assert len(set(again.loss)) == ITERATIONS
+    assert all(each != again for each in judge.repeats)
+    assert judge.first_seen(again) == {}
+    for variation in benign_variations(4):
+        assert judge.first_seen(train(reference.subject.twin(), batches, Conditions(variation=variation))) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [("dead_channel", 1), ("momentum_off@0", 2), ("channels_not_swapped", 1), ("label_shifted", 1)],
+)
+def test_the_rules_on_curves_see_gross_faults_where_they_begin(reference, curves, name, first):
+    batches, judge = curves
+    training = train_with(FAULTS[name], reference.subject, batches, Conditions())
+    seen = judge.first_seen(training)
+    assert seen["first_iterations"] == seen["curves"] == first, seen
+    assert set(seen) <= set(CURVE_RULES)
+
+
+def test_a_batch_that_is_handed_out_late_is_for_the_rules_on_curves(reference, plain, curves):
+    _, judge = curves
+    stale = FAULTS["batch_of_the_previous_iteration"]
+    trial = try_fault(reference, stale, plain)
+    assert (trial.counts, trial.message) == (False, "shows from iteration 2 on")
+    inputs = reference.batch["inputs"]
+    batches = [{**reference.batch, "inputs": inputs.roll(at, -1)} for at in range(ITERATIONS)]
+    own = CurveJudge(reference=train(reference.subject.twin(), batches, Conditions()), repeats=judge.repeats)
+    training = train_with(stale, reference.subject, batches, Conditions())
+    assert training.loss[0] == own.reference.loss[0]
+    trial = trial.with_curves(training, own)
+    assert trial.counts
+    assert trial.first_seen["first_iterations"] == 2
+    assert "audit" not in trial.detected_by
+
+
+def test_a_training_that_raises_is_seen_by_every_rule_where_it_ends(reference, curves):
+    batches, judge = curves
+    candidate = reference.subject.twin()
+    count = iter(range(ITERATIONS))
+
+    def change(batch):
+        if next(count) == 3:
+            raise ValueError("out of paper\nand more")
+        return batch
+
+    candidate.change_batch = change
+    training = train(candidate, batches, Conditions())
+    assert (training.raised, len(training.loss)) == ("ValueError; out of paper", 3)
+    assert judge.first_seen(training) == dict.fromkeys(CURVE_RULES, 4)
+
+
+def test_the_users_rule_passes_a_loss_that_is_far_too_low():
+    def training(factor):
+        return Training(loss=tuple(factor * (4 - 0.1 * at) for at in range(20)))
+
+    low = CurveJudge(reference=training(1.0), repeats=()).first_seen(training(0.6))
+    assert low == {"mean_relative_error": 1, "first_iterations": 1, "curves": 1}
+    assert CurveJudge(reference=training(1.0), repeats=()).first_seen(training(1.4))["modelzoo"] == 1
 
 
 def test_the_catalogue_is_documented():
@@ -257,12 +382,48 @@ def test_a_false_alarm_or_a_missed_fault_fails_the_selftest():
     assert outcome((found, missed), (quiet,)) is Outcome.FAIL
     assert outcome((found,), (quiet, alarm)) is Outcome.FAIL
     assert outcome((), (quiet,)) is Outcome.INCONCLUSIVE
+    # The verdict on curves has a nominal rate of 1 %: one false alarm of twenty proves no more, two do.
+    wrong = Trial(name="x", kind="benign", detected_by=("curves",), first_seen={"curves": 3})
+    assert outcome((found,), (wrong, *[quiet] * 19)) is Outcome.PASS
+    assert outcome((found,), (wrong, wrong, *[quiet] * 18)) is Outcome.FAIL
     result = Selftest(faults=(found, missed), benign=(quiet, alarm), precision="fp32", device="cpu")
     fields = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert fields["rules"]["audit"]["detected"] == 1
     assert fields["rules"]["audit"]["false_alarms"] == 1
     assert fields["named"] == {"correctly": 1, "faults": 2}
     assert fields["faults"][0]["class"] == "norm"
+    assert list(fields["rules"]) == ["audit_isolated", "audit_end_to_end", "audit"]
+
+
+def test_all_rules_are_in_the_table_and_in_the_picture():
+    found = Trial(
+        name="dead_channel",
+        kind="kernel",
+        isolated=100.0,
+        end_to_end=float("inf"),
+        detected_by=("envelope", "curves", "audit"),
+        first_seen={"envelope": 7, "curves": 7, "audit": 1},
+    )
+    none = Trial(name="short", kind="kernel", changed=False, message="no fault in bf16")
+    result = Selftest(
+        faults=(found, none), benign=(Trial(name="v", kind="benign"),), precision="bf16", device="cpu", iterations=20
+    )
+    rules = result.to_json()["rules"]
+    assert list(rules) == [*CURVE_RULES, "audit_isolated", "audit_end_to_end", "audit"]
+    assert rules["envelope"] | {"interval": None} == {
+        "faults": 1,
+        "detected": 1,
+        "trials": 1,
+        "false_alarms": 0,
+        "interval": None,
+        "upper_limit": pytest.approx(0.95),
+        "median_first_seen": 7,
+    }
+    lines = selftest_text(result, command="emacheck selftest").splitlines()
+    row = next(line.split() for line in lines if line.strip().startswith("dead_channel"))
+    assert row[2:8] == [".", ".", ".", "7", "7", "100"]
+    assert any(line.split() == ["short", "kernel", "no", "fault", "in", "bf16"] for line in lines)
+    assert draw(result).startswith(b"\x89PNG")
 
 
 def test_confidence_limits_are_those_of_the_tables():

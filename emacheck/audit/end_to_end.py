@@ -120,10 +120,10 @@ def observed(candidate: Candidate, batch: Any, conditions: Conditions, weights: 
         conditions: How to compute.
         weights: The weights by name, before the iteration.
     """
-    nudged = _nudge(candidate.model, conditions.variation)
+    nudged = nudge(candidate.model, conditions.variation)
     starts = {n: p.detach().clone() for n, p in candidate.model.named_parameters()} if nudged else weights
     buffers = {n: float64(b) for n, b in candidate.model.named_buffers()}
-    losses = _iterate(candidate, batch, conditions)
+    losses = iterate(candidate, batch, conditions)
     found: Found = {}
     for name, value in losses.items():
         found[LOSS, Part("output", name)] = partial(float64, value)
@@ -168,7 +168,7 @@ def placed(candidate: Candidate, conditions: Conditions) -> Iterator[None]:
             candidate.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
-def _iterate(candidate: Candidate, batch: Any, conditions: Conditions) -> dict[str, torch.Tensor]:
+def iterate(candidate: Candidate, batch: Any, conditions: Conditions) -> dict[str, torch.Tensor]:
     """Run forward, backward and the optimizer's step; return the losses."""
     random.seed(conditions.seed)
     np.random.seed(conditions.seed)  # noqa: NPY002 - models that draw from it draw the same on both sides
@@ -187,7 +187,7 @@ def _iterate(candidate: Candidate, batch: Any, conditions: Conditions) -> dict[s
     return {name: value for name, value in losses.items() if value.requires_grad}
 
 
-def _nudge(model: torch.nn.Module, variation: Variation) -> bool:
+def nudge(model: torch.nn.Module, variation: Variation) -> bool:
     """Move the weights by about their last bit, where the variation says so; return whether it did."""
     if variation.last_bit:
         with torch.no_grad():

@@ -38,7 +38,7 @@ def draw(result: AuditResult) -> bytes:
         >>> draw(empty)[:4]
         b'\x89PNG'
     """
-    with _default_style():
+    with default_style():
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
@@ -132,7 +132,7 @@ def _height(error: TensorError) -> float:
 
 
 @contextmanager
-def _default_style() -> Iterator[None]:
+def default_style() -> Iterator[None]:
     """Draw as matplotlib does out of the box, whatever the user's configuration says."""
     import matplotlib
 

@@ -1,12 +1,15 @@
-"""The selftest: faults and benign variations through the audit, counted."""
+"""The selftest: faults and benign variations through every rule, counted."""
 
 import gc
 import math
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from emacheck.audit.confidence import clopper_pearson, upper_limit
+from emacheck.audit.confidence import clopper_pearson, lower_limit, upper_limit
+from emacheck.audit.curve_rules import CURVE_RULES, CurveJudge
+from emacheck.audit.curves import Training
 from emacheck.audit.faults.registry import Fault, NotApplicableError
 from emacheck.audit.judging import judge
 from emacheck.audit.precision import Precision
@@ -17,16 +20,20 @@ from emacheck.judge.verdict import Outcome
 from emacheck.strict_json import strict
 
 FORMAT_VERSION = 1
-RULES = ("audit", "audit_isolated", "audit_end_to_end")
-# Seeds of the last bit in the trials that are reported; those below were used to choose the limits.
-FIRST_REPORTED_SEED = 1000
+AUDIT_RULES = ("audit_isolated", "audit_end_to_end", "audit")
+# How often a verdict may be wrong about a benign candidate: the envelope has such a rate, the audit none.
+NOMINAL = {"audit": 0.0, "curves": 0.01}
+# Seeds of the last bit in the trials that are reported; those below chose the limits or make the envelope.
+FIRST_REPORTED_SEED, FIRST_REPEAT_SEED = 1000, 500
+REPEATS = 8
+LATER = "shows from iteration"
 MOVES = ("gradient", "update", "buffer")
 LARGE_MOVE = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What the audit said about one fault, or one benign variation, on one batch.
+    """What the rules said about one fault, or one benign variation.
 
     Attributes:
         name: The fault or the variation.
@@ -41,6 +48,7 @@ class Trial:
         isolated: Worst ratio of a tensor of a module alone, over its limit.
         end_to_end: Worst ratio of a tensor of a whole iteration, over its limit.
         detected_by: The rules that say FAIL.
+        first_seen: For each of them how many iterations it needed to say so, 1 for the audit.
         moved: Largest relative error of a gradient, update or buffer that is beyond the accepted error.
         changed: Whether any tensor differs from what it is without the fault.
         raised: What the candidate raised where the reference runs, if anything.
@@ -59,6 +67,7 @@ class Trial:
     isolated: float = 0.0
     end_to_end: float = 0.0
     detected_by: tuple[str, ...] = ()
+    first_seen: dict[str, int] = field(default_factory=dict)
     moved: float = 0.0
     changed: bool = True
     raised: str = ""
@@ -73,6 +82,25 @@ class Trial:
     def counts(self) -> bool:
         """Whether the fault could be applied and changed something."""
         return self.changed and not self.message
+
+    def with_curves(self, training: Training | None, judge: CurveJudge) -> "Trial":
+        """Return the trial with what the curve rules say of a short training, if there was one."""
+        seen = {} if training is None else judge.first_seen(training)
+        # What only later iterations show has an effect after all.
+        shown = bool(seen) and self.message.startswith(LATER)
+        by = (*seen, *(rule for rule in self.detected_by if rule not in seen))
+        return replace(
+            self,
+            detected_by=by,
+            first_seen={**seen, **self.first_seen},
+            changed=self.changed or shown,
+            message="" if shown else self.message,
+        )
+
+
+def repeats(threads: int = 2) -> list[Variation]:
+    """Return the benign variations of the reference from which the envelope is made; none of them is a trial."""
+    return benign_variations(REPEATS, first=FIRST_REPEAT_SEED, threads=threads)
 
 
 def benign_variations(
@@ -139,6 +167,7 @@ def try_fault(reference: Reference, fault: Fault, plain: Mapping[tuple[Any, ...]
         batch=reference.number,
         module=module,
         changed=changed,
+        message=f"{LATER} {fault.shows_at} on" if fault.shows_at > 1 and not changed else "",
         raised="; ".join(trouble.message for trouble in judged.troubles),
         **about,
         **_said(errors, findings),
@@ -179,6 +208,7 @@ def _said(errors: Sequence[TensorError], findings: Sequence[Any]) -> dict[str, A
         "isolated": max((e.ratio / e.limit for e in errors if e.level != "end to end"), default=0.0),
         "end_to_end": max((e.ratio / e.limit for e in errors if e.level == "end to end"), default=0.0),
         "detected_by": tuple(name for name, group in by if group),
+        "first_seen": {name: 1 for name, group in by if group},
         "moved": max(moves, default=0.0),
     }
 
@@ -192,38 +222,54 @@ class Selftest:
         benign: One for each benign variation.
         precision: The accepted precision.
         device: Where the candidates ran.
+        iterations: Length of the trainings that the curve rules judged, 0 if there were none.
     """
 
     faults: tuple[Trial, ...]
     benign: tuple[Trial, ...]
     precision: str
     device: str
+    iterations: int = 0
 
     @property
     def outcome(self) -> Outcome:
-        """FAIL for a false alarm or a missed fault that moves something by 1 %; INCONCLUSIVE for one without effect."""
+        """FAIL for false alarms or a missed fault that moves something by 1 %; INCONCLUSIVE for one without effect.
+
+        A verdict's false alarms count as soon as more of them than its nominal rate allows are proven, at 95 %.
+        """
         counted = [trial for trial in self.faults if trial.counts]
         missed = [trial for trial in counted if "audit" not in trial.detected_by and trial.moved >= LARGE_MOVE]
-        if missed or any("audit" in trial.detected_by for trial in self.benign):
+        if missed or any(self._alarms(rule) > rate for rule, rate in NOMINAL.items()):
             return Outcome.FAIL
         # A severity too small for the accepted precision is no reason for doubt where another one has an effect.
         effective = {trial.function for trial in counted}
         idle = [t for t in self.faults if not t.changed and not t.message and t.function not in effective]
         return Outcome.INCONCLUSIVE if idle or not counted else Outcome.PASS
 
+    @property
+    def rule_names(self) -> tuple[str, ...]:
+        """The rules that were asked."""
+        return (*CURVE_RULES, *AUDIT_RULES) if self.iterations else AUDIT_RULES
+
+    def _alarms(self, rule: str) -> float:
+        """Return the rate of false alarms that is proven, at 95 %."""
+        return lower_limit(sum(rule in trial.detected_by for trial in self.benign), len(self.benign))
+
     def rules(self) -> dict[str, dict[str, Any]]:
         """Return for every rule how many faults it found and how many benign trials it took for faults."""
         counted = [trial for trial in self.faults if trial.counts]
         found = {}
-        for rule in RULES:
+        for rule in self.rule_names:
+            seen = [trial.first_seen.get(rule, 1) for trial in counted if rule in trial.detected_by]
             alarms = sum(rule in trial.detected_by for trial in self.benign)
             found[rule] = {
                 "faults": len(counted),
-                "detected": sum(rule in trial.detected_by for trial in counted),
+                "detected": len(seen),
                 "trials": len(self.benign),
                 "false_alarms": alarms,
                 "interval": list(clopper_pearson(alarms, len(self.benign))),
                 "upper_limit": upper_limit(alarms, len(self.benign)),
+                "median_first_seen": statistics.median(seen) if seen else None,
             }
         return found
 
@@ -241,6 +287,7 @@ class Selftest:
                 "outcome": self.outcome.value,
                 "precision": self.precision,
                 "device": self.device,
+                "iterations": self.iterations,
                 "rules": self.rules(),
                 "named": {"correctly": named, "faults": placed},
                 "faults": list(_rows(self.faults)),

@@ -1,7 +1,17 @@
 """A selftest for a terminal: one line for each fault, then the counts."""
 
-from emacheck.audit.selftest import RULES, Selftest, Trial
+from emacheck.audit.curve_rules import CURVE_RULES
+from emacheck.audit.selftest import Selftest, Trial
 from emacheck.audit.text import number
+
+# The columns of the curve rules: what stands above them.
+SHORT = {
+    "modelzoo": "zoo",
+    "mean_relative_error": "mean",
+    "first_iterations": "first",
+    "envelope": "env",
+    "curves": "curves",
+}
 
 
 def selftest_text(result: Selftest, *, command: str) -> str:
@@ -12,26 +22,23 @@ def selftest_text(result: Selftest, *, command: str) -> str:
         command: The command that reproduces it.
     """
     width = max([len(trial.name) for trial in result.faults] + [10])
-    lines = [f"  {'fault':{width}} {'class':10} {'alone':>9} {'whole':>9}  {'found by':22} module"]
-    lines += [_fault(trial, width) for trial in result.faults]
-    lines += ["", f"  {'rule':18} {'detected':>12} {'false alarms':>13}  95 % interval    upper limit (one-sided 95 %)"]
+    curves = [rule for rule in CURVE_RULES if rule in result.rule_names]
+    heads = "".join(f" {SHORT[rule]:>6}" for rule in curves)
+    lines = [f"  {'fault':{width}} {'class':10}{heads} {'alone':>9} {'whole':>9}  {'audit':9} module"]
+    lines += [_fault(trial, width, curves) for trial in result.faults]
+    lines += [
+        "",
+        f"  {'rule':20} {'detected':>11} {'after':>6} {'false alarms':>13}  95 % interval    one-sided 95 % limit",
+    ]
     rules = result.rules()
-    for name in RULES:
-        rule = rules[name]
+    for name, rule in rules.items():
         low, high = rule["interval"]
+        after = "-" if rule["median_first_seen"] is None else f"{rule['median_first_seen']:g}"
         lines.append(
-            f"  {name:18} {rule['detected']:5} of {rule['faults']:3} {rule['false_alarms']:6} of {rule['trials']:3}"
-            f"  {low:6.2%} to {high:6.2%}  {rule['upper_limit']:.2%}"
+            f"  {name:20} {rule['detected']:4} of {rule['faults']:3} {after:>6} "
+            f"{rule['false_alarms']:6} of {rule['trials']:3}  {low:6.2%} to {high:6.2%}  {rule['upper_limit']:.2%}"
         )
-    named, placed = result.naming()
-    lines.append(f"\n  named correctly: {named} of {placed} faults that sit in one module")
-    worst = max(result.benign, key=lambda trial: max(trial.isolated, trial.end_to_end), default=None)
-    if worst is not None:
-        lines.append(
-            f"  worst benign trial: alone {number(worst.isolated)}, whole {number(worst.end_to_end)} "
-            f"of the limit ({worst.name})"
-        )
-    lines += ["", "  alone, whole: worst ratio over its limit, of a tensor of one module and of a whole iteration", ""]
+    lines += ["", *_legend(result, curves), ""]
     audit = rules["audit"]
     counts = (
         f"detected {audit['detected']} of {audit['faults']}, false alarms {audit['false_alarms']} of {audit['trials']}"
@@ -40,16 +47,34 @@ def selftest_text(result: Selftest, *, command: str) -> str:
     return "\n".join(lines)
 
 
-def _fault(trial: Trial, width: int) -> str:
+def _legend(result: Selftest, curves: list[str]) -> list[str]:
+    named, placed = result.naming()
+    lines = [f"  named correctly: {named} of {placed} faults that sit in one module"]
+    worst = max(result.benign, key=lambda trial: max(trial.isolated, trial.end_to_end), default=None)
+    if worst is not None:
+        lines.append(
+            f"  worst benign trial: alone {number(worst.isolated)}, whole {number(worst.end_to_end)} "
+            f"of the limit ({worst.name})"
+        )
+    lines.append("  alone, whole: worst ratio over its limit, of a tensor of one module and of a whole iteration")
+    if curves:
+        columns = ", ".join(f"{SHORT[rule]} = {rule}" for rule in curves if SHORT[rule] != rule)
+        lines += [
+            f"  {columns}: iterations until the rule fails, . if it does not in {result.iterations}",
+            "  curves: the verdict of emacheck run without an audit; after: median iterations until a rule fails",
+        ]
+    return lines
+
+
+def _fault(trial: Trial, width: int, curves: list[str]) -> str:
+    start = f"  {trial.name:{width}} {trial.kind:10}"
     if trial.message:
-        said, module = trial.message, ""
-    elif not trial.changed:
-        said, module = "NO EFFECT: not a fault", ""
-    else:
-        rules = [rule.removeprefix("audit_").replace("_", " ") for rule in trial.detected_by if rule != "audit"]
-        said = ", ".join(rules) or "MISSED"
-        module = "-" if trial.module is None else trial.module
-        if trial.module is not None and trial.named != trial.module:
-            module += f" (named {trial.named})"
+        return f"{start} {trial.message}"
+    if not trial.changed:
+        return f"{start} NO EFFECT: not a fault"
+    seen = "".join(f" {trial.first_seen.get(rule, '.'):>6}" for rule in curves)
     ratios = f"{number(trial.isolated):>9} {number(trial.end_to_end):>9}"
-    return f"  {trial.name:{width}} {trial.kind:10} {ratios}  {said:22} {module}"
+    module = "-" if trial.module is None else trial.module
+    if trial.module is not None and trial.named != trial.module:
+        module += f" (named {trial.named})"
+    return f"{start}{seen} {ratios}  {'found' if 'audit' in trial.detected_by else 'MISSED':9} {module}"

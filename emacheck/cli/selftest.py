@@ -1,4 +1,4 @@
-"""``emacheck selftest``: faults and benign variations through the audit, to prove what it finds."""
+"""``emacheck selftest``: faults and benign variations through every rule, to prove what each finds."""
 
 import contextlib
 import fnmatch
@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,11 +23,14 @@ from emacheck.errors import OutputError, UsageError
 from emacheck.train.launch import require_training_packages
 
 if TYPE_CHECKING:
+    from emacheck.audit.curves import Training
     from emacheck.audit.faults import Fault
     from emacheck.audit.selftest import Selftest, Trial
     from emacheck.train.request import TrainingRequest
 
+# A sort (repeat, fault or benign), and the name of the fault or the variation.
 Work = tuple[str, Any]
+Made = tuple["Trial | None", "Training | None"]
 
 
 @click.command()
@@ -44,8 +48,17 @@ Work = tuple[str, Any]
 @click.option("--only", metavar="GLOB", help="Only faults whose name matches, such as 'norm*'.")
 @click.option("--list", "list_only", is_flag=True, help="List the faults and end.")
 @click.option("--benign", default=20, show_default=True, type=click.IntRange(min=0), help="Benign trials.")
+@click.option(
+    "--curves",
+    default=20,
+    show_default=True,
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Train each trial for N iterations and ask the curve rules as well; 0 asks the audit only.",
+)
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Processes; about 5 GiB each.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE.json", help="Write the result here as well.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw faults against rules.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else.")
 @audited_training_options
 def selftest(
@@ -56,41 +69,64 @@ def selftest(
     only: str | None,
     list_only: bool,
     benign: int,
+    curves: int,
     jobs: int,
     output: Path | None,
+    plot: Path | None,
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Run faults and benign variations through the audit, and print what it finds and how often it is wrong.
+    """Run faults and benign variations through every rule, and print what each finds and how often it is wrong.
 
-    Exit code 1: a false alarm, or a missed fault that moves a gradient, update or buffer by 1 %.
-    Exit code 3: a fault changed no tensor at all.
+    Exit code 1: false alarms of the audit or the curves' verdict, or a fault that moves something by 1 % and that the
+    audit misses. Exit code 3: a fault changed no tensor at all.
     """
     require_training_packages()
-    if output is not None and output.exists():
-        raise OutputError(f"--output {output}: exists already and was not touched. Remove it or choose another name.")
+    for option, file in (("--output", output), ("--plot", plot)):
+        if file is not None and file.exists():
+            raise OutputError(f"{option} {file}: exists already and was not touched. Remove it or choose another name.")
     chosen = choose_faults(faults, only)
     if list_only:
         _list(chosen)
         return 0
-    from emacheck.audit.selftest import Selftest, benign_variations
-
     candidate_device(device, precision)
-    setup = partial(_prepare, audited_request(options), device, precision, faults)
-    work: list[Work] = [("fault", name) for name in chosen]
-    variations = benign_variations(benign, precision=precision, threads=options["threads"])
-    work += [("benign", variation) for variation in variations]
+    setup = partial(_prepare, audited_request(options), device, precision, faults, curves)
+    work = _planned(chosen, benign, curves, precision=precision, threads=options["threads"])
     # What mmengine and the device's libraries print is no part of the result.
     with contextlib.redirect_stdout(sys.stderr):
-        trials = list(_run(setup, work, jobs))
-    result = Selftest(
-        faults=tuple(trial for trial in trials if trial.kind != "benign"),
-        benign=tuple(trial for trial in trials if trial.kind == "benign"),
+        made = list(_run(setup, work, jobs))
+    result = _gathered(made, precision=precision, device=device, iterations=curves)
+    _deliver(result, output, plot, as_json=as_json)
+    return exit_code(result.outcome)
+
+
+def _planned(chosen: "dict[str, Fault]", benign: int, curves: int, *, precision: str, threads: int) -> list[Work]:
+    from emacheck.audit.selftest import benign_variations, repeats
+    from emacheck.audit.variations import PLAIN
+
+    work: list[Work] = [("repeat", variation) for variation in (PLAIN, *repeats(threads))] if curves else []
+    work += [("fault", name) for name in chosen]
+    variations = benign_variations(benign, precision=precision, threads=threads)
+    return work + [("benign", variation) for variation in variations]
+
+
+def _gathered(made: "list[Made]", *, precision: str, device: str, iterations: int) -> "Selftest":
+    """Judge the trainings by those of the reference and its repeats, and join what belongs to one trial."""
+    from emacheck.audit.curve_rules import CurveJudge
+    from emacheck.audit.selftest import Selftest
+
+    trials = [(trial, training) for trial, training in made if trial is not None]
+    if iterations:
+        reference, *others = [training for trial, training in made if trial is None and training is not None]
+        judge = CurveJudge(reference=reference, repeats=others, precision=precision)
+        trials = [(trial.with_curves(training, judge), training) for trial, training in trials]
+    return Selftest(
+        faults=tuple(trial for trial, _ in trials if trial.kind != "benign"),
+        benign=tuple(trial for trial, _ in trials if trial.kind == "benign"),
         precision=precision,
         device=device,
+        iterations=iterations,
     )
-    _deliver(result, output, as_json=as_json)
-    return exit_code(result.outcome)
 
 
 def choose_faults(files: tuple[Path, ...], only: str | None) -> "dict[str, Fault]":
@@ -118,7 +154,7 @@ def _list(chosen: "dict[str, Fault]") -> None:
 _prepared: dict[str, Any] = {}
 
 
-def _prepare(request: "TrainingRequest", device: str, precision: str, files: tuple[Path, ...]) -> None:
+def _prepare(request: "TrainingRequest", device: str, precision: str, files: tuple[Path, ...], iterations: int) -> None:
     """Build, in this process, what every trial needs."""
     import torch
 
@@ -128,24 +164,41 @@ def _prepare(request: "TrainingRequest", device: str, precision: str, files: tup
     from emacheck.cli.audit_training import invariants, prepare_training
 
     with tempfile.TemporaryDirectory(prefix="emacheck-selftest-") as scratch:
-        training = prepare_training(request, batches=1, scratch=Path(scratch))
+        training = prepare_training(request, batches=max(iterations, 1), scratch=Path(scratch))
     plan = Plan(
         device=torch.device(device), precision=Precision(name=precision), seed=request.seed, invariants=invariants()
     )
     reference: Reference = Reference(subject=training.subject, batch=training.batches[0], plan=plan, keep=True)
-    _prepared.update(reference=reference, plain=plain_fingerprint(reference), faults=choose_faults(files, None))
+    _prepared.update(
+        reference=reference,
+        plain=plain_fingerprint(reference),
+        faults=choose_faults(files, None),
+        batches=training.batches[:iterations],
+    )
 
 
-def _try(work: Work) -> "Trial":
+def _try(work: Work) -> "Made":
+    from emacheck.audit.curves import train, train_with
+    from emacheck.audit.end_to_end import Conditions
     from emacheck.audit.selftest import try_fault, try_variation
 
     sort, what = work
+    reference, batches = _prepared["reference"], _prepared["batches"]
+    plan, subject = reference.plan, reference.subject
+    how = Conditions(device=plan.device, precision=plan.precision, seed=plan.seed)
     if sort == "fault":
-        return try_fault(_prepared["reference"], _prepared["faults"][what], _prepared["plain"])
-    return try_variation(_prepared["reference"], what)
+        fault = _prepared["faults"][what]
+        trial = try_fault(reference, fault, _prepared["plain"])
+        return trial, train_with(fault, subject, batches, how) if batches else None
+    if sort == "repeat":
+        return None, train(
+            subject.twin(), batches, Conditions(precision=plan.precision, variation=what, seed=plan.seed)
+        )
+    trial = try_variation(reference, what)
+    return trial, train(subject.twin(), batches, replace(how, variation=what)) if batches else None
 
 
-def _run(setup: Callable[[], None], work: list[Work], jobs: int) -> "Iterator[Trial]":
+def _run(setup: Callable[[], None], work: list[Work], jobs: int) -> "Iterator[Made]":
     """Make all trials, here or in processes of their own, and say how far it is."""
     click.echo("Preparing the reference and the arbiter ...", err=True)
     if jobs == 1:
@@ -154,8 +207,8 @@ def _run(setup: Callable[[], None], work: list[Work], jobs: int) -> "Iterator[Tr
             yield _told(_try(each), at, len(work))
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=partial(_set_up, setup)) as pool:
-        for at, trial in enumerate(pool.map(_try, work), 1):
-            yield _told(trial, at, len(work))
+        for at, made in enumerate(pool.map(_try, work), 1):
+            yield _told(made, at, len(work))
 
 
 def _set_up(setup: Callable[[], None]) -> None:
@@ -164,19 +217,26 @@ def _set_up(setup: Callable[[], None]) -> None:
     setup()
 
 
-def _told(trial: "Trial", at: int, of: int) -> "Trial":
-    said = "alarm" if "audit" in trial.detected_by else "no alarm"
-    click.echo(f"  {at}/{of} {trial.name}: {said}", err=True)
-    return trial
+def _told(made: "Made", at: int, of: int) -> "Made":
+    trial, _ = made
+    said = "trained"
+    if trial is not None:
+        said = "alarm" if "audit" in trial.detected_by else "no alarm"
+    click.echo(f"  {at}/{of} {trial.name if trial else 'reference or repeat'}: {said}", err=True)
+    return made
 
 
-def _deliver(result: "Selftest", output: Path | None, *, as_json: bool) -> None:
+def _deliver(result: "Selftest", output: Path | None, plot: Path | None, *, as_json: bool) -> None:
     from emacheck.audit.selftest_text import selftest_text
     from emacheck.report.write import write_atomically
 
     document = json.dumps(result.to_json(), indent=1, allow_nan=False) + "\n"
     if output is not None:
         write_atomically(output, document)
+    if plot is not None:
+        from emacheck.audit.selftest_picture import draw
+
+        write_atomically(plot, draw(result))
     if as_json:
         click.echo(document, nl=False)
     else:

@@ -63,6 +63,18 @@ def first_image_repeated(candidate: Candidate, severity: float) -> None:  # noqa
     candidate.change_batch = repeat
 
 
+@fault(kind="data", shows_at=2)
+def batch_of_the_previous_iteration(candidate: Candidate, severity: float) -> None:  # noqa: ARG001
+    """From the second iteration on the loader hands out the batch before: a stale buffer."""
+    last: list[Any] = []
+
+    def stale(batch: Any) -> Any:
+        last.append(batch)
+        return last.pop(0) if len(last) > 1 else batch
+
+    candidate.change_batch = stale
+
+
 @fault(kind="data", severities=(0.001, 0.1), unit="share of the pixels")
 def decoding_off_by_one(candidate: Candidate, severity: float) -> None:
     """Some pixels are one grey level too bright."""

@@ -14,6 +14,7 @@ from emacheck.audit.faults.places import (
     pick,
     replace_operator,
     rounded,
+    scaled,
     with_attribute,
 )
 from emacheck.audit.faults.registry import fault, finer_than
@@ -61,13 +62,7 @@ def convolution_output_scaled(candidate: Candidate, severity: float) -> str:
 def simd_lane_wrong(candidate: Candidate, severity: float) -> str:
     """The last of every eight elements of a row of one convolution is wrong."""
     name, module = convolution(candidate.model, 0.6)
-
-    def change(output: torch.Tensor) -> torch.Tensor:
-        factor = torch.ones_like(output)
-        factor[..., 7::8] = 1 - severity
-        return output * factor
-
-    change_output(module, change)
+    change_output(module, lambda output: scaled(output, (..., slice(7, None, 8)), 1 - severity))
     return name
 
 
@@ -80,13 +75,7 @@ def simd_lane_wrong(candidate: Candidate, severity: float) -> str:
 def tile_edge_wrong(candidate: Candidate, severity: float) -> str:
     """The last element of the last row of one convolution, in one channel, is wrong."""
     name, module = convolution(candidate.model, 0.8)
-
-    def change(output: torch.Tensor) -> torch.Tensor:
-        factor = torch.ones_like(output)
-        factor[:, 0, -1, -1] = 1 + severity
-        return output * factor
-
-    change_output(module, change)
+    change_output(module, lambda output: scaled(output, (slice(None), 0, -1, -1), 1 + severity))
     return name
 
 
@@ -94,14 +83,8 @@ def tile_edge_wrong(candidate: Candidate, severity: float) -> str:
 def dead_channel(candidate: Candidate, severity: float) -> str:  # noqa: ARG001
     """One channel of one convolution is zero."""
     name, module = convolution(candidate.model, 0.5)
-    change_output(module, lambda output: output * _mask(output, 1))
+    change_output(module, lambda output: scaled(output, (slice(None), 1), 0.0))
     return name
-
-
-def _mask(output: torch.Tensor, channel: int) -> torch.Tensor:
-    mask = torch.ones_like(output)
-    mask[:, channel] = 0
-    return mask
 
 
 @fault(kind="kernel")
@@ -255,3 +238,54 @@ def one_layer_in_bfloat16(candidate: Candidate, severity: float) -> str:  # noqa
     name, module = convolution(candidate.model, 0.9)
     module.forward = lambda value: module._conv_forward(rounded(value), rounded(module.weight), module.bias)
     return name
+
+
+@fault(kind="kernel", imitates="https://github.com/tensorflow/tfjs/issues/1729")
+def half_pixel_centres_ignored(candidate: Candidate, severity: float) -> None:  # noqa: ARG001
+    """Bilinear upsampling takes the corners of pixels for their centres."""
+    own = F.interpolate
+
+    def interpolate(value: torch.Tensor, size: Any = None, *others: Any, **named: Any) -> torch.Tensor:
+        if size is None or named.get("mode") != "bilinear" or named.get("align_corners"):
+            return own(value, size, *others, **named)
+        for axis, length in zip((-2, -1), size, strict=True):
+            value = _stretched(value, axis, int(length))
+        return value
+
+    candidate.patch(F, "interpolate", interpolate)
+
+
+def _stretched(value: torch.Tensor, axis: int, length: int) -> torch.Tensor:
+    before = value.shape[axis]
+    place = torch.arange(length, device=value.device) * (before / length)
+    low = place.long()
+    weight = (place - low).to(value.dtype).view(-1, *[1] * (-1 - axis))
+    return torch.lerp(value.index_select(axis, low), value.index_select(axis, (low + 1).clamp(max=before - 1)), weight)
+
+
+@fault(kind="kernel")
+def in_place_activation_read_too_early(candidate: Candidate, severity: float) -> str:  # noqa: ARG001
+    """The last row of one activation is read before it was overwritten: a stale buffer."""
+    name, module = pick(candidate.model, torch.nn.ReLU, 0.5)
+    module.forward = lambda value: torch.cat([F.relu(value[..., :-1, :]), value[..., -1:, :]], dim=-2)
+    return name
+
+
+@fault(kind="kernel", imitates="https://github.com/tensorflow/tensorflow/issues/40072")
+def nan_swallowed_by_an_activation(candidate: Candidate, severity: float) -> str:  # noqa: ARG001
+    """One activation turns NaN into zero."""
+    name, module = pick(candidate.model, torch.nn.ReLU, 0.4)
+    change_output(module, _without_nan)
+    return name
+
+
+@fault(kind="kernel", imitates="https://github.com/pytorch/pytorch/issues/7645")
+def nan_swallowed_by_max_pooling(candidate: Candidate, severity: float) -> str:  # noqa: ARG001
+    """Max pooling drops NaN."""
+    name, module = pick(candidate.model, torch.nn.MaxPool2d)
+    change_output(module, _without_nan)
+    return name
+
+
+def _without_nan(output: torch.Tensor) -> torch.Tensor:
+    return torch.nan_to_num(output, nan=0.0, posinf=torch.inf, neginf=-torch.inf)

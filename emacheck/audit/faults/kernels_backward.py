@@ -1,11 +1,10 @@
 """Faults in backward kernels: the forward pass, and so the first loss, is right."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from emacheck.audit.faults.places import convolution, norm, pick, replace_operator
+from emacheck.audit.faults.places import change_output, convolution, norm, pick, replace_operator, scaled, with_gradient
 from emacheck.audit.faults.registry import fault
 from emacheck.audit.subject import Candidate
 
@@ -21,11 +20,9 @@ def convolution_input_gradient_wrong_in_a_tile(candidate: Candidate, severity: f
     name, module = convolution(candidate.model, 0.65)
 
     def change(gradient: torch.Tensor) -> torch.Tensor:
-        factor = torch.ones_like(gradient)
-        factor[..., -1] += severity
-        return gradient * factor
+        return scaled(gradient, (..., -1), 1 + severity)
 
-    module.register_forward_pre_hook(lambda _, inputs: (_with_gradient(inputs[0], change), *inputs[1:]))
+    module.register_forward_pre_hook(lambda _, inputs: (with_gradient(inputs[0], change), *inputs[1:]))
     return name
 
 
@@ -107,19 +104,14 @@ def _scale_result(candidate: Candidate, name: str, factor: float) -> None:
     replace_operator(candidate, (name,), lambda func, args, kwargs: func(*args, **kwargs) * factor)
 
 
-class _ChangedGradient(torch.autograd.Function):
-    """Returns its input; changes the gradient."""
+@fault(kind="kernel", imitates="https://github.com/pytorch/pytorch/issues/182952", precisions=("fp16",))
+def subnormals_flushed(candidate: Candidate, severity: float) -> str:  # noqa: ARG001
+    """One convolution flushes what lies below the smallest normal number to zero, in its output and its gradient."""
+    name, module = convolution(candidate.model, 0.5)
 
-    @staticmethod
-    def forward(ctx: Any, value: torch.Tensor, change: Any) -> torch.Tensor:
-        ctx.change = change
-        return value.view_as(value)
+    def flush(value: torch.Tensor) -> torch.Tensor:
+        # In float32 that is 1e-38, which no tensor of a training comes near.
+        return torch.where(value.abs() < torch.finfo(value.dtype).tiny, torch.zeros_like(value), value)
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
-        return ctx.change(gradients[0]), None
-
-
-def _with_gradient(value: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    same: torch.Tensor = _ChangedGradient.apply(value, change)  # type: ignore[no-untyped-call]
-    return same
+    change_output(module, lambda output: with_gradient(flush(output), flush))
+    return name

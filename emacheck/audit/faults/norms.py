@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from emacheck.audit.faults.places import norm
+from emacheck.audit.faults.places import change_output, norm, scaled
 from emacheck.audit.faults.registry import fault
 from emacheck.audit.subject import Candidate
 
@@ -95,11 +95,5 @@ def statistics_of_every_sample_alone(candidate: Candidate, severity: float) -> s
 def affine_weight_ignored_in_one_channel(candidate: Candidate, severity: float) -> str:
     """One batch norm applies a wrong weight to its first channel."""
     name, module = norm(candidate.model, 0.3)
-
-    def change(_: Any, __: Any, output: torch.Tensor) -> torch.Tensor:
-        factor = torch.ones_like(output)
-        factor[:, 0] += severity
-        return output * factor
-
-    module.register_forward_hook(change)
+    change_output(module, lambda output: scaled(output, (slice(None), 0), 1 + severity))
     return name

@@ -77,6 +77,13 @@ def change_output(module: torch.nn.Module, change: Callable[[torch.Tensor], torc
     module.register_forward_hook(lambda _, __, output: change(output))
 
 
+def scaled(value: torch.Tensor, where: Any, factor: float) -> torch.Tensor:
+    """Return a tensor with the elements at an index multiplied by a factor."""
+    factors = torch.ones_like(value)
+    factors[where] = factor
+    return value * factors
+
+
 class ReplacedOperator(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Run other code in place of some ATen operators.
 
@@ -104,3 +111,22 @@ def replace_operator(candidate: Candidate, names: tuple[str, ...], change: Chang
 def rounded(value: torch.Tensor, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
     """Round to a smaller type and back; the gradient passes as if nothing had happened."""
     return value + (value.detach().to(dtype).to(value.dtype) - value.detach())
+
+
+class _ChangedGradient(torch.autograd.Function):
+    """Returns its input; changes the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, value: torch.Tensor, change: Any) -> torch.Tensor:
+        ctx.change = change
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        return ctx.change(gradients[0]), None
+
+
+def with_gradient(value: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """Return a tensor as it is; the gradient that flows back through it is changed."""
+    same: torch.Tensor = _ChangedGradient.apply(value, change)  # type: ignore[no-untyped-call]
+    return same

@@ -58,6 +58,7 @@ class Fault:
         unit: What the severity counts.
         imitates: Address of a public report of such a defect, or None.
         precisions: The accepted precisions in which it is a defect.
+        shows_at: The first iteration in which it can show.
         apply: Breaks a candidate in place; returns the module where the fault sits, None if it is no single one.
     """
 
@@ -68,6 +69,7 @@ class Fault:
     unit: str
     imitates: str | None
     precisions: tuple[str, ...]
+    shows_at: int
     apply: Break
 
     def __call__(self, candidate: Candidate) -> str | None:
@@ -87,6 +89,7 @@ def fault(
     unit: str = "",
     imitates: str | None = None,
     precisions: Precisions = tuple(MANTISSA),
+    shows_at: int = 1,
 ) -> Callable[[Break], Break]:
     """Register a function as a fault, once for each severity.
 
@@ -97,6 +100,7 @@ def fault(
         imitates: Address of a public report of such a defect.
         precisions: The accepted precisions in which it is a defect, or a function that tells them from the severity,
             such as :func:`finer_than`. In others it is not tried: rounding to bfloat16 is what bf16 accepts.
+        shows_at: The first iteration in which it can show; a later one is for the rules that judge curves.
 
     Returns:
         A decorator that leaves the function as it is. The function takes a
@@ -133,6 +137,7 @@ def fault(
                 unit=unit,
                 imitates=imitates,
                 precisions=precisions(severity) if callable(precisions) else precisions,
+                shows_at=shows_at,
                 apply=function,
             )
         return function
