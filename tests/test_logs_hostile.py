@@ -155,9 +155,9 @@ def test_a_line_of_a_hundred_megabytes_is_no_trouble(tmp_path, name):
         file.write(REAL[name].encode())
         for _ in range(100):
             file.write(b"loss: 1.5 [" * 90_000)
-    began = time.perf_counter()
+    began = time.process_time()
     refuses_or_reads(path)
-    assert time.perf_counter() - began < 20
+    assert time.process_time() - began < 20
 
 
 @pytest.mark.parametrize("filling", [" ", "a", "[", "(", "1", "loss ", "epoch ", "a.", "-", "=", "{'a':"])
@@ -165,10 +165,10 @@ def test_a_line_of_a_hundred_megabytes_is_no_trouble(tmp_path, name):
 def test_a_long_line_of_anything_takes_no_long_time(tmp_path, name, filling):
     path = tmp_path / "log"
     path.write_text(REAL[name] + filling * (200_000 // len(filling)) + "\n" + REAL[name])
-    began = time.perf_counter()
+    began = time.process_time()
     refuses_or_reads(path, reader=name)
     refuses_or_reads(path)
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_objects_that_are_nested_a_million_deep_are_skipped(tmp_path):
