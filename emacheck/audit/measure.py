@@ -41,7 +41,7 @@ class Truth:
     """The arbiter's tensor, with its norms, which are computed once.
 
     Attributes:
-        tensor: In float64 on the CPU.
+        tensor: On the CPU in float64; in float32 where that is the same numbers.
         norm: Its Frobenius norm.
         peak: Its largest magnitude.
     """
@@ -53,6 +53,10 @@ class Truth:
     def __post_init__(self) -> None:
         self.tensor = self.tensor.detach().to(device="cpu", dtype=torch.float64)
         self.norm, self.peak = _norms(self.tensor)
+        # What was copied and not computed, such as a weight, needs half the memory so.
+        short = self.tensor.float()
+        if math.isfinite(self.norm) and torch.equal(short.double(), self.tensor):
+            self.tensor = short
 
 
 def distance(candidate: torch.Tensor, truth: Truth) -> Distance:
