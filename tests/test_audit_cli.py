@@ -7,8 +7,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from emacheck.audit.curves import Training  # noqa: E402
+from emacheck.audit.selftest import Trial  # noqa: E402
 from emacheck.cli import audit_worker  # noqa: E402
 from emacheck.cli.audit_worker import AuditJob, audit_in_worker  # noqa: E402
+from emacheck.cli.selftest import _gathered, _planned  # noqa: E402
 from emacheck.errors import TrainingError  # noqa: E402
 from emacheck.train.request import TrainingRequest  # noqa: E402
 
@@ -35,6 +38,39 @@ def test_the_faults_can_be_listed(emacheck_cli):
     assert "epsilon_of_one_norm@0.001" in done.out
     assert "https://github.com/" in done.out
     assert emacheck_cli("selftest", "--only", "nothing_like_this").code == 2
+
+
+def test_a_selftest_overwrites_nothing(emacheck_cli, tmp_path):
+    (tmp_path / "there.png").touch()
+    done = emacheck_cli("selftest", "--plot", "there.png")
+    assert done.code == 2
+    assert "--plot there.png: exists already" in done.err
+
+
+def test_a_trial_is_judged_by_its_audit_and_by_its_training():
+    plan = _planned({"a": None, "b": None}, 3, 20, threads=2)
+    assert [sort for sort, _ in plan] == ["repeat"] * 9 + ["fault"] * 2 + ["benign"] * 3
+    assert [sort for sort, _ in _planned({"a": None}, 1, 0, threads=2)] == ["fault", "benign"]
+
+    def training(factor):
+        values = tuple(factor * (4 - 0.1 * at) for at in range(20))
+        return Training(loss=values, grad_norm=values)
+
+    near = [training(1 + at * 1e-7) for at in range(9)]
+    fault = Trial(name="a", kind="norm", detected_by=("audit",), first_seen={"audit": 1})
+    made = [*((None, each) for each in near), (fault, training(1.2)), (Trial(name="v", kind="benign"), near[4])]
+    result = _gathered(made, precision="fp32", device="cpu", iterations=20)
+    (found,), (quiet,) = result.faults, result.benign
+    assert found.first_seen == {
+        "modelzoo": 1,
+        "mean_relative_error": 1,
+        "first_iterations": 1,
+        "envelope": 1,
+        "curves": 1,
+        "audit": 1,
+    }
+    assert quiet.detected_by == ()
+    assert _gathered(made[9:], precision="fp32", device="cpu", iterations=0).faults == (fault,)
 
 
 @pytest.mark.training
@@ -91,12 +127,15 @@ def test_the_whole_audit_and_a_selftest_on_emanet(emacheck_cli, tmp_path):
         "    'An epsilon is a hundred times too large.'\n"
         "    candidate.model.backbone.layer3[2].bn2.eps *= 100\n    return 'backbone.layer3.2.bn2'\n"
     )
-    arguments = ("--faults", "mine.py", "--only", "epsilon_of_mine", "--benign", "2", "--json", "--output", "out.json")
-    done = emacheck_cli("selftest", *arguments, timeout=600)
+    chosen = ("--faults", "mine.py", "--only", "epsilon_of_mine", "--benign", "2", "--curves", "10")
+    done = emacheck_cli("selftest", *chosen, "--json", "--output", "out.json", "--plot", "out.png", timeout=600)
     assert done.code == 0, done
     result = json.loads(done.out)
     assert result["rules"]["audit"] == json.loads((tmp_path / "out.json").read_text())["rules"]["audit"]
     assert result["faults"][0]["named"] == "backbone.layer3.2.bn2"
+    assert result["iterations"] == 10
+    assert result["rules"]["curves"]["trials"] == 2
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ Made = tuple["Trial | None", "Training | None"]
     metavar="N",
     help="Train each trial for N iterations and ask the curve rules as well; 0 asks the audit only.",
 )
-@click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Processes; about 5 GiB each.")
+@click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Processes; about 8 GiB each.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE.json", help="Write the result here as well.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw faults against rules.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else.")
@@ -78,8 +78,8 @@ def selftest(
 ) -> int:
     """Run faults and benign variations through every rule, and print what each finds and how often it is wrong.
 
-    Exit code 1: false alarms of the audit or the curves' verdict, or a fault that moves something by 1 % and that the
-    audit misses. Exit code 3: a fault changed no tensor at all.
+    The audit decides: exit code 1 for a false alarm of it, or a fault that moves a gradient, update or buffer by 1 %
+    and that it misses; exit code 3 if a fault changed no tensor at all.
     """
     require_training_packages()
     for option, file in (("--output", output), ("--plot", plot)):
