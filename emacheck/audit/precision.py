@@ -58,10 +58,12 @@ class Precision:
 
     @contextmanager
     def emulated(self, device_type: str) -> Iterator[None]:
-        """Round the factors of products on a CPU where the accepted precision is tf32, forward and backward."""
+        """Compute products on a CPU as accelerators do in tf32 and fp16, forward and backward."""
         with ExitStack() as stack:
             if self.name == "tf32" and device_type == "cpu":
                 stack.enter_context(RoundedProducts())  # type: ignore[no-untyped-call]
+            if self.name == "fp16" and device_type == "cpu":
+                stack.enter_context(SummedInFloat32())  # type: ignore[no-untyped-call]
             yield
 
     def unit_roundoff(self, dtype: torch.dtype) -> float:
@@ -77,6 +79,26 @@ class RoundedProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func.overloadpacket.__name__ in _PRODUCTS:
             args = tuple(round_mantissa(item) if isinstance(item, torch.Tensor) else item for item in args)
         return func(*args, **(kwargs or {}))
+
+
+class SummedInFloat32(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sum every convolution and matrix product of float16 factors in float32 and round the result, as tensor cores do.
+
+    A CPU without instructions for float16 has no such kernels of its own: its convolutions take a hundred times longer.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operator."""
+        if func.overloadpacket.__name__ not in _PRODUCTS or not any(_is_float16(item) for item in args):
+            return func(*args, **(kwargs or {}))
+        result = func(*(item.float() if _is_float16(item) else item for item in args), **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            return result.half()
+        return tuple(item.half() if isinstance(item, torch.Tensor) else item for item in result)
+
+
+def _is_float16(item: Any) -> bool:
+    return isinstance(item, torch.Tensor) and item.dtype is torch.float16
 
 
 def round_mantissa(value: torch.Tensor, bits: int = 10) -> torch.Tensor:

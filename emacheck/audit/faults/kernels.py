@@ -245,9 +245,16 @@ def half_pixel_centres_ignored(candidate: Candidate, severity: float) -> None:  
     """Bilinear upsampling takes the corners of pixels for their centres."""
     own = F.interpolate
 
-    def interpolate(value: torch.Tensor, size: Any = None, *others: Any, **named: Any) -> torch.Tensor:
-        if size is None or named.get("mode") != "bilinear" or named.get("align_corners"):
-            return own(value, size, *others, **named)
+    def interpolate(
+        value: torch.Tensor,
+        size: Any = None,
+        scale_factor: Any = None,
+        mode: str = "nearest",
+        align_corners: bool | None = None,
+        **named: Any,
+    ) -> torch.Tensor:
+        if size is None or mode != "bilinear" or align_corners:
+            return own(value, size, scale_factor, mode, align_corners, **named)
         for axis, length in zip((-2, -1), size, strict=True):
             value = _stretched(value, axis, int(length))
         return value
