@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,13 @@ def measure_curves(training: Any, stored: dict[str, Any], file: Path, options: a
     work: list[tuple[str, Any]] = [("reference", PLAIN)]
     work += [("repeat", variation) for variation in repeats(THREADS)]
     work += [("benign", variation) for variation in benign_variations(options.benign, threads=THREADS)]
-    work += [("fault", name) for name in faults]
+    # The first severity of each fault comes first, so that a measurement that was ended early has tried every function.
+    rungs: Counter[str] = Counter()
+    ladder = {}
+    for name, each in faults.items():
+        ladder[name] = rungs[each.apply.__name__]
+        rungs[each.apply.__name__] += 1
+    work += [("fault", name) for name in sorted(faults, key=ladder.__getitem__)]
     done = {(trial["part"], trial["name"]) for trial in stored["trials"]}
     todo = [each for each in work if (each[0], str(each[1])) not in done]
     for at, (part, what) in enumerate(todo, 1):

@@ -12,6 +12,7 @@ from PIL import Image
 from emacheck.audit.curve_rules import CURVE_RULES, CurveJudge
 from emacheck.audit.curves import Training
 from emacheck.audit.limits import Limits
+from emacheck.audit.precision import Precision
 from emacheck.audit.selftest import FIRST_REPORTED_SEED, LARGE_MOVE, REPEATS, Selftest, Trial
 from emacheck.audit.selftest_picture import draw
 from emacheck.strict_json import decode_value
@@ -51,7 +52,7 @@ def write_page() -> None:
         *rules_table(audits["fp32"], trained),
         *precisions_table(audits),
         *cost_lines(stored["fp32"], curves),
-        *limits_lines(stored["fp32"], audits["fp32"]),
+        *limits_lines({name: each for name, each in stored.items() if each is not None}, audits),
         *missed_lines(audits, trained),
         *fault_table(audits, trained),
     ]
@@ -164,6 +165,10 @@ def rules_table(audit: Selftest, trained: Selftest | None) -> list[str]:
         f"- Of {len(large)} faults that move a gradient, update or buffer by at least 1 %, "
         f"{sum('audit' in each.detected_by for each in large)} are detected by the audit.",
     ]
+    if trained is not None and len(trained.faults) < len(audit.faults):
+        lines.append(
+            f"- The rules on curves have seen {len(trained.faults)} of the {len(audit.faults)} faults so far, the first severity of each function first."
+        )
     if trained is not None:
         lines.append(
             f"- A rule on curves detects a fault if it says FAIL after {trained.iterations} iterations; *after* is the shortest training "
@@ -225,37 +230,38 @@ def cost_lines(stored: dict[str, Any], curves: dict[str, Any] | None) -> list[st
     return [*lines, ""]
 
 
-def limits_lines(stored: dict[str, Any], audit: Selftest) -> list[str]:
+def limits_lines(stored: dict[str, dict[str, Any]], audits: dict[str, Selftest]) -> list[str]:
     """State the limits and how far benign trials and faults are from them."""
-    limits, calibration = Limits(), trials(stored, "calibration")
-    counted = [fault for fault in audit.faults if fault.counts]
+    limits = Limits()
     lines = [
         "## Limits",
         "",
-        f"A tensor of a module alone may have {limits.isolated:g} times the accepted error, a tensor of a whole iteration "
+        f"A tensor of a module alone may have {limits.isolated:g} times the accepted error, in bf16 and fp16 {limits.half:g} times, a tensor of a whole iteration "
         f"{limits.end_to_end:g} times the largest accepted error of its kind, a median of a kind {limits.end_to_end_median:g} times.",
-        "They were fixed before any trial on this page was made, after a look at benign variations in fp32 with seeds below 1000 on batches 1 to 3. "
-        "No reported trial was used to choose them"
-        + ("; the first set below is apart in batch and in seeds as well:" if calibration else "."),
+        "The limits in fp32 were fixed before any trial on this page was made, after a look at benign variations with seeds below 1000 on batches 1 to 3. The "
+        "limit in bf16 and fp16 was chosen after a look at the reported trials in bf16, and before those apart and those in fp16 were made. In bf16 and fp16 few of "
+        "the trials differ: every side is given the same 16 bits, and only the order of sums and the last bits of what is kept in float32 vary.",
         "",
-        "| set (fp32) | trials | worst ratio alone | worst share of a limit, whole iteration |",
-        "|---|---:|---:|---:|",
+        "| precision | set | trials | worst ratio alone | worst share of a limit, whole iteration |",
+        "|---|---|---:|---:|---:|",
     ]
-    for title, group in (
-        ("apart (batch 4, seeds below 1000)", calibration),
-        (f"reported (batches 1 to 3, seeds from {FIRST_REPORTED_SEED})", audit.benign),
-    ):
-        if group:
-            alone = max(each.isolated for each in group) * limits.isolated
-            whole = max(each.end_to_end for each in group)
-            lines.append(f"| {title} | {len(group)} | {alone:.2f} | {whole:.3f} |")
-    alone = [each.isolated for each in counted if "audit_isolated" in each.detected_by]
-    whole = [each.end_to_end for each in counted if "audit_end_to_end" in each.detected_by]
+    reported = f"reported (batches 1 to 3, seeds from {FIRST_REPORTED_SEED})"
+    for precision, audit in audits.items():
+        limit = limits.half if Precision(name=precision).half else limits.isolated
+        calibration = trials(stored[precision], "calibration")
+        for title, group in (("apart (batch 4, seeds below 1000)", calibration), (reported, audit.benign)):
+            if group:
+                alone = max(each.isolated for each in group) * limit
+                whole = max(each.end_to_end for each in group)
+                lines.append(f"| {precision} | {title} | {len(group)} | {alone:.2f} | {whole:.3f} |")
+    counted = [fault for fault in audits["fp32"].faults if fault.counts]
+    found_alone = [each.isolated for each in counted if "audit_isolated" in each.detected_by]
+    found_whole = [each.end_to_end for each in counted if "audit_end_to_end" in each.detected_by]
     return [
         *lines,
         "",
-        f"Smallest ratio alone among the {len(alone)} faults found alone: {min(alone) * limits.isolated:.4g}. "
-        f"Smallest multiple of a limit among the {len(whole)} found in a whole iteration: {min(whole):.4g}.",
+        f"In fp32, the smallest ratio alone among the {len(found_alone)} faults found alone: {min(found_alone) * limits.isolated:.4g}. "
+        f"Smallest multiple of a limit among the {len(found_whole)} found in a whole iteration: {min(found_whole):.4g}.",
         "",
     ]
 
