@@ -48,9 +48,9 @@ def test_a_selftest_overwrites_nothing(emacheck_cli, tmp_path):
 
 
 def test_a_trial_is_judged_by_its_audit_and_by_its_training():
-    plan = _planned({"a": None, "b": None}, 3, 20, threads=2)
+    plan = _planned({"a": None, "b": None}, 3, 20, precision="fp32", threads=2)
     assert [sort for sort, _ in plan] == ["repeat"] * 9 + ["fault"] * 2 + ["benign"] * 3
-    assert [sort for sort, _ in _planned({"a": None}, 1, 0, threads=2)] == ["fault", "benign"]
+    assert [sort for sort, _ in _planned({"a": None}, 1, 0, precision="fp32", threads=2)] == ["fault", "benign"]
 
     def training(factor):
         values = tuple(factor * (4 - 0.1 * at) for at in range(20))
