@@ -9,10 +9,10 @@ torch = pytest.importorskip("torch")
 
 from emacheck.audit.curves import Training  # noqa: E402
 from emacheck.audit.selftest import Trial  # noqa: E402
-from emacheck.cli import audit_worker  # noqa: E402
+from emacheck.cli import audit_memory, audit_worker  # noqa: E402
 from emacheck.cli.audit_worker import AuditJob, audit_in_worker  # noqa: E402
 from emacheck.cli.selftest import _gathered, _planned  # noqa: E402
-from emacheck.errors import TrainingError  # noqa: E402
+from emacheck.errors import TrainingError, UsageError  # noqa: E402
 from emacheck.train.request import TrainingRequest  # noqa: E402
 
 QUICK = ("--modules", "decode_head.*", "--no-end-to-end", "--batches", "1")
@@ -176,3 +176,15 @@ def test_a_device_is_audited_and_the_module_with_the_broken_operator_is_named(
     if module is not None:
         named = next(line for line in done.out.splitlines() if line.strip().startswith("FAIL")).split()[1]
         assert module in named, done
+
+
+def test_an_audit_that_the_host_has_no_memory_for_is_refused_before_it_starts(monkeypatch, tmp_path):
+    torch = pytest.importorskip("torch")
+    batches = [{"inputs": [torch.zeros(3, 64, 128)] * 2}]
+    monkeypatch.setattr(audit_memory, "MEMORY_FILE", tmp_path / "meminfo")
+    audit_memory.refuse_too_large(batches)  # a system that does not say
+    (tmp_path / "meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable: 4000000 kB\n")
+    audit_memory.refuse_too_large(batches)
+    (tmp_path / "meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable: 3500000 kB\n")
+    with pytest.raises(UsageError, match=r"takes about 4 GiB of the host's memory, and 3 GiB are available"):
+        audit_memory.refuse_too_large(batches)

@@ -51,6 +51,7 @@ def prepare_training(
     batches: int,
     scratch: Path,
     processes: int | None = None,
+    check: Callable[[list[Any]], None] = lambda batches: None,  # noqa: ARG005
     progress: Callable[[str], None] = lambda text: None,  # noqa: ARG005
 ) -> AuditedTraining:
     """Build the training of a request and bring it into the state that is audited.
@@ -63,6 +64,7 @@ def prepare_training(
         batches: How many batches to draw.
         scratch: Where mmengine may write its logs.
         processes: Of how many processes joined batches are wanted as well; None for none.
+        check: Called with the batches before anything takes long; it may refuse them.
         progress: Called with a line of text now and then.
 
     Raises:
@@ -78,12 +80,13 @@ def prepare_training(
     warnings.filterwarnings("ignore")
     torch.set_num_threads(request.threads)
     runner = build_runner(request, scratch)
+    drawn = _draw_batches(_loader(runner, request.seed), batches, request.seed)
+    check(drawn)
     place = _place(request, runner)
     if not place.exists():
         _warm_up(runner, progress)
         save_state(place, {"model": runner.model.state_dict(), "optimizer": _optimizer(runner).state_dict()})
     digest = enter_state(runner, place)
-    drawn = _draw_batches(_loader(runner, request.seed), batches, request.seed)
     joined = [] if processes is None else draw_parts(runner, batches, request.seed, factor=processes)
     return AuditedTraining(
         subject=Subject(model=runner.model, optimizer=_optimizer(runner), loss=training_loss),

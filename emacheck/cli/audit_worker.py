@@ -252,12 +252,14 @@ def run_job(job: AuditJob, device: "torch.device", scratch: Path) -> "AuditResul
     from emacheck.audit.precision import Precision
     from emacheck.audit.reference import Plan
     from emacheck.audit.step import audit
+    from emacheck.cli.audit_memory import refuse_too_large
     from emacheck.cli.audit_training import invariants, prepare_training
 
     progress = partial(say, scratch)
     progress("Preparing the state to audit")
+    check = {"check": refuse_too_large} if job.modules is None else {}
     training = prepare_training(
-        job.request, batches=job.batches, scratch=scratch, processes=job.processes, progress=progress
+        job.request, batches=job.batches, scratch=scratch, processes=job.processes, progress=progress, **check
     )
     plan = Plan(
         device=device,
