@@ -18,8 +18,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Most of their time goes into starting processes, so two files at once keep two cores busy.
 slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m slow
 
 # The run tests with the last upstream mmengine instead of onedl-mmengine, in an environment of its own.
 test-upstream: $(UPSTREAM)/.upstream
