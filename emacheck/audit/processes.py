@@ -183,12 +183,9 @@ def _unequal(reports: Sequence[RankReport], differences: Sequence[_Difference]) 
     count = len({(each[3], each[4]) for each in differences})
     compared = sum(parse_key(name)[0] == kind for name in reports[0].batches[batch - 1].hashes)
     ranks = sorted({each[0] for each in differences})
-    return ModuleFinding(
+    return _certain(
         module=module,
-        kind=LEVEL,
-        outcome=Outcome.FAIL,
         phase=_PHASE[kind],
-        introduced=True,
         tensor=f"{kind} {path}",
         count=count,
         rank=rank,
@@ -196,6 +193,21 @@ def _unequal(reports: Sequence[RankReport], differences: Sequence[_Difference]) 
             f"rank {rank} differs from rank 0 in {kind} {module}.{path}, batch {batch}: {count} of {compared} {kind}s "
             f"are not equal bit for bit on all {len(reports)} ranks ({_names(ranks)})"
         ),
+    )
+
+
+def _certain(*, module: str, phase: str, tensor: str, count: int, rank: int, message: str) -> ModuleFinding:
+    """Return the finding of a difference between processes that no rounding explains."""
+    return ModuleFinding(
+        module=module,
+        kind=LEVEL,
+        outcome=Outcome.FAIL,
+        phase=phase,
+        introduced=True,
+        tensor=tensor,
+        count=count,
+        rank=rank,
+        message=message,
     )
 
 
@@ -209,12 +221,9 @@ def _of_start(reports: Sequence[RankReport], start: Mapping[str, str]) -> Module
         names = [name for name in {**start, **report.start} if start.get(name) != report.start.get(name)]
         if names:
             module, _, path = names[0].rpartition(".")
-            return ModuleFinding(
+            return _certain(
                 module=module,
-                kind=LEVEL,
-                outcome=Outcome.FAIL,
                 phase="forward",
-                introduced=True,
                 tensor=path,
                 count=len(names),
                 rank=report.rank,
@@ -235,12 +244,9 @@ def _of_samples(reports: Sequence[RankReport], samples: Sequence[Sequence[str]])
             wrong = next((hash_ for hash_, due in zip(seen, expected, strict=False) if hash_ != due), "")
             theirs = joined.index(wrong) % len(reports) if wrong in joined else None
             whose = "none of the joined batch" if theirs is None else f"one that belongs to rank {theirs}"
-            return ModuleFinding(
+            return _certain(
                 module=PROCESSES,
-                kind=LEVEL,
-                outcome=Outcome.FAIL,
                 phase="forward",
-                introduced=True,
                 tensor="samples",
                 count=len(seen),
                 rank=report.rank,
