@@ -169,19 +169,24 @@ def measure_curves(training: Any, stored: dict[str, Any], file: Path, options: a
             print(f"{len(todo) - at} trainings left", flush=True)
 
 
-def prepare(batches: int) -> Any:
-    """Prepare the smoke preset on the synthetic data."""
-    from emacheck.cli.audit_training import prepare_training
+def request() -> Any:
+    """Return the smoke preset on the synthetic data."""
     from emacheck.data.synthetic import DEFAULT_NAME, cache_root, ensure_dataset
     from emacheck.train.request import TrainingRequest
 
     place = cache_root() / DEFAULT_NAME
     data_hash = ensure_dataset(place).data_hash
-    request = TrainingRequest(
+    return TrainingRequest(
         preset="smoke", config=None, cfg_options=(), data_root=str(place), data_hash=data_hash, threads=THREADS
     )
+
+
+def prepare(batches: int) -> Any:
+    """Bring the smoke preset into the state that is audited."""
+    from emacheck.cli.audit_training import prepare_training
+
     with tempfile.TemporaryDirectory() as scratch:
-        return prepare_training(request, batches=batches, scratch=Path(scratch))
+        return prepare_training(request(), batches=batches, scratch=Path(scratch))
 
 
 def prepare_reference(training: Any, index: int, precision: str) -> tuple[Any, Any]:

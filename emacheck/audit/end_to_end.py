@@ -87,9 +87,9 @@ def _copy(values: dict[str, Any]) -> dict[str, Any]:
 def active(candidate: Candidate, conditions: Conditions) -> Iterator[Draws]:
     """Everything that holds while a candidate computes, forward, backward and in the step."""
     with ExitStack() as stack:
-        stack.enter_context(conditions.variation.active())
         if conditions.dtype is None:
             stack.enter_context(conditions.precision.emulated(conditions.device.type))
+        stack.enter_context(conditions.variation.active())
         for context in candidate.around:
             stack.enter_context(context())
         yield stack.enter_context(conditions.draws(conditions.seed))

@@ -1,5 +1,6 @@
 """Modules in isolation: each call of the reference repeated alone on the candidate and on the float64 arbiter."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -77,14 +78,15 @@ def baselines(
         found: dict[Part, Distance] = {}
         for at, side in enumerate(accepted):
             results = replay(call, side)
+            smallest = side.precision.smallest_slope
             for part, tensor in results.items():
                 if part in truth:
                     floor = side.precision.unit_roundoff(_source_type(part, tensor, call))
-                    here = distance(tensor, truth[part])
-                    found[part] = here.larger(found.get(part, Distance(norm=floor, peak=floor)))
+                    here = distance(tensor, truth[part], slope=smallest > 0)
+                    found[part] = here.larger(found.get(part, Distance(norm=floor, peak=floor, slope=smallest)))
             if at == 0:
                 call.input_gradients = _input_gradients(results)
-        judged = {part: here for part, here in found.items() if here.finite}
+        judged = {part: _with_chance(here, truth[part]) for part, here in found.items() if here.finite}
         yield Baseline(
             call=call,
             truth={part: tensor for part, tensor in truth.items() if part in judged},
@@ -92,6 +94,13 @@ def baselines(
             unjudged=tuple(part for part in truth if part not in judged),
             nans=nan_masks(call, arbiter) if poison(call) else {},
         )
+
+
+def _with_chance(accepted: Distance, truth: Truth) -> Distance:
+    """Return what is accepted, the slope at least as far off as chance makes it."""
+    if not accepted.slope:
+        return accepted
+    return accepted.larger(Distance(norm=0.0, peak=0.0, slope=accepted.norm / math.sqrt(truth.values())))
 
 
 def _input_gradients(results: Results) -> dict[str, torch.Tensor]:
@@ -122,7 +131,11 @@ def compare(
 ) -> list[Measured]:
     """Compare the candidate's tensors with the arbiter's."""
     found = [
-        Measured(part=p, distance=distance(results[p], a) if p in results else FAR, accepted=accepted[p])
+        Measured(
+            part=p,
+            distance=distance(results[p], a, slope=accepted[p].slope > 0) if p in results else FAR,
+            accepted=accepted[p],
+        )
         for p, a in truth.items()
     ]
     extra = [part for part in results if part not in truth and part not in ignored]

@@ -130,7 +130,7 @@ def _loss(candidate: Candidate) -> Callable[[torch.nn.Module, object], object]:
 def _error(reference: Reference, call: Call, measured: Measured, *, evaluation: bool) -> TensorError:
     part = measured.part
     scalar = part.kind == "output" and (call.name == LOSS or _is_scalar(call, part))
-    error, accepted = worse(measured.distance, measured.accepted)
+    error, accepted = measured.distance.worst(measured.accepted)
     return TensorError(
         module=_owner(call, part),
         kind=call.kind,
@@ -195,13 +195,6 @@ def _owner(call: Call, part: Part) -> str:
     return f"{prefix}{below[0]}"
 
 
-def worse(distance: Distance, accepted: Distance) -> tuple[float, float]:
-    """Return error and accepted error of the measure that has the larger ratio."""
-    by_norm = Distance(norm=distance.norm, peak=0.0).over(accepted)
-    by_peak = Distance(norm=0.0, peak=distance.peak).over(accepted)
-    return (distance.norm, accepted.norm) if by_norm >= by_peak else (distance.peak, accepted.peak)
-
-
 def _optimizer(reference: Reference, candidate: Candidate, variation: Variation, judged: Judged) -> None:
     plan = reference.plan
     whole = reference.optimizer()
@@ -217,7 +210,7 @@ def _optimizer(reference: Reference, candidate: Candidate, variation: Variation,
     floor = plan.precision.unit_roundoff(torch.float32)
     for (module, part), distance in here.items():
         known = whole.accepted[0].get((module, part), SAME).larger(Distance(norm=floor, peak=floor))
-        observed, accepted = worse(distance, known)
+        observed, accepted = distance.worst(known)
         judged.errors.append(
             TensorError(
                 module=OPTIMIZER,

@@ -13,23 +13,33 @@ class Distance:
     Attributes:
         norm: ||c - a|| / ||a||, Frobenius; sees what is wrong everywhere.
         peak: max |c - a| / max |a|; sees what is wrong in one place.
+        slope: |<c - a, a>| / <a, a>; sees what is too large or too small everywhere, however little. Rounding errors
+            cancel in it. 0 where it is not asked for.
     """
 
     norm: float
     peak: float
+    slope: float = 0.0
 
     @property
     def finite(self) -> bool:
-        """Whether both distances are finite numbers."""
-        return math.isfinite(self.norm) and math.isfinite(self.peak)
+        """Whether all distances are finite numbers."""
+        return all(map(math.isfinite, (self.norm, self.peak, self.slope)))
 
     def larger(self, other: "Distance") -> "Distance":
-        """Return the larger norm and the larger peak of two."""
-        return Distance(norm=max(self.norm, other.norm), peak=max(self.peak, other.peak))
+        """Return the larger of two, each distance by itself."""
+        return Distance(
+            norm=max(self.norm, other.norm), peak=max(self.peak, other.peak), slope=max(self.slope, other.slope)
+        )
+
+    def worst(self, accepted: "Distance") -> tuple[float, float]:
+        """Return that distance, and the accepted one, whose ratio is the largest."""
+        pairs = ((self.norm, accepted.norm), (self.peak, accepted.peak), (self.slope, accepted.slope))
+        return max(pairs, key=lambda pair: _ratio(*pair))
 
     def over(self, accepted: "Distance") -> float:
-        """Return the larger of the two ratios to accepted distances."""
-        return max(_ratio(self.norm, accepted.norm), _ratio(self.peak, accepted.peak))
+        """Return the largest of the ratios to accepted distances."""
+        return _ratio(*self.worst(accepted))
 
 
 PIECE = 1 << 17
@@ -55,31 +65,50 @@ class Truth:
         self.tensor = self.tensor.detach().to(device="cpu", dtype=torch.float64)
         self.norm, self.peak = _norms(self.tensor)
 
+    def values(self) -> float:
+        """Return how many values of equal size would carry this tensor: (sum a^2)^2 / sum a^4, at least 1.
 
-def distance(candidate: torch.Tensor, truth: Truth) -> Distance:
+        Independent errors of relative size e on each value move the slope by about e / sqrt(values).
+
+        Source: the participation ratio; Bell and Dean, Discuss. Faraday Soc. 50 (1970), 55.
+
+        Example:
+            >>> Truth(tensor=torch.tensor([3.0, 3.0, -3.0, 0.0])).values()
+            3.0
+        """
+        squares = self.tensor.square()
+        whole, fourth = float(squares.sum()) ** 2, float(squares.square().sum())
+        return whole / fourth if fourth and math.isfinite(whole / fourth) else 1.0
+
+
+def distance(candidate: torch.Tensor, truth: Truth, *, slope: bool = False) -> Distance:
     """Measure how far a tensor is from the arbiter's.
 
     Args:
         candidate: Of any precision, on any device.
         truth: The arbiter's.
+        slope: Measure the slope as well.
 
     Returns:
         Infinite distances where shapes differ, or where one is finite and the other is not.
 
     Example:
         >>> distance(torch.tensor([3.0, 4.0]), Truth(tensor=torch.tensor([3.0, 5.0])))
-        Distance(norm=0.17149858514250882, peak=0.2)
+        Distance(norm=0.17149858514250882, peak=0.2, slope=0.0)
     """
     if candidate.shape != truth.tensor.shape:
         return FAR
     found = candidate.detach().to(device="cpu")
     if math.isfinite(truth.norm):
         norm, peak = _norms(found, truth.tensor)
-        return Distance(norm=_ratio(norm, truth.norm), peak=_ratio(peak, truth.peak))
+        along = abs(_product(found, truth.tensor) - truth.norm**2) if slope else 0.0
+        return Distance(
+            norm=_ratio(norm, truth.norm), peak=_ratio(peak, truth.peak), slope=_ratio(along, truth.norm**2)
+        )
     odd = ~torch.isfinite(truth.tensor)
     if not torch.equal(found[odd].double().nan_to_num(nan=0.5), truth.tensor[odd].nan_to_num(nan=0.5)):
         return FAR
-    return distance(found[~odd], Truth(tensor=truth.tensor[~odd]))
+    return distance(found[~odd], Truth(tensor=truth.tensor[~odd]), slope=slope)
 
 
 def _norms(tensor: torch.Tensor, less: torch.Tensor | None = None) -> tuple[float, float]:
@@ -99,6 +128,12 @@ def _norms(tensor: torch.Tensor, less: torch.Tensor | None = None) -> tuple[floa
         if math.isnan(peak):
             break
     return math.sqrt(squares), peak
+
+
+def _product(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Return the sum of the products of two tensors' values, in float64."""
+    pieces = zip(torch.split(one.reshape(-1), PIECE), torch.split(other.reshape(-1), PIECE), strict=True)
+    return sum(float(torch.dot(here.double(), there)) for here, there in pieces)
 
 
 def _ratio(part: float, whole: float) -> float:

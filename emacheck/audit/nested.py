@@ -34,6 +34,34 @@ def tensors(value: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
             yield from tensors(item, f"{path}.{index}" if path else str(index))
 
 
+def kept_in_objects(value: Any, path: str = "", depth: int = 4) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield every tensor that an object in a nested value keeps, such as the labels in mmengine's samples.
+
+    Args:
+        value: A nested value; its own tensors, which :func:`tensors` yields, are passed over, and so are modules.
+        path: Put in front of each path.
+        depth: How many objects deep to look.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> [path for path, _ in kept_in_objects([torch.ones(1), SimpleNamespace(_label=torch.ones(1))])]
+        ['1.label']
+    """
+    if isinstance(value, Mapping):
+        pairs = [(str(key), item) for key, item in value.items()]
+    elif isinstance(value, list | tuple):
+        pairs = [(str(index), item) for index, item in enumerate(value)]
+    elif depth and hasattr(value, "__dict__") and not isinstance(value, torch.nn.Module | torch.Tensor | type):
+        pairs = [(key.lstrip("_"), item) for key, item in vars(value).items()]
+        for key, item in pairs:
+            yield from tensors(item, f"{path}.{key}" if path else key)
+        depth -= 1
+    else:
+        return
+    for key, item in pairs:
+        yield from kept_in_objects(item, f"{path}.{key}" if path else key, depth)
+
+
 def numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
     """Yield every plain number in a nested value, such as an ``ignore_index``, with the path that leads to it.
 

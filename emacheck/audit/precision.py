@@ -12,6 +12,8 @@ from emacheck.errors import UsageError
 
 NAMES = ("fp32", "tf32", "bf16", "fp16")
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+# Share of a unit roundoff; ten times it, the limit, is a third of what rounding towards zero does.
+SLOPE_SHARE = 1 / 64
 _PRODUCTS = {
     "convolution",
     "convolution_overrideable",
@@ -42,6 +44,15 @@ class Precision:
     def half(self) -> bool:
         """Whether tensors are kept in 16 bits, for which a CPU without oneDNN has kernels that take minutes."""
         return self.name in _AUTOCAST
+
+    @property
+    def smallest_slope(self) -> float:
+        """Return the systematic relative error that is accepted in any tensor, 0 where none is looked for.
+
+        In 16 bits rounding to nearest hides what is wrong by less than its error, but it cancels in the slope; rounding
+        towards zero does not, and moves it by about a unit roundoff.
+        """
+        return self.unit_roundoff(_AUTOCAST[self.name]) * SLOPE_SHARE if self.half else 0.0
 
     @property
     def loss_scale(self) -> float:

@@ -10,7 +10,7 @@ import torch
 from emacheck.audit.calls import LOSS, MODEL, Asked, Call, intercepted, module_names
 from emacheck.audit.capture import LossFunction, named_losses, total
 from emacheck.audit.draws import Draws
-from emacheck.audit.nested import converted, numbers, replaced, tensors
+from emacheck.audit.nested import converted, kept_in_objects, numbers, replaced, tensors
 from emacheck.audit.precision import Precision
 from emacheck.audit.variations import PLAIN, Variation
 
@@ -69,9 +69,9 @@ class Side:
     def active(self, draws: Draws) -> Iterator[None]:
         """Everything that holds while this side computes, forward and backward."""
         with ExitStack() as stack:
-            stack.enter_context(self.variation.active())
             if self.dtype is None:
                 stack.enter_context(self.precision.emulated(self.device.type))
+            stack.enter_context(self.variation.active())
             for context in self.around:
                 stack.enter_context(context())
             stack.enter_context(draws)
@@ -271,7 +271,7 @@ class _Player:
         prefix = child.label
         self.at += 1
         given = dict(tensors((args, kwargs)))
-        for path, tensor in given.items():
+        for path, tensor in (*given.items(), *kept_in_objects((args, kwargs))):
             self.results[Part("input of", f"{prefix} {path}")] = tensor.detach().clone()
         for path, number in numbers((args, kwargs)):
             self.results[Part("input of", f"{prefix} {path}")] = torch.tensor(number, dtype=torch.float64)

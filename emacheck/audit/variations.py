@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from emacheck.audit.nested import replaced
+from emacheck.audit.rounding import Rounded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,7 @@ class Variation:
         last_bit: Seed of changes in the last bit of inputs, gradients or weights, 0 for none. What is stored
             in bfloat16 or float16 stays: there it is a relative 0.8 % or 0.1 %, and every device is given the same one.
         ulps: Size of those changes in units of the last place.
+        rounding: Seed of stochastic rounding where results are kept in 16 bits, 0 for rounding to the nearest.
     """
 
     threads: int | None = None
@@ -30,6 +32,7 @@ class Variation:
     onednn: bool = True
     last_bit: int = 0
     ulps: int = 1
+    rounding: int = 0
 
     def __str__(self) -> str:
         parts = [
@@ -38,12 +41,17 @@ class Variation:
             "" if self.onednn else "no oneDNN",
             f"last bit {self.last_bit}" if self.last_bit else "",
             f"{self.ulps} ulps" if self.last_bit and self.ulps > 1 else "",
+            f"stochastic rounding {self.rounding}" if self.rounding else "",
         ]
         return ", ".join(part for part in parts if part) or "plain"
 
     @contextmanager
     def active(self) -> Iterator[None]:
         """Compute this way."""
+        with Rounded(self.rounding) if self.rounding else nullcontext():
+            yield from self._kernels()
+
+    def _kernels(self) -> Iterator[None]:
         threads = torch.get_num_threads()
         if self.threads:
             torch.set_num_threads(self.threads)

@@ -19,6 +19,7 @@ from emacheck.audit.faults.places import (
 )
 from emacheck.audit.faults.registry import fault, finer_than
 from emacheck.audit.precision import round_mantissa
+from emacheck.audit.rounding import Rounded
 from emacheck.audit.subject import Candidate
 
 
@@ -38,6 +39,16 @@ def convolutions_in_low_precision(candidate: Candidate, severity: float) -> None
 def matrix_products_in_tf32(candidate: Candidate, severity: float) -> None:  # noqa: ARG001
     """Every matrix product rounds its factors to 10 bits of mantissa."""
     _round_factors(candidate, ("bmm", "mm", "addmm", "baddbmm"), 10)
+
+
+@fault(
+    kind="kernel",
+    imitates="https://github.com/tenstorrent/tt-metal/issues/57408",
+    precisions=("bf16", "fp16"),
+)
+def rounded_towards_zero(candidate: Candidate, severity: float) -> None:  # noqa: ARG001
+    """Results are brought to 16 bits by dropping bits, not by rounding to the nearest."""
+    candidate.around.append(lambda: Rounded(None))
 
 
 def _round_factors(candidate: Candidate, names: tuple[str, ...], bits: int) -> None:
