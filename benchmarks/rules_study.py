@@ -1,8 +1,8 @@
 """What every rule says about real trainings: benign variations, faults, other seeds. Writes ``results/rules_study.json``.
 
 The trainings are stored in ``recorded/`` (``recorded_runs.py`` makes them). No limit was fitted to them but
-to the eight that are called repeats, which are judged only where that is said. ``--render`` only writes the tables into
-docs/rules.md from the stored result.
+to the eight that are called repeats, which are judged only where that is said, and to the calibration set of
+``results/starting_points.json``. ``--render`` only writes the tables into docs/rules.md from the stored result.
 """
 
 import itertools
@@ -17,18 +17,20 @@ import numpy as np
 from recorded_runs import load
 from variations import BENIGN, FAULTS, LONG_FAULTS, LONG_SEEDS, REFERENCE, REPEATS, SEEDS
 
-from emacheck.curve import Curve
+from emacheck.curve import Curve, Floats
 from emacheck.judge import RULES, Outcome, decide, make_rules
-from emacheck.judge.comparison import compare
+from emacheck.judge.comparison import Comparison, compare
 from emacheck.judge.divergence import hint
 from emacheck.judge.envelope import Envelope
 from emacheck.judge.equivalence import Equivalence
 from emacheck.judge.final_metric import FinalMetric
+from emacheck.judge.first_iterations import FirstIterations
 from emacheck.judge.pairing import pairing_of
 from emacheck.record import Record
 from emacheck.strict_json import encode_value
 
 RESULTS = Path(__file__).parent / "results" / "rules_study.json"
+STARTS = Path(__file__).parent / "results" / "starting_points.json"
 DRAWS = 60
 # A fault that changes none of these cannot be seen in a log of the training, whatever the rule.
 SHOWN = ("loss", "grad_norm", "lr")
@@ -62,6 +64,40 @@ def printed(record: Record) -> Record:
         )
 
     return replace(bare(record), curves={name: means(curve) for name, curve in record.curves.items()})
+
+
+def in_roundoffs(relative: Floats) -> list[float]:
+    """Return the largest relative difference of each of the first three iterations, in units of 2^-24."""
+    largest: list[float] = np.round(np.abs(relative[:, :3]).max(axis=0) * 2.0**24, 1).tolist()
+    return largest
+
+
+def from_other_starts() -> list[dict[str, Any]]:
+    """Judge the first iterations of benign variations from each stored starting point."""
+    found = []
+    for start in json.loads(STARTS.read_text(encoding="utf-8"))["starts"]:
+        reference, *others = (three_iterations(training) for training in start["trainings"])
+        pairs = [Comparison(reference=reference, candidate=other, paired=True) for other in others]
+        relative = {m: np.array([p.curve(m).relative_difference for p in pairs]) for m in ("loss", "grad_norm")}
+        found.append(
+            {
+                "start": start["start"],
+                "set": start["set"],
+                "trainings": len(pairs),
+                "amplification": {metric: in_roundoffs(values) for metric, values in relative.items()},
+                "false alarms": sum(worst_of(FirstIterations().check(pair)) == "FAIL" for pair in pairs),
+            }
+        )
+    return found
+
+
+def three_iterations(training: dict[str, Any]) -> Record:
+    """Return a stored training as a record."""
+    curves = {
+        name: Curve(name=name, iterations=np.arange(1, 4), values=np.array(training[name]))
+        for name in ("loss", "grad_norm")
+    }
+    return Record(name=training["variation"], format="", curves=curves)
 
 
 class Paired:
@@ -110,7 +146,7 @@ class Paired:
                 [compare(self.reference, r, metrics=[metric]).curve(metric).relative_difference for r in self.repeats]
             )
             found[metric] = {
-                "amplification": np.round(np.abs(relative[:, :3]).max(axis=0) * 2.0**24, 1).tolist(),
+                "amplification": in_roundoffs(relative),
                 "largest mean relative error": float(np.abs(relative).mean(axis=1).max()),
                 "largest bias": float(np.abs(relative.mean(axis=1)).max()),
             }
@@ -207,6 +243,7 @@ def study() -> dict[str, Any]:
     unseen = [record for name, record in benign.items() if name not in SEEN_BEFORE]
     return {
         "calibration": paired.calibration(),
+        "other starts": from_other_starts(),
         "benign": {name: rows[name] for name in benign},
         "seen before": sorted(SEEN_BEFORE),
         "faults": {name: rows[name] for name in faults},

@@ -130,7 +130,7 @@ def _loss(candidate: Candidate) -> Callable[[torch.nn.Module, object], object]:
 def _error(reference: Reference, call: Call, measured: Measured, *, evaluation: bool) -> TensorError:
     part = measured.part
     scalar = part.kind == "output" and (call.name == LOSS or _is_scalar(call, part))
-    error, accepted = measured.distance.worst(measured.accepted)
+    which, error, accepted = measured.distance.worst(measured.accepted)
     return TensorError(
         module=_owner(call, part),
         kind=call.kind,
@@ -142,6 +142,7 @@ def _error(reference: Reference, call: Call, measured: Measured, *, evaluation: 
         error=error,
         accepted=accepted,
         limit=reference.plan.limit_alone,
+        measure=which,
     )
 
 
@@ -210,7 +211,7 @@ def _optimizer(reference: Reference, candidate: Candidate, variation: Variation,
     floor = plan.precision.unit_roundoff(torch.float32)
     for (module, part), distance in here.items():
         known = whole.accepted[0].get((module, part), SAME).larger(Distance(norm=floor, peak=floor))
-        observed, accepted = distance.worst(known)
+        which, observed, accepted = distance.worst(known)
         judged.errors.append(
             TensorError(
                 module=OPTIMIZER,
@@ -223,6 +224,7 @@ def _optimizer(reference: Reference, candidate: Candidate, variation: Variation,
                 error=observed,
                 accepted=accepted,
                 limit=plan.limits.isolated,
+                measure=which,
             )
         )
 

@@ -32,14 +32,15 @@ class Distance:
             norm=max(self.norm, other.norm), peak=max(self.peak, other.peak), slope=max(self.slope, other.slope)
         )
 
-    def worst(self, accepted: "Distance") -> tuple[float, float]:
-        """Return that distance, and the accepted one, whose ratio is the largest."""
-        pairs = ((self.norm, accepted.norm), (self.peak, accepted.peak), (self.slope, accepted.slope))
-        return max(pairs, key=lambda pair: _ratio(*pair))
+    def worst(self, accepted: "Distance") -> tuple[str, float, float]:
+        """Return name, distance and accepted distance of that measure whose ratio is the largest."""
+        measures = [(name, getattr(self, name), getattr(accepted, name)) for name in ("norm", "peak", "slope")]
+        return max(measures, key=lambda measure: _ratio(*measure[1:]))
 
     def over(self, accepted: "Distance") -> float:
         """Return the largest of the ratios to accepted distances."""
-        return _ratio(*self.worst(accepted))
+        _, here, there = self.worst(accepted)
+        return _ratio(here, there)
 
 
 PIECE = 1 << 17

@@ -30,9 +30,10 @@ class TensorError:
             iteration of several processes).
         batch: Number of the batch, 1-based.
         depth: Position of the module in the order of the forward pass.
-        error: ||c - a|| / ||a|| of candidate c and arbiter a, or max |c - a| / max |a|, whichever has the larger ratio.
+        error: Of candidate c and arbiter a, in the measure that has the largest ratio.
         accepted: The same for the accepted precision, at least a unit roundoff.
         limit: The largest ratio that passes.
+        measure: ``norm``: ||c - a|| / ||a||, ``peak``: max |c - a| / max |a|, or ``slope``: |<c - a, a>| / <a, a>.
     """
 
     module: str
@@ -45,6 +46,7 @@ class TensorError:
     error: float
     accepted: float
     limit: float
+    measure: str = "norm"
 
     @property
     def ratio(self) -> float:

@@ -7,6 +7,8 @@ from emacheck.report.printable import printable
 
 SHOWN_FINDINGS = 5
 SHOWN_TENSORS = 3
+# What each measure sees: everywhere, in one place, and in the size of the whole.
+_MEASURES = {"norm": "relative error", "peak": "error in one place", "slope": "error of scale"}
 _BOLD, _RED, _GREEN, _YELLOW, _OFF = "\x1b[1m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"
 _COLOURS = {"PASS": _GREEN, "FAIL": _RED, "INCONCLUSIVE": _YELLOW}
 
@@ -94,7 +96,7 @@ def _finding(finding: ModuleFinding, result: AuditResult, *, colour: bool) -> li
 def _row(error: TensorError) -> str:
     return (
         f"{error.phase:9} {_safe(error.tensor):32} {number(error.ratio):>9} (limit {error.limit:g})  "
-        f"relative error {error.error:.1e}, accepted {error.accepted:.1e}, batch {error.batch}"
+        f"{_MEASURES[error.measure]} {error.error:.1e}, accepted {error.accepted:.1e}, batch {error.batch}"
     )
 
 
