@@ -173,8 +173,8 @@ def rules_table(audit: Selftest, trained: Selftest | None) -> list[str]:
     if trained is not None:
         lines.append(
             f"- A rule on curves detects a fault if it says FAIL after {trained.iterations} iterations; *after* is the shortest training "
-            "of which it says so. All runs are paired by construction, and the envelope is made of repeats that are not among the trials. The limits of `first_iterations` were fitted to trainings "
-            "from the stock initialisation; from this state rounding grows faster, which may show as false alarms of it and of `curves`."
+            "of which it says so. All runs are paired by construction, and the envelope is made of repeats that are not among the trials. `first_iterations` takes "
+            "what rounding does from these repeats as well; the table behind it was fitted to other benign trainings from this state, among others."
         )
     return [*lines, "", f"![Faults against rules, and the audit's ratios](images/{PICTURE.name})", ""]
 

@@ -13,7 +13,7 @@ from emacheck.errors import UsageError
 from emacheck.judge import Outcome
 from emacheck.judge.comparison import Comparison, compare
 from emacheck.judge.envelope import Envelope, benign_scale, excess_limit, fit_band, student_quantile
-from emacheck.judge.first_iterations import AMPLIFICATION, FirstIterations, rounding
+from emacheck.judge.first_iterations import AMPLIFICATION, STOCK_AMPLIFICATION, FirstIterations, rounding
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 LENGTH = 60
@@ -252,8 +252,37 @@ def test_differences_of_rounding_pass_and_ten_times_more_fail_where_they_are():
     values[1] = REFERENCE[1] * (1 + allowed[1] * 12)
     finding = first(run(REFERENCE), run(values))
     assert (finding.outcome, finding.iteration) == (FAIL, 2)
-    assert finding.message.startswith("iteration 2: relative difference 2.9e-06 in loss")
+    assert finding.message.startswith("iteration 2: relative difference 4.6e-05 in loss")
     assert first(run(REFERENCE), run(values), limit=finding.would_pass_at).outcome is PASS
+
+
+def test_eight_repeats_show_what_rounding_does_from_their_own_start_and_seven_do_not():
+    def repeats(count, size):
+        return [run(REFERENCE * (1 + size * (1 + seed / 100))) for seed in range(count)]
+
+    def observed(candidate, others):
+        finding = FirstIterations().check(compare(run(REFERENCE), candidate, repeats=others))[0]
+        return finding.outcome, finding.iteration
+
+    shifted = REFERENCE.copy()
+    # Twelve times what iteration 2 shows from the stock initialisation, less than one time what it may be.
+    shifted[1] *= 1 + 12 * 2.0**-24 * STOCK_AMPLIFICATION["loss"][1]
+    candidate = run(shifted)
+    assert observed(candidate, repeats(7, 1e-7)) == (PASS, 2)
+    assert observed(candidate, repeats(8, 1e-7)) == (FAIL, 2)
+    # Repeats that vary more allow more, up to what any starting point was seen to do.
+    assert observed(candidate, repeats(8, 1e-6)) == (PASS, 2)
+    far = run(REFERENCE * (1 + 11 * 2.0**-24 * AMPLIFICATION["loss"][2]))
+    assert observed(far, repeats(8, 1e-3))[0] is FAIL
+
+
+def test_repeats_in_another_precision_do_not_show_what_rounding_does_in_the_candidates():
+    repeats = [run(REFERENCE * (1 + 1e-7 * (1 + seed / 100))) for seed in range(8)]
+    shifted = REFERENCE.copy()
+    shifted[1] *= 1 + 12 * 2.0**-11 * STOCK_AMPLIFICATION["loss"][1] / 10
+    comparison = compare(run(REFERENCE), run(shifted), repeats=repeats)
+    assert FirstIterations(precision="tf32", limit=1).check(comparison)[0].outcome is PASS
+    assert FirstIterations(limit=1).check(comparison)[0].outcome is FAIL
 
 
 def test_a_log_that_counts_from_0_has_its_first_iteration_at_0():

@@ -7,7 +7,14 @@ import numpy as np
 from emacheck.curve import Floats
 from emacheck.judge.comparison import EMPTY, Comparison, PairedCurve
 from emacheck.judge.envelope import distinct_repeats, fit_band
-from emacheck.judge.first_iterations import AMPLIFICATION, SATURATION, known_precision, resolution, rounding
+from emacheck.judge.first_iterations import (
+    AMPLIFICATION,
+    SATURATION,
+    known_precision,
+    resolution,
+    rounding,
+    rounding_of_repeats,
+)
 
 # How many times the largest rounding seen may be rounding still; the default limit of the rule `first_iterations`.
 MARGIN = 10.0
@@ -46,7 +53,7 @@ def noise(comparison: Comparison, paired: PairedCurve) -> Floats:
     """
     metric = paired.metric
     precision = known_precision(comparison)
-    seen = rounding(metric, paired.iterations, precision)
+    seen = rounding_of_repeats(comparison, metric, precision)
     # What printing hides grows as well: the true difference may be half a quantum one iteration before it shows.
     hidden = 2 * printed(comparison, paired)
     band = fit_band(comparison, metric, 0.01) if len(distinct_repeats(comparison, metric)) >= 2 else None
