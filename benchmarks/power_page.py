@@ -36,6 +36,14 @@ LOOKS = {
 
 def write_page() -> None:
     """Write page and picture from what is stored."""
+    text, shown = page()
+    PICTURE.parent.mkdir(exist_ok=True)
+    PICTURE.write_bytes(small(draw(shown)))
+    PAGE.write_text(text, encoding="utf-8")
+
+
+def page() -> tuple[str, Selftest]:
+    """Return the page, and what its picture shows."""
     stored = {name: load(f"audit_power_{name}.json") for name in PRECISIONS}
     audits = {name: audited(each, name) for name, each in stored.items() if each is not None}
     curves = load("audit_power_curves_fp32.json")
@@ -46,8 +54,6 @@ def write_page() -> None:
         shown = Selftest(
             faults=trained.faults, benign=shown.benign, precision="fp32", device="cpu", iterations=trained.iterations
         )
-    PICTURE.parent.mkdir(exist_ok=True)
-    PICTURE.write_bytes(small(draw(shown)))
     lines = [
         *head(stored["fp32"], curves),
         *rules_table(audits["fp32"], trained),
@@ -57,7 +63,7 @@ def write_page() -> None:
         *missed_lines(audits, trained),
         *fault_table(audits, trained),
     ]
-    PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return "\n".join(lines) + "\n", shown
 
 
 def small(picture: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""The tables of docs/rules.md are what the recorded trainings give."""
+"""The tables of docs/rules.md and docs/verification-power.md are what the stored results give."""
 
 import json
 import sys
@@ -50,3 +50,11 @@ def test_benign_variations_from_starting_points_that_no_limit_was_fitted_to_are_
     ]
     assert sum(found["trainings"] for found in others) >= 80
     assert [found["start"] for found in others if found["false alarms"]] == []
+
+
+@pytest.mark.slow
+def test_the_page_on_the_power_of_the_audit_shows_the_stored_results():
+    pytest.importorskip("torch")
+    from power_page import PAGE, page
+
+    assert PAGE.read_text(encoding="utf-8") == page()[0], "run: python benchmarks/audit_power.py --render"
