@@ -3,14 +3,18 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from cityscapes_roots import write_pair
 from simulated_device import environment, require_simulated_device
 
+from emacheck.data.cityscapes import DatasetSummary
+from emacheck.data.synthetic import make_dataset
 from emacheck.logs import read_log
 
 ROOT = Path(__file__).parent.parent
@@ -118,3 +122,25 @@ def simulated_device():
     """Return what makes the environment of a program that finds the simulated device sdaa; built on first use."""
     require_simulated_device()
     return environment
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> DatasetSummary:
+    """Seed 0, shared by every test; nobody may write into it."""
+    return make_dataset(tmp_path_factory.mktemp("data") / "made")
+
+
+@pytest.fixture
+def copy(made: DatasetSummary, tmp_path: Path) -> Path:
+    """A copy of seed 0 to spoil."""
+    return Path(shutil.copytree(made.root, tmp_path / "copy"))
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Path:
+    """A tiny root with the names of the real Cityscapes."""
+    root = tmp_path / "real"
+    for frame in range(6):
+        write_pair(root, "train", f"aachen/aachen_000000_{frame:06d}", label=frame)
+    write_pair(root, "val", "frankfurt/frankfurt_000000_000294", label=255)
+    return root
