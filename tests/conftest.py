@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,17 @@ def emacheck_process(*arguments, cwd, env=None, **options):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
         **options,
     )
+
+
+def wait_for_iterations(record, count, process, *, seconds=200):
+    """Wait until the record of a running training holds some iterations."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if record.exists() and record.read_text(encoding="utf-8").count("\n") >= count:
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    pytest.fail(f"{record} never held {count} iterations")
 
 
 class Done:
