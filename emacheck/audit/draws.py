@@ -1,5 +1,7 @@
 """Random draws that are the same on every device, in every precision and in every memory layout."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -85,9 +87,20 @@ class Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
         drawn = _drawn(func, args, kwargs, generator)
         if drawn is None:
             self.foreign.add(func.overloadpacket.__name__)
-            return func(*args, **kwargs)
+            with self._without():
+                return func(*args, **kwargs)
         torch.default_generator.manual_seed((number + 1) % _SEEDS)
         return drawn
+
+    @contextmanager
+    def _without(self) -> Iterator[None]:
+        """Give the CPU's generator back for a while, as if nothing were drawn here."""
+        inside = torch.default_generator.get_state()
+        if self._outside is not None:
+            torch.default_generator.set_state(self._outside)
+        yield
+        self._outside = torch.default_generator.get_state()
+        torch.default_generator.set_state(inside)
 
     def _put_back(self, position: int, args: Any, kwargs: dict[str, Any]) -> bool:
         """Return whether the device's generator gives again what it gave at this draw, if there was one before."""
