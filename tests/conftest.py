@@ -3,14 +3,19 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from cityscapes_roots import write_pair
 from simulated_device import environment, require_simulated_device
 
+from emacheck.data.cityscapes import DatasetSummary
+from emacheck.data.synthetic import make_dataset
 from emacheck.logs import read_log
 
 ROOT = Path(__file__).parent.parent
@@ -32,6 +37,17 @@ def emacheck_process(*arguments, cwd, env=None, **options):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
         **options,
     )
+
+
+def wait_for_iterations(record, count, process, *, seconds=200):
+    """Wait until the record of a running training holds some iterations."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if record.exists() and record.read_text(encoding="utf-8").count("\n") >= count:
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    pytest.fail(f"{record} never held {count} iterations")
 
 
 class Done:
@@ -118,3 +134,25 @@ def simulated_device():
     """Return what makes the environment of a program that finds the simulated device sdaa; built on first use."""
     require_simulated_device()
     return environment
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> DatasetSummary:
+    """Seed 0, shared by every test; nobody may write into it."""
+    return make_dataset(tmp_path_factory.mktemp("data") / "made")
+
+
+@pytest.fixture
+def copy(made: DatasetSummary, tmp_path: Path) -> Path:
+    """A copy of seed 0 to spoil."""
+    return Path(shutil.copytree(made.root, tmp_path / "copy"))
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Path:
+    """A tiny root with the names of the real Cityscapes."""
+    root = tmp_path / "real"
+    for frame in range(6):
+        write_pair(root, "train", f"aachen/aachen_000000_{frame:06d}", label=frame)
+    write_pair(root, "val", "frankfurt/frankfurt_000000_000294", label=255)
+    return root

@@ -1,131 +1,17 @@
-"""Formats beyond the first six, transport, ranks, validation, headers, and remarks about the course of a run."""
+"""Formats of others: Hugging Face, tables, JSON lines, free text, a pattern of one's own, TensorBoard."""
 
-import bz2
 import contextlib
-import gzip
-import io
 import json
-import lzma
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 from conftest import points, remarks, said
+from log_lines import MMCV
 
 from emacheck.errors import LogError, MissingExtraError, UsageError
-from emacheck.logs import pattern_text, read_log, transport
-from emacheck.logs.lines import without_escapes
+from emacheck.logs import pattern_text, read_log
 from emacheck.logs.reading import reader_names
-
-
-def tcap(iteration, loss, *, rank=0, epoch=0):
-    return (
-        f"TCAPPDLL 2031-02-03 04:05:06.7 - Epoch: {epoch} Iteration: {iteration}  rank : {rank}  train.loss : {loss}\n"
-    )
-
-
-# --- mmcv text -------------------------------------------------------------------------------------------------------
-
-MMCV = "2031-02-03 04:05:06,789 - {} - INFO - {}\tlr: 9.746e-03, eta: 1 day, 5:14:00, time: 0.718, memory: 317, {}\n"
-
-
-@pytest.mark.parametrize("logger", ["mmseg", "mmdet", "mmocr"])
-def test_mmcv_text_by_iteration(log, logger):
-    record = log(
-        MMCV.format(logger, "Iter [50/800]", "decode.loss_ce: 1.5000, loss: 2.5000")
-        + MMCV.format(logger, "Iter [100/800]", "decode.loss_ce: 1.2500, loss: nan")
-    )
-    assert record.format == "mmcv text"
-    assert points(record, "decode.loss_ce") == [(50, 1.5), (100, 1.25)]
-    assert points(record)[0] == (50, 2.5)
-    assert np.isnan(record.curves["loss"].values[1])
-    assert set(record.curves) == {"lr", "time", "decode.loss_ce", "loss"}
-    assert (record.curves["loss"].window, record.curves["loss"].quantum) == (50, 1e-4)
-    assert (record.curves["lr"].window, record.curves["lr"].quantum) == (1, 1e-6)
-    assert "line 2: loss is NaN once, the first at iteration 100" in said(record)
-
-
-def test_mmcv_text_by_epoch_has_one_global_iteration(log):
-    record = log("".join(MMCV.format("mmdet", f"Epoch [{e}][{i}/120]", "loss: 2.5") for e in (1, 2) for i in (50, 100)))
-    assert record.curves["loss"].iterations.tolist() == [50, 100, 170, 220]
-
-
-def test_mmcv_text_keeps_the_validation_of_the_same_line_and_of_its_own_apart(log):
-    record = log(
-        MMCV.format("mmseg", "Iter [50/800]", "loss: 2.5000, decode.loss_ce_val: 0.5, loss_val: 2.7000")
-        + "2031-02-03 04:05:06,789 - mmseg - INFO - Iter(val) [16]\taAcc: 0.5000, mIoU: 0.2500\n"
-        + MMCV.format("mmseg", "Iter [100/800]", "loss: 2.4000")
-    )
-    assert points(record) == [(50, 2.5), (100, 2.4)]
-    assert points(record, validation=True) == [(50, 2.7)]
-    assert points(record, "mIoU", validation=True) == [(50, 0.25)]
-    assert "loss_val" not in record.curves
-
-
-def test_mmcv_text_joins_a_record_that_is_split_over_lines(log):
-    first, second = MMCV.format("mmseg", "Iter [50/800]", "loss: 2.5000").split("time:")
-    record = log(first.rstrip() + "\n time:" + second + MMCV.format("mmseg", "Iter [100/800]", "loss: 2.4000"))
-    assert points(record) == [(50, 2.5), (100, 2.4)]
-    assert points(record, "time") == [(50, 0.718), (100, 0.718)]
-
-
-def test_a_validation_that_is_labelled_as_training_is_a_validation(log):
-    record = log(
-        MMCV.format("mmseg", "Iter [50/800]", "loss: 2.5000")
-        + MMCV.format("mmseg", "Iter [60/800]", "mIoU: 0.25, aAcc: 0.5")
-    )
-    assert points(record) == [(50, 2.5)]
-    assert points(record, "mIoU", validation=True) == [(60, 0.25)]
-    assert "labelled as training: 1 taken as validation, the first on line 2" in remarks(record)
-
-
-def test_a_log_without_a_total_loss_says_so(log):
-    record = log(MMCV.format("mmseg", "Iter [50/800]", "a.loss: 1, b.loss: 2"))
-    assert "no metric is called loss; there are lr" in remarks(record)
-
-
-# --- TCAPPDLL JSON ---------------------------------------------------------------------------------------------------
-
-
-def tcap_json(step, data, *, mark="TCAPPDLL", kind="LOG"):
-    return f"{mark} {json.dumps({'timestamp': '1.5', 'type': kind, 'step': step, 'data': data})}\n"
-
-
-def test_tcap_json_with_its_data_as_python_or_as_an_object(log):
-    record = log(
-        'TCAPPDLL {"type": "METADATA", "metric": "train.loss", "metadata": {"unit": "", "GOAL": "MINIMIZE"}}\n'
-        + tcap_json("PARAMETER", {"lr": 0.1})
-        + tcap_json([0, 0], "{'rank': '0', 'train.loss': '4.5', 'train.ips': '12.5 imgs/s'}")
-        + tcap_json([0, 1], {"train.loss": 4.25})
-        + tcap_json([0, 3], "{'val.loss': '9.0'}")
-        + tcap_json([0, 2], "{'train.loss': 'nan'}")
-    )
-    assert record.format == "TCAPPDLL JSON"
-    assert points(record)[:2] == [(0, 4.5), (1, 4.25)]
-    assert points(record, "ips") == [(0, 12.5)]
-    assert points(record, validation=True) == [(1, 9.0)]
-    assert record.header["metadata.train.loss.GOAL"] == "MINIMIZE"
-    assert record.header["config.lr"] == "0.1"
-
-
-def test_tcap_json_averages_ranks_and_counts_epochs_on(log):
-    rows = [([e, i], f"{{'rank': '{r}', 'train.loss': '{e + r}'}}") for e in (0, 1) for i in (0, 1) for r in (0, 1)]
-    record = log("".join(tcap_json(step, data) for step, data in rows))
-    assert points(record) == [(0, 0.5), (1, 0.5), (2, 1.5), (3, 1.5)]
-    assert record.ranks == 2
-
-
-def test_dllogger_without_the_prefix_is_read_as_well(log):
-    assert points(log(tcap_json(7, {"loss": 4.5}, mark="DLLL"))) == [(7, 4.5)]
-
-
-@pytest.mark.parametrize(
-    "data", ["{'train.loss': __import__('os')}", "[1]", "{'a': " + "[" * 5000, "x" * 70_000, None, 5, "{1: 2}"]
-)
-def test_tcap_json_never_evaluates_and_skips_what_is_no_data(log, data):
-    assert points(log(tcap_json([0, 0], {"train.loss": 1.5}) + tcap_json([0, 1], data)))[0] == (0, 1.5)
-
 
 # --- Hugging Face ----------------------------------------------------------------------------------------------------
 
@@ -311,60 +197,6 @@ def test_a_reader_is_taken_by_name(log):
     assert "free-text" in reader_names()
 
 
-# --- transport -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress, bz2.compress])
-def test_a_compressed_log_is_read_and_a_torn_one_up_to_there(log, compress):
-    text = "".join(tcap(i, 4.5 + i / 7) for i in range(50_000)).encode()
-    data = compress(text)
-    assert len(log(data).curves["loss"]) == 50_000
-    torn = log(data[: len(data) * 3 // 4])
-    assert 0 < len(torn.curves["loss"]) < 50_000
-    assert "damaged or cut off" in remarks(torn)
-
-
-def test_zstd_is_read_or_its_extra_is_named(log, monkeypatch):
-    zstd = pytest.importorskip("backports.zstd")
-    data = zstd.compress(tcap(0, 4.5).encode())
-    assert points(log(data)) == [(0, 4.5)]
-    monkeypatch.setattr(transport, "_zstd", lambda: None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'emacheck\[zstd\]'"):
-        log(data)
-
-
-def test_a_compressed_bomb_is_stopped(log, monkeypatch):
-    monkeypatch.setattr(transport, "RATIO_FROM", 1 << 20)
-    with pytest.raises(LogError, match=r"stopped after .* is no log"):
-        log(gzip.compress(tcap(0, 4.5).encode() + b" " * (16 << 20)))
-    monkeypatch.setattr(transport, "MOST", 1 << 10)
-    with pytest.raises(LogError, match="stopped after"):
-        log(gzip.compress(b"".join(tcap(i, i * 0.7).encode() for i in range(100))))
-
-
-def test_standard_input_is_read(monkeypatch):
-    class Standard:
-        buffer = io.BytesIO(gzip.compress(tcap(0, 4.5).encode()))
-
-    monkeypatch.setattr(sys, "stdin", Standard)
-    record = read_log("-")
-    assert (record.name, points(record)) == ("-", [(0, 4.5)])
-
-
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
-def test_utf_16_and_marks_are_read(log, encoding):
-    assert points(log((tcap(0, 4.5) + tcap(1, 4.25)).replace("\n", "\r\n").encode(encoding))) == [(0, 4.5), (1, 4.25)]
-
-
-def test_escapes_of_a_terminal_are_stripped(log):
-    assert without_escapes(b"\x1b]0;title\x07a\x1b[1;32mb\x1b[0m\x1b(Bc") == b"abc"
-    assert points(log("\x1b[32mEpoch 1\x1b[0m \x1b[1mloss:\x1b[0m 4.5\n")) == [(1, 4.5)]
-
-
-def test_nul_bytes_at_the_end_of_a_log_do_no_harm(log):
-    assert points(log(tcap(0, 4.5).encode() + b"\0" * 4096)) == [(0, 4.5)]
-
-
 # --- TensorBoard -----------------------------------------------------------------------------------------------------
 
 
@@ -408,116 +240,6 @@ def test_tensorboard_without_its_package_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard.backend.event_processing.event_file_loader", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'emacheck\[tensorboard\]'"):
         read_log(path)
-
-
-# --- the course of a run ---------------------------------------------------------------------------------------------
-
-
-def test_a_resume_is_remarked_with_its_line_and_the_later_record_wins(log):
-    record = log("".join(tcap(i, n) for n, i in enumerate([0, 1, 2, 3, 2, 3, 4])))
-    assert points(record) == [(0, 0.0), (1, 1.0), (2, 4.0), (3, 5.0), (4, 6.0)]
-    assert "line 5: the iteration goes back from 3 to 2, as after a resume" in said(record)
-    assert "later record is used: 2, the first is 2" in remarks(record)
-
-
-def test_of_two_runs_in_one_file_the_last_is_read(log):
-    record = log("".join(tcap(i, n) for n, i in enumerate([0, 1, 2, 3, 0, 1])))
-    assert points(record) == [(0, 4.0), (1, 5.0)]
-    assert (
-        "line 5: two runs in one file, for the iteration starts again at 0: the last one, from line 5 on, is read"
-        in said(record)
-    )
-
-
-def test_the_validation_of_the_first_run_is_not_that_of_the_last(log):
-    record = log(
-        "Iter 1 loss 4.5\nIter 2 loss 4.4 val_loss 9.5\nIter 3 loss 4.0\nIter 1 loss 3.5\nIter 2 loss 3.4\n"
-        "Iter 3 loss 3.3 val_loss 8.5\n"
-    )
-    assert points(record) == [(1, 3.5), (2, 3.4), (3, 3.3)]
-    assert points(record, validation=True) == [(3, 8.5)]
-
-
-def test_gaps_and_missing_losses_are_remarked(log):
-    record = log("iteration,loss,acc\n1,4.5,1\n2,,1\n3,4.0,1\n6,3.5,1\n7,3.5,1\n8,3.5,1\n")
-    assert "line 5: records are missing between the iterations 3 and 6" in said(record)
-    assert "line 3: records without a loss: 1, the first is iteration 2" in said(record)
-
-
-def test_the_logging_interval_is_remarked(log):
-    assert "recorded every 10 iterations" in remarks(log("iter,loss\n10,4.5\n20,4.0\n30,3.5\n"))
-
-
-# --- header ----------------------------------------------------------------------------------------------------------
-
-ENVIRONMENT = """2031/02/03 04:05:06 - mmengine - INFO -
-------------------------------------------------------------
-System environment:
-    sys.platform: linux
-    PyTorch: 9.8.7
-    PyTorch compiling details: PyTorch built with:
-  - GCC 1.2
-
-Runtime environment:
-    seed: 4711
-------------------------------------------------------------
-
-2031/02/03 04:05:06 - mmengine - INFO - Config:
-crop_size = (
-    512,
-    118.925,
-)
-model = dict(
-    backbone=dict(depth=50, type='ResNet'),
-    heads=[
-        dict(channels=8),
-    ])
-optim_wrapper = dict(optimizer=dict(lr=0.01, betas=(0.9, 0.99)))
-danger = __import__('os').system('true')
-2031/02/03 04:05:07 - mmengine - INFO - Iter(train) [ 1/20]  loss: 4.5000
-"""
-
-
-def test_the_header_of_mmengine_is_read_and_never_evaluated(log):
-    header = log(ENVIRONMENT).header
-    assert header["seed"] == "4711"
-    assert header["versions.PyTorch"] == "9.8.7"
-    assert header["environment.sys.platform"] == "linux"
-    assert header["config.model.backbone.type"] == "ResNet"
-    assert header["config.model.heads.0.channels"] == "8"
-    assert header["config.optim_wrapper.optimizer.lr"] == "0.01"
-    assert header["config.crop_size"] == "(512, 118.925)"
-    assert header["config.danger"].startswith("__import__")
-
-
-def test_banners_seeds_and_arguments_are_header(log):
-    banner = "------+------\n Host IP | 1.2.3.4\n PyTorch      | 2.4.0\n------+------\n"
-    text = (
-        banner + "Set random seed to 5, deterministic: False\nNamespace(lr=0.1, name='x')\nresumed epoch 3, iter 77\n"
-    )
-    header = log(text + tcap(0, 4.5)).header
-    assert header["versions.PyTorch"] == "2.4.0"
-    assert (header["seed"], header["config.lr"], header["config.name"]) == ("5", "0.1", "x")
-    assert header["resumed"] == "resumed epoch 3, iter 77"
-
-
-def test_the_header_of_mmcv_json_is_read(log):
-    first = {"env_info": "sys.platform: linux\nPyTorch: 1.9", "seed": 3, "config": "lr = 0.5\nmodel = dict(a=1)\n"}
-    header = log(json.dumps(first) + '\n{"mode": "train", "epoch": 1, "iter": 1, "loss": 4.5}\n').header
-    assert header == {
-        "environment.sys.platform": "linux",
-        "versions.PyTorch": "1.9",
-        "seed": "3",
-        "config.lr": "0.5",
-        "config.model.a": "1",
-    }
-
-
-def test_a_header_is_bounded(log):
-    text = "2031/02/03 04:05:06 - mmengine - INFO - Config:\n" + "".join(f"a{i} = '{'x' * 90}'\n" for i in range(2500))
-    header = log(text + "2031/02/03 04:05:07 - mmengine - INFO - Iter(train) [ 1/20]  loss: 4.5000\n").header
-    assert len(header) == 2000
-    assert all(len(value) <= 300 for value in header.values())
 
 
 def test_reading_rooms_import_neither_pandas_nor_scipy(tmp_path):

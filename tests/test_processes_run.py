@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import emacheck_process
+from conftest import emacheck_process, wait_for_iterations
 
 from emacheck.logs import read_log
 
@@ -49,13 +49,7 @@ def nothing_is_left_of(run_directory):
 
 
 def wait_for_iteration(run_directory, count, process, name="iterations.rank1.jsonl"):
-    record, deadline = run_directory / name, time.monotonic() + 200
-    while time.monotonic() < deadline:
-        if record.exists() and record.read_text(encoding="utf-8").count("\n") >= count:
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    pytest.fail(f"{record} never held {count} iterations")
+    wait_for_iterations(run_directory / name, count, process)
 
 
 def process_of_rank(run_directory, rank):

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, emacheck_process
+from conftest import ROOT, emacheck_process, wait_for_iterations
 
 from emacheck.logs import read_log
 
@@ -45,16 +45,6 @@ def finished(*arguments, cwd, timeout=240):
     out, err = process.communicate(timeout=timeout)
     assert "Traceback" not in err.replace("  | Traceback", ""), err
     return subprocess.CompletedProcess(arguments, process.returncode, out, err)
-
-
-def wait_for_iterations(record, count, process):
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if record.exists() and record.read_text(encoding="utf-8").count("\n") >= count:
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    pytest.fail(f"{record} never held {count} iterations")
 
 
 def workers_of(run_directory):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from emacheck.audit.calls import LOSS, Asked, Call, intercepted, module_names
+from emacheck.audit.checkpoints import Checkpoints, run_plainly
 from emacheck.audit.draws import Draws
 from emacheck.audit.nested import snapshot, tensors
 from emacheck.audit.precision import Precision
@@ -27,6 +28,8 @@ class Capture:
         gradients: Gradient of every parameter that got one, by name.
         digests: A checksum of every output and output gradient, in order, for finding what does not repeat.
         foreign_draws: Random operators whose numbers could not be drawn on the CPU.
+        checkpointed: Modules that activation checkpointing calls again in the backward pass.
+        repeated: Those that a program called there by other means than ``torch.utils.checkpoint``.
     """
 
     calls: list[Call]
@@ -34,6 +37,8 @@ class Capture:
     gradients: dict[str, torch.Tensor]
     digests: list[tuple[str, int]] = field(default_factory=list)
     foreign_draws: frozenset[str] = frozenset()
+    checkpointed: frozenset[str] = frozenset()
+    repeated: frozenset[str] = frozenset()
 
 
 def capture(
@@ -62,12 +67,21 @@ def capture(
     model.zero_grad(set_to_none=True)
     top = Call(name=LOSS, index=0, kind="function", args=(snapshot(batch),), gradients_on=backward)
     recorder.stack.append(top)
-    with recorder.draws, precision.emulated("cpu"), torch.set_grad_enabled(backward):
-        with intercepted(list(model.modules()), module_names(model), recorder), precision.context("cpu"):
+    with (
+        recorder.draws,
+        precision.emulated("cpu"),
+        torch.set_grad_enabled(backward),
+        intercepted(list(model.modules()), module_names(model), recorder),
+    ):
+        with run_plainly() as recorder.checkpoints, precision.context("cpu"):
             losses = named_losses(loss(model, snapshot(batch)))
         recorder.finish(top, losses)
+        recorder.forward = False
         if backward:
             (total(losses) * precision.loss_scale).backward()  # type: ignore[no-untyped-call]
+    for call in recorder.calls:
+        # Played back, its calls cannot be asked for again in the backward pass.
+        call.gradients_on &= recorder.repeated.isdisjoint(child.name for child in call.children)
     gradients = {n: p.grad.detach() / precision.loss_scale for n, p in model.named_parameters() if p.grad is not None}
     digests = recorder.digests + [(f"gradient of {name}", checksum(grad)) for name, grad in gradients.items()]
     model.zero_grad(set_to_none=True)
@@ -77,6 +91,8 @@ def capture(
         gradients=gradients,
         digests=digests,
         foreign_draws=frozenset(recorder.draws.foreign),
+        checkpointed=frozenset(recorder.checkpointed | recorder.repeated),
+        repeated=frozenset(recorder.repeated),
     )
 
 
@@ -121,8 +137,15 @@ class _Recorder:
     calls: list[Call] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     digests: list[tuple[str, int]] = field(default_factory=list)
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    checkpointed: set[str] = field(default_factory=set)
+    forward: bool = True
+    repeated: set[str] = field(default_factory=set)
 
     def __call__(self, asked: Asked, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not self.forward:
+            self.repeated.add(asked.name)
+            return asked.run(*args, **kwargs)
         call = Call(
             name=asked.name,
             index=self.counts[asked.name],
@@ -137,6 +160,8 @@ class _Recorder:
             depth=sum(self.counts.values()),
         )
         self.counts[asked.name] += 1
+        if self.checkpoints.depth:
+            self.checkpointed.add(asked.name)
         self.stack[-1].children.append(call)
         self.stack.append(call)
         try:

@@ -1,5 +1,7 @@
 """Random draws that are the same on every device, in every precision and in every memory layout."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -8,6 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 _INPLACE = {"bernoulli_", "uniform_", "normal_", "random_", "exponential_", "geometric_", "cauchy_", "log_normal_"}
 _FACTORIES = {"rand", "randn", "randint", "randperm"}
+_SEEDS = 1 << 64
+_ELSEWHERE = 1 << 31  # torch's generator takes the lower 32 bits of a seed
 _LIKE = {"rand_like", "randn_like", "randint_like"}
 
 
@@ -17,11 +21,14 @@ class Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
     A device has its own generator, and the layout of a tensor decides the order of its elements, so the same seed gives
     other dropout masks on another device. Here the n-th draw depends on the seed and on n alone.
 
+    The number of the draw is kept in the seed of the CPU's generator, so that a program that saves and restores the
+    state of that, as activation checkpointing does, gets the same numbers again. If the device's own generator was not
+    put back as well, the device would have drawn others, and so does this.
+
     Args:
         seed: Seed of all draws.
 
     Attributes:
-        position: Number of draws so far; set it back to repeat them.
         foreign: Names of random operators that could not be drawn here and came from the device's generator.
 
     Example:
@@ -37,11 +44,26 @@ class Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, seed: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.seed = seed
-        self.position = 0
         self.foreign: set[str] = set()
+        self._start = seed * 1_000_003
+        self._outside: torch.Tensor | None = None
+        self.position = 0
+
+    @property
+    def position(self) -> int:
+        """Number of draws so far; set it back to repeat them."""
+        return self._position if self._outside is None else (torch.initial_seed() - self._start) % _SEEDS
+
+    @position.setter
+    def position(self, position: int) -> None:
+        self._position = position
+        self._witnesses: dict[int, float] = {}
+        if self._outside is not None:
+            torch.default_generator.manual_seed((self._start + position) % _SEEDS)
 
     def __enter__(self) -> "Draws":
+        self._outside = torch.default_generator.get_state()
+        torch.default_generator.manual_seed((self._start + self._position) % _SEEDS)
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
@@ -49,19 +71,51 @@ class Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
+        self._position = self.position
+        if self._outside is not None:
+            torch.default_generator.set_state(self._outside)
+        self._outside = None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operator; a random one is drawn on the CPU."""
         kwargs = dict(kwargs or {})
         if torch.Tag.nondeterministic_seeded not in func.tags or _draws_nothing(func, args, kwargs):
             return func(*args, **kwargs)
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.position)
+        here = self.position
+        number = (self._start + here) % _SEEDS
+        generator = torch.Generator().manual_seed(number if self._put_back(here, args, kwargs) else number ^ _ELSEWHERE)
         drawn = _drawn(func, args, kwargs, generator)
         if drawn is None:
             self.foreign.add(func.overloadpacket.__name__)
-            return func(*args, **kwargs)
-        self.position += 1
+            with self._without():
+                return func(*args, **kwargs)
+        torch.default_generator.manual_seed((number + 1) % _SEEDS)
         return drawn
+
+    @contextmanager
+    def _without(self) -> Iterator[None]:
+        """Give the CPU's generator back for a while, as if nothing were drawn here."""
+        inside = torch.default_generator.get_state()
+        if self._outside is not None:
+            torch.default_generator.set_state(self._outside)
+        yield
+        self._outside = torch.default_generator.get_state()
+        torch.default_generator.set_state(inside)
+
+    def _put_back(self, position: int, args: Any, kwargs: dict[str, Any]) -> bool:
+        """Return whether the device's generator gives again what it gave at this draw, if there was one before."""
+        device = (
+            args[0].device
+            if args and isinstance(args[0], torch.Tensor)
+            else torch.device(kwargs.get("device") or "cpu")
+        )
+        if device.type in ("cpu", "meta"):
+            return True
+        try:
+            witness = float(torch.empty(1, device=device).uniform_())
+        except RuntimeError:  # a device without a generator has none to put back
+            return True
+        return self._witnesses.setdefault(position, witness) == witness
 
     def require_own(self) -> None:
         """Complain if anything was drawn by the device's generator.

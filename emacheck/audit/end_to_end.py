@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.checkpoint import set_checkpoint_early_stop
 
 from emacheck.audit.calls import LOSS, MODEL
 from emacheck.audit.capture import named_losses, total
@@ -92,6 +93,8 @@ def active(candidate: Candidate, conditions: Conditions) -> Iterator[Draws]:
         stack.enter_context(conditions.variation.active())
         for context in candidate.around:
             stack.enter_context(context())
+        # A checkpoint is repeated to its end: else what comes last in it, such as a dropout, is cut off unseen.
+        stack.enter_context(set_checkpoint_early_stop(False))
         yield stack.enter_context(conditions.draws(conditions.seed))
 
 

@@ -10,12 +10,13 @@ import torch
 from emacheck.audit.calls import LOSS, OPTIMIZER, Call
 from emacheck.audit.capture import forget
 from emacheck.audit.end_to_end import Conditions, Owner, distances, iterated
-from emacheck.audit.isolated import Measured, measure
+from emacheck.audit.isolated import Baseline, Measured, measure
 from emacheck.audit.measure import SAME, Distance
 from emacheck.audit.nested import tensors
 from emacheck.audit.optimizer import stepped
 from emacheck.audit.poison import swallowed
 from emacheck.audit.reference import Plan, Reference, Whole
+from emacheck.audit.repeats import Repeats
 from emacheck.audit.replay import Part, Side
 from emacheck.audit.result import ITERATION, ModuleFinding, TensorError
 from emacheck.audit.subject import Candidate
@@ -45,11 +46,13 @@ class Judged:
         errors: Every tensor that was compared.
         troubles: What could not run, and invariants that do not hold.
         unjudged: Tensors that the accepted precision itself gets wrong.
+        accepted: Accepted error of every output of a module that ran alone, by module and path.
     """
 
     errors: list[TensorError] = field(default_factory=list)
     troubles: list[ModuleFinding] = field(default_factory=list)
     unjudged: list[str] = field(default_factory=list)
+    accepted: dict[tuple[str, str], Distance] = field(default_factory=dict)
 
 
 @contextmanager
@@ -104,6 +107,8 @@ def _isolated(
     with evaluating(candidate.model, on=evaluation):
         for baseline in reference.isolated(evaluation=evaluation):
             call = baseline.call
+            if not evaluation:
+                _remember(judged, baseline)
             judged.unjudged += [f"{call.label} {part}" for part in baseline.unjudged]
             try:
                 measured = measure(baseline, side)
@@ -118,6 +123,13 @@ def _isolated(
                 judged.errors += [_held(reference, call, one, evaluation=evaluation) for one in held]
                 judged.errors += [_vanished(reference, call, part, share) for part, share in vanished.items()]
             watch.drain()
+
+
+def _remember(judged: Judged, baseline: Baseline) -> None:
+    for part, accepted in baseline.accepted.items():
+        if part.kind == "output":
+            place = baseline.call.name, part.path
+            judged.accepted[place] = accepted.larger(judged.accepted.get(place, SAME))
 
 
 def _loss(candidate: Candidate) -> Callable[[torch.nn.Module, object], object]:
@@ -237,9 +249,9 @@ def _end_to_end(reference: Reference, candidate: Candidate, variation: Variation
     plan = reference.plan
     whole = reference.iteration()
     how = Conditions(device=plan.device, precision=plan.precision, variation=variation, seed=plan.seed)
-    broken = None
+    broken, again = None, Repeats(names=reference.repeats.names)
     try:
-        with iterated(candidate, reference.batch, how) as found:
+        with again.watching(candidate) as watched, iterated(watched, reference.batch, how) as found:
             here = distances(found, whole.truth)
             broken = next((text for text in (check(candidate.model) for check in plan.invariants) if text), None)
     except Exception as error:
@@ -258,7 +270,46 @@ def _end_to_end(reference: Reference, candidate: Candidate, variation: Variation
                 message=f"after one iteration, {broken}",
             )
         )
+    judged.troubles += _repeated(reference, again, judged)
     judged.errors += whole_errors(reference, whole, here)
+
+
+def _repeated(reference: Reference, again: Repeats, judged: Judged) -> list[ModuleFinding]:
+    """Blame modules that gave another output when activation checkpointing repeated them, where the reference did not.
+
+    Both calls may be off by the limit, each in its own direction.
+    """
+    limit, found = 2 * reference.plan.limit_alone, []
+    for name, different in again.different.items():
+        if name in reference.repeats.different:
+            continue
+        ratio = max(
+            (
+                away.over(judged.accepted[name, path])
+                for path, away in different.outputs.items()
+                if (name, path) in judged.accepted
+            ),
+            default=0.0,
+        )
+        if not ratio <= limit:
+            found.append(
+                ModuleFinding(
+                    module=name,
+                    kind=different.kind,
+                    outcome=Outcome.FAIL,
+                    phase="backward",
+                    introduced=True,
+                    tensor="output when its call was repeated",
+                    ratio=ratio,
+                    limit=limit,
+                    count=len(different.outputs),
+                    message=(
+                        f"{name} ({different.kind}) gives another output when activation checkpointing repeats its "
+                        "call in the backward pass with the same inputs"
+                    ),
+                )
+            )
+    return found
 
 
 def whole_errors(reference: Reference, whole: Whole, here: Mapping[Owner, Distance]) -> list[TensorError]:

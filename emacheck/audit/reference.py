@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -10,15 +11,16 @@ import torch
 
 from emacheck.audit.capture import Capture, capture
 from emacheck.audit.draws import Draws
-from emacheck.audit.end_to_end import Conditions, Owner, distances, iterated
+from emacheck.audit.end_to_end import Conditions, Found, Owner, distances, iterated
 from emacheck.audit.invariants import DEFAULT, Invariant
 from emacheck.audit.isolated import Baseline, baselines
 from emacheck.audit.limits import Limits
 from emacheck.audit.measure import Distance, Truth
 from emacheck.audit.optimizer import stepped
 from emacheck.audit.precision import Precision
+from emacheck.audit.repeats import Repeats
 from emacheck.audit.replay import Side
-from emacheck.audit.subject import Subject
+from emacheck.audit.subject import Candidate, Subject
 from emacheck.audit.variations import OTHER_ORDER, PLAIN, Variation
 
 # Ways in which the accepted precision may compute one module, and a whole iteration.
@@ -95,6 +97,7 @@ class Reference:
         number: Number of the batch, 1-based.
         keep: Keep everything for further candidates, instead of one thing after the other for one candidate.
         notes: What limits what the outcome rests on.
+        repeats: What activation checkpointing repeated in the reference's whole iteration.
     """
 
     subject: Subject
@@ -103,6 +106,7 @@ class Reference:
     number: int = 1
     keep: bool = False
     notes: list[str] = field(default_factory=list)
+    repeats: Repeats = field(default_factory=lambda: Repeats(names=()))
     _kept: dict[str, Any] = field(default_factory=dict)
 
     def captured(self, *, evaluation: bool = False) -> Capture:
@@ -119,7 +123,12 @@ class Reference:
     def capture(self) -> Capture:
         """The reference's training iteration."""
         if "capture" not in self._kept:
-            self._kept["capture"] = self.captured()
+            self._kept["capture"] = captured = self.captured()
+            if captured.repeated:
+                self.notes.append(
+                    f"called again in the backward pass, not by torch.utils.checkpoint: {_some(captured.repeated)}; "
+                    "their backward pass, and that of what called them, ran in whole iterations only"
+                )
         found: Capture = self._kept["capture"]
         return found
 
@@ -173,7 +182,18 @@ class Reference:
         variations = tuple(each for each in WHOLE if each.onednn or not self.plan.precision.half)
         if self.number > 1 and not self.keep:
             variations = (variations[0], variations[-1])
-        return self._whole("iteration", lambda candidate, how: iterated(candidate, self.batch, how), variations)
+        return self._whole("iteration", self._iterated, variations)
+
+    @contextmanager
+    def _iterated(self, candidate: Candidate, how: Conditions) -> Iterator[Found]:
+        captured: Capture | None = self._kept.get("capture")
+        if captured is None or how.dtype is not None or how.variation != PLAIN:
+            with iterated(candidate, self.batch, how) as found:
+                yield found
+            return
+        self.repeats = Repeats(names=captured.checkpointed)
+        with self.repeats.watching(candidate) as watched, iterated(watched, self.batch, how) as found:
+            yield found
 
     def _whole(self, name: str, run: Any, variations: tuple[Variation, ...]) -> Whole:
         if name in self._kept:
@@ -192,3 +212,9 @@ class Reference:
         if self.keep:
             self._kept[name] = whole
         return whole
+
+
+def _some(names: Iterable[str]) -> str:
+    """Return the first names of many, and how many more there are."""
+    first, *more = sorted(names)
+    return f"{first} and {len(more)} more" if more else first

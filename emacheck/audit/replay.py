@@ -9,6 +9,7 @@ import torch
 
 from emacheck.audit.calls import LOSS, MODEL, Asked, Call, intercepted, module_names
 from emacheck.audit.capture import LossFunction, named_losses, total
+from emacheck.audit.checkpoints import run_plainly
 from emacheck.audit.draws import Draws
 from emacheck.audit.nested import converted, kept_in_objects, numbers, replaced, tensors
 from emacheck.audit.precision import Precision
@@ -116,7 +117,7 @@ def replay(call: Call, side: Side) -> Results:
     with side.active(draws), _in_place(module, call, side) as change, torch.set_grad_enabled(call.gradients_on):
         args, kwargs = replaced(side.bring((call.args, call.kwargs), seed=1), entrance)
         draws.position = call.draws
-        with side.forward():
+        with side.forward(), run_plainly():
             output = _run(call, side, args, kwargs, results=results)
         results |= {Part("output", path): tensor.detach() for path, tensor in tensors(output) if _judged(call, path)}
         if call.gradients_on:

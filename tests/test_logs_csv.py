@@ -1,0 +1,93 @@
+"""Tables of values that are separated by commas, semicolons or tabulators."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+from conftest import points, remarks, said
+from hypothesis import given
+from hypothesis import strategies as st
+from log_lines import FAST, FLOATS, bits
+
+from emacheck.errors import LogError
+from emacheck.logs import csv_table, read_log
+
+
+@pytest.mark.parametrize("column", ["iteration", "iter", "Step", "GLOBAL_STEP"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_csv_takes_its_iterations_from_a_column_of_that_name(log, column, separator):
+    rows = [["loss", column, "lr"], ["4.5", "1", "0.01"], ["4.25", "2", "1e-2"]]
+    record = log("\n".join(separator.join(row) for row in rows) + "\n")
+    assert record.format == "CSV"
+    assert points(record) == [(1, 4.5), (2, 4.25)]
+    assert points(record, "lr") == [(1, 0.01), (2, 0.01)]
+
+
+def test_csv_tells_an_empty_cell_from_nan(log):
+    record = log("iteration,loss,acc\n1,4.5,\n2,nan,50\n3,,51\n4,NaN,52\n5,-inf,1e999\n")
+    assert record.curves["loss"].iterations.tolist() == [1, 2, 4, 5]
+    assert np.isnan(record.curves["loss"].values[1:3]).all()
+    assert points(record, "acc") == [(2, 50.0), (3, 51.0), (4, 52.0), (5, math.inf)]
+
+
+def test_csv_names_its_columns_of_text_and_its_stray_texts(log):
+    record = log("iteration,loss,phase\n1,4.5,train\n2,NA,train\n3,4.0,train\n")
+    assert set(record.curves) == {"loss"}
+    assert points(record) == [(1, 4.5), (3, 4.0)]
+    assert "columns without a number are not read: phase" in said(record)
+    assert "cells of column loss that are not a number: 1 left out, the first on line 3" in said(record)
+
+
+def test_csv_without_a_column_of_iterations_is_refused_with_its_columns(log):
+    with pytest.raises(LogError, match=r"no column of iterations. Its columns are: time, speed. Expected one of: iter"):
+        log("time,speed\n1,4.5\n")
+
+
+def test_csv_lines_of_another_width_are_skipped(log):
+    record = log('iteration,loss,acc\n1,4.5,1\n2,4.0\n3,3.5,1,1\n4,"3.0\n\n5,"2.5",1\n')
+    assert points(record) == [(1, 4.5), (5, 2.5)]
+    assert "lines that have not as many cells as the header: 3 skipped, the first on line 3" in said(record)
+
+
+def test_csv_lines_with_nul_characters_are_skipped():
+    record = csv_table.read(["iteration,loss\n", "1,4.5\n", "2,\0\0\n", "3,4.0\n"], "table")
+    assert points(record) == [(1, 4.5), (3, 4.0)]
+
+
+def test_csv_with_quotes_spaces_marks_and_carriage_returns(log):
+    record = log('\ufeff"Step", "run, a - loss"\r\n1, 4.5\r\n"2","4.25"\r\n')
+    assert points(record, "run, a - loss") == [(1, 4.5), (2, 4.25)]
+
+
+def test_csv_joins_the_rows_of_one_iteration_that_complement_each_other(log):
+    record = log("step,train_loss,val_loss\n49,4.5,\n49,,5.5\n99,4.0,\n99,3.5,\n")
+    assert points(record) == [(49, 4.5), (99, 3.5)]
+    assert record.validation["loss"].values.tolist() == [5.5]
+    assert record.validation["loss"].iterations.tolist() == [49]
+    assert "later record is used: 1, the first is 99" in remarks(record)
+
+
+def test_csv_columns_of_the_same_or_no_name_are_told_apart(log):
+    record = log(",iteration,loss,loss\n0,1,4.5,4.25\n")
+    assert list(record.curves) == ["column 1", "loss", "loss (column 4)"]
+
+
+def test_a_table_of_a_million_columns_is_refused_at_once(log):
+    with pytest.raises(LogError, match="format of this file is not known"):
+        log("iteration,loss" + "," * 1_000_000 + "\n1,2" + "," * 1_000_000 + "\n")
+
+
+def test_csv_skips_iterations_that_are_no_integer(log):
+    record = log("iteration,loss\n1,4.5\n2.5,4\n99999999999999999999,4\n,4\n3.0,4.0\n")
+    assert points(record) == [(1, 4.5), (3, 4.0)]
+    assert "rows whose iteration is not an integer of 64 bits: 3 skipped, the first on line 3" in said(record)
+
+
+@FAST
+@given(values=st.lists(FLOATS, min_size=1, max_size=30))
+def test_csv_keeps_every_bit(tmp_path, values):
+    path = tmp_path / "table"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["iteration", "loss"], *enumerate(map(repr, values), 1)])
+    assert bits(read_log(path).curves["loss"].values) == bits(values)

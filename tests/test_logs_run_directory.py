@@ -1,0 +1,154 @@
+"""The run directories that emacheck itself writes."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import points, remarks, said
+from hypothesis import given
+from hypothesis import strategies as st
+from log_lines import FAST, FLOATS, bits
+
+from emacheck.errors import LogError
+from emacheck.logs import read_log
+from emacheck.strict_json import encode_value
+
+
+def make_run(folder: Path, rows: list[dict], **header: object) -> Path:
+    described = {"format_version": 1, "complete": True, "provenance": {"device": "cpu"}, "initial_state": "ab" * 32}
+    folder.mkdir(exist_ok=True)
+    (folder / "run.json").write_text(json.dumps({**described, "iterations": len(rows), **header}))
+    (folder / "iterations.jsonl").write_text("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+    return folder
+
+
+def iteration(number: int, *, batch: str | None = None, **metrics: float) -> dict:
+    return {"iteration": number, "batch": batch, "metrics": {k: encode_value(v) for k, v in metrics.items()}}
+
+
+def test_run_directory_is_read_with_provenance_and_fingerprints(tmp_path):
+    rows = [iteration(1, batch="aa", loss=4.5, grad_norm=math.nan), iteration(2, batch="bb", loss=math.inf)]
+    record = read_log(make_run(tmp_path / "run", rows))
+    assert record.format == "emacheck run"
+    assert record.name == str(tmp_path / "run")
+    assert points(record) == [(1, 4.5), (2, math.inf)]
+    assert np.isnan(record.curves["grad_norm"].values[0])
+    assert record.provenance == {"device": "cpu"}
+    assert record.initial_state == "ab" * 32
+    assert record.batches == ("aa", "bb")
+    assert record.complete
+    assert tuple(map(str, record.oddities)) == (
+        "line 2: loss is infinite once, the first at iteration 2",
+        "line 1: grad_norm is NaN once, the first at iteration 1",
+    )
+
+
+def test_run_directory_that_says_so_is_not_complete(tmp_path):
+    record = read_log(make_run(tmp_path, [iteration(1, loss=4.5)], complete=False, initial_state=None))
+    assert not record.complete
+    assert record.initial_state is None
+    assert tuple(map(str, record.oddities)) == ("the run ended before its time",)
+
+
+def test_run_directory_without_its_header_is_not_complete(tmp_path):
+    make_run(tmp_path, [iteration(1, loss=4.5)])
+    (tmp_path / "run.json").unlink()
+    record = read_log(tmp_path)
+    assert not record.complete
+    assert "run.json is missing" in remarks(record)
+
+
+def test_run_directory_with_fewer_iterations_than_it_counts_is_not_complete(tmp_path):
+    record = read_log(make_run(tmp_path, [iteration(1, loss=4.5)], iterations=2))
+    assert not record.complete
+    assert tuple(map(str, record.oddities)) == ("run.json counts 2 iterations, iterations.jsonl holds 1",)
+
+
+def test_run_directory_drops_a_torn_last_line_and_skips_a_broken_one(tmp_path):
+    make_run(tmp_path, [iteration(1, loss=4.5), iteration(2, loss=4.0), iteration(3, loss=3.5)], complete=False)
+    lines = (tmp_path / "iterations.jsonl").read_text().splitlines()
+    (tmp_path / "iterations.jsonl").write_text(f'{lines[0]}\n{{"metrics": NaN}}\n{lines[1]}\n{lines[2][:-9]}')
+    record = read_log(tmp_path)
+    assert points(record) == [(1, 4.5), (2, 4.0)]
+    assert "the last line, 4, is torn and was dropped" in said(record)
+    assert "lines that are not the JSON object of an iteration: 1 skipped, the first on line 2" in said(record)
+
+
+def test_run_directory_with_a_batch_that_has_no_hash_has_no_batches(tmp_path):
+    assert read_log(make_run(tmp_path, [iteration(1, batch="aa", loss=4.5), iteration(2, loss=4.0)])).batches == ()
+
+
+def test_run_directory_of_another_format_version_is_refused(tmp_path):
+    make_run(tmp_path, [iteration(1, loss=4.5)], format_version=2)
+    with pytest.raises(LogError, match=r"run.json: found format_version 2, expected 1. Use the version"):
+        read_log(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("complete", "yes"), ("provenance", []), ("initial_state", 5), ("iterations", None)]
+)
+def test_run_directory_with_a_damaged_header_is_refused(tmp_path, key, value):
+    make_run(tmp_path, [iteration(1, loss=4.5)], **{key: value})
+    with pytest.raises(LogError, match=rf"run.json: {key}: found"):
+        read_log(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "[" * 100_000, '{"format_version": ' + "1" * 5000 + "}"])
+def test_run_directory_with_a_header_that_is_no_json_is_refused(tmp_path, content):
+    make_run(tmp_path, [iteration(1, loss=4.5)])
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(LogError, match="expected the description of a run"):
+        read_log(tmp_path)
+
+
+def test_run_directory_without_an_iteration_is_refused(tmp_path):
+    with pytest.raises(LogError, match="it holds no training record"):
+        read_log(make_run(tmp_path, []))
+    (tmp_path / "iterations.jsonl").unlink()
+    with pytest.raises(LogError, match=r"found run.json but no iterations.jsonl"):
+        read_log(tmp_path)
+
+
+def test_the_iterations_file_alone_leads_to_its_directory(tmp_path):
+    make_run(tmp_path, [iteration(1, loss=4.5)])
+    with pytest.raises(LogError, match="give the directory that it is in"):
+        read_log(tmp_path / "iterations.jsonl")
+
+
+def test_a_directory_that_is_no_run_is_refused_with_what_it_holds(tmp_path):
+    with pytest.raises(LogError, match=r"expected run.json and iterations.jsonl, found nothing"):
+        read_log(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    make_run(tmp_path / "candidate", [iteration(1, loss=4.5)])
+    with pytest.raises(LogError, match=r"found candidate/, notes.txt") as caught:
+        read_log(tmp_path)
+    assert f"Perhaps you mean {tmp_path / 'candidate'}" in str(caught.value)
+
+
+def test_a_work_directory_of_mmengine_leads_to_its_scalars(tmp_path):
+    scalars_file = tmp_path / "20310203" / "vis_data" / "scalars.json"
+    scalars_file.parent.mkdir(parents=True)
+    scalars_file.touch()
+    with pytest.raises(LogError, match="Perhaps you mean") as caught:
+        read_log(tmp_path)
+    assert str(scalars_file) in str(caught.value)
+
+
+@FAST
+@given(values=st.lists(FLOATS, min_size=1, max_size=30))
+def test_run_directory_keeps_every_bit(tmp_path, values):
+    record = read_log(make_run(tmp_path, [iteration(at, loss=value) for at, value in enumerate(values, 1)]))
+    assert bits(record.curves["loss"].values) == bits(values)
+
+
+@pytest.mark.parametrize("value", ['"nan"', "null", "true", "[1.0]", "9" * 400])
+def test_run_directory_skips_values_that_stand_for_no_number(tmp_path, value):
+    make_run(tmp_path, [iteration(1, loss=4.5)], iterations=2)
+    with (tmp_path / "iterations.jsonl").open("a") as file:
+        file.write(f'{{"iteration": 2, "batch": null, "metrics": {{"loss": {value}, "lr": 0.5}}}}\n')
+    record = read_log(tmp_path)
+    assert points(record) == [(1, 4.5)]
+    assert points(record, "lr") == [(2, 0.5)]
+    assert "values of loss that are not a number: 1 skipped, the first on line 2" in said(record)

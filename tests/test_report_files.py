@@ -1,0 +1,141 @@
+"""The picture of a verdict, and how a report is written."""
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from verdicts_to_show import NUMBERS, VERDICTS, a_record, a_verdict, unhurried
+
+from emacheck.errors import OutputError
+from emacheck.judge import make_rules
+from emacheck.report.plot import draw, moving_mean
+from emacheck.report.write import write_atomically
+
+
+class TestPlot:
+    EXTREME = NUMBERS | st.sampled_from([0.0, -0.0, 5e-324, 1e-300, 1e29, 1e31, 1.7e308, -1.7e308, 1.0])
+
+    @staticmethod
+    def drawn(reference, candidate, **more):
+        content = draw(a_verdict(a_record("r", reference), a_record("c", candidate, **more)))
+        assert content.startswith(b"\x89PNG")
+        return content
+
+    @settings(deadline=None, max_examples=30)
+    @given(st.lists(EXTREME, max_size=4), st.lists(EXTREME, max_size=4), st.integers(1, 3))
+    def test_draws_whatever_the_values(self, reference, candidate, first):
+        self.drawn(reference, candidate, first=first)
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            [],
+            [1.0],
+            [1.0, 2.0],
+            [0.0] * 50,
+            [-1.0] * 50,
+            [1e300] * 50,
+            [math.nan] * 50,
+            [math.inf, 1.0] * 25,
+            [5e-324] * 50,
+            [1e-5, 1e5] * 30,
+            list(range(50)),
+        ],
+    )
+    def test_draws_each_against_each_other_length(self, values):
+        self.drawn(values, values)
+        self.drawn(values, [2.0] * 50)
+        self.drawn([2.0] * 50, values)
+
+    @pytest.mark.parametrize("limit", [0.0, 1e-40, 1e40, math.inf])
+    def test_draws_with_a_limit_that_has_no_place_on_the_axis(self, limit):
+        rules = make_rules(["mean_relative_error"], {"mean_relative_error": {"limit": limit}})
+        assert draw(a_verdict(a_record("r", [1.0, 2.0]), a_record("c", [1.0, 2.1]), rules))
+
+    @pytest.mark.parametrize("name", ["$a_b$", "$", r"\frac{", "损失", "\x1b[31m", "x" * 300, "{}%"])
+    def test_names_are_text_and_not_formulas(self, name, recwarn):
+        record = a_record(name, [1.0, 2.0], metric=name)
+        assert draw(a_verdict(record, a_record(name, [1.0, 2.5], metric=name)))
+        assert [str(warning.message) for warning in recwarn] == []
+
+    def test_repeats_to_the_byte_and_leaves_no_trace_in_the_configuration(self):
+        import matplotlib
+
+        with matplotlib.rc_context({"lines.linewidth": 9.0, "font.size": 3.0}):
+            first = draw(VERDICTS["fail"])
+            assert matplotlib.rcParams["lines.linewidth"] == 9.0
+        assert draw(VERDICTS["fail"]) == first
+        assert b"Software" not in first
+        assert (int.from_bytes(first[16:20], "big"), int.from_bytes(first[20:24], "big")) == (1200, 800)
+
+    def test_never_imports_pyplot(self):
+        code = (
+            "import sys, emacheck.report.plot as plot; assert 'matplotlib' not in sys.modules\n"
+            "from emacheck import Curve, Record, compare, decide\n"
+            "record = Record(name='', format='', curves={'loss': Curve(name='loss', iterations=[1], values=[1.0])})\n"
+            "plot.draw(decide(compare(record, record))); assert 'matplotlib.pyplot' not in sys.modules"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+    @unhurried
+    @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40), st.sampled_from([1, 3, 5, 21, 101]))
+    def test_the_moving_mean_is_centred(self, values, window):
+        half = window // 2
+        expected = [np.mean(values[max(i - half, 0) : i + half + 1]) for i in range(len(values))]
+        np.testing.assert_allclose(moving_mean(np.array(values), window), expected, rtol=1e-9, atol=1e-6)
+
+
+class TestWrite:
+    def test_writes_text_and_bytes(self, tmp_path):
+        write_atomically(tmp_path / "a", "é\n")
+        write_atomically(tmp_path / "b", b"\x00")
+        assert (tmp_path / "a").read_bytes() == b"\xc3\xa9\n"
+        assert (tmp_path / "b").read_bytes() == b"\x00"
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+    def test_replaces_a_file_and_follows_a_link(self, tmp_path):
+        (tmp_path / "real").write_text("old")
+        (tmp_path / "link").symlink_to("real")
+        write_atomically(tmp_path / "link", "new")
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "real").read_text() == "new"
+
+    def test_a_relative_name_is_enough(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        write_atomically(Path("a"), "x")
+        assert (tmp_path / "a").read_text() == "x"
+
+    def test_a_missing_directory_is_named(self, tmp_path):
+        with pytest.raises(OutputError, match=r"(?s)found: +nothing at .*missing.*mkdir -p"):
+            write_atomically(tmp_path / "missing" / "a", "x")
+
+    def test_a_file_is_no_directory(self, tmp_path):
+        (tmp_path / "file").write_text("x")
+        with pytest.raises(OutputError, match=r"found: +a file"):
+            write_atomically(tmp_path / "file" / "a", "x")
+
+    def test_a_directory_is_not_replaced(self, tmp_path):
+        with pytest.raises(OutputError, match="a directory"):
+            write_atomically(tmp_path, "x")
+
+    def test_a_device_or_pipe_is_not_replaced(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(OutputError, match="device, pipe or socket"):
+            write_atomically(tmp_path / "pipe", "x")
+        assert (tmp_path / "pipe").is_fifo()
+
+    def test_nothing_is_left_when_writing_fails(self, tmp_path, monkeypatch):
+        def full(self, target):
+            raise OSError(28, "No space left on device")
+
+        (tmp_path / "a").write_text("old")
+        monkeypatch.setattr(Path, "replace", full)
+        with pytest.raises(OutputError, match="No space left on device"):
+            write_atomically(tmp_path / "a", "new")
+        assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]

@@ -1,0 +1,121 @@
+"""Reports that other programs read: Markdown, JUnit, GitHub."""
+
+import xml.etree.ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from verdicts_to_show import ANYTHING, VERDICTS, a_finding, a_verdict_with, unhurried
+
+from emacheck.judge import Outcome
+from emacheck.report.github import annotations
+from emacheck.report.junit import junit
+from emacheck.report.markdown import markdown
+from emacheck.report.markdown_text import escaped
+from emacheck.report.printable import printable
+from emacheck.report.wording import headline
+
+
+class TestMarkdown:
+    @staticmethod
+    def cells(shown):
+        """Return the number of cells in each row of each table, as a renderer sees them."""
+        rows, found = None, []
+        for token in MarkdownIt("commonmark").enable("table").parse(shown):
+            if token.type == "table_open":
+                found.append([])
+            elif token.type == "tr_open":
+                rows = 0
+            elif token.type in {"td_open", "th_open"}:
+                rows += 1
+            elif token.type == "tr_close":
+                found[-1].append(rows)
+        return found
+
+    @unhurried
+    @given(ANYTHING)
+    def test_tables_keep_their_columns(self, foreign):
+        verdict = a_verdict_with(a_finding(message=foreign, metric=foreign), name=foreign, metric=foreign)
+        shown = markdown(verdict, command=foreign, environment={foreign: foreign}, plot=None)
+        findings, records, environment = self.cells(shown)
+        assert findings == [7, 7]
+        assert records == [3] * 5
+        assert environment == [2, 2]
+        in_source = [line for line in shown.splitlines() if line.startswith("| ")]
+        assert {len(line.split("|")) - 2 for line in in_source} <= {7, 3, 2}
+
+    @unhurried
+    @given(st.text(alphabet=st.characters(categories=("L", "N", "P", "S")), min_size=1, max_size=40))
+    def test_foreign_text_is_shown_as_it_is(self, foreign):
+        tokens = MarkdownIt("commonmark", {"html": True}).parse(f"x {escaped(foreign)}")
+        (inline,) = [token for token in tokens if token.type == "inline"]
+        assert {child.type for child in inline.children} <= {"text", "text_special"}
+        assert "".join(child.content for child in inline.children) == f"x {foreign}"
+
+    @pytest.mark.parametrize("address", ["https://example.org", "www.example.org"])
+    def test_addresses_do_not_become_links(self, address):
+        assert address not in escaped(address)
+
+    def test_the_picture_is_embedded_under_a_safe_name(self):
+        shown = markdown(VERDICTS["pass"], command="", environment={}, plot="a (b).png")
+        assert "](a%20%28b%29.png)" in shown
+
+    @unhurried
+    @given(st.text(alphabet="`ab \n", max_size=20))
+    def test_the_command_cannot_leave_its_block(self, command):
+        shown = markdown(VERDICTS["pass"], command=command, environment={}, plot=None)
+        last = MarkdownIt("commonmark").enable("table").parse(shown)[-1]
+        assert (last.type, last.content) == ("fence", f"{printable(command)}\n")
+
+
+class TestJUnit:
+    @unhurried
+    @given(ANYTHING, st.sampled_from(list(Outcome)))
+    def test_is_xml_whatever_the_text(self, foreign, outcome):
+        finding = a_finding(message=foreign, metric=foreign, unit=foreign, outcome=outcome)
+        suite = ET.fromstring(junit(a_verdict_with(finding, name=foreign, metric=foreign), command=foreign))  # noqa: S314
+        assert suite.find("testcase").get("name") == f"bias[{printable(foreign)}]"
+
+    @pytest.mark.parametrize(
+        ("outcome", "element"),
+        [(Outcome.PASS, "system-out"), (Outcome.FAIL, "failure"), (Outcome.INCONCLUSIVE, "error")],
+    )
+    def test_what_is_not_a_pass_is_not_green(self, outcome, element):
+        suite = ET.fromstring(junit(a_verdict_with(a_finding(outcome=outcome)), command=""))  # noqa: S314
+        assert [child.tag for child in suite.find("testcase")] == [element]
+        assert suite.get("failures") == str(int(element == "failure"))
+        assert suite.get("errors") == str(int(element == "error"))
+
+    def test_no_findings_are_not_green(self):
+        suite = ET.fromstring(junit(a_verdict_with(), command=""))  # noqa: S314
+        assert (suite.get("tests"), suite.get("errors")) == ("1", "1")
+
+
+class TestGitHub:
+    def test_names_what_did_not_pass(self):
+        verdict = a_verdict_with(
+            a_finding(), a_finding(outcome=Outcome.INCONCLUSIVE), a_finding(outcome=Outcome.PASS, observed=0.0)
+        )
+        assert [line.split(" ")[0] for line in annotations(verdict)] == ["::error", "::warning"]
+
+    def test_a_pass_is_one_notice(self):
+        assert annotations(VERDICTS["pass"]) == [
+            f"::notice title=emacheck::{headline(VERDICTS['pass'])} (rests on curves alone, without an audit)"
+        ]
+
+    def test_no_findings_are_a_warning(self):
+        assert annotations(a_verdict_with()) == ["::warning title=emacheck::INCONCLUSIVE: no rule was applied"]
+
+    @unhurried
+    @given(ANYTHING)
+    def test_foreign_text_cannot_start_another_command(self, foreign):
+        (line,) = annotations(a_verdict_with(a_finding(message=foreign, metric=foreign), metric=foreign))
+        assert "\n" not in line
+        properties = line[len("::error title=") :].split("::")[0]
+        assert not set(properties) & set(":,")
+
+    def test_escapes_as_the_runner_expects(self):
+        (line,) = annotations(a_verdict_with(a_finding(message="100 %\nx", metric="a,b:c"), metric="a,b:c"))
+        assert line.startswith("::error title=emacheck bias[a%2Cb%3Ac]::")
+        assert line.endswith("100 %25%0Ax")
