@@ -25,6 +25,8 @@ from emacheck.audit.variations import OTHER_ORDER, PLAIN, Variation
 
 # Ways in which the accepted precision may compute one module, and a whole iteration.
 ISOLATED = (PLAIN, OTHER_ORDER)
+# In 16 bits a module that rounds several times in a row, such as the EMA module, passes each error on.
+ISOLATED_HALF = (*ISOLATED, Variation(rounding=1), Variation(rounding=2))
 # The last one is large enough to flip some ReLU masks for certain, so that the tail of flips is in the pool.
 WHOLE = (
     PLAIN,
@@ -166,7 +168,7 @@ class Reference:
             Side(model=arbiter, loss=loss, dtype=torch.float64, precision=plan.precision, seed=plan.seed),
             [
                 Side(model=accepted, loss=loss, precision=plan.precision, variation=variation, seed=plan.seed)
-                for variation in ISOLATED
+                for variation in (ISOLATED_HALF if plan.precision.half else ISOLATED)
             ],
             wanted=lambda call: plan.wants(call.name),
             poison=lambda call: self.number == 1 and not evaluation and call.index == 0,

@@ -23,6 +23,8 @@ FORMAT_VERSION = 1
 AUDIT_RULES = ("audit_isolated", "audit_end_to_end", "audit")
 # Seeds of the last bit in the trials that are reported; those below chose the limits or make the envelope.
 FIRST_REPORTED_SEED, FIRST_REPEAT_SEED = 1000, 500
+# Seeds of stochastic rounding are higher by this: those from 1000 were looked at when it became an accepted variation.
+ROUNDING_SEEDS = 100_000
 REPEATS = 8
 LATER = "shows from iteration"
 MOVES = ("gradient", "update", "buffer")
@@ -126,7 +128,7 @@ def benign_variations(
             channels_last=at // 2 % 2 == 1,
             onednn=at % 5 != 4 or half,
             last_bit=first + at,
-            rounding=first + at if half and at % 4 else 0,
+            rounding=ROUNDING_SEEDS + first + at if half and at % 4 else 0,
         )
         for at in range(count)
     ]
