@@ -57,6 +57,7 @@ class Call:
         children: The calls it made.
         input_gradients: Gradients with respect to its inputs when it runs alone in the accepted precision.
         depth: Position in the order in which calls began; 0 is the first.
+        rewritten: Names of the model's weights that a forward pass writes to, such as those of a mean teacher.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Call:
     children: list["Call"] = field(default_factory=list)
     input_gradients: dict[str, torch.Tensor] = field(default_factory=dict)
     depth: int = 0
+    rewritten: frozenset[str] = frozenset()
 
     @property
     def label(self) -> str:

@@ -1,6 +1,5 @@
 """Everything about one batch that does not depend on the candidate: what the arbiter says and what is accepted."""
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,7 @@ from emacheck.audit.optimizer import stepped
 from emacheck.audit.precision import Precision
 from emacheck.audit.repeats import Repeats
 from emacheck.audit.replay import Side
-from emacheck.audit.subject import Candidate, Subject
+from emacheck.audit.subject import Candidate, Subject, copied, to_accuracy
 from emacheck.audit.variations import OTHER_ORDER, PLAIN, Variation
 
 # Ways in which the accepted precision may compute one module, and a whole iteration.
@@ -111,7 +110,7 @@ class Reference:
 
     def captured(self, *, evaluation: bool = False) -> Capture:
         """Run the reference's iteration and record every call."""
-        model = copy.deepcopy(self.subject.model)
+        model = copied(self.subject.model)
         if evaluation:
             model.eval()
         plan = self.plan
@@ -156,7 +155,7 @@ class Reference:
             return None
 
     def _isolated(self, captured: Capture, *, evaluation: bool) -> Iterator[Baseline]:
-        arbiter, accepted = copy.deepcopy(self.subject.model).double(), copy.deepcopy(self.subject.model)
+        arbiter, accepted = to_accuracy(copied(self.subject.model), torch.float64), copied(self.subject.model)
         if evaluation:
             arbiter.eval()
             accepted.eval()
