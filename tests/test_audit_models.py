@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: E402, N812
 from torch import nn  # noqa: E402
 
 import emacheck  # noqa: E402
+from emacheck.audit.nested import converted  # noqa: E402
 from emacheck.errors import UsageError  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
 
@@ -307,6 +308,13 @@ def test_an_operator_whose_draws_cannot_be_shared_is_named():
     result = emacheck.audit_step(model, SGD(model.parameters(), lr=0.1), batch, squares, "cpu")
     assert result.outcome is Outcome.INCONCLUSIVE
     assert "draws with rrelu" in result.findings[0].message
+
+
+def test_the_lengths_of_packed_sequences_stay_on_the_cpu():
+    packed = nn.utils.rnn.pack_padded_sequence(torch.randn(2, 3, 4), torch.tensor([3, 2]), batch_first=True)
+    moved = converted(packed, device=torch.device("meta"))
+    assert (moved.data.device.type, moved.batch_sizes.device.type) == ("meta", "cpu")
+    assert moved.batch_sizes.equal(packed.batch_sizes)
 
 
 def test_what_would_audit_nothing_is_refused():

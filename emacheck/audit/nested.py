@@ -6,6 +6,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import PackedSequence
 
 from emacheck.audit.measure import counterpart
 
@@ -121,6 +122,9 @@ def _rebuilt(value: Any, parts: dict[Any, Any]) -> Any:
     """Return a value of the same make with other parts."""
     if type(value) is dict:
         return parts
+    if isinstance(value, PackedSequence):
+        # Torch wants these on the CPU, wherever the data are.
+        parts[1] = value.batch_sizes
     if isinstance(value, list | tuple):
         items = parts.values()
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
