@@ -310,6 +310,38 @@ def test_an_operator_whose_draws_cannot_be_shared_is_named():
     assert "draws with rrelu" in result.findings[0].message
 
 
+class Scored(nn.Module):
+    """Returns an accuracy beside its loss."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 5)
+
+    def forward(self, x, label):
+        scores = self.linear(x)
+        return {"loss": F.cross_entropy(scores, label), "accuracy": (scores.argmax(1) == label).double().mean()}
+
+
+@pytest.mark.parametrize(("key", "outcome"), [("accuracy", Outcome.PASS), ("loss", Outcome.FAIL)])
+def test_an_accuracy_beside_a_loss_is_not_judged_in_evaluation_mode_either(key, outcome):
+    torch.manual_seed(0)
+    model = Scored()
+    batch = (torch.randn(20, 8), torch.randint(0, 5, (20,)))
+
+    def flip(candidate):
+        # One sample of twenty, as a last bit may flip.
+        def change(module, _, output):
+            return output if module.training else {**output, key: output[key] + 0.05}
+
+        candidate.model.register_forward_hook(change)
+
+    def loss(model, batch):
+        return model(*batch)["loss"]
+
+    result = emacheck.audit_step(model, SGD(model.parameters(), lr=0.1), batch, loss, "cpu", prepare=flip)
+    assert result.outcome is outcome, result.findings
+
+
 def test_the_lengths_of_packed_sequences_stay_on_the_cpu():
     packed = nn.utils.rnn.pack_padded_sequence(torch.randn(2, 3, 4), torch.tensor([3, 2]), batch_first=True)
     moved = converted(packed, device=torch.device("meta"))

@@ -185,6 +185,8 @@ class _Recorder:
         """Record the output of a call, and its gradient when there is one."""
         call.output = snapshot(output)
         call.differentiable = frozenset(path for path, tensor in tensors(output) if tensor.requires_grad)
+        if call.differentiable:
+            call.by_products = frozenset(path for path, tensor in tensors(output) if not tensor.requires_grad)
         called = {child.name for child in call.children}
         call.buffers = {n: b for n, b in call.buffers.items() if not _owned(call.name, n, called)}
         for path, tensor in tensors(output):

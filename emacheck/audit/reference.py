@@ -147,12 +147,16 @@ class Reference:
 
     def _captured_evaluation(self) -> Capture | None:
         """Run the loss in evaluation mode; some models return no loss in that mode."""
+        known = {call.label: call.by_products for call in self.capture.calls}
         try:
-            return self.captured(evaluation=True)
+            captured = self.captured(evaluation=True)
         except Exception as error:
             first = str(error).strip().splitlines()[:1]
             self.notes.append(f"evaluation mode was not audited, the reference fails in it: {''.join(first)}")
             return None
+        for call in captured.calls:
+            call.by_products = known.get(call.label, frozenset())
+        return captured
 
     def _isolated(self, captured: Capture, *, evaluation: bool) -> Iterator[Baseline]:
         arbiter, accepted = to_accuracy(copied(self.subject.model), torch.float64), copied(self.subject.model)

@@ -170,9 +170,10 @@ def _run(call: Call, side: Side, args: Any, kwargs: dict[str, Any], *, results: 
 def _judged(call: Call, path: str) -> bool:
     """Return whether an output counts: beside differentiable outputs, others are by-products such as an accuracy.
 
-    An accuracy is a step function of its inputs, so that the last bit of a logit may move it by a whole pixel.
+    An accuracy is a step function of its inputs, so that the last bit of a logit may move it by a whole pixel. In
+    evaluation mode nothing is differentiable, and what training says of an output holds.
     """
-    return path in call.differentiable or not call.differentiable
+    return path in call.differentiable or (not call.differentiable and path not in call.by_products)
 
 
 def _other_history(call: Call, output: Any) -> Results:
