@@ -54,9 +54,11 @@ class Call:
         output: Its output, copied when it returned.
         output_gradients: Gradient of the loss with respect to each output tensor, by path.
         differentiable: Paths of those output tensors that carry gradient history.
+        by_products: Paths of those output tensors that, in training, carry none beside others that do.
         children: The calls it made.
         input_gradients: Gradients with respect to its inputs when it runs alone in the accepted precision.
         depth: Position in the order in which calls began; 0 is the first.
+        rewritten: Names of the model's weights that a forward pass writes to, such as those of a mean teacher.
     """
 
     name: str
@@ -72,9 +74,11 @@ class Call:
     output: Any = None
     output_gradients: dict[str, torch.Tensor] = field(default_factory=dict)
     differentiable: frozenset[str] = frozenset()
+    by_products: frozenset[str] = frozenset()
     children: list["Call"] = field(default_factory=list)
     input_gradients: dict[str, torch.Tensor] = field(default_factory=dict)
     depth: int = 0
+    rewritten: frozenset[str] = frozenset()
 
     @property
     def label(self) -> str:

@@ -12,6 +12,7 @@ import torch
 from emacheck.audit.calls import LOSS, Asked, Call, intercepted, module_names
 from emacheck.audit.checkpoints import Checkpoints, run_plainly
 from emacheck.audit.draws import Draws
+from emacheck.audit.measure import real
 from emacheck.audit.nested import snapshot, tensors
 from emacheck.audit.precision import Precision
 
@@ -67,6 +68,7 @@ def capture(
     model.zero_grad(set_to_none=True)
     top = Call(name=LOSS, index=0, kind="function", args=(snapshot(batch),), gradients_on=backward)
     recorder.stack.append(top)
+    versions = {name: parameter._version for name, parameter in model.named_parameters()}
     with (
         recorder.draws,
         precision.emulated("cpu"),
@@ -83,6 +85,9 @@ def capture(
         # Played back, its calls cannot be asked for again in the backward pass.
         call.gradients_on &= recorder.repeated.isdisjoint(child.name for child in call.children)
     gradients = {n: p.grad.detach() / precision.loss_scale for n, p in model.named_parameters() if p.grad is not None}
+    rewritten = frozenset(name for name, p in model.named_parameters() if p._version != versions.get(name))
+    for call in recorder.calls:
+        call.rewritten = rewritten
     digests = recorder.digests + [(f"gradient of {name}", checksum(grad)) for name, grad in gradients.items()]
     model.zero_grad(set_to_none=True)
     return Capture(
@@ -107,10 +112,15 @@ def named_losses(output: Any) -> dict[str, torch.Tensor]:
     """Return a loss function's result as a mapping; a bare tensor is called ``loss``.
 
     Raises:
-        TypeError: If there is no tensor with one element in it.
+        TypeError: If there is no tensor with one element in it, or one with more that would go unheeded.
     """
     found = output if isinstance(output, Mapping) else {"loss": output}
     losses = {str(k): v for k, v in found.items() if isinstance(v, torch.Tensor) and v.numel() == 1}
+    for name, value in found.items():
+        if isinstance(value, torch.Tensor) and value.requires_grad and value.numel() != 1:
+            raise TypeError(
+                f"the loss function returned {name} with {value.numel()} elements, expected one; take its mean or sum"
+            )
     if not losses:
         raise TypeError(f"the loss function returned {type(output).__name__} without a scalar tensor in it")
     return losses
@@ -126,7 +136,7 @@ def total(losses: Mapping[str, torch.Tensor]) -> torch.Tensor:
 
 def checksum(tensor: torch.Tensor) -> int:
     """Return a CRC-32 over a tensor's bytes: equal tensors have equal checksums."""
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    flat = real(tensor.detach()).cpu().contiguous().reshape(-1)
     return zlib.crc32(flat.view(torch.uint8).numpy().data) if flat.numel() else 0
 
 
@@ -175,6 +185,8 @@ class _Recorder:
         """Record the output of a call, and its gradient when there is one."""
         call.output = snapshot(output)
         call.differentiable = frozenset(path for path, tensor in tensors(output) if tensor.requires_grad)
+        if call.differentiable:
+            call.by_products = frozenset(path for path, tensor in tensors(output) if not tensor.requires_grad)
         called = {child.name for child in call.children}
         call.buffers = {n: b for n, b in call.buffers.items() if not _owned(call.name, n, called)}
         for path, tensor in tensors(output):

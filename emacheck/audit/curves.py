@@ -9,7 +9,8 @@ import torch
 
 from emacheck.audit.capture import total
 from emacheck.audit.end_to_end import Conditions, iterate, nudge, placed
-from emacheck.audit.faults.registry import Fault, NotApplicableError
+from emacheck.audit.faults.registry import BrokenFaultError, Fault, NotApplicableError
+from emacheck.audit.shared_code import SharedCode
 from emacheck.audit.subject import Candidate, Subject
 
 
@@ -58,15 +59,17 @@ def train(candidate: Candidate, batches: Sequence[Any], how: Conditions) -> Trai
 
 
 def train_with(fault: Fault, subject: Subject, batches: Sequence[Any], how: Conditions) -> Training | None:
-    """Train a twin with a fault; None if the fault does not apply, or is none in this precision."""
-    candidate = subject.twin()
+    """Train a twin with a fault; None if the fault does not apply, cannot, or is none in this precision."""
+    candidate, code = subject.twin(), SharedCode(subject.model)
     if how.precision.name not in fault.precisions:
         return None
     try:
         fault(candidate)
-    except NotApplicableError:
+        return train(candidate, batches, how)
+    except (NotApplicableError, BrokenFaultError):
         return None
-    return train(candidate, batches, how)
+    finally:
+        code.put_back()
 
 
 def _parameters(candidate: Candidate) -> list[torch.nn.Parameter]:

@@ -148,7 +148,9 @@ class ForeignDrawError(Exception):
 
 def _draws_nothing(func: Any, args: Any, kwargs: dict[str, Any]) -> bool:
     """Return whether a random operator's rate is zero, or it was told not to train."""
-    given = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | kwargs
+    names = [argument.name for argument in func._schema.arguments]
+    unsaid = {each.name: each.default_value for each in func._schema.arguments if each.has_default_value()}
+    given = unsaid | dict(zip(names, args, strict=False)) | kwargs
     rate = given.get("dropout_p", given.get("p") if "dropout" in str(func) else None)
     return rate == 0 or ("dropout" in str(func) and given.get("train") is False)
 

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import set_checkpoint_early_stop
 from emacheck.audit.calls import LOSS, MODEL
 from emacheck.audit.capture import named_losses, total
 from emacheck.audit.draws import Draws
-from emacheck.audit.measure import FAR, Distance, Truth, distance
+from emacheck.audit.measure import FAR, Distance, Truth, distance, float64, real
 from emacheck.audit.nested import converted
 from emacheck.audit.precision import Precision
 from emacheck.audit.replay import Part
@@ -58,6 +58,8 @@ def preserved(candidate: Candidate) -> Iterator[dict[str, torch.Tensor]]:
     buffers = [(m, k, b.clone()) for m in model.modules() for k, b in m._buffers.items() if b is not None]
     modes = [(module, module.training) for module in model.modules()]
     state = [] if optimizer is None else [_copy(optimizer.state.get(p, {})) for p in _parameters(optimizer)]
+    # Some optimizers count their steps there.
+    groups = [] if optimizer is None else [_copy(group) for group in optimizer.param_groups]
     try:
         yield weights
     finally:
@@ -74,6 +76,8 @@ def preserved(candidate: Candidate) -> Iterator[dict[str, torch.Tensor]]:
             for parameter, values in zip(_parameters(optimizer), state, strict=True):
                 if values:
                     optimizer.state[parameter] = values
+            for group, values in zip(optimizer.param_groups, groups, strict=True):
+                group.update({name: value for name, value in values.items() if name != "params"})
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
@@ -142,15 +146,9 @@ def observed(candidate: Candidate, batch: Any, conditions: Conditions, weights: 
     return found
 
 
-def float64(tensor: Any) -> torch.Tensor:
-    """Return a copy in float64 on the CPU."""
-    value: torch.Tensor = tensor.detach().to(device="cpu", dtype=torch.float64, copy=True)
-    return value
-
-
-def change(now: Any, start: torch.Tensor) -> torch.Tensor:
+def change(now: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
     """Return now - start in float64 on the CPU."""
-    return float64(now).sub_(start.to(device="cpu"))
+    return float64(now).sub_(real(start).to(device="cpu"))
 
 
 @contextmanager
@@ -159,7 +157,7 @@ def placed(candidate: Candidate, conditions: Conditions) -> Iterator[None]:
     kinds = {parameter.dtype for parameter in candidate.model.parameters()}
     stay = conditions.device.type == "cpu" and conditions.dtype is None
     if conditions.variation.channels_last:
-        candidate.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        _lay_out(candidate.model, torch.channels_last)
     if not stay:
         move(candidate, device=conditions.device, dtype=conditions.dtype)
     try:
@@ -168,7 +166,14 @@ def placed(candidate: Candidate, conditions: Conditions) -> Iterator[None]:
         if not stay:
             move(candidate, device=torch.device("cpu"), dtype=kinds.pop() if len(kinds) == 1 else None)
         if conditions.variation.channels_last:
-            candidate.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            _lay_out(candidate.model, torch.contiguous_format)
+
+
+def _lay_out(model: torch.nn.Module, layout: torch.memory_format) -> None:
+    """Change the memory layout of what has four dimensions; torch refuses this one for the weights of volumes."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.to(memory_format=layout)
 
 
 def iterate(candidate: Candidate, batch: Any, conditions: Conditions) -> dict[str, torch.Tensor]:

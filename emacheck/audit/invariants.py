@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import torch
 
+from emacheck.audit.measure import real
+
 Invariant = Callable[[torch.nn.Module], str | None]
 
 
@@ -36,4 +38,5 @@ DEFAULT: tuple[Invariant, ...] = (everything_is_finite, variances_are_not_negati
 
 
 def _finite(tensor: torch.Tensor) -> bool:
-    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+    numbers = real(tensor.detach())
+    return not numbers.is_floating_point() or bool(torch.isfinite(numbers).all())

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import torch
@@ -22,13 +23,15 @@ class Baseline:
         accepted: Distance of the accepted precision by part, the largest of its variations, at least a unit roundoff.
         unjudged: Parts in which the accepted precision itself is infinitely far off, so that nothing can be held to it.
         nans: Where NaN must arrive when the call is poisoned.
+        unable: What the reference or the arbiter raised when it repeated the call; then there is nothing to compare.
     """
 
     call: Call
     truth: dict[Part, Truth]
     accepted: dict[Part, Distance]
     unjudged: tuple[Part, ...] = ()
-    nans: Masks = field(default_factory=dict)
+    nans: Masks = field(default_factory=Masks)
+    unable: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,30 +73,39 @@ def baselines(
     """
     needed = {id(child) for call in calls if wanted(call) for child in call.children}
     for call in calls:
-        if not wanted(call):
-            if id(call) in needed:
+        if wanted(call):
+            try:
+                baseline = _baseline(call, arbiter, accepted, poison=poison)
+            except Exception as error:  # of the user's code, so it can be anything
+                baseline = Baseline(call=call, truth={}, accepted={}, unable=error.with_traceback(None))
+            yield baseline
+        elif id(call) in needed:
+            # Its caller then gets no gradient from it, on every side.
+            with suppress(Exception):
                 call.input_gradients = _input_gradients(replay(call, accepted[0]))
-            continue
-        truth = {part: Truth(tensor=tensor) for part, tensor in replay(call, arbiter).items()}
-        found: dict[Part, Distance] = {}
-        for at, side in enumerate(accepted):
-            results = replay(call, side)
-            smallest = side.precision.smallest_slope
-            for part, tensor in results.items():
-                if part in truth:
-                    floor = side.precision.unit_roundoff(_source_type(part, tensor, call))
-                    here = distance(tensor, truth[part], slope=smallest > 0)
-                    found[part] = here.larger(found.get(part, Distance(norm=floor, peak=floor, slope=smallest)))
-            if at == 0:
-                call.input_gradients = _input_gradients(results)
-        judged = {part: _with_chance(here, truth[part]) for part, here in found.items() if here.finite}
-        yield Baseline(
-            call=call,
-            truth={part: tensor for part, tensor in truth.items() if part in judged},
-            accepted=judged,
-            unjudged=tuple(part for part in truth if part not in judged),
-            nans=nan_masks(call, arbiter) if poison(call) else {},
-        )
+
+
+def _baseline(call: Call, arbiter: Side, accepted: list[Side], *, poison: Callable[[Call], bool]) -> Baseline:
+    truth = {part: Truth(tensor=tensor) for part, tensor in replay(call, arbiter).items()}
+    found: dict[Part, Distance] = {}
+    for at, side in enumerate(accepted):
+        results = replay(call, side)
+        smallest = side.precision.smallest_slope
+        for part, tensor in results.items():
+            if part in truth:
+                floor = side.precision.unit_roundoff(_source_type(part, tensor, call))
+                here = distance(tensor, truth[part], slope=smallest > 0)
+                found[part] = here.larger(found.get(part, Distance(norm=floor, peak=floor, slope=smallest)))
+        if at == 0:
+            call.input_gradients = _input_gradients(results)
+    judged = {part: _with_chance(here, truth[part]) for part, here in found.items() if here.finite}
+    return Baseline(
+        call=call,
+        truth={part: tensor for part, tensor in truth.items() if part in judged},
+        accepted=judged,
+        unjudged=tuple(part for part in truth if part not in judged),
+        nans=nan_masks(call, arbiter) if poison(call) else Masks(),
+    )
 
 
 def _with_chance(accepted: Distance, truth: Truth) -> Distance:

@@ -20,7 +20,7 @@ from emacheck.audit.repeats import Repeats
 from emacheck.audit.replay import Part, Side
 from emacheck.audit.result import ITERATION, ModuleFinding, TensorError
 from emacheck.audit.subject import Candidate
-from emacheck.audit.trouble import trouble
+from emacheck.audit.trouble import trouble, unable
 from emacheck.audit.variations import PLAIN, Variation
 from emacheck.audit.watch import Held, Watch
 from emacheck.judge.verdict import Outcome
@@ -32,6 +32,8 @@ PHASE_OF = {
     "gradient at": "backward",
     "gradient": "backward",
     "weight": "forward",
+    "start of buffer": "forward",
+    "gradient history of output": "backward",
     "buffer": "buffers",
     "update": "optimizer",
     "state": "optimizer",
@@ -107,6 +109,9 @@ def _isolated(
     with evaluating(candidate.model, on=evaluation):
         for baseline in reference.isolated(evaluation=evaluation):
             call = baseline.call
+            if baseline.unable is not None:
+                judged.troubles.append(unable(baseline.unable, module=call.name, kind=call.kind))
+                continue
             if not evaluation:
                 _remember(judged, baseline)
             judged.unjudged += [f"{call.label} {part}" for part in baseline.unjudged]
@@ -210,7 +215,11 @@ def _owner(call: Call, part: Part) -> str:
 
 def _optimizer(reference: Reference, candidate: Candidate, variation: Variation, judged: Judged) -> None:
     plan = reference.plan
-    whole = reference.optimizer()
+    try:
+        whole = reference.optimizer()
+    except Exception as error:  # of the user's code, so it can be anything
+        judged.troubles.append(unable(error, module=OPTIMIZER, kind=_kind(candidate)))
+        return
     how = Conditions(device=plan.device, precision=plan.precision, variation=variation, seed=plan.seed)
     try:
         with stepped(candidate, reference.capture.gradients, how) as found:
@@ -247,7 +256,11 @@ def _kind(candidate: Candidate) -> str:
 
 def _end_to_end(reference: Reference, candidate: Candidate, variation: Variation, judged: Judged) -> None:
     plan = reference.plan
-    whole = reference.iteration()
+    try:
+        whole = reference.iteration()
+    except Exception as error:  # of the user's code, so it can be anything
+        judged.troubles.append(unable(error, module=ITERATION, kind="whole iteration"))
+        return
     how = Conditions(device=plan.device, precision=plan.precision, variation=variation, seed=plan.seed)
     broken, again = None, Repeats(names=reference.repeats.names)
     try:

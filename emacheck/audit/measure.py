@@ -43,6 +43,40 @@ class Distance:
         return _ratio(here, there)
 
 
+# What complex numbers become where real ones become this.
+COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
+
+
+def real(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the same numbers dense and real: a sparse tensor with its zeros, a complex one as pairs.
+
+    Example:
+        >>> real(torch.tensor([1 + 2j])).tolist()
+        [[1.0, 2.0]]
+    """
+    dense = tensor if tensor.layout is torch.strided else tensor.to_dense()
+    return torch.view_as_real(dense.resolve_conj()) if dense.is_complex() else dense
+
+
+def float64(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a copy, dense and real, in float64 on the CPU."""
+    return real(tensor.detach()).to(device="cpu", dtype=torch.float64, copy=True)
+
+
+def counterpart(kind: torch.dtype, accuracy: torch.dtype | None) -> torch.dtype:
+    """Return the type that a tensor gets where floating-point numbers get a given one; None changes nothing.
+
+    Example:
+        >>> counterpart(torch.complex64, torch.float64), counterpart(torch.int64, torch.float64)
+        (torch.complex128, torch.int64)
+    """
+    if accuracy is None:
+        return kind
+    if kind.is_complex:
+        return COMPLEX.get(accuracy, kind)
+    return accuracy if kind.is_floating_point else kind
+
+
 PIECE = 1 << 17
 FAR = Distance(norm=math.inf, peak=math.inf)
 SAME = Distance(norm=0.0, peak=0.0)
@@ -63,7 +97,7 @@ class Truth:
     peak: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tensor = self.tensor.detach().to(device="cpu", dtype=torch.float64)
+        self.tensor = real(self.tensor.detach()).to(device="cpu", dtype=torch.float64)
         self.norm, self.peak = _norms(self.tensor)
 
     def values(self) -> float:
@@ -86,7 +120,7 @@ def distance(candidate: torch.Tensor, truth: Truth, *, slope: bool = False) -> D
     """Measure how far a tensor is from the arbiter's.
 
     Args:
-        candidate: Of any precision, on any device.
+        candidate: Of any precision, on any device, real or complex, dense or sparse.
         truth: The arbiter's.
         slope: Measure the slope as well.
 
@@ -97,9 +131,9 @@ def distance(candidate: torch.Tensor, truth: Truth, *, slope: bool = False) -> D
         >>> distance(torch.tensor([3.0, 4.0]), Truth(tensor=torch.tensor([3.0, 5.0])))
         Distance(norm=0.17149858514250882, peak=0.2, slope=0.0)
     """
-    if candidate.shape != truth.tensor.shape:
+    found = real(candidate.detach()).to(device="cpu")
+    if found.shape != truth.tensor.shape:
         return FAR
-    found = candidate.detach().to(device="cpu")
     if math.isfinite(truth.norm):
         norm, peak = _norms(found, truth.tensor)
         along = abs(_product(found, truth.tensor) - truth.norm**2) if slope else 0.0

@@ -1,11 +1,14 @@
-"""Tensors inside lists, tuples, mappings and objects: walk them, copy them, move them."""
+"""Tensors inside lists, tuples, mappings, dataclasses and objects: walk them, copy them, move them."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import is_dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import PackedSequence
+
+from emacheck.audit.measure import counterpart
 
 Change = Callable[[str, torch.Tensor], Any]
 
@@ -14,7 +17,7 @@ def tensors(value: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
     """Yield every tensor in a nested value with the path that leads to it.
 
     Args:
-        value: A tensor, or lists, tuples and mappings of tensors and anything else.
+        value: A tensor, or lists, tuples, mappings and dataclasses of tensors and anything else.
         path: Put in front of each path.
 
     Yields:
@@ -26,12 +29,9 @@ def tensors(value: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
     """
     if isinstance(value, torch.Tensor):
         yield path, value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
+    else:
+        for key, item in _parts(value):
             yield from tensors(item, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from tensors(item, f"{path}.{index}" if path else str(index))
 
 
 def kept_in_objects(value: Any, path: str = "", depth: int = 4) -> Iterator[tuple[str, torch.Tensor]]:
@@ -71,12 +71,29 @@ def numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
     """
     if isinstance(value, int | float):
         yield path, float(value)
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
+    else:
+        for key, item in _parts(value):
             yield from numbers(item, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from numbers(item, f"{path}.{index}" if path else str(index))
+
+
+def _parts(value: Any) -> Iterable[tuple[Any, Any]]:
+    """Return what a value consists of, with keys; nothing for a tensor, a plain value or an object of unknown make."""
+    if isinstance(value, Mapping):
+        return value.items()
+    if isinstance(value, list | tuple):
+        return enumerate(value)
+    if _is_record(value):
+        names = [each.name for each in fields(value)] if is_dataclass(value) else list(vars(value))
+        return [(name, getattr(value, name)) for name in names if hasattr(value, name)]
+    return ()
+
+
+def _is_record(value: Any) -> bool:
+    """Return whether a value is a dataclass, or an object that holds tensors as attributes and cannot move itself."""
+    if isinstance(value, type | torch.nn.Module):
+        return False
+    held = getattr(value, "__dict__", {}).values()
+    return is_dataclass(value) or (not hasattr(value, "to") and any(isinstance(item, torch.Tensor) for item in held))
 
 
 def replaced(value: Any, change: Change, other: Callable[[Any], Any] = lambda item: item, path: str = "") -> Any:
@@ -85,7 +102,7 @@ def replaced(value: Any, change: Change, other: Callable[[Any], Any] = lambda it
     Args:
         value: A nested value; it is not modified.
         change: Called with path and tensor, returns what takes its place.
-        other: Called with each item that is neither a tensor nor a list, tuple or mapping.
+        other: Called with each item that is neither a tensor nor a list, tuple, mapping or dataclass.
         path: Put in front of each path.
 
     Example:
@@ -94,20 +111,31 @@ def replaced(value: Any, change: Change, other: Callable[[Any], Any] = lambda it
     """
     if isinstance(value, torch.Tensor):
         return change(path, value)
-    if isinstance(value, Mapping):
-        items = {k: replaced(v, change, other, f"{path}.{k}" if path else str(k)) for k, v in value.items()}
-        if type(value) is dict:
-            return items
-        same: Any = copy.copy(value)
-        for key, item in items.items():
-            same[key] = item
-        return same
-    if isinstance(value, list | tuple):
-        parts = [replaced(v, change, other, f"{path}.{i}" if path else str(i)) for i, v in enumerate(value)]
-        if isinstance(value, tuple) and hasattr(value, "_fields"):
-            return type(value)(*parts)
-        return type(value)(parts)
+    if isinstance(value, Mapping | list | tuple) or _is_record(value):
+        return _rebuilt(
+            value, {k: replaced(v, change, other, f"{path}.{k}" if path else str(k)) for k, v in _parts(value)}
+        )
     return other(value)
+
+
+def _rebuilt(value: Any, parts: dict[Any, Any]) -> Any:
+    """Return a value of the same make with other parts."""
+    if type(value) is dict:
+        return parts
+    if isinstance(value, PackedSequence):
+        # Torch wants these on the CPU, wherever the data are.
+        parts[1] = value.batch_sizes
+    if isinstance(value, list | tuple):
+        items = parts.values()
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    same: Any = copy.copy(value)
+    for key, item in parts.items():
+        if isinstance(value, Mapping):
+            same[key] = item
+        else:
+            # A frozen dataclass refuses a plain assignment.
+            object.__setattr__(same, key, item)
+    return same
 
 
 def snapshot(value: Any) -> Any:
@@ -123,12 +151,12 @@ def converted(
     Args:
         value: A nested value.
         device: Where its tensors go; objects that are no tensors but have a method ``to`` go there as well.
-        dtype: What floating-point tensors become, None to keep what they are.
+        dtype: What floating-point tensors become, and complex ones accordingly; None to keep what they are.
         channels_last: Lay out four-dimensional tensors with the channels last.
     """
 
     def convert(_: str, tensor: torch.Tensor) -> torch.Tensor:
-        kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+        kind = counterpart(tensor.dtype, dtype)
         layout = torch.channels_last if channels_last and tensor.dim() == 4 else torch.preserve_format
         return tensor.detach().to(device=device, dtype=kind, copy=True, memory_format=layout)
 
@@ -143,6 +171,6 @@ def _copied(item: Any) -> Any:
     """Copy an object that may hold tensors; what is immutable or a module stays itself."""
     if item is None or isinstance(item, bool | int | float | complex | str | bytes | torch.nn.Module | type):
         return item
-    if hasattr(item, "to") or is_dataclass(item):
+    if hasattr(item, "to"):
         return copy.deepcopy(item)
     return item

@@ -7,7 +7,8 @@ from functools import partial
 import torch
 
 from emacheck.audit.calls import MODEL
-from emacheck.audit.end_to_end import Conditions, Found, active, change, float64, placed, preserved
+from emacheck.audit.end_to_end import Conditions, Found, active, change, placed, preserved
+from emacheck.audit.measure import float64
 from emacheck.audit.replay import Part
 from emacheck.audit.subject import Candidate
 

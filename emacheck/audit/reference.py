@@ -1,6 +1,5 @@
 """Everything about one batch that does not depend on the candidate: what the arbiter says and what is accepted."""
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,7 @@ from emacheck.audit.optimizer import stepped
 from emacheck.audit.precision import Precision
 from emacheck.audit.repeats import Repeats
 from emacheck.audit.replay import Side
-from emacheck.audit.subject import Candidate, Subject
+from emacheck.audit.subject import Candidate, Subject, copied, to_accuracy
 from emacheck.audit.variations import OTHER_ORDER, PLAIN, Variation
 
 # Ways in which the accepted precision may compute one module, and a whole iteration.
@@ -113,7 +112,7 @@ class Reference:
 
     def captured(self, *, evaluation: bool = False) -> Capture:
         """Run the reference's iteration and record every call."""
-        model = copy.deepcopy(self.subject.model)
+        model = copied(self.subject.model)
         if evaluation:
             model.eval()
         plan = self.plan
@@ -150,15 +149,19 @@ class Reference:
 
     def _captured_evaluation(self) -> Capture | None:
         """Run the loss in evaluation mode; some models return no loss in that mode."""
+        known = {call.label: call.by_products for call in self.capture.calls}
         try:
-            return self.captured(evaluation=True)
+            captured = self.captured(evaluation=True)
         except Exception as error:
             first = str(error).strip().splitlines()[:1]
             self.notes.append(f"evaluation mode was not audited, the reference fails in it: {''.join(first)}")
             return None
+        for call in captured.calls:
+            call.by_products = known.get(call.label, frozenset())
+        return captured
 
     def _isolated(self, captured: Capture, *, evaluation: bool) -> Iterator[Baseline]:
-        arbiter, accepted = copy.deepcopy(self.subject.model).double(), copy.deepcopy(self.subject.model)
+        arbiter, accepted = to_accuracy(copied(self.subject.model), torch.float64), copied(self.subject.model)
         if evaluation:
             arbiter.eval()
             accepted.eval()

@@ -11,6 +11,7 @@ from emacheck.audit.calls import LOSS, MODEL, Asked, Call, intercepted, module_n
 from emacheck.audit.capture import LossFunction, named_losses, total
 from emacheck.audit.checkpoints import run_plainly
 from emacheck.audit.draws import Draws
+from emacheck.audit.measure import float64
 from emacheck.audit.nested import converted, kept_in_objects, numbers, replaced, tensors
 from emacheck.audit.precision import Precision
 from emacheck.audit.variations import PLAIN, Variation
@@ -21,7 +22,8 @@ class Part(NamedTuple):
 
     ``kind`` is ``output``, ``input of`` (of a module it calls), ``input gradient``, ``gradient at`` (the output of a
     module it calls), ``gradient`` or ``weight`` (a parameter), ``buffer``, ``update`` (of a parameter) or ``state``
-    (of the optimizer).
+    (of the optimizer), ``start of buffer`` (as it arrived on the device) or ``gradient history of output`` (only where
+    it is other than the reference's).
     """
 
     kind: str
@@ -114,12 +116,18 @@ def replay(call: Call, side: Side) -> Results:
         leaves[path] = tensor.requires_grad_()
         return tensor.clone()  # a leaf may not be modified in place
 
-    with side.active(draws), _in_place(module, call, side) as change, torch.set_grad_enabled(call.gradients_on):
+    with (
+        _unwritten(call, side),
+        side.active(draws),
+        _in_place(module, call, side) as change,
+        torch.set_grad_enabled(call.gradients_on),
+    ):
         args, kwargs = replaced(side.bring((call.args, call.kwargs), seed=1), entrance)
         draws.position = call.draws
         with side.forward(), run_plainly():
             output = _run(call, side, args, kwargs, results=results)
         results |= {Part("output", path): tensor.detach() for path, tensor in tensors(output) if _judged(call, path)}
+        results |= _other_history(call, output)
         if call.gradients_on:
             _backward(call, side, output)
         results |= {Part("input gradient", p): leaf.grad for p, leaf in leaves.items() if leaf.grad is not None}
@@ -127,6 +135,18 @@ def replay(call: Call, side: Side) -> Results:
     if side.dtype is None:
         draws.require_own()
     return results
+
+
+@contextmanager
+def _unwritten(call: Call, side: Side) -> Iterator[None]:
+    """Put back the weights that a forward pass writes to, so that each call starts from the shared state."""
+    weights = {name: side.model.get_parameter(name).detach().clone() for name in call.rewritten}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, weight in weights.items():
+                side.model.get_parameter(name).copy_(weight)
 
 
 def _run(call: Call, side: Side, args: Any, kwargs: dict[str, Any], *, results: Results) -> Any:
@@ -150,9 +170,24 @@ def _run(call: Call, side: Side, args: Any, kwargs: dict[str, Any], *, results: 
 def _judged(call: Call, path: str) -> bool:
     """Return whether an output counts: beside differentiable outputs, others are by-products such as an accuracy.
 
-    An accuracy is a step function of its inputs, so that the last bit of a logit may move it by a whole pixel.
+    An accuracy is a step function of its inputs, so that the last bit of a logit may move it by a whole pixel. In
+    evaluation mode nothing is differentiable, and what training says of an output holds.
     """
-    return path in call.differentiable or not call.differentiable
+    return path in call.differentiable or (not call.differentiable and path not in call.by_products)
+
+
+def _other_history(call: Call, output: Any) -> Results:
+    """Return an entry for each output through which gradients flow and should not, or do not and should.
+
+    Where none should flow, the reference has no gradient to send, so that a backward pass would not show it.
+    """
+    if not call.gradients_on:
+        return {}
+    return {
+        Part("gradient history of output", path): torch.tensor(float(tensor.requires_grad))
+        for path, tensor in tensors(output)
+        if tensor.requires_grad != (path in call.differentiable)
+    }
 
 
 def _backward(call: Call, side: Side, output: Any) -> None:
@@ -203,6 +238,7 @@ def _in_place(module: torch.nn.Module | None, call: Call, side: Side) -> Iterato
             if call.index == 0:
                 # What arrived on the device; it was copied, not computed.
                 found |= {Part("weight", n): p.detach() for n, p in module.named_parameters(recurse=False)}
+                found |= {Part("start of buffer", n): start for n, start in starts.items()}
             return found
 
         try:
@@ -239,7 +275,7 @@ def _moved(own: list[torch.nn.Module], device: torch.device) -> Iterator[None]:
 
 
 def _float64(tensor: torch.Tensor | None) -> torch.Tensor:
-    return torch.empty(0) if tensor is None else tensor.detach().to(device="cpu", dtype=torch.float64, copy=True)
+    return torch.empty(0) if tensor is None else float64(tensor)
 
 
 def _within(name: str, called: set[str]) -> bool:
@@ -277,7 +313,7 @@ class _Player:
         for path, number in numbers((args, kwargs)):
             self.results[Part("input of", f"{prefix} {path}")] = torch.tensor(number, dtype=torch.float64)
         output = self.side.bring(child.output)
-        flowing = [(p, t) for p, t in given.items() if t.requires_grad and t.is_floating_point()]
+        flowing = [(p, t) for p, t in given.items() if t.requires_grad]
         if not torch.is_grad_enabled() or not child.differentiable:
             return output
         return self._with_gradients(child, prefix, output, flowing)

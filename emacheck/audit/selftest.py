@@ -10,11 +10,12 @@ from typing import Any
 from emacheck.audit.confidence import clopper_pearson, upper_limit
 from emacheck.audit.curve_rules import CURVE_RULES, CurveJudge
 from emacheck.audit.curves import Training
-from emacheck.audit.faults.registry import Fault, NotApplicableError
+from emacheck.audit.faults.registry import BrokenFaultError, Fault, NotApplicableError
 from emacheck.audit.judging import judge
 from emacheck.audit.precision import Precision
 from emacheck.audit.reference import Reference
 from emacheck.audit.result import ITERATION, TensorError, find
+from emacheck.audit.shared_code import SharedCode
 from emacheck.audit.variations import PLAIN, Variation
 from emacheck.judge.verdict import Outcome
 from emacheck.strict_json import strict
@@ -27,6 +28,7 @@ FIRST_REPORTED_SEED, FIRST_REPEAT_SEED = 1000, 500
 ROUNDING_SEEDS = 100_000
 REPEATS = 8
 LATER = "shows from iteration"
+BROKEN = "BROKEN"
 MOVES = ("gradient", "update", "buffer")
 LARGE_MOVE = 0.01
 
@@ -53,6 +55,7 @@ class Trial:
         changed: Whether any tensor differs from what it is without the fault.
         raised: What the candidate raised where the reference runs, if anything.
         message: Why the trial could not be made.
+        put_back: Functions that all sides share which the fault left replaced.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Trial:
     changed: bool = True
     raised: str = ""
     message: str = ""
+    put_back: tuple[str, ...] = ()
 
     @property
     def function(self) -> str:
@@ -153,14 +157,15 @@ def try_fault(reference: Reference, fault: Fault, plain: Mapping[tuple[Any, ...]
         return Trial(
             name=fault.name, batch=reference.number, changed=False, message=f"no fault in {precision}", **about
         )
-    candidate = reference.subject.twin()
+    candidate, code = reference.subject.twin(), SharedCode(reference.subject.model)
     try:
         module = fault(candidate)
-    except NotApplicableError as error:
-        return Trial(
-            name=fault.name, batch=reference.number, changed=False, message=f"not applicable: {error}", **about
-        )
-    judged = judge(reference, candidate)
+        judged = judge(reference, candidate)
+    except (NotApplicableError, BrokenFaultError) as error:
+        why = "not applicable" if isinstance(error, NotApplicableError) else BROKEN
+        return Trial(name=fault.name, batch=reference.number, changed=False, message=f"{why}: {error}", **about)
+    finally:
+        replaced = code.put_back()
     del candidate
     # Hooks and patches make cycles, and each candidate holds a whole network.
     gc.collect()
@@ -174,6 +179,7 @@ def try_fault(reference: Reference, fault: Fault, plain: Mapping[tuple[Any, ...]
         changed=changed,
         message=f"{LATER} {fault.shows_at} on" if fault.shows_at > 1 and not changed else "",
         raised="; ".join(trouble.message for trouble in judged.troubles),
+        put_back=replaced,
         **about,
         **_said(errors, findings),
     )
@@ -240,6 +246,8 @@ class Selftest:
     def outcome(self) -> Outcome:
         """FAIL for a false alarm or a missed fault that moves something by 1 %; INCONCLUSIVE for one without effect.
 
+        A fault whose own code is wrong is INCONCLUSIVE as well.
+
         The audit decides alone. The rules on curves are fitted to trainings from the stock initialisation, and these
         start elsewhere, so their false alarms are counted and not judged.
         """
@@ -250,7 +258,8 @@ class Selftest:
         # A severity too small for the accepted precision is no reason for doubt where another one has an effect.
         effective = {trial.function for trial in counted}
         idle = [t for t in self.faults if not t.changed and not t.message and t.function not in effective]
-        return Outcome.INCONCLUSIVE if idle or not counted else Outcome.PASS
+        broken = any(trial.message.startswith(BROKEN) for trial in self.faults)
+        return Outcome.INCONCLUSIVE if idle or broken or not counted else Outcome.PASS
 
     @property
     def rule_names(self) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """The audit of any torch model: reference, arbiter and candidate on the same batches from the same state."""
 
+import inspect
 import resource
 import sys
 import time
@@ -15,6 +16,7 @@ from emacheck.audit.limits import Limits
 from emacheck.audit.precision import Precision
 from emacheck.audit.reference import Plan, Reference
 from emacheck.audit.result import AuditResult, ModuleFinding, find
+from emacheck.audit.shared_code import SharedCode
 from emacheck.audit.state import state_digest
 from emacheck.audit.subject import Candidate, Subject
 from emacheck.errors import UsageError
@@ -58,7 +60,8 @@ def audit_step(
         loss: Called with model and batch, returns a scalar or a mapping of scalars whose sum is differentiated.
         device: Where the candidate runs, such as ``"cuda"``.
         precision: The accepted precision: ``fp32``, ``tf32``, ``bf16`` or ``fp16`` (autocast).
-        prepare: Called with the candidate before it runs; it may replace modules by ported ones, or break something.
+        prepare: Called with the candidate before it runs; it may replace modules by ported ones, or break something,
+            and functions that all sides share through ``candidate.patch``.
         modules: Glob over module names; only those are run alone.
         seed: Seed of all random draws, such as dropout masks.
         evaluation: Audit the forward pass in evaluation mode as well.
@@ -70,7 +73,9 @@ def audit_step(
         The result; its ``outcome`` is PASS, FAIL or INCONCLUSIVE.
 
     Raises:
-        UsageError: If the precision is unknown or the model is not on the CPU.
+        UsageError: If the precision is unknown, the model is not on the CPU, the optimizer has none of its parameters
+            or computes losses by itself, as LBFGS does, the loss does not depend on the model, or prepare replaces
+            functions of torch or methods of the model's classes for all sides.
 
     Example:
         A network that is not for images, with an optimizer that is not SGD; first as it is, then with a fault.
@@ -91,6 +96,7 @@ def audit_step(
         >>> print(result.outcome, result.module, result.phase)
         FAIL 3 forward
     """
+    _require_steps_of(optimizer, model)
     away = next((name for name, parameter in model.named_parameters() if parameter.device.type != "cpu"), None)
     if away is not None:
         raise UsageError(f"found parameter {away} on a device, expected the model on the CPU: model.cpu()")
@@ -131,7 +137,7 @@ def audit(
     started = time.monotonic()
     candidate = subject.twin()
     if prepare is not None:
-        prepare(candidate)
+        _prepare(prepare, candidate)
     fallback = CpuFallback()
     if plan.cpu_fallback:
         # Entered first, it is asked last: it answers what nothing else did.
@@ -147,6 +153,7 @@ def audit(
             unsteady = find_unsteady(reference)
             if unsteady is not None:
                 break
+            _require_gradients(reference)
         judged.append(judge(reference, candidate))
         foreign |= reference.capture.foreign_draws
         notes += reference.notes
@@ -166,6 +173,46 @@ def audit(
     )
 
 
+def _prepare(prepare: Prepare, candidate: Candidate) -> None:
+    """Let the user prepare the candidate, and complain if that changed what the reference runs as well."""
+    code = SharedCode(candidate.model)
+    try:
+        prepare(candidate)
+    finally:
+        replaced = code.put_back()
+    if replaced:
+        raise UsageError(
+            f"found {', '.join(replaced)} replaced by prepare, for the reference as well, so that no difference could "
+            "show; it was put back. Expected a change of the candidate alone: candidate.patch(owner, name, value)."
+        )
+
+
+def _require_steps_of(optimizer: torch.optim.Optimizer | None, model: torch.nn.Module) -> None:
+    if optimizer is None:
+        return
+    name = type(optimizer).__name__
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise UsageError(
+            f"found optimizer {name}, whose step computes losses by itself (it requires a closure), expected one that "
+            "steps from the gradients of one backward pass; audit all but the step with optimizer=None."
+        )
+    known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    if not any(id(parameter) in known for parameter in model.parameters()):
+        raise UsageError(
+            f"found optimizer {name} without any parameter of the model, expected one over model.parameters(); a copy "
+            "of a model needs an optimizer of its own."
+        )
+
+
+def _require_gradients(reference: Reference) -> None:
+    if not reference.capture.gradients:
+        raise UsageError(
+            "found no gradient at any parameter of the model after the backward pass, expected some; the loss function "
+            "must call the model that it is given, and its parameters must require gradients."
+        )
+
+
 def find_unsteady(reference: Reference) -> ModuleFinding | None:
     """Run the reference's iteration twice; return a finding if it does not repeat bit for bit."""
     first, second = reference.capture.digests, reference.captured().digests
@@ -173,6 +220,12 @@ def find_unsteady(reference: Reference) -> ModuleFinding | None:
     if different is None and len(first) == len(second):
         return None
     name = different or "the number of calls"
+    drawn = ", ".join(sorted(reference.capture.foreign_draws))
+    advice = (
+        f"It draws with {drawn}, whose numbers cannot be given to every side."
+        if drawn
+        else "Draw random numbers with torch, and keep no state outside of buffers."
+    )
     return ModuleFinding(
         module=name.split(" ", 1)[0],
         kind="reference",
@@ -182,7 +235,7 @@ def find_unsteady(reference: Reference) -> ModuleFinding | None:
         tensor=name,
         message=(
             f"the reference itself does not repeat: {name} is the first that differs between two iterations from the "
-            "same state on the CPU. Draw random numbers with torch, and keep no state outside of buffers."
+            f"same state on the CPU. {advice}"
         ),
     )
 

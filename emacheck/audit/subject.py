@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from emacheck.audit.capture import LossFunction
+from emacheck.audit.measure import counterpart
+from emacheck.audit.nested import tensors
 
 Context = Callable[[], AbstractContextManager[Any]]
 
@@ -29,7 +31,7 @@ class Subject:
 
     def twin(self) -> "Candidate":
         """Return a copy that shares nothing with this subject, in the same state."""
-        model, optimizer = copy.deepcopy((self.model, self.optimizer))
+        model, optimizer = copied(self.model, self.optimizer)
         return Candidate(model=model, optimizer=optimizer, loss=self.loss)
 
 
@@ -68,6 +70,27 @@ class Candidate:
         self.around.append(patched)
 
 
+def copied(model: torch.nn.Module, *others: Any) -> Any:
+    """Return a deep copy of a model and what points into it, such as an optimizer.
+
+    What a module keeps as an attribute from its last call may carry gradient history, which torch refuses to copy: the
+    weight that ``torch.nn.utils.weight_norm`` computes, for one. The copy has its numbers.
+    """
+    kept = {
+        id(tensor): tensor.detach().clone()
+        for module in model.modules()
+        for _, tensor in tensors(vars(module))
+        if not tensor.is_leaf
+    }
+    return copy.deepcopy((model, *others) if others else model, kept)
+
+
+def to_accuracy(model: torch.nn.Module, accuracy: torch.dtype) -> torch.nn.Module:
+    """Bring a model into a precision, complex weights and buffers as well, of which torch would drop a half."""
+    same: torch.nn.Module = model._apply(lambda tensor: tensor.to(counterpart(tensor.dtype, accuracy)))  # type: ignore[no-untyped-call]
+    return same
+
+
 def named_tensors(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield every parameter and buffer of a model with its name."""
     yield from model.named_parameters()
@@ -95,7 +118,7 @@ def _follow(name: str, value: Any, parameter: torch.Tensor) -> Any:
     # A step counter stays on the CPU in its own precision, as torch itself keeps it.
     if name == "step" or not isinstance(value, torch.Tensor):
         return value
-    return value.to(device=parameter.device, dtype=parameter.dtype if value.is_floating_point() else None)
+    return value.to(device=parameter.device, dtype=counterpart(value.dtype, parameter.real.dtype))
 
 
 def move(candidate: Candidate, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
@@ -103,7 +126,10 @@ def move(candidate: Candidate, *, device: torch.device | None = None, dtype: tor
     model = candidate.model
     before = list(model.parameters())
     names = [(name, id(weight)) for name, weight in model.named_parameters(remove_duplicate=False)]
-    model.to(device=device, dtype=dtype)
+    if device is not None:
+        model.to(device=device)
+    if dtype is not None:
+        to_accuracy(model, dtype)
     # On some devices a moved weight is a new object, one for each module that holds it.
     first: dict[int, torch.nn.Parameter] = {}
     for name, old in names:

@@ -11,6 +11,36 @@ _MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "memor
 _MISSING = ("could not run 'aten::", "not implemented for", "not currently implemented", "no kernel")
 
 
+def unable(error: Exception, *, module: str, kind: str) -> ModuleFinding:
+    """Return the finding that stands for what the reference or the arbiter cannot compute: nothing can be held to it.
+
+    Args:
+        error: What was raised.
+        module: Where.
+        kind: The module's class.
+
+    Example:
+        >>> unable(TypeError("expected Float"), module="head", kind="Head").message[:76]
+        'head (Head) was not compared: the CPU cannot repeat it (TypeError: expected '
+    """
+    first = next(iter(str(error).strip().splitlines()), "")
+    why = (
+        f"the CPU cannot repeat it ({type(error).__name__}: {first}). It has to run in float64, so constants and casts "
+        "must follow the type of its inputs, and what it returns must be tensors in lists, tuples, mappings or objects "
+        "that hold them as attributes"
+    )
+    if isinstance(error, ForeignDrawError):
+        why = f"it draws with {error}, whose numbers cannot be given to every side; draw with torch.rand or dropout"
+    return ModuleFinding(
+        module=module,
+        kind=kind,
+        outcome=Outcome.INCONCLUSIVE,
+        phase="forward",
+        introduced=True,
+        message=f"{module} ({kind}) was not compared: {why}",
+    )
+
+
 def trouble(error: Exception, *, module: str, kind: str, phase: str, device: str) -> ModuleFinding:
     """Return the finding that an exception on the candidate stands for.
 

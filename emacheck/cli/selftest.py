@@ -221,7 +221,9 @@ def _told(made: "Made", at: int, of: int) -> "Made":
     trial, _ = made
     said = "trained"
     if trial is not None:
-        said = "alarm" if "audit" in trial.detected_by else "no alarm"
+        said = "alarm" if "audit" in trial.detected_by else trial.message or "no alarm"
+        if trial.put_back:
+            said += f"; it left {', '.join(trial.put_back)} replaced, which was put back: use candidate.patch"
     click.echo(f"  {at}/{of} {trial.name if trial else 'reference or repeat'}: {said}", err=True)
     return made
 

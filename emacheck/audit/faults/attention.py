@@ -101,3 +101,22 @@ def _after_update(module: Any, change: Any) -> None:
         return output
 
     module.forward = forward
+
+
+@fault(kind="attention")
+def gradient_through_the_iterations(candidate: Candidate, severity: float) -> str:  # noqa: ARG001
+    """The expectation-maximization carries gradients, which the method leaves out."""
+    name, module = expectation_maximization(candidate.model)
+    own = module.forward
+
+    def forward(*args: Any) -> Any:
+        before = torch.no_grad
+        torch.no_grad = torch.enable_grad  # type: ignore[assignment, misc]
+        try:
+            return own(*args)
+        finally:
+            torch.no_grad = before  # type: ignore[misc]
+            module._buffers["bases"] = module.bases.detach()
+
+    module.forward = forward
+    return name

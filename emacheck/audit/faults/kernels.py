@@ -305,5 +305,13 @@ def nan_swallowed_by_max_pooling(candidate: Candidate, severity: float) -> str: 
     return name
 
 
+@fault(kind="kernel")
+def nan_swallowed_by_a_block(candidate: Candidate, severity: float) -> str:  # noqa: ARG001
+    """What one residual block returns is cleaned of NaN."""
+    name, module = container(candidate.model, 0.7)
+    change_output(module, _without_nan)
+    return name
+
+
 def _without_nan(output: torch.Tensor) -> torch.Tensor:
     return torch.nan_to_num(output, nan=0.0, posinf=torch.inf, neginf=-torch.inf)

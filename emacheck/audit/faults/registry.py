@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from emacheck.audit.calls import LOSS, MODEL, OPTIMIZER
 from emacheck.audit.subject import Candidate
 from emacheck.errors import UsageError
 
+_WHOLES = {LOSS, MODEL, OPTIMIZER}
 Break = Callable[[Candidate, float], str | None]
 
 PROCESSES = "processes"
@@ -40,6 +42,10 @@ def finer_than(bits: float) -> tuple[str, ...]:
         (('fp32',), ('fp32', 'tf32', 'fp16'))
     """
     return tuple(name for name, kept in MANTISSA.items() if kept > bits)
+
+
+class BrokenFaultError(Exception):
+    """A fault's own code is wrong: it raises, or does not say where it sits."""
 
 
 class NotApplicableError(Exception):
@@ -73,8 +79,21 @@ class Fault:
     apply: Break
 
     def __call__(self, candidate: Candidate) -> str | None:
-        """Break a candidate; return the module in which the fault sits."""
-        return self.apply(candidate, self.severity)
+        """Break a candidate; return the module in which the fault sits.
+
+        Raises:
+            NotApplicableError: If the candidate has nothing that it could sit in.
+            BrokenFaultError: If the fault's function raises anything else, or returns no name of a module.
+        """
+        try:
+            module = self.apply(candidate, self.severity)
+        except NotApplicableError:
+            raise
+        except Exception as error:
+            raise BrokenFaultError(f"its function raises {type(error).__name__}: {error}") from error
+        if module is not None and module not in {name for name, _ in candidate.model.named_modules()} | _WHOLES:
+            raise BrokenFaultError(f"its function returned {module!r}, expected the name of a module or None")
+        return module
 
 
 CATALOGUE: dict[str, Fault] = {}
@@ -177,7 +196,7 @@ def load_faults(path: Path) -> dict[str, Fault]:
         spec.loader.exec_module(module)
     except UsageError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"--faults {path}: the file cannot be run: {type(error).__name__}: {error}") from error
     found = {key: value for key, value in CATALOGUE.items() if key not in before}
     if not found:

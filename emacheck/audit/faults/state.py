@@ -3,7 +3,7 @@
 import torch
 
 from emacheck.audit.faults.places import convolution, norm
-from emacheck.audit.faults.registry import fault
+from emacheck.audit.faults.registry import NotApplicableError, fault
 from emacheck.audit.subject import Candidate
 
 
@@ -46,4 +46,14 @@ def running_mean_not_updated_in_one_channel(candidate: Candidate, severity: floa
             this.running_mean.data[0] = kept["mean"][0]
 
     module.register_forward_hook(restore)
+    return name
+
+
+@fault(kind="state")
+def counter_of_one_norm_lost(candidate: Candidate, severity: float) -> str:  # noqa: ARG001
+    """The number of batches that one batch norm has seen starts from zero again."""
+    name, module = norm(candidate.model, 0.55)
+    if not getattr(module, "num_batches_tracked", None):
+        raise NotApplicableError("the norm has seen no batch")
+    module.num_batches_tracked.zero_()
     return name
