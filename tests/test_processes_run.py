@@ -154,7 +154,7 @@ def test_the_tcap_logs_of_both_are_judged(two, rule):
 @pytest.mark.slow
 @pytest.mark.upstream
 def test_two_processes_pass_against_a_stored_reference_of_one_and_are_audited(workshop):
-    done = finished("run", *SHORT, *TWO, *AUDITED, "--work-dir", "stored", *ONE_EACH, cwd=workshop)
+    done = finished("run", *SHORT, *TWO, *AUDITED, "--work-dir", "stored", *ONE_EACH, cwd=workshop, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((workshop / "stored" / "report.json").read_text(encoding="utf-8"))
     assert (report["evidence"], report["audit"]["ranks"]) == (["curve", "audit"], ["cpu", "cpu"])
@@ -376,7 +376,7 @@ def test_two_processes_on_the_simulated_device_pass_unless_what_they_exchange_is
     """Its backend is tccl, and its SyncBatchNorm is torch's own."""
     directory, env = workshop / f"sdaa-{bool(fault)}", simulated_device(*([fault] if fault else []))
     there = ("--device", "sdaa", "--work-dir", directory)
-    done = finished("run", *SHORT, *TWO, *AUDITED, *there, *ONE_EACH, cwd=workshop, env=env, timeout=480)
+    done = finished("run", *SHORT, *TWO, *AUDITED, *there, *ONE_EACH, cwd=workshop, env=env, timeout=600)
     assert done.returncode == (1 if fault else 0), done.stdout + done.stderr
     record = read_log(directory)
     assert (record.ranks, record.provenance["device"]["type"]) == (2, "sdaa")

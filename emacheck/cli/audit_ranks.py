@@ -55,7 +55,9 @@ def audit_processes(
         KeyboardInterrupt: If the user interrupted; all processes have ended.
     """
     job = replace(job, processes=processes.world_size)
-    place, state_hash = prepare_in_worker(job, timeout=timeout, log=log, instead=instead)
+    # Another node needs the state alone: what is held against one process is held where rank 0 runs.
+    preparing = job if processes.node_rank == 0 else replace(job, batches=0)
+    place, state_hash = prepare_in_worker(preparing, timeout=timeout, log=log, instead=instead)
     ranks = RankJob(
         request=job.request,
         device=job.device,

@@ -251,7 +251,7 @@ def _prepared(job: AuditJob, scratch: Path) -> "AuditedTraining":
 
     progress = partial(say, scratch)
     progress("Preparing the state to audit")
-    check = {"check": refuse_too_large} if job.modules is None else {}
+    check = {"check": partial(refuse_too_large, processes=job.processes)} if job.modules is None and job.batches else {}
     return prepare_training(
         job.request, batches=job.batches, scratch=scratch, processes=job.processes, progress=progress, **check
     )
