@@ -33,8 +33,17 @@ def test_options_that_contradict_each_other_are_refused_at_once(emacheck_cli, ar
     assert (done.code, said in done.err) == (2, True), done
 
 
+# Inherited by whatever the tests start, so that nobody else's processes are taken for theirs.
+MINE = f"EMACHECK_TESTS={os.getpid()}"
+
+
+@pytest.fixture(autouse=True)
+def _marked(monkeypatch):
+    monkeypatch.setenv(*MINE.split("="))
+
+
 def ranks():
-    """Return the processes that audit as ranks, by rank."""
+    """Return the processes of these tests that audit as ranks, by rank."""
     found = {}
     for place in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -42,6 +51,7 @@ def ranks():
             rank = next((int(each[5:]) for each in variables if each.startswith(b"RANK=")), None)
             if (
                 b"emacheck.cli.audit_rank" in command
+                and MINE.encode() in variables
                 and rank is not None
                 and os.getsid(int(place.name)) == int(place.name)
             ):
