@@ -181,6 +181,9 @@ def test_an_audit_that_the_host_has_no_memory_for_is_refused_before_it_starts(mo
     audit_memory.refuse_too_large(batches)  # a system that does not say
     (tmp_path / "meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable: 4000000 kB\n")
     audit_memory.refuse_too_large(batches)
+    audit_memory.refuse_too_large(batches, processes=2)
+    with pytest.raises(UsageError, match=r"takes about 6 GiB of the host's memory, and 4 GiB are available"):
+        audit_memory.refuse_too_large(batches, processes=16)
     (tmp_path / "meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable: 3500000 kB\n")
     with pytest.raises(UsageError, match=r"takes about 4 GiB of the host's memory, and 3 GiB are available"):
         audit_memory.refuse_too_large(batches)

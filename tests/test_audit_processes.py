@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from emacheck.audit.finding import audit_finding
 from emacheck.audit.processes import (
     ALL_REDUCE,
     LEVEL,
@@ -16,6 +17,7 @@ from emacheck.audit.processes import (
 )
 from emacheck.audit.result import ITERATION, PROCESSES, AuditResult, TensorError, find, read_result
 from emacheck.audit.text import text
+from emacheck.judge import Outcome
 
 START = {"conv.weight": "w", "bn.running_mean": "m"}
 HASHES = {
@@ -161,6 +163,37 @@ def test_a_result_with_processes_is_written_read_and_shown():
     assert "processes    backward" in shown
     assert shown.splitlines()[-1].startswith("FAIL audit conv gradient weight in phase backward")
     assert (result.phase, result.module) == ("backward", "conv")
+
+
+def test_the_verdict_is_told_that_it_lies_between_the_processes():
+    (unequal,) = between(hashes={**HASHES, "gradient conv weight": "x"})
+    whole = find_whole([error(), error(module="seg")], size=2, explained=True)
+    result = AuditResult(device="cpu", precision="fp32", errors=(error(),), findings=(unequal, *whole))
+    finding = audit_finding(result)
+    assert (finding.outcome, finding.module) == (Outcome.FAIL, "conv")
+    assert finding.message.startswith("between the processes: rank 1 differs from rank 0 in gradient conv.weight")
+    assert finding.message.endswith("; 1 finding about the processes as well")
+
+
+def test_a_wrong_module_is_blamed_before_the_processes_that_inherit_it():
+    alone = replace(error(ratio=500.0), level="isolated")
+    findings = (*find([alone]), *find_whole([error()], size=2, explained=True))
+    finding = audit_finding(AuditResult(device="cpu", precision="fp32", errors=(alone, error()), findings=findings))
+    assert finding.message.startswith("conv () is wrong on the reference's own inputs")
+    assert finding.message.endswith("; 1 finding about the processes as well")
+    assert "more module" not in finding.message
+
+
+def test_a_pass_says_how_many_processes_were_audited():
+    ranks = tuple(f"sdaa:{rank}" for rank in range(2))
+    result = AuditResult(device="sdaa", precision="fp32", errors=(error(ratio=1.0),), findings=(), ranks=ranks)
+    assert read_result(result.to_json()) == result
+    said = "on sdaa and of 2 processes on sdaa:0, sdaa:1"
+    assert said in audit_finding(result).message
+    assert text(result, command="").startswith(f"Audit {said} against float64")
+    many = replace(result, ranks=tuple(f"sdaa:{rank}" for rank in range(16)))
+    assert "16 processes on sdaa:0," in many.where
+    assert many.where.endswith("sdaa:7 ...")
 
 
 def test_errors_of_processes_do_not_blame_a_module_alone():

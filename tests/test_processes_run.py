@@ -21,6 +21,7 @@ SHORT = ("--iters", ITERATIONS, "--limit", f"coverage.minimum={ITERATIONS}", "--
 TWO = ("--nproc-per-node", 2)
 # The joined batch of the smoke preset is two images.
 ONE_EACH = ("--cfg-options", "train_dataloader.batch_size=1")
+AUDITED = ("--audit", "--audit-batches", 1)
 
 
 def finished(*arguments, cwd, env=None, timeout=240):
@@ -57,6 +58,10 @@ def process_of_rank(run_directory, rank):
     ranks = processes_of(run_directory)
     (found,) = (process for process in ranks if ranks[process] == rank and os.getsid(process) == process)
     return found
+
+
+def audited_tensors(run_directory):
+    return json.loads((run_directory / "audit.json").read_text(encoding="utf-8"))["tensors"]
 
 
 @pytest.fixture(scope="module")
@@ -148,9 +153,18 @@ def test_the_tcap_logs_of_both_are_judged(two, rule):
 
 @pytest.mark.slow
 @pytest.mark.upstream
-def test_two_processes_pass_against_a_stored_reference_of_one(workshop):
-    done = finished("run", *SHORT, *TWO, "--work-dir", "stored", *ONE_EACH, cwd=workshop)
+def test_two_processes_pass_against_a_stored_reference_of_one_and_are_audited(workshop):
+    done = finished("run", *SHORT, *TWO, *AUDITED, "--work-dir", "stored", *ONE_EACH, cwd=workshop, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((workshop / "stored" / "report.json").read_text(encoding="utf-8"))
+    assert (report["evidence"], report["audit"]["ranks"]) == (["curve", "audit"], ["cpu", "cpu"])
+    assert {tensor["level"] for tensor in audited_tensors(workshop / "stored")} == {
+        "isolated",
+        "evaluation",
+        "end to end",
+        "processes",
+    }
+    assert "on cpu and of 2 processes on cpu are within their limits" in done.stderr
 
 
 def test_two_processes_with_full_batches_are_another_experiment(workshop):
@@ -354,25 +368,27 @@ def test_ranks_that_are_not_equal_are_an_error_that_names_the_rank(workshop, mom
 
 
 @pytest.mark.slow
-def test_two_processes_pass_on_the_simulated_device_against_one_on_the_cpu(workshop, simulated_device):
+# A sum of gradients that is off by 1e-5: no rule of the curves sees it here, and no audit of one process can.
+@pytest.mark.parametrize("fault", [None, "scale tccl::allreduce by=1e-5"])
+def test_two_processes_on_the_simulated_device_pass_unless_what_they_exchange_is_wrong(
+    workshop, simulated_device, fault
+):
     """Its backend is tccl, and its SyncBatchNorm is torch's own."""
-    directory = workshop / "sdaa"
-    done = finished(
-        "run",
-        "--device",
-        "sdaa",
-        *SHORT,
-        *TWO,
-        "--work-dir",
-        directory,
-        *ONE_EACH,
-        cwd=workshop,
-        env=simulated_device(),
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    directory, env = workshop / f"sdaa-{bool(fault)}", simulated_device(*([fault] if fault else []))
+    there = ("--device", "sdaa", "--work-dir", directory)
+    done = finished("run", *SHORT, *TWO, *AUDITED, *there, *ONE_EACH, cwd=workshop, env=env, timeout=600)
+    assert done.returncode == (1 if fault else 0), done.stdout + done.stderr
     record = read_log(directory)
     assert (record.ranks, record.provenance["device"]["type"]) == (2, "sdaa")
-    assert json.loads((directory / "report.json").read_text(encoding="utf-8"))["paired"] is True
+    report = json.loads((directory / "report.json").read_text(encoding="utf-8"))
+    assert (report["paired"], report["audit"]["ranks"]) == (True, ["sdaa:0", "sdaa:1"])
+    audit, *others = report["findings"]
+    assert (audit["outcome"], {other["outcome"] for other in others}) == ("FAIL" if fault else "PASS", {"PASS"})
+    wrong = {tensor["level"] for tensor in audited_tensors(directory) if tensor["ratio"] > tensor["limit"]}
+    assert wrong == ({"processes"} if fault else set())
+    if fault:
+        assert audit["module"] == "(processes)"
+        assert "between the processes: the all-reduced gradients are not the mean" in audit["message"]
     assert nothing_is_left_of(directory)
 
 
@@ -395,7 +411,7 @@ def test_two_nodes_train_together_and_the_first_one_judges(workshop):
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     there = ("--nnodes", 2, "--master-addr", "localhost", "--master-port", port, "--work-dir", workshop / "nodes")
-    live = ("--reference-device", "cpu", "--audit", "--audit-batches", 1)
+    live = ("--reference-device", "cpu", *AUDITED)
     nodes = [
         emacheck_process("run", *SHORT, *there, "--node-rank", rank, *live, *ONE_EACH, cwd=workshop) for rank in (0, 1)
     ]
@@ -405,6 +421,7 @@ def test_two_nodes_train_together_and_the_first_one_judges(workshop):
     assert "rank 0 ran" in other
     report = json.loads((workshop / "nodes" / "report.json").read_text(encoding="utf-8"))
     assert report["evidence"] == ["curve", "audit"]
+    assert report["audit"]["notes"][-1].startswith("of 2 nodes, only that of rank 0 was audited, with one process")
     assert "Auditing" in err
     assert err.index("Auditing") > err.index("Training")
     assert "Auditing" not in other_err

@@ -306,7 +306,7 @@ def test_what_is_no_fault_is_refused(script):
 for text, words in {
     "scale _sotfmax by=1": "no operator _sotfmax",
     "scale * by=1": "no operator *",
-    "scale tccl::allreduce by=1": "no operator tccl::allreduce",
+    "scale tccl::broadcast by=1": "no operator tccl::broadcast",
     "scale _softmax": "needs by=",
     "explode _softmax": "found kind 'explode'",
     "crash": "expected an operator",

@@ -3,6 +3,7 @@
 import math
 
 from emacheck.audit.limits import Limits
+from emacheck.audit.processes import LEVEL
 from emacheck.audit.result import ITERATION, AuditResult, ModuleFinding
 from emacheck.judge.verdict import AUDIT, Finding, Outcome
 
@@ -56,17 +57,19 @@ def _figures(result: AuditResult, blamed: ModuleFinding | None) -> tuple[float, 
 def _passing(result: AuditResult) -> str:
     worst = result.worst
     if worst is None:
-        return f"no tensor was compared on {result.device}"
+        return f"no tensor was compared {result.where}"
     modules, batches = ({getattr(error, name) for error in result.errors} for name in ("module", "batch"))
     return (
-        f"{len(result.errors)} tensors of {len(modules)} modules on {result.device} are within their limits in "
+        f"{len(result.errors)} tensors of {len(modules)} modules {result.where} are within their limits in "
         f"{len(batches)} {'batch' if len(batches) == 1 else 'batches'}; the closest is {worst.module} {worst.tensor}"
     )
 
 
 def _blaming(result: AuditResult, blamed: ModuleFinding) -> str:
     """Name the module, its worst tensor and the phase, and say what else is wrong."""
-    if not blamed.tensor or blamed.outcome is Outcome.INCONCLUSIVE:
+    if blamed.kind == LEVEL:
+        said = f"between the processes: {blamed.message}"
+    elif not blamed.tensor or blamed.outcome is Outcome.INCONCLUSIVE:
         said = f"{blamed.message.rstrip('.')} (in phase {blamed.phase})"
     elif blamed.module == ITERATION:
         said = f"{blamed.message}; the worst tensor is {blamed.tensor}"
@@ -76,12 +79,15 @@ def _blaming(result: AuditResult, blamed: ModuleFinding) -> str:
             f"{'is' if blamed.count == 1 else 'are'} over the limit"
         )
     others = [each for each in result.findings if each is not blamed]
-    failing = sum(each.outcome is Outcome.FAIL and each.module != ITERATION for each in others)
+    among = sum(each.kind == LEVEL for each in others)
+    failing = sum(each.outcome is Outcome.FAIL and each.module != ITERATION for each in others) - among
     unable = sum(each.outcome is Outcome.INCONCLUSIVE for each in others)
     if failing:
         said += f"; {failing} more {'module is' if failing == 1 else 'modules are'} wrong"
     if any(each.module == ITERATION and each.outcome is Outcome.FAIL for each in others):
         said += "; the whole iteration differs as well"
+    if among:
+        said += f"; {among} {'finding' if among == 1 else 'findings'} about the processes as well"
     if unable:
         said += f"; {unable} more could not be compared"
     return said

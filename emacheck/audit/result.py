@@ -12,6 +12,7 @@ FORMAT_VERSION = 1
 PHASES = ("forward", "loss", "backward", "optimizer", "buffers")
 ITERATION = "(iteration)"
 PROCESSES = "(processes)"
+SHOWN_PLACES = 8
 # A module alone on correct inputs; a whole iteration; a whole iteration of several processes.
 ALONE = ("isolated", "evaluation")
 LEVELS = (*ALONE, "end to end", "processes")
@@ -106,6 +107,7 @@ class AuditResult:
         batch_hashes: SHA-256 of each batch, where known.
         seconds: Wall-clock time of the audit.
         peak_memory: Largest resident memory of the process, in bytes.
+        ranks: The devices of the processes that were audited as well, by rank; empty for none.
     """
 
     device: str
@@ -117,6 +119,7 @@ class AuditResult:
     batch_hashes: tuple[str, ...] = ()
     seconds: float = 0.0
     peak_memory: int = 0
+    ranks: tuple[str, ...] = ()
 
     @property
     def outcome(self) -> Outcome:
@@ -143,6 +146,15 @@ class AuditResult:
         """The tensor that is farthest over its limit, or closest to it."""
         return max(self.errors, key=badness, default=None)
 
+    @property
+    def where(self) -> str:
+        """Return in words what was audited: the device, and the processes if there were any."""
+        if not self.ranks:
+            return f"on {self.device}"
+        places = list(dict.fromkeys(self.ranks))
+        more = " ..." if len(places) > SHOWN_PLACES else ""
+        return f"on {self.device} and of {len(self.ranks)} processes on {', '.join(places[:SHOWN_PLACES])}{more}"
+
     def to_json(self) -> dict[str, Any]:
         """Return all of it in types that strict JSON has."""
         worst = self.worst
@@ -153,6 +165,7 @@ class AuditResult:
             "module": self.module,
             "worst": None if worst is None else _error_fields(worst),
             "device": self.device,
+            "ranks": list(self.ranks),
             "precision": self.precision,
             "state_hash": self.state_hash,
             "batch_hashes": list(self.batch_hashes),
@@ -186,6 +199,7 @@ def read_result(fields: Mapping[str, Any]) -> AuditResult:
         batch_hashes=tuple(fields["batch_hashes"]),
         seconds=fields["seconds"],
         peak_memory=fields["peak_memory_bytes"],
+        ranks=tuple(fields.get("ranks", ())),
     )
 
 

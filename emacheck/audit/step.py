@@ -169,7 +169,7 @@ def audit(
         state_hash=state_hash or state_digest(dict(subject.model.state_dict())),
         batch_hashes=tuple(batch_hashes),
         seconds=time.monotonic() - started,
-        peak_memory=_peak_memory(),
+        peak_memory=peak_memory(),
     )
 
 
@@ -263,6 +263,7 @@ def _notes(
     return tuple(notes)
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
+    """Return the largest resident memory of this process so far, in bytes."""
     kilo = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return kilo if sys.platform == "darwin" else kilo * 1024

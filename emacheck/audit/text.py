@@ -73,7 +73,7 @@ def _head(result: AuditResult) -> str:
     modules = len({error.module for error in result.errors})
     memory = result.peak_memory / 2**30
     return (
-        f"Audit on {result.device} against float64, accepted precision {result.precision}: "
+        f"Audit {result.where} against float64, accepted precision {result.precision}: "
         f"{len(result.errors)} tensors of {modules} modules, {batches} {'batch' if batches == 1 else 'batches'}, "
         f"{result.seconds:.1f} s, {memory:.1f} GiB"
     )

@@ -5,17 +5,21 @@ import json
 import os
 import shlex
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from emacheck.cli.audit_rank import RankJob
-from emacheck.cli.audit_ranks import run_ranks, scratch_directory
-from emacheck.cli.audit_worker import AuditJob, audit_in_worker, prepare_in_worker
+from emacheck.cli.audit_ranks import audit_processes
+from emacheck.cli.audit_worker import AuditJob, audit_in_worker
 from emacheck.cli.judging import exit_code
-from emacheck.cli.training import PROCESS_OPTIONS, describe_training, refuse_one_for_all, training_options
+from emacheck.cli.training import (
+    PROCESS_OPTIONS,
+    describe_training,
+    interruptible,
+    refuse_one_for_all,
+    training_options,
+)
 from emacheck.errors import OutputError
 from emacheck.train.devices import parse_device
 from emacheck.train.launch import require_training_packages
@@ -101,10 +105,11 @@ def audit(
         end_to_end=end_to_end,
         cpu_fallback=cpu_fallback,
     )
-    if processes.launched:
-        result = _audit_processes(job, processes, backend, timeout=timeout)
-    else:
-        result = audit_in_worker(job, timeout=timeout)
+    with interruptible("there is no result of the audit"):
+        if processes.launched:
+            result = audit_processes(job, processes, backend, timeout=timeout)
+        else:
+            result = audit_in_worker(job, timeout=timeout)
     if result is None:
         click.echo("Rank 0 ran on another node; the verdict is there.")
         return 0
@@ -118,27 +123,6 @@ def _processes(device: str, backend: str | None, options: dict[str, Any]) -> Pro
     processes = plan_processes(**{name: options.pop(name) for name in names})
     refuse_one_for_all(parse_device(device), backend, processes)
     return processes
-
-
-def _audit_processes(
-    job: AuditJob, processes: Processes, backend: str | None, *, timeout: float
-) -> "AuditResult | None":
-    """Run the processes, then the audit of one with what they left; None where rank 0 ran on another node."""
-    place, state_hash = prepare_in_worker(job, timeout=timeout)
-    ranks = RankJob(
-        request=job.request,
-        device=job.device,
-        backend=backend,
-        precision=job.precision,
-        batches=job.batches,
-        place=place,
-        state_hash=state_hash,
-    )
-    with scratch_directory() as directory:
-        if not run_ranks(ranks, directory, processes=processes, timeout=timeout):
-            return None
-        joined = replace(job, processes=processes.world_size, ranks=str(directory))
-        return audit_in_worker(joined, timeout=timeout)
 
 
 def audited_request(options: dict[str, Any]) -> Any:

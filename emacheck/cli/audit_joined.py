@@ -6,6 +6,7 @@ synchronised treats each share by itself; everything else is a mean over samples
 
 import copy
 import json
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from emacheck.audit.processes import (
 )
 from emacheck.audit.result import AuditResult
 from emacheck.cli.audit_rank import REPORTS_FILE, tensors_file
-from emacheck.cli.audit_training import AuditedTraining, training_loss
+from emacheck.cli.audit_training import ALONE, AuditedTraining, training_loss
 from emacheck.errors import UsageError
 
 if TYPE_CHECKING:
@@ -75,11 +76,7 @@ def join(training: AuditedTraining, size: int, plan: "Plan", *, keep: bool = Fal
     from emacheck.audit.subject import Subject
 
     model, optimizer = copy.deepcopy((training.subject.model, training.subject.optimizer))
-    if not any(hasattr(module, "loss_by_feat") for module in model.modules()):
-        raise UsageError(
-            f"model: found no head with loss_by_feat in {type(model).__name__}, expected heads of mmsegmentation, "
-            "whose loss can be taken of each share of a batch. Audit one process: drop --nproc-per-node."
-        )
+    require_losses_by_share(model)
     # In one process mmengine makes a synchronised batch norm a layer of this class.
     parted = part_batch_norms(model, size, synchronised=_BatchNormXd)
     own = {f"{name}.{buffer}" for name in parted for buffer, _ in model.get_submodule(name).named_buffers()}
@@ -92,6 +89,19 @@ def join(training: AuditedTraining, size: int, plan: "Plan", *, keep: bool = Fal
         for number, batch in enumerate(training.joined, 1)
     ]
     return Joined(training=training, references=references, own=frozenset(own), plan=plan)
+
+
+def require_losses_by_share(model: "torch.nn.Module") -> None:
+    """Refuse a network whose loss cannot be taken share by share.
+
+    Raises:
+        UsageError: If so.
+    """
+    if not any(hasattr(module, "loss_by_feat") for module in model.modules()):
+        raise UsageError(
+            f"model: found no head with loss_by_feat in {type(model).__name__}, expected heads of mmsegmentation, "
+            f"whose loss can be taken of each share of a batch. {ALONE}"
+        )
 
 
 def _parted_loss(size: int) -> Callable[["torch.nn.Module", Any], dict[str, Any]]:
@@ -133,18 +143,27 @@ def _of_rank(name: str, rank: int) -> str:
     return f"{name}{OF_RANK}{rank}"
 
 
-def with_processes(result: AuditResult, joined: Joined, directory: Path) -> AuditResult:
+def with_processes(
+    result: AuditResult,
+    joined: Joined,
+    directory: Path,
+    *,
+    progress: Callable[[str], None] = lambda text: None,  # noqa: ARG005
+) -> AuditResult:
     """Add to the audit of one process what several processes did.
 
     Args:
         result: The audit of one process.
         joined: What one process with the joined batches does.
         directory: Where the processes have left their reports.
+        progress: Called with a line of text before each batch.
     """
     from emacheck.audit.judging import pooled_errors
+    from emacheck.audit.step import peak_memory
     from emacheck.audit.subject import named_tensors
     from emacheck.train.fingerprint import sample_hashes, tensor_hash
 
+    started = time.monotonic()
     reports, plan, training = read_reports(directory), joined.plan, joined.training
     depths = {error.module: error.depth for error in result.errors}
     between = find_between(
@@ -156,6 +175,7 @@ def with_processes(result: AuditResult, joined: Joined, directory: Path) -> Audi
     roundoff = plan.precision.unit_roundoff(_dtype(training.subject))
     errors = reduced_errors(reports, unit_roundoff=roundoff, limit=plan.limits.isolated, depths=depths)
     for reference in joined.references:
+        progress(f"batch {reference.number} of {len(joined.references)}")
         whole = reference.iteration()
         here = distances_of(together(reports, reference.number, directory), whole.truth)
         errors += pooled_errors(whole, here, plan=plan, batch=reference.number, depths=depths, level=LEVEL)
@@ -164,7 +184,10 @@ def with_processes(result: AuditResult, joined: Joined, directory: Path) -> Audi
         result,
         errors=(*result.errors, *errors),
         findings=(*result.findings, *found),
-        notes=(*result.notes, *_notes(reports, joined)),
+        notes=(*result.notes, *_notes(joined)),
+        ranks=tuple(report.device for report in reports),
+        seconds=result.seconds + time.monotonic() - started,
+        peak_memory=peak_memory(),
     )
 
 
@@ -203,16 +226,10 @@ def together(reports: list[RankReport], number: int, directory: Path) -> dict["O
     return found
 
 
-def _notes(reports: list[RankReport], joined: Joined) -> list[str]:
-    compared = sum(len(batch.hashes) for batch in reports[0].batches)
-    places = ", ".join(dict.fromkeys(report.device for report in reports))
-    notes = [
-        f"{len(reports)} processes on {places}: {compared} gradients, updates and buffers were compared bit for bit "
-        "between ranks, and those of rank 0 with one process and the joined batch"
+def _notes(joined: Joined) -> list[str]:
+    if not joined.own:
+        return []
+    return [
+        f"{len(joined.own)} statistics of batch norms that are not synchronised are each process's own; those of rank "
+        "0 were compared"
     ]
-    if joined.own:
-        notes.append(
-            f"{len(joined.own)} statistics of batch norms that are not synchronised are each process's own; those of "
-            "rank 0 were compared"
-        )
-    return notes

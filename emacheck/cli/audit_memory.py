@@ -8,15 +8,19 @@ from emacheck.errors import UsageError
 
 # Measured for EMANet-R50-D8 in fp32, batches of two: 3.8 GiB at 64x128 and 5.3 GiB at 128x256. Other networks differ.
 BASE, PER_PIXEL = 3.3 * 2**30, 32 * 2**10
+# One process with the joined batch of several, of 64x128 each: 3.3 GiB of 2, 3.7 GiB of 8, 4.8 of 16 and 5.6 of 32.
+PER_JOINED_PIXEL = 12 * 2**10
 CHANNELS = 3
 MEMORY_FILE = Path("/proc/meminfo")
 
 
-def memory_needed(batches: Sequence[Any]) -> float:
+def memory_needed(batches: Sequence[Any], processes: int | None = None) -> float:
     """Return about how many bytes the audit of one of these batches takes: 3.3 GiB + 32 KiB for each pixel.
 
     Args:
         batches: Batches of images of three channels.
+        processes: How many processes are audited as well, None for none; their joined batches come after these, with
+            12 KiB for each pixel.
 
     Example:
         >>> import torch
@@ -26,7 +30,7 @@ def memory_needed(batches: Sequence[Any]) -> float:
     from emacheck.audit.nested import tensors
 
     elements = max((sum(tensor.numel() for _, tensor in tensors(batch)) for batch in batches), default=0)
-    return BASE + PER_PIXEL * elements / CHANNELS
+    return BASE + max(PER_PIXEL, PER_JOINED_PIXEL * (processes or 1)) * elements / CHANNELS
 
 
 def memory_available() -> int | None:
@@ -39,13 +43,17 @@ def memory_available() -> int | None:
     return None if found is None else int(found[1]) * 1024
 
 
-def refuse_too_large(batches: Sequence[Any]) -> None:
+def refuse_too_large(batches: Sequence[Any], processes: int | None = None) -> None:
     """Refuse an audit that would take more memory than this host has left.
+
+    Args:
+        batches: Batches of images of three channels.
+        processes: How many processes are audited as well, None for none.
 
     Raises:
         UsageError: If so.
     """
-    available, needed = memory_available(), memory_needed(batches)
+    available, needed = memory_available(), memory_needed(batches, processes)
     if available is not None and needed > available:
         raise UsageError(
             f"the audit of these batches takes about {needed / 2**30:.0f} GiB of the host's memory, and "

@@ -7,11 +7,12 @@ import json
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emacheck.audit.processes import RankBatch, RankReport, key
+from emacheck.cli.job import read_job
 from emacheck.errors import TrainingError, UsageError
 from emacheck.rank_files import rank_file
 from emacheck.strict_json import strict
@@ -55,17 +56,6 @@ class RankJob:
     fault: str | None = None
     double: bool = False
 
-    def write(self, directory: Path) -> None:
-        """Write the job into a directory."""
-        (directory / JOB_FILE).write_text(json.dumps(asdict(self)), encoding="utf-8")
-
-    @classmethod
-    def read(cls, directory: Path) -> "RankJob":
-        """Read the job of a directory."""
-        fields = json.loads((directory / JOB_FILE).read_text(encoding="utf-8"))
-        request = fields.pop("request")
-        return cls(request=TrainingRequest(**{**request, "cfg_options": tuple(request["cfg_options"])}), **fields)
-
 
 def tensors_file(batch: int) -> str:
     """Return the name of the file with all tensors of rank 0 on a batch."""
@@ -78,7 +68,9 @@ def main(arguments: list[str]) -> int:
     Returns:
         0 when it is done, 4 when it was refused (the reason is in ``refusal.txt``).
     """
-    return watched_over(lambda directory: audit_rank(RankJob.read(directory), directory), Path(arguments[0]))
+    return watched_over(
+        lambda directory: audit_rank(read_job(RankJob, directory / JOB_FILE), directory), Path(arguments[0])
+    )
 
 
 def audit_rank(job: RankJob, directory: Path) -> None:
@@ -206,6 +198,7 @@ def _iterate(candidate: "Candidate", batch: Any, conditions: "Conditions", keep:
     from emacheck.audit.calls import LOSS
     from emacheck.audit.draws import ForeignDrawError
     from emacheck.audit.end_to_end import observed, preserved
+    from emacheck.cli.audit_training import ALONE
     from emacheck.train.fingerprint import sample_hashes, tensor_hash
 
     fed: list[Any] = []
@@ -233,8 +226,7 @@ def _iterate(candidate: "Candidate", batch: Any, conditions: "Conditions", keep:
     except ForeignDrawError as error:
         raise UsageError(
             f"{error} draws random numbers for the whole batch of a process, so several processes cannot be held "
-            "against one. Set the rate of this dropout to 0 with --cfg-options, or audit one process: drop "
-            "--nproc-per-node."
+            f"against one. Set the rate of this dropout to 0 with --cfg-options. {ALONE}"
         ) from error
     finally:
         candidate.change_batch = change

@@ -1,24 +1,79 @@
-"""The processes of ``emacheck audit --nproc-per-node N``: start them, watch them, and keep what they leave."""
+"""The audit of several processes: prepare what they share, start and watch them, and judge what they leave."""
 
 import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from emacheck.cli.audit_rank import REPORTS_FILE, RankJob
+from emacheck.cli.audit_rank import JOB_FILE, REPORTS_FILE, RankJob
+from emacheck.cli.audit_worker import AuditJob, audit_in_worker, prepare_in_worker
+from emacheck.cli.job import write_job
 from emacheck.errors import EmacheckError
 from emacheck.train.launch import Program, run_program
 
 if TYPE_CHECKING:
+    from emacheck.audit.result import AuditResult
     from emacheck.train.processes import Processes
 
 RANKS = Program(
     module="emacheck.cli.audit_rank", title="the audit of the processes", kept="what the processes printed is kept"
 )
+
+
+def audit_processes(
+    job: AuditJob,
+    processes: "Processes",
+    backend: str | None,
+    *,
+    timeout: float,
+    log: Path | None = None,
+    instead: str = "",
+) -> "AuditResult | None":
+    """Audit the device of one process, and what several processes do together.
+
+    The processes run first, so that one that dies is reported before the long part.
+
+    Args:
+        job: What to audit.
+        processes: How many processes there are, and on which nodes.
+        backend: Another communication backend than the device's own, or None.
+        timeout: Seconds without progress after which the audit counts as hung.
+        log: Where what the audit's own process prints goes; standard error if None.
+        instead: How to go on without the audit; the end of a message about a crash, a hang or a refusal.
+
+    Returns:
+        What was found; None where rank 0 ran on another node.
+
+    Raises:
+        UsageError: If the audit was refused.
+        TrainingError: If a process crashed, was killed or hung.
+        KeyboardInterrupt: If the user interrupted; all processes have ended.
+    """
+    job = replace(job, processes=processes.world_size)
+    # Another node needs the state alone: what is held against one process is held where rank 0 runs.
+    preparing = job if processes.node_rank == 0 else replace(job, batches=0)
+    place, state_hash = prepare_in_worker(preparing, timeout=timeout, log=log, instead=instead)
+    ranks = RankJob(
+        request=job.request,
+        device=job.device,
+        backend=backend,
+        precision=job.precision,
+        batches=job.batches,
+        place=place,
+        state_hash=state_hash,
+    )
+    with scratch_directory() as directory:
+        try:
+            if not run_ranks(ranks, directory, processes=processes, timeout=timeout):
+                return None
+        except EmacheckError as error:
+            raise type(error)(f"{error}\n{instead}".rstrip()) from error
+        return audit_in_worker(replace(job, ranks=str(directory)), timeout=timeout, log=log, instead=instead)
 
 
 @contextlib.contextmanager
@@ -59,7 +114,7 @@ def run_ranks(job: RankJob, directory: Path, *, processes: "Processes", timeout:
         UsageError: If a process refused.
         TrainingError: If a process crashed, was killed or hung.
     """
-    job.write(directory)
+    write_job(job, directory / JOB_FILE)
 
     click.echo(f"Auditing {job.batches} joined batches in {processes.world_size} processes ...", err=True)
     run_program(

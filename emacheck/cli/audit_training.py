@@ -22,6 +22,7 @@ WARM_UP = 30
 PROGRESS_EVERY = 10
 # Another pass over the data than that of the warm-up.
 BATCH_SEED = 7919
+ALONE = "The device of one process can be audited: emacheck audit without --nproc-per-node."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,8 +135,7 @@ def draw_parts(runner: Any, count: int, seed: int, *, factor: int = 1) -> list[A
     if loader is plain or not isinstance(size, int):
         raise UsageError(
             "train_dataloader: found no batch_size, sampler and dataset that are configured, expected them for an "
-            "audit of several processes, whose shares of a batch must be known. Audit one process: drop "
-            "--nproc-per-node."
+            f"audit of several processes, whose shares of a batch must be known. {ALONE}"
         )
     loader = {**loader, "batch_size": size * factor}
     return _draw_batches(runner.build_dataloader(loader, seed=seed + BATCH_SEED), count, seed)

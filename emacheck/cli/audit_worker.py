@@ -12,13 +12,14 @@ import sys
 import tempfile
 import time
 import uuid
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from emacheck.cli.job import read_job, write_job
 from emacheck.errors import EmacheckError, TrainingError, UsageError
 from emacheck.train.last_words import ANSWER_SECONDS, QUESTION, hint_of, how_it_ended, last_words_in
 from emacheck.train.launch import POLL_SECONDS, WORKER_ENVIRONMENT, end_worker
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import torch
 
     from emacheck.audit.result import AuditResult
+    from emacheck.cli.audit_training import AuditedTraining
 
 JOB_FILE, RESULT_FILE, REFUSAL_FILE, PROGRESS_FILE = "job.json", "result.json", "refusal.txt", "progress.txt"
 STATE_FILE, PREPARE = "state.json", "prepare"
@@ -49,8 +51,8 @@ class AuditJob:
         cpu_fallback: Whether the CPU may run what the device lacks.
         trained_by: How many processes will train afterwards, None for no training; what they would refuse is refused
             before the audit.
-        processes: How many processes have run beside it, None for none.
-        ranks: Where they have left their reports, None without processes.
+        processes: How many processes are audited as well, None for none.
+        ranks: Where they have left their reports, None as long as they have not run.
     """
 
     request: TrainingRequest
@@ -84,12 +86,14 @@ def audit_in_worker(job: AuditJob, *, timeout: float, log: Path | None = None, i
     return read_result(_in_worker(job, (), RESULT_FILE, timeout=timeout, log=log, instead=instead))
 
 
-def prepare_in_worker(job: AuditJob, *, timeout: float) -> tuple[str, str]:
+def prepare_in_worker(job: AuditJob, *, timeout: float, log: Path | None = None, instead: str = "") -> tuple[str, str]:
     """Prepare the state to audit in a process of its own, so that several processes find it in the cache.
 
     Args:
-        job: What will be audited.
-        timeout: Seconds after which the worker counts as hung.
+        job: What will be audited; what would be refused later is refused now.
+        timeout: Seconds without progress after which the worker counts as hung.
+        log: Where what the worker and the device's libraries print goes; standard error if None.
+        instead: How to go on without the audit; the end of a message about a crash, a hang or a refusal.
 
     Returns:
         Where the state is kept, and its SHA-256.
@@ -98,7 +102,7 @@ def prepare_in_worker(job: AuditJob, *, timeout: float) -> tuple[str, str]:
         UsageError: If the worker refused the job.
         TrainingError: If the worker crashed, was killed or hung.
     """
-    state = _in_worker(job, (PREPARE,), STATE_FILE, timeout=timeout)
+    state = _in_worker(job, (PREPARE,), STATE_FILE, timeout=timeout, log=log, instead=instead)
     return state["place"], state["state_hash"]
 
 
@@ -114,10 +118,10 @@ def _in_worker(
     """Start the worker, watch it, and return what it wrote into the file of its answer."""
     with (
         tempfile.TemporaryDirectory(prefix="emacheck-audit-") as place,
-        Path(os.devnull if log is None else log).open("wb") as output,
+        Path(os.devnull if log is None else log).open("ab") as output,
     ):
         directory, mark = Path(place), uuid.uuid4().hex
-        (directory / JOB_FILE).write_text(json.dumps(asdict(job)), encoding="utf-8")
+        write_job(job, directory / JOB_FILE)
         worker = subprocess.Popen(
             [sys.executable, "-m", "emacheck.cli.audit_worker", place, *arguments],
             # The worker ends when this pipe closes, however this process ends.
@@ -195,9 +199,7 @@ def main(arguments: list[str]) -> int:
     end_with_parent()
     # Asked where it hangs, a process answers with a traceback on standard error.
     faulthandler.register(QUESTION, all_threads=False)
-    fields: dict[str, Any] = json.loads((directory / JOB_FILE).read_text(encoding="utf-8"))
-    request = fields.pop("request")
-    job = AuditJob(request=TrainingRequest(**{**request, "cfg_options": tuple(request["cfg_options"])}), **fields)
+    job = read_job(AuditJob, directory / JOB_FILE)
     code = UNTRAINABLE
     try:
         device = candidate_device(job.device, job.precision)
@@ -235,10 +237,24 @@ def say(directory: Path, line: str) -> None:
 
 def prepare_job(job: AuditJob, scratch: Path) -> dict[str, Any]:
     """Prepare the state to audit; return where it is kept and its hash."""
+    from emacheck.cli.audit_joined import require_losses_by_share
+
+    training = _prepared(job, scratch)
+    if job.processes is not None:
+        require_losses_by_share(training.subject.model)
+    return {"place": str(training.place), "state_hash": training.state_hash}
+
+
+def _prepared(job: AuditJob, scratch: Path) -> "AuditedTraining":
+    from emacheck.cli.audit_memory import refuse_too_large
     from emacheck.cli.audit_training import prepare_training
 
-    training = prepare_training(job.request, batches=0, scratch=scratch, progress=partial(say, scratch))
-    return {"place": str(training.place), "state_hash": training.state_hash}
+    progress = partial(say, scratch)
+    progress("Preparing the state to audit")
+    check = {"check": partial(refuse_too_large, processes=job.processes)} if job.modules is None and job.batches else {}
+    return prepare_training(
+        job.request, batches=job.batches, scratch=scratch, processes=job.processes, progress=progress, **check
+    )
 
 
 def run_job(job: AuditJob, device: "torch.device", scratch: Path) -> "AuditResult":
@@ -252,15 +268,9 @@ def run_job(job: AuditJob, device: "torch.device", scratch: Path) -> "AuditResul
     from emacheck.audit.precision import Precision
     from emacheck.audit.reference import Plan
     from emacheck.audit.step import audit
-    from emacheck.cli.audit_memory import refuse_too_large
-    from emacheck.cli.audit_training import invariants, prepare_training
+    from emacheck.cli.audit_training import invariants
 
-    progress = partial(say, scratch)
-    progress("Preparing the state to audit")
-    check = {"check": refuse_too_large} if job.modules is None else {}
-    training = prepare_training(
-        job.request, batches=job.batches, scratch=scratch, processes=job.processes, progress=progress, **check
-    )
+    progress, training = partial(say, scratch), _prepared(job, scratch)
     plan = Plan(
         device=device,
         precision=Precision(name=job.precision),
@@ -282,8 +292,12 @@ def run_job(job: AuditJob, device: "torch.device", scratch: Path) -> "AuditResul
         return result
     from emacheck.cli.audit_joined import join, with_processes
 
-    progress("Holding the processes against one with the joined batch")
-    return with_processes(result, join(training, job.processes, plan), Path(job.ranks))
+    return with_processes(
+        result,
+        join(training, job.processes, plan),
+        Path(job.ranks),
+        progress=lambda line: progress(f"Holding {job.processes} processes against one with the joined {line}"),
+    )
 
 
 def candidate_device(name: str, precision: str) -> "torch.device":

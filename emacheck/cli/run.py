@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from emacheck.audit.finding import audit_finding
 from emacheck.cli.audit_before import BATCHES, audit_device
 from emacheck.cli.judging import Judging, check_outputs, deliver, judging_options, reach_verdict, with_audit
 from emacheck.cli.training import default_work_dir, describe_training, train_and_read, training_options
-from emacheck.errors import UsageError
-from emacheck.train.launch import make_run_directory, require_training_packages
+from emacheck.errors import TrainingError, UsageError
+from emacheck.judge.verdict import Outcome
+from emacheck.train.launch import new_run_directory, require_training_packages
 from emacheck.train.processes import Processes, work_dir_of_node
 from emacheck.train.request import TrainingRequest
 
 if TYPE_CHECKING:
+    from emacheck.audit.result import AuditResult
     from emacheck.record import Record
     from emacheck.reference import Bundle
 
@@ -67,27 +70,28 @@ def run(
     live = _reference_request(request, processes, reference_device, reference_nproc) if reference_device else None
     bundle = None if reference_device else _choose_bundle(request, reference)
     directory = work_dir_of_node(work_dir or default_work_dir(request), processes, chosen_by_user=work_dir is not None)
-    make_run_directory(directory)
     if bundle is not None:
         request = replace(request, must_match=bundle.experiment)
-    train = partial(train_and_read, timeout=timeout)
-    title = f"Training {request.experiment_name} on {request.device}"
     batches = (audit_batches or BATCHES) if audit else None
-    audited = partial(audit_device, request, processes, directory, batches=batches, timeout=timeout)
-    result = record = None
-    # The other nodes wait for their processes to meet, not for an audit or a reference.
-    if processes.nnodes == 1:
-        result = audited()
-        record = _train_reference(train, live, directory) if live is not None else None
-    candidate = train(request, directory, title=title, processes=processes)
+    train = partial(train_and_read, timeout=timeout)
+    with new_run_directory(directory):
+        result, record, candidate = _audit_and_train(
+            processes,
+            audit=partial(audit_device, request, processes, directory, batches=batches, timeout=timeout),
+            reference=partial(_train_reference, train, live, directory),
+            candidate=partial(
+                train,
+                request,
+                directory,
+                title=f"Training {request.experiment_name} on {request.device}",
+                processes=processes,
+            ),
+        )
     if candidate is None:
         click.echo(
             f"This node has done its part of the training ({directory}); the verdict is reached where rank 0 ran."
         )
         return 0
-    if processes.nnodes > 1:
-        result = audited()
-        record = _train_reference(train, live, directory) if live is not None else None
     repeats: tuple[Record, ...] = ()
     if bundle is not None:
         record = bundle.record.until(request.iterations)
@@ -97,6 +101,31 @@ def run(
     comparison = compare(cast("Record", record), candidate, metrics=judging.metric or ("loss",), repeats=repeats)
     verdict = with_audit(reach_verdict(comparison, judging), result)
     return deliver(verdict, judging, directory=directory, audit=result)
+
+
+def _audit_and_train(
+    processes: Processes,
+    *,
+    audit: "Callable[[], AuditResult | None]",
+    reference: "Callable[[], Record | None]",
+    candidate: "Callable[[], Record | None]",
+) -> "tuple[AuditResult | None, Record | None, Record | None]":
+    """Audit the device, train the reference and then the candidate.
+
+    Of several nodes, the others wait for their processes to meet, not for an audit or a reference: there the candidate
+    comes first, and the rest where rank 0 ran.
+    """
+    if processes.nnodes > 1:
+        trained = candidate()
+        return (None, None, None) if trained is None else (audit(), reference(), trained)
+    result, record = audit(), reference()
+    try:
+        return result, record, candidate()
+    except TrainingError as error:
+        if result is None or result.outcome is not Outcome.FAIL:
+            raise
+        # There is no verdict that could say it.
+        raise TrainingError(f"{error}\nThe audit before it was FAIL: {audit_finding(result).message}") from error
 
 
 def _refuse_two_references(stored: str | None, device: str | None, nproc: int | None) -> None:
@@ -122,8 +151,10 @@ def _reference_request(
 
 
 def _train_reference(
-    train: "Callable[..., Record | None]", live: tuple[TrainingRequest, Processes], directory: Path
+    train: "Callable[..., Record | None]", live: tuple[TrainingRequest, Processes] | None, directory: Path
 ) -> "Record | None":
+    if live is None:
+        return None
     request, processes = live
     place = directory / "reference"
     place.mkdir()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from emacheck.audit.result import ALONE
 from emacheck.report.markdown_text import escaped, table
 from emacheck.report.wording import number
 
@@ -47,7 +48,7 @@ def _summary(audit: "AuditResult") -> str:
     blame = f", module {escaped(audit.module)}, first in phase {escaped(audit.phase or '')}" if audit.module else ""
     modules, batches = (len({getattr(error, name) for error in audit.errors}) for name in ("module", "batch"))
     return (
-        f"{outcome} on {escaped(audit.device)} in {escaped(audit.precision)}{blame}: {len(audit.errors)} tensors of "
+        f"{outcome} {escaped(audit.where)} in {escaped(audit.precision)}{blame}: {len(audit.errors)} tensors of "
         f"{modules} modules, {batches} {'batch' if batches == 1 else 'batches'}, against float64 on the CPU; "
         f"{audit.seconds:.0f} s, {audit.peak_memory / 2**30:.1f} GiB."
     )
@@ -76,7 +77,7 @@ def _worst(errors: "Sequence[TensorError]") -> str:
 
 
 def _order(error: "TensorError") -> tuple[bool, float]:
-    return error.level == "end to end", -_badness(error)
+    return error.level not in ALONE, -_badness(error)
 
 
 def _badness(error: "TensorError") -> float:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,6 +48,24 @@ def require_training_packages() -> None:
             "pip install onedl-mmengine onedl-mmcv onedl-mmsegmentation). "
             "Judging logs works without: emacheck compare LOG_A LOG_B"
         )
+
+
+@contextlib.contextmanager
+def new_run_directory(path: Path) -> Iterator[None]:
+    """Create a run directory, and remove it again if what is done within ends badly before anything was written.
+
+    Raises:
+        OutputError: If it holds something already or cannot be written.
+    """
+    new = [each for each in (path, *path.parents) if not each.exists()]
+    make_run_directory(path)
+    try:
+        yield
+    except BaseException:
+        for each in new:
+            with contextlib.suppress(OSError):
+                each.rmdir()  # only if nothing is in it
+        raise
 
 
 def make_run_directory(path: Path) -> None:

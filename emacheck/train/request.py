@@ -76,5 +76,9 @@ class TrainingRequest:
     @classmethod
     def read(cls, run_directory: Path) -> "TrainingRequest":
         """Read the request of a run directory."""
-        fields = json.loads((run_directory / REQUEST_FILE).read_text(encoding="utf-8"))
+        return cls.from_fields(json.loads((run_directory / REQUEST_FILE).read_text(encoding="utf-8")))
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> "TrainingRequest":
+        """Return the request whose fields JSON has carried."""
         return cls(**{**fields, "cfg_options": tuple(fields["cfg_options"])})

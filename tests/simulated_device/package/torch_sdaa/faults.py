@@ -9,8 +9,9 @@
 
 Each but ``memory`` takes ``call=N``: only the N-th matching call of this process, counted from 1. Each takes
 ``rank=R``: only in the process with that RANK. OPERATOR is a name in ``aten`` without its overload, one overload
-(``_softmax.out``), a collective (``tccl::allreduce``), or ``*`` for any; the last two cannot be scaled. Structured
-operators arrive as their ``.out`` overload; ``calls()`` has the names that a program really used.
+(``_softmax.out``), a collective (``tccl::allreduce``), or ``*`` for any; the last cannot be scaled, and of the
+collectives only ``tccl::allreduce`` can. Structured operators arrive as their ``.out`` overload; ``calls()`` has the
+names that a program really used.
 """
 
 import os
@@ -117,6 +118,8 @@ def _parsed(text):
 
 def _exists(op, kind):
     if kind != "scale" and (op == "*" or op.removeprefix("tccl::") in COLLECTIVES):
+        return True
+    if op == "tccl::allreduce":
         return True
     return op != "*" and _C.knows(op)
 

@@ -54,6 +54,9 @@ class Call {
     return tensor && tensor->defined() ? std::make_optional(host(*tensor)) : std::nullopt;
   }
 
+  // Broken in place, on the host, if a fault says so.
+  void change(at::Tensor& view) { simulated::change(changing_, view, strided_); }
+
   // A result: broken if a fault says so, then of the device.
   at::Tensor result(at::Tensor made) {
     if (!made.defined() || !made.device().is_cpu()) return made;
@@ -63,7 +66,7 @@ class Call {
       TORCH_CHECK(changing_.empty(), "simulated fault: ", name_, " returns a view of its input and cannot be scaled");
       return view_as(made, known->second, c10::DispatchKey::PrivateUse1);
     }
-    change(changing_, made, strided_);
+    change(made);
     c10::Storage adopted(c10::Storage::use_byte_size_t(), made.storage().nbytes(), adopt(made.storage(), device.index()), &allocator, true);
     to_device_.emplace(made.storage().unsafeGetStorageImpl(), adopted);
     return view_as(made, adopted, c10::DispatchKey::PrivateUse1);
@@ -71,7 +74,7 @@ class Call {
 
   // An argument that was written to: broken if a fault says so, and resized where the operator resized it.
   void wrote(const at::Tensor& tensor, at::Tensor& view) {
-    change(changing_, view, strided_);
+    change(view);
     if (!tensor.defined() || tensor.device().type() != kDevice) return;
     auto* host = view.storage().unsafeGetStorageImpl();
     auto* storage = tensor.storage().unsafeGetStorageImpl();

@@ -40,6 +40,8 @@ class Tccl final : public c10d::Backend {
   Work allreduce(List& tensors, const c10d::AllreduceOptions& options) override {
     Call call("tccl::allreduce");
     auto views = host(call, tensors);
+    // What is scaled here by every rank is a sum that is scaled.
+    for (auto& view : views) call.change(view);
     return gloo_->allreduce(views, options);
   }
   Work allreduce_coalesced(List& tensors, const c10d::AllreduceCoalescedOptions& options) override {

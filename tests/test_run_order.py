@@ -1,0 +1,72 @@
+"""What ``emacheck run`` does when a part of it ends badly: what is left, and what is said."""
+
+import contextlib
+
+import pytest
+
+from emacheck.audit.result import AuditResult, ModuleFinding
+from emacheck.cli.run import _audit_and_train
+from emacheck.errors import OutputError, TrainingError, UsageError
+from emacheck.judge import Outcome
+from emacheck.train.launch import new_run_directory
+from emacheck.train.processes import Processes
+
+WRONG = ModuleFinding(
+    module="conv", kind="processes", outcome=Outcome.FAIL, phase="backward", introduced=True, message="rank 1 differs"
+)
+
+
+def test_a_run_that_ends_before_anything_was_written_leaves_no_directory(tmp_path):
+    with pytest.raises(UsageError), new_run_directory(tmp_path / "work_dirs" / "emanet" / "cpu"):
+        raise UsageError("refused")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_was_there_before_stays(tmp_path):
+    with pytest.raises(KeyboardInterrupt), new_run_directory(tmp_path):
+        raise KeyboardInterrupt
+    assert tmp_path.is_dir()
+
+
+def test_what_was_written_stays(tmp_path):
+    with contextlib.suppress(TrainingError), new_run_directory(tmp_path / "run"):
+        (tmp_path / "run" / "iterations.jsonl").touch()
+        raise TrainingError("killed")
+    assert (tmp_path / "run" / "iterations.jsonl").is_file()
+
+
+def test_what_is_in_another_directory_is_not_touched(tmp_path):
+    (tmp_path / "mine").touch()
+    with pytest.raises(OutputError), new_run_directory(tmp_path):
+        pass
+    assert (tmp_path / "mine").is_file()
+
+
+def audited(*findings):
+    return AuditResult(device="sdaa", precision="fp32", errors=(), findings=findings)
+
+
+def crashes():
+    raise TrainingError("rank 1 was ended by SIGKILL")
+
+
+@pytest.mark.parametrize("findings", [(WRONG,), ()])
+def test_a_training_that_crashes_after_a_failed_audit_says_what_the_audit_found(findings):
+    with pytest.raises(TrainingError) as caught:
+        _audit_and_train(Processes(), audit=lambda: audited(*findings), reference=lambda: None, candidate=crashes)
+    said = str(caught.value)
+    assert said.startswith("rank 1 was ended by SIGKILL")
+    assert ("The audit before it was FAIL: between the processes: rank 1 differs" in said) == bool(findings)
+
+
+@pytest.mark.parametrize(("nnodes", "order"), [(1, "audit reference candidate"), (2, "candidate audit reference")])
+def test_other_nodes_wait_for_no_audit(nnodes, order):
+    done = []
+    parts = {name: lambda name=name: done.append(name) or name for name in ("audit", "reference", "candidate")}
+    found = _audit_and_train(Processes(launched=True, nnodes=nnodes), **parts)
+    assert (found, " ".join(done)) == (("audit", "reference", "candidate"), order)
+
+
+def test_a_node_without_rank_0_audits_nothing():
+    found = _audit_and_train(Processes(nnodes=2), audit=crashes, reference=crashes, candidate=lambda: None)
+    assert found == (None, None, None)
