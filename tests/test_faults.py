@@ -290,7 +290,7 @@ def test_the_command_sends_every_trial_through_every_rule(monkeypatch, tmp_path,
     assert {name: rule["detected"] for name, rule in result["rules"].items()} == {
         "modelzoo": 0,
         "mean_relative_error": 0,
-        "first_iterations": 3,
+        "first_iterations": 2,
         "envelope": 3,
         "curves": 3,
         "audit_isolated": 3,
