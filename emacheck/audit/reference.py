@@ -20,6 +20,7 @@ from emacheck.audit.precision import Precision
 from emacheck.audit.repeats import Repeats
 from emacheck.audit.replay import Side
 from emacheck.audit.subject import Candidate, Subject, copied, to_accuracy
+from emacheck.audit.ties import break_ties
 from emacheck.audit.variations import OTHER_ORDER, PLAIN, Variation
 
 # Ways in which the accepted precision may compute one module, and a whole iteration.
@@ -166,6 +167,9 @@ class Reference:
             arbiter.eval()
             accepted.eval()
         plan, loss = self.plan, self.subject.loss
+        modules = dict(self.subject.model.named_modules())
+        for call in captured.calls:
+            break_ties(call, modules.get(call.name))
         yield from baselines(
             captured.calls,
             Side(model=arbiter, loss=loss, dtype=torch.float64, precision=plan.precision, seed=plan.seed),

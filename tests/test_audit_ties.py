@@ -1,0 +1,73 @@
+"""Where a gradient may go to any of several equal values, no device is wrong."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import torch.nn.functional as F  # noqa: E402, N812
+from hypothesis import given  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+from test_audit import audited, trained  # noqa: E402
+from torch import nn  # noqa: E402
+
+from emacheck.audit.ties import without_ties  # noqa: E402
+from emacheck.judge import Outcome  # noqa: E402
+
+TYPES = [torch.float32, torch.float16, torch.bfloat16]
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@given(
+    pool=st.builds(nn.MaxPool2d, st.integers(1, 4), stride=st.integers(1, 3), dilation=st.integers(1, 2)),
+    values=st.sampled_from(["zeros", "signs", "normal"]),
+    seed=st.integers(0, 2**31),
+)
+def test_no_window_holds_two_equal_values(kind, pool, values, seed):
+    generator = torch.Generator().manual_seed(seed)
+    made = {
+        "zeros": torch.zeros(2, 3, 9, 11),
+        "signs": torch.randint(-1, 2, (2, 3, 9, 11), generator=generator).float(),
+        "normal": torch.randn(2, 3, 9, 11, generator=generator),
+    }[values]
+    value = without_ties(made.to(kind), pool)
+    assert (value.shape, value.dtype) == (made.shape, kind)
+    windows = F.unfold(value.float(), pool.kernel_size, stride=pool.stride, dilation=pool.dilation)
+    windows = windows.view(2, 3, pool.kernel_size**2, -1).sort(dim=2).values
+    assert bool((windows.diff(dim=2) > 0).all())
+
+
+def test_an_input_that_is_not_finite_or_has_too_few_bits_stays_as_it_is():
+    odd = torch.tensor([[[1.0, float("inf"), 0.0, 0.0]]])
+    assert without_ties(odd, nn.MaxPool1d(2)) is odd
+    short = torch.zeros(1, 1, 16, 16, dtype=torch.bfloat16)
+    assert without_ties(short, nn.MaxPool2d(16)) is short
+    assert without_ties(torch.zeros(1, 1, 8, 8, 8), nn.MaxPool3d((2, 1, 4))).unique().numel() == 8
+
+
+class LastMaximum(nn.MaxPool2d):
+    """Sends the gradient to the last of equal values, where torch sends it to the first."""
+
+    def forward(self, value):
+        return super().forward(value.flip(-1, -2)).flip(-1, -2)
+
+
+def pooled():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 49, 5))
+    batch = torch.randn(4, 3, 16, 16), torch.randint(0, 5, (4,))
+    return trained(model, batch, lambda model, batch: F.cross_entropy(model(batch[0]), batch[1]))
+
+
+def test_a_device_that_chooses_another_of_equal_maxima_passes():
+    def replace_pool(candidate):
+        candidate.model[2] = LastMaximum(2)
+
+    assert audited(pooled(), replace_pool).outcome is Outcome.PASS
+
+
+def test_a_pooling_gradient_that_is_wrong_is_still_found():
+    def scale(candidate):
+        candidate.model[2].register_full_backward_hook(lambda module, inputs, outputs: (inputs[0] * 1.001,))  # noqa: ARG005
+
+    result = audited(pooled(), scale)
+    assert (result.outcome, result.module, result.phase) == (Outcome.FAIL, "2", "backward")
