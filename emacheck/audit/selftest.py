@@ -248,8 +248,7 @@ class Selftest:
 
         A fault whose own code is wrong is INCONCLUSIVE as well.
 
-        The audit decides alone. The rules on curves are fitted to trainings from the stock initialisation, and these
-        start elsewhere, so their false alarms are counted and not judged.
+        The audit decides alone; false alarms of the rules on curves are counted and not judged.
         """
         counted = [trial for trial in self.faults if trial.counts]
         missed = [trial for trial in counted if "audit" not in trial.detected_by and trial.moved >= LARGE_MOVE]
