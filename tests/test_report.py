@@ -30,10 +30,10 @@ from verdicts_to_show import (
 
 from emacheck.judge import Outcome, Verdict, make_rules
 from emacheck.judge.comparison import compare
+from emacheck.printable import printable
 from emacheck.report.document import document, to_json
 from emacheck.report.junit import junit
 from emacheck.report.markdown import markdown
-from emacheck.report.printable import printable
 from emacheck.report.text import text
 from emacheck.report.wording import divergence, headline, needs, number
 

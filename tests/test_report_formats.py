@@ -9,11 +9,11 @@ from markdown_it import MarkdownIt
 from verdicts_to_show import ANYTHING, VERDICTS, a_finding, a_verdict_with, unhurried
 
 from emacheck.judge import Outcome
+from emacheck.printable import printable
 from emacheck.report.github import annotations
 from emacheck.report.junit import junit
 from emacheck.report.markdown import markdown
 from emacheck.report.markdown_text import escaped
-from emacheck.report.printable import printable
 from emacheck.report.wording import headline
 
 

@@ -1,7 +1,6 @@
 """Hold one candidate against the reference of one batch."""
 
-import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -9,35 +8,22 @@ import torch
 
 from emacheck.audit.calls import LOSS, OPTIMIZER, Call
 from emacheck.audit.capture import forget
-from emacheck.audit.end_to_end import Conditions, Owner, distances, iterated
+from emacheck.audit.end_to_end import Conditions, distances, iterated
 from emacheck.audit.isolated import Baseline, Measured, measure
 from emacheck.audit.measure import SAME, Distance
 from emacheck.audit.nested import tensors
 from emacheck.audit.optimizer import stepped
 from emacheck.audit.poison import swallowed
-from emacheck.audit.reference import Plan, Reference, Whole
+from emacheck.audit.pooling import whole_errors
+from emacheck.audit.reference import Reference
 from emacheck.audit.repeats import Repeats
 from emacheck.audit.replay import Part, Side
-from emacheck.audit.result import ITERATION, ModuleFinding, TensorError
+from emacheck.audit.result import ITERATION, PHASE_OF, ModuleFinding, TensorError
 from emacheck.audit.subject import Candidate
 from emacheck.audit.trouble import trouble, unable
 from emacheck.audit.variations import PLAIN, Variation
 from emacheck.audit.watch import Held, Watch
 from emacheck.judge.verdict import Outcome
-
-PHASE_OF = {
-    "output": "forward",
-    "input of": "forward",
-    "input gradient": "backward",
-    "gradient at": "backward",
-    "gradient": "backward",
-    "weight": "forward",
-    "start of buffer": "forward",
-    "gradient history of output": "backward",
-    "buffer": "buffers",
-    "update": "optimizer",
-    "state": "optimizer",
-}
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -322,57 +308,4 @@ def _repeated(reference: Reference, again: Repeats, judged: Judged) -> list[Modu
                     ),
                 )
             )
-    return found
-
-
-def whole_errors(reference: Reference, whole: Whole, here: Mapping[Owner, Distance]) -> list[TensorError]:
-    """Hold the tensors of a whole iteration against the pooled tail of the benign variations."""
-    depths = {call.name: call.depth for call in reference.capture.calls}
-    return pooled_errors(whole, here, plan=reference.plan, batch=reference.number, depths=depths, level="end to end")
-
-
-def pooled_errors(
-    whole: Whole, here: Mapping[Owner, Distance], *, plan: Plan, batch: int, depths: Mapping[str, int], level: str
-) -> list[TensorError]:
-    """Hold the tensors of a whole iteration against the pooled tail of the benign variations.
-
-    A ReLU whose input changes sign in the last bit changes gradients in places, so one tensor's accepted error says
-    little about that tensor. Each tensor is held against the largest accepted error of its kind, and the median of a
-    kind against the largest median.
-
-    Args:
-        whole: What the iteration should give, and what is accepted.
-        here: How far each tensor of the candidate is from the arbiter's.
-        plan: The limits and the precision.
-        batch: Number of the batch.
-        depths: Position of each module in the order of the forward pass.
-        level: The level of the errors.
-    """
-    floor = plan.precision.unit_roundoff(torch.float32)
-    kinds: dict[str, list[Owner]] = {}
-    for owner in here:
-        kinds.setdefault(owner[1].kind, []).append(owner)
-    found = []
-    for kind, owners in kinds.items():
-        pools = [[accepted[owner].norm for owner in owners if owner in accepted] for accepted in whole.accepted]
-        tail = max([max(pool, default=0.0) for pool in pools] + [floor])
-        middle = max([statistics.median(pool) for pool in pools if pool] + [floor])
-        rows = [(owner[0], str(owner[1]), here[owner].norm, tail, plan.limits.end_to_end) for owner in owners]
-        median = statistics.median(here[owner].norm for owner in owners)
-        rows.append((ITERATION, f"median of all {kind}s", median, middle, plan.limits.end_to_end_median))
-        found += [
-            TensorError(
-                module=module,
-                kind="",
-                tensor=tensor,
-                phase="loss" if kind == "output" else PHASE_OF[kind],
-                level=level,
-                batch=batch,
-                depth=depths.get(module, 0),
-                error=observed,
-                accepted=accepted,
-                limit=limit,
-            )
-            for module, tensor, observed, accepted, limit in rows
-        ]
     return found

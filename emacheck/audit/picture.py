@@ -7,7 +7,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from emacheck.audit.result import ALONE, PHASES, AuditResult, TensorError
-from emacheck.report.printable import printable
+from emacheck.printable import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,8 @@ NAMES = ("fp32", "tf32", "bf16", "fp16")
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # Share of a unit roundoff; ten times it, the limit, is a third of what rounding towards zero does.
 SLOPE_SHARE = 1 / 64
-_PRODUCTS = {
+# Operators that sum products.
+PRODUCTS = {
     "convolution",
     "convolution_overrideable",
     "convolution_backward",
@@ -87,7 +88,7 @@ class RoundedProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operator."""
-        if func.overloadpacket.__name__ in _PRODUCTS:
+        if func.overloadpacket.__name__ in PRODUCTS:
             args = tuple(round_mantissa(item) if isinstance(item, torch.Tensor) else item for item in args)
         return func(*args, **(kwargs or {}))
 
@@ -100,7 +101,7 @@ class SummedInFloat32(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operator."""
-        if func.overloadpacket.__name__ not in _PRODUCTS or not any(_is_float16(item) for item in args):
+        if func.overloadpacket.__name__ not in PRODUCTS or not any(_is_float16(item) for item in args):
             return func(*args, **(kwargs or {}))
         result = func(*(item.float() if _is_float16(item) else item for item in args), **(kwargs or {}))
         if isinstance(result, torch.Tensor):

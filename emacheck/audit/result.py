@@ -10,6 +10,20 @@ from emacheck.strict_json import decode_value, strict
 
 FORMAT_VERSION = 1
 PHASES = ("forward", "loss", "backward", "optimizer", "buffers")
+# The phase in which each kind of tensor is made.
+PHASE_OF = {
+    "output": "forward",
+    "input of": "forward",
+    "input gradient": "backward",
+    "gradient at": "backward",
+    "gradient": "backward",
+    "weight": "forward",
+    "start of buffer": "forward",
+    "gradient history of output": "backward",
+    "buffer": "buffers",
+    "update": "optimizer",
+    "state": "optimizer",
+}
 ITERATION = "(iteration)"
 PROCESSES = "(processes)"
 SHOWN_PLACES = 8

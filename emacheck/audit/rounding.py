@@ -6,17 +6,12 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from emacheck.audit.precision import PRODUCTS
+
 # Bits of float32's mantissa that each type lacks.
 _DROPPED = {torch.bfloat16: 16, torch.float16: 13}
 # Operators that compute something which 16 bits cannot hold; all others move or select values.
-_COMPUTE = {
-    "convolution",
-    "convolution_overrideable",
-    "convolution_backward",
-    "mm",
-    "addmm",
-    "bmm",
-    "baddbmm",
+_COMPUTE = PRODUCTS | {
     "add",
     "sub",
     "mul",
@@ -27,8 +22,6 @@ _COMPUTE = {
     "upsample_bilinear2d",
     "upsample_bilinear2d_backward",
 }
-
-
 # These change running statistics, so they may run only once; of their results the first is in 16 bits.
 _NORMS = {"native_batch_norm", "native_batch_norm_backward"}
 

@@ -3,7 +3,7 @@
 import math
 
 from emacheck.audit.result import ALONE, LEVELS, PHASES, AuditResult, ModuleFinding, TensorError
-from emacheck.report.printable import printable
+from emacheck.printable import printable
 
 SHOWN_FINDINGS = 5
 SHOWN_TENSORS = 3

@@ -10,7 +10,7 @@ import click
 
 from emacheck import __version__
 from emacheck.errors import EmacheckError
-from emacheck.report.printable import printable
+from emacheck.printable import printable
 
 TROUBLE = 2
 COMMANDS = {

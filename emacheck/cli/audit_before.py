@@ -16,7 +16,7 @@ from emacheck.cli.audit_worker import AuditJob, audit_in_worker
 from emacheck.cli.training import interruptible
 from emacheck.errors import UsageError
 from emacheck.judge.verdict import Outcome
-from emacheck.report.printable import MESSAGE_LENGTH, printable
+from emacheck.printable import MESSAGE_LENGTH, printable
 from emacheck.train.processes import Processes
 from emacheck.train.request import TrainingRequest
 

@@ -158,7 +158,7 @@ def with_processes(
         directory: Where the processes have left their reports.
         progress: Called with a line of text before each batch.
     """
-    from emacheck.audit.judging import pooled_errors
+    from emacheck.audit.pooling import pooled_errors
     from emacheck.audit.step import peak_memory
     from emacheck.audit.subject import named_tensors
     from emacheck.train.fingerprint import sample_hashes, tensor_hash

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from emacheck.report.printable import MESSAGE_LENGTH, printable
+from emacheck.printable import MESSAGE_LENGTH, printable
 
 if TYPE_CHECKING:
     from emacheck.train.doctor.line import Line

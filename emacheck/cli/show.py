@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from emacheck.oddity import shown
-from emacheck.report.printable import MESSAGE_LENGTH, printable
+from emacheck.printable import MESSAGE_LENGTH, printable
 from emacheck.strict_json import encode_value
 
 if TYPE_CHECKING:

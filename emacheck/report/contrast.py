@@ -2,7 +2,7 @@
 
 from emacheck.judge import headers
 from emacheck.judge.verdict import Verdict
-from emacheck.report.printable import printable
+from emacheck.printable import printable
 
 SHOWN = 6
 

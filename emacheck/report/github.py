@@ -1,7 +1,7 @@
 """The verdict as annotations of a GitHub workflow run."""
 
 from emacheck.judge.verdict import Finding, Outcome, Verdict
-from emacheck.report.printable import MESSAGE_LENGTH, printable
+from emacheck.printable import MESSAGE_LENGTH, printable
 from emacheck.report.wording import evidence_sentence, figures, full_label, headline
 
 COMMANDS = {Outcome.FAIL: "error", Outcome.INCONCLUSIVE: "warning"}

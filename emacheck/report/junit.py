@@ -3,7 +3,7 @@
 import xml.etree.ElementTree as ET
 
 from emacheck.judge.verdict import Finding, Outcome, Verdict
-from emacheck.report.printable import MESSAGE_LENGTH, printable
+from emacheck.printable import MESSAGE_LENGTH, printable
 from emacheck.report.wording import figures, full_label, headline, needs
 
 ELEMENTS = {Outcome.FAIL: "failure", Outcome.INCONCLUSIVE: "error", Outcome.PASS: "system-out"}

@@ -7,11 +7,11 @@ from urllib.parse import quote
 
 from emacheck.judge.verdict import Finding, Outcome, Verdict
 from emacheck.oddity import shown
+from emacheck.printable import printable
 from emacheck.record import Record
 from emacheck.report.audited import audit_markdown
 from emacheck.report.contrast import experiment_sentence, header_differences
 from emacheck.report.markdown_text import escaped, table
-from emacheck.report.printable import printable
 from emacheck.report.wording import (
     divergence_sentence,
     evidence_sentence,

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from emacheck.report.printable import MESSAGE_LENGTH, printable
+from emacheck.printable import MESSAGE_LENGTH, printable
 
 _ENTITIES = {character: f"&#{ord(character)};" for character in "&<>|`\\$"}
 _BACKSLASHED = {character: f"\\{character}" for character in "*[]~"}

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from emacheck.curve import Curve, Floats, Integers
 from emacheck.judge.comparison import EMPTY, PairedCurve
 from emacheck.judge.verdict import Verdict
-from emacheck.report.printable import printable, shortened
+from emacheck.printable import printable, shortened
 from emacheck.report.wording import Divergence, divergence, equality, first_curve, headline, number
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from emacheck.judge.scoreboard import Entry
 from emacheck.judge.verdict import Verdict
+from emacheck.printable import MESSAGE_LENGTH, printable
 from emacheck.report.markdown_text import escaped
-from emacheck.report.printable import MESSAGE_LENGTH, printable
 from emacheck.report.wording import headline, number
 
 NARROWEST = 40

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 
 from emacheck.judge.verdict import Finding, Outcome, Verdict
 from emacheck.oddity import Effect, shown
+from emacheck.printable import MESSAGE_LENGTH, printable
 from emacheck.record import Record
 from emacheck.report.contrast import experiment_sentence
-from emacheck.report.printable import MESSAGE_LENGTH, printable
 from emacheck.report.wording import (
     divergence_sentence,
     evidence_sentence,

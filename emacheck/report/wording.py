@@ -9,7 +9,7 @@ from emacheck.judge.divergence import Kind, hint
 from emacheck.judge.pairing import Pairing, pairing_of
 from emacheck.judge.rules import MeanRelativeError
 from emacheck.judge.verdict import AUDIT, Finding, Outcome, Verdict
-from emacheck.report.printable import printable
+from emacheck.printable import printable
 
 EXACT_DIGITS = 17
 EXACT_INTEGERS_BELOW = 1e6
