@@ -16,7 +16,8 @@ from emacheck.audit.calls import Call  # noqa: E402
 from emacheck.audit.draws import Draws  # noqa: E402
 from emacheck.audit.faults.places import replace_operator  # noqa: E402
 from emacheck.audit.measure import Truth, distance  # noqa: E402
-from emacheck.audit.poison import poisoned  # noqa: E402
+from emacheck.audit.poison import nan_masks, poisoned  # noqa: E402
+from emacheck.audit.replay import Side, replay  # noqa: E402
 from emacheck.audit.variations import Variation  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
 
@@ -146,3 +147,31 @@ def test_the_cpu_runs_what_a_device_lacks_only_if_that_is_allowed(simulated_devi
     assert [line.split()[0] for line in lines[-2:]] == ["INCONCLUSIVE", "PASS"], (done.stdout, done.stderr)
     assert f"lacks aten::{asked}; they ran on the CPU" in lines[-1]
     assert "--cpu-fallback" in lines[-2]
+
+
+class Weighted(nn.Module):
+    def forward(self, value):
+        return (value * torch.tensor([0.0, 1.0]).to(value)).sum(-1)
+
+
+class LeavesZeroWeightsOut(Weighted):
+    """Does not multiply what counts for nothing, where the reference gets NaN from it."""
+
+    def forward(self, value):
+        return value[..., 1].clone()
+
+
+def test_a_nan_that_the_arbiter_multiplies_by_zero_need_not_arrive():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 8), nn.Unflatten(1, (4, 2)), Weighted(), nn.Linear(4, 5))
+    batch = {"image": torch.randn(4, 3), "label": torch.randint(0, 5, (4,))}
+
+    def leave_out(candidate):
+        candidate.model[2] = LeavesZeroWeightsOut()
+
+    assert audited(trained(model, batch), leave_out).outcome is Outcome.PASS
+    # The NaN in the middle of this input stands where the weight is zero.
+    call = Call(name="0", index=0, kind="Weighted", args=(torch.ones(4, 4, 2),))
+    side = Side(model=nn.Sequential(Weighted()), loss=None, dtype=torch.float64)
+    truth = {part: Truth(tensor=tensor) for part, tensor in replay(call, side).items()}
+    assert not nan_masks(call, side, truth).parts

@@ -11,6 +11,7 @@ from test_audit import audited, trained  # noqa: E402
 from torch import nn  # noqa: E402
 
 from emacheck.audit.ties import without_ties  # noqa: E402
+from emacheck.audit.variations import Variation  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
 
 TYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -71,3 +72,18 @@ def test_a_pooling_gradient_that_is_wrong_is_still_found():
 
     result = audited(pooled(), scale)
     assert (result.outcome, result.module, result.phase) == (Outcome.FAIL, "2", "backward")
+
+
+def test_a_change_in_the_last_bits_chooses_no_other_maximum():
+    for seed in range(3):
+        variation = Variation(last_bit=seed + 1, ulps=16)
+        value = without_ties(torch.relu(torch.randn(2, 3, 16, 16)), nn.MaxPool2d(3, 2))
+        _, before = F.max_pool2d(value, 3, 2, return_indices=True)
+        _, after = F.max_pool2d(variation.nudged(value, seed=1), 3, 2, return_indices=True)
+        assert torch.equal(before, after)
+
+
+def test_a_window_of_zeros_stays_below_everything_else():
+    value = torch.zeros(1, 1, 4, 4)
+    value[0, 0, 0, 0] = 1.0
+    assert float(without_ties(value, nn.MaxPool2d(2))[0, 0, 2:].max()) < 1e-5

@@ -104,7 +104,7 @@ def _baseline(call: Call, arbiter: Side, accepted: list[Side], *, poison: Callab
         truth={part: tensor for part, tensor in truth.items() if part in judged},
         accepted=judged,
         unjudged=tuple(part for part in truth if part not in judged),
-        nans=nan_masks(call, arbiter) if poison(call) else Masks(),
+        nans=nan_masks(call, arbiter, truth) if poison(call) else Masks(),
     )
 
 

@@ -166,7 +166,7 @@ def _held(reference: Reference, call: Call, held: Held, *, evaluation: bool) -> 
 
 def _vanished(reference: Reference, call: Call, part: Part, share: float) -> TensorError:
     return TensorError(
-        module=call.name,
+        module=_owner(call, part),
         kind=call.kind,
         tensor=f"NaN that became a number in {part}",
         phase="forward",

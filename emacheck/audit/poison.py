@@ -1,13 +1,19 @@
 """Feed a module NaN: where the arbiter's output is NaN, the candidate's may not be a number."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from emacheck.audit.calls import Call
+from emacheck.audit.measure import Truth
 from emacheck.audit.nested import replaced, tensors
-from emacheck.audit.replay import Part, Side, replay
+from emacheck.audit.replay import Part, Results, Side, replay
+
+# Times the largest magnitude of a tensor; far from everything in it.
+LARGE = 1000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -23,23 +29,26 @@ class Masks:
     inside: bool = False
 
 
-def poisoned(call: Call, *, inside: bool = False) -> Call | None:
+def poisoned(call: Call, *, inside: bool = False, poison: float = math.nan) -> Call | None:
     """Return a call with one NaN in the middle of its first floating-point input, None if it has no such input.
 
     Args:
         call: The call.
         inside: Put one into what each module that it calls returns as well, which is what a container's own code sees;
             elsewhere, so that neither hides the other in a sum of both.
+        poison: What to put there; a finite number is taken times the largest magnitude in the tensor plus 1.
 
     Example:
         >>> bad = poisoned(Call(name="relu", index=0, kind="ReLU", args=(torch.zeros(3),)))
         >>> bad.args[0].tolist()
         [0.0, nan, 0.0]
     """
-    args, kwargs = _spoilt((call.args, call.kwargs), 1 / 2)
+    args, kwargs = _spoilt((call.args, call.kwargs), 1 / 2, poison)
     if not _first(call.args, call.kwargs):
         return None
-    children = [replace(child, output=_spoilt(child.output, 1 / 3)) if inside else child for child in call.children]
+    children = [
+        replace(child, output=_spoilt(child.output, 1 / 3, poison)) if inside else child for child in call.children
+    ]
     return replace(call, args=args, kwargs=kwargs, children=children, gradients_on=False)
 
 
@@ -47,33 +56,51 @@ def _first(*values: Any) -> str:
     return next((path for path, t in tensors(values) if t.is_floating_point() and t.numel()), "")
 
 
-def _spoilt(value: Any, place: float) -> Any:
-    """Return a nested value with one NaN in its first floating-point tensor, if it has one."""
+def _spoilt(value: Any, place: float, poison: float) -> Any:
+    """Return a nested value with poison in its first floating-point tensor, if it has one."""
     first = _first(value)
 
     def spoil(path: str, tensor: torch.Tensor) -> torch.Tensor:
         if path != first:
             return tensor
         spoilt = tensor.clone(memory_format=torch.contiguous_format)
-        spoilt.view(-1)[int(spoilt.numel() * place)] = float("nan")
+        spoilt.view(-1)[int(spoilt.numel() * place)] = poison * (1 + tensor.abs().max())
         return spoilt
 
     return replaced((value,), spoil)[0]
 
 
-def nan_masks(call: Call, arbiter: Side) -> Masks:
-    """Return where NaN must arrive when a call is poisoned; empty if nowhere."""
+def nan_masks(call: Call, arbiter: Side, truth: Mapping[Part, Truth]) -> Masks:
+    """Return where NaN must arrive when a call is poisoned; empty if nowhere.
+
+    That is where the arbiter has NaN and a large number in the place of the NaN makes a difference. Elsewhere the NaN
+    was multiplied by zero, which a device may leave out: a weight between pixels, the mask of a dropout.
+
+    Args:
+        call: The call.
+        arbiter: The float64 side.
+        truth: What the call gives there without poison.
+    """
     for inside in (True, False) if call.children else (False,):
-        bad = poisoned(call, inside=inside)
-        if bad is None:
+        bad, large = (poisoned(call, inside=inside, poison=each) for each in (math.nan, LARGE))
+        if bad is None or large is None:
             break
         try:
-            results = replay(bad, arbiter)
+            results, moved = replay(bad, arbiter), replay(large, arbiter)
         except Exception:  # noqa: S112 - a module may refuse NaN, as an assertion on its input does
             continue
-        masks = {part: torch.isnan(tensor) for part, tensor in results.items() if part.kind in ("output", "input of")}
+        masks = {
+            part: torch.isnan(tensor) & (moved[part] != truth[part].tensor)
+            for part, tensor in results.items()
+            if part.kind in ("output", "input of") and _comparable(part, tensor, moved, truth)
+        }
         return Masks(parts={part: mask for part, mask in masks.items() if bool(mask.any())}, inside=inside)
     return Masks()
+
+
+def _comparable(part: Part, tensor: torch.Tensor, moved: Results, truth: Mapping[Part, Truth]) -> bool:
+    shapes = (moved[part].shape, truth[part].tensor.shape) if part in moved and part in truth else ()
+    return shapes == (tensor.shape, tensor.shape)
 
 
 def swallowed(call: Call, masks: Masks, candidate: Side) -> dict[Part, float]:
@@ -84,7 +111,7 @@ def swallowed(call: Call, masks: Masks, candidate: Side) -> dict[Part, float]:
     bad = poisoned(call, inside=masks.inside) if masks.parts else None
     if bad is None:
         return {}
-    results: dict[Part, Any] = replay(bad, candidate)
+    results = replay(bad, candidate)
     return {part: _share(results.get(part), mask) for part, mask in masks.parts.items()}
 
 

@@ -8,13 +8,16 @@ from torch.nn.modules.pooling import _MaxPoolNd
 
 from emacheck.audit.calls import Call
 
-# Explicit bits of mantissa, and the integer type of the same size.
+# Explicit bits of mantissa, those of them at the end that benign variations may change, and the integer type of the
+# same size.
 _BITS = {
-    torch.float64: (52, torch.int64),
-    torch.float32: (23, torch.int32),
-    torch.float16: (10, torch.int16),
-    torch.bfloat16: (7, torch.int16),
+    torch.float64: (52, 8, torch.int64),
+    torch.float32: (23, 8, torch.int32),
+    torch.float16: (10, 0, torch.int16),
+    torch.bfloat16: (7, 0, torch.int16),
 }
+# Of the largest value: what zeros are lifted to, so small that they stay below whatever else there is.
+_LIFT = 2.0**-20
 
 
 def break_ties(call: Call, module: torch.nn.Module | None) -> None:
@@ -32,7 +35,7 @@ def break_ties(call: Call, module: torch.nn.Module | None) -> None:
 
 
 def without_ties(value: torch.Tensor, module: _MaxPoolNd) -> torch.Tensor:
-    """Return an input that differs in each window's places: the last bits say where in its window a value stands.
+    """Return an input that differs in each window's places: some late bits say where in its window a value stands.
 
     Args:
         value: The input, finite; one that is not comes back as it is, and so does one whose type has too few bits.
@@ -45,17 +48,17 @@ def without_ties(value: torch.Tensor, module: _MaxPoolNd) -> torch.Tensor:
     sizes = module.kernel_size if isinstance(module.kernel_size, tuple) else (module.kernel_size,) * _dimensions(module)
     gaps = module.dilation if isinstance(module.dilation, tuple) else (module.dilation,) * len(sizes)
     widths = [math.ceil(math.log2(size)) for size in sizes]
-    bits, kind = _BITS.get(value.dtype, (0, torch.int64))
-    if sum(widths) > bits or not bool(torch.isfinite(value).all()):
+    bits, spared, kind = _BITS.get(value.dtype, (0, 0, torch.int64))
+    if sum(widths) > bits - spared or not bool(torch.isfinite(value).all()):
         return value
     place = torch.zeros((), dtype=torch.int64)
     for size, gap, width in zip(value.shape[-len(sizes) :], gaps, widths, strict=True):
         along = torch.arange(size) // gap % (1 << width)
         place = (place.unsqueeze(-1) << width) | along
-    # Zeros are lifted first: the last bits of a zero make a subnormal number, which a device may flush.
-    lifted = (value + max(float(value.abs().max()), 1.0) / 64).contiguous()
-    marked = (lifted.view(kind) & ~((1 << sum(widths)) - 1)) | place.to(kind)
-    return marked.view(value.dtype)
+    # Zeros are lifted first: the late bits of a zero make a subnormal number, which a device may flush.
+    lift = max(float(value.abs().max()) * _LIFT, 2 * torch.finfo(value.dtype).tiny)
+    marked = (value + lift).contiguous().view(kind) & ~((1 << sum(widths) + spared) - 1)
+    return (marked | (place.to(kind) << spared)).view(value.dtype)
 
 
 def _dimensions(module: Any) -> int:
