@@ -257,3 +257,36 @@ def test_faults_of_processes_break_nothing_in_one_process():
     for fault in process_faults().values():
         with pytest.raises(NotApplicableError):
             fault(Candidate(model=torch.nn.Linear(1, 1), optimizer=None, loss=None))
+
+
+@pytest.mark.parametrize(("name", "accepted"), [("0", True), ("module.0", False), ("1", False)])
+def test_a_fault_in_a_distributed_model_names_its_module_as_findings_do(tmp_path, name, accepted):
+    torch = pytest.importorskip("torch")
+    import torch.distributed as dist
+    from torch.nn.parallel import DistributedDataParallel
+
+    from emacheck.audit.faults.registry import BrokenFaultError, Fault
+    from emacheck.audit.subject import Candidate
+
+    dist.init_process_group("gloo", store=dist.FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1)
+    try:
+        model = DistributedDataParallel(torch.nn.Sequential(torch.nn.Linear(1, 1)))
+        fault = Fault(
+            name="named",
+            kind="kernel",
+            about="",
+            severity=1.0,
+            unit="",
+            imitates=None,
+            precisions=("fp32",),
+            shows_at=1,
+            apply=lambda candidate, severity: name,  # noqa: ARG005
+        )
+        candidate = Candidate(model=model, optimizer=None, loss=None)
+        if accepted:
+            assert fault(candidate) == name
+        else:
+            with pytest.raises(BrokenFaultError, match="expected the name of a module or None"):
+                fault(candidate)
+    finally:
+        dist.destroy_process_group()

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
 from emacheck.audit.calls import LOSS, MODEL, OPTIMIZER
 from emacheck.audit.subject import Candidate
 from emacheck.errors import UsageError
@@ -91,9 +94,15 @@ class Fault:
             raise
         except Exception as error:
             raise BrokenFaultError(f"its function raises {type(error).__name__}: {error}") from error
-        if module is not None and module not in {name for name, _ in candidate.model.named_modules()} | _WHOLES:
+        if module is not None and module not in _names(candidate.model) | _WHOLES:
             raise BrokenFaultError(f"its function returned {module!r}, expected the name of a module or None")
         return module
+
+
+def _names(model: torch.nn.Module) -> set[str]:
+    # As findings name modules: without what distributes the model.
+    own = model.module if isinstance(model, DistributedDataParallel) else model
+    return {name for name, _ in own.named_modules()}
 
 
 CATALOGUE: dict[str, Fault] = {}
