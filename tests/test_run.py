@@ -120,7 +120,7 @@ def test_another_momentum_is_refused_by_name_before_anything_is_trained(workshop
     )
     assert done.returncode == 2
     assert "optim_wrapper.optimizer.momentum: reference 0.9, candidate 0.8" in done.stderr
-    assert not (workshop / "momentum" / "iterations.jsonl").exists()
+    assert not (workshop / "momentum").exists()
 
 
 def test_another_seed_is_refused_by_name(workshop):

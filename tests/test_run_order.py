@@ -70,3 +70,27 @@ def test_other_nodes_wait_for_no_audit(nnodes, order):
 def test_a_node_without_rank_0_audits_nothing():
     found = _audit_and_train(Processes(nnodes=2), audit=crashes, reference=crashes, candidate=lambda: None)
     assert found == (None, None, None)
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_refused_training_leaves_nothing_but_what_it_has_trained(tmp_path, monkeypatch, trained):
+    from emacheck.train import launch
+    from emacheck.train.request import TrainingRequest
+
+    def refuses(program, run_directory, **options):  # noqa: ARG001
+        for name in ("refusal.txt", "worker.log", *(["run.json", "iterations.jsonl"] if trained else [])):
+            (run_directory / name).touch()
+        (run_directory / "ranks").mkdir()
+        (run_directory / "ranks" / "0.log").touch()
+        raise UsageError("refused")
+
+    monkeypatch.setattr(launch, "run_program", refuses)
+    monkeypatch.setattr(launch, "require_training_packages", lambda: None)
+    (tmp_path / "audit.txt").touch()
+    request = TrainingRequest(preset="smoke", config=None)
+    with pytest.raises(UsageError):
+        launch.train_in_worker(request, tmp_path, progress=print, timeout=1)
+    left = {each.name for each in tmp_path.iterdir()} - {"audit.txt"}
+    written = {"request.json", "refusal.txt", "worker.log", "run.json", "iterations.jsonl", "ranks"}
+    assert left == (written if trained else set())
+    assert (tmp_path / "audit.txt").exists()

@@ -157,8 +157,8 @@ def _train_reference(
         return None
     request, processes = live
     place = directory / "reference"
-    place.mkdir()
-    return train(request, place, title=f"Training the reference on {request.device}", processes=processes)
+    with new_run_directory(place):
+        return train(request, place, title=f"Training the reference on {request.device}", processes=processes)
 
 
 def _check_devices(request: TrainingRequest, reference_device: str) -> str:

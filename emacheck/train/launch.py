@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from emacheck.train.last_words import (
 )
 from emacheck.train.parent import MARK, kill_marked, rank_processes
 from emacheck.train.processes import Processes
-from emacheck.train.request import REFUSAL_FILE, WORKER_LOG, TrainingRequest
+from emacheck.train.request import REFUSAL_FILE, RUN_FILE, WORKER_LOG, TrainingRequest
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 5.0
@@ -126,21 +127,35 @@ def train_in_worker(
         processes: How many processes train; a single one if None.
 
     Raises:
-        UsageError: If the worker refused the request.
+        UsageError: If the worker refused the request; what it wrote is gone, unless it has trained.
         TrainingError: If a process crashed, was killed or hung; the partial record stays.
         KeyboardInterrupt: If the user interrupted; all processes have ended and the partial record stays.
     """
     require_training_packages()
+    before = set(run_directory.iterdir())
     request.write(run_directory)
-    run_program(
-        TRAINING,
-        run_directory,
-        progress=progress,
-        timeout=timeout,
-        processes=processes or Processes(),
-        threads=request.threads,
-        iterations=request.iterations,
-    )
+    try:
+        run_program(
+            TRAINING,
+            run_directory,
+            progress=progress,
+            timeout=timeout,
+            processes=processes or Processes(),
+            threads=request.threads,
+            iterations=request.iterations,
+        )
+    except UsageError:
+        if not (run_directory / RUN_FILE).exists():
+            _remove(set(run_directory.iterdir()) - before)
+        raise
+
+
+def _remove(paths: set[Path]) -> None:
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def run_program(

@@ -13,9 +13,8 @@ from emacheck.errors import TrainingError, UsageError
 from emacheck.experiment import differences, digest, flatten, parted_batch_matters
 from emacheck.strict_json import strict
 from emacheck.train.program import leave_with, watched_over
-from emacheck.train.request import TrainingRequest
+from emacheck.train.request import RUN_FILE, TrainingRequest
 
-RUN_FILE = "run.json"
 FORMAT_VERSION = 1
 
 
