@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import torch.nn.functional as F  # noqa: E402, N812
-from test_audit import Net, audited, hook, trained  # noqa: E402
+from small_network import Net, audited, hook, trained  # noqa: E402
 from torch import nn  # noqa: E402
 
 from emacheck.audit.calls import Call  # noqa: E402

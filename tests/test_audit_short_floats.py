@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 import torch.nn.functional as F  # noqa: E402, N812
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
-from test_audit import Net, audited, trained  # noqa: E402
+from small_network import Net, audited, trained  # noqa: E402
 
 from emacheck.audit.faults.registry import catalogue  # noqa: E402
 from emacheck.audit.judging import judge  # noqa: E402

@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch")
 import torch.nn.functional as F  # noqa: E402, N812
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
-from test_audit import audited, trained  # noqa: E402
+from small_network import audited, trained  # noqa: E402
 from torch import nn  # noqa: E402
 
 from emacheck.audit.ties import without_ties  # noqa: E402

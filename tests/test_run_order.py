@@ -77,7 +77,7 @@ def test_a_refused_training_leaves_nothing_but_what_it_has_trained(tmp_path, mon
     from emacheck.train import launch
     from emacheck.train.request import TrainingRequest
 
-    def refuses(program, run_directory, **options):  # noqa: ARG001
+    def refuses(program, run_directory, **options):
         for name in ("refusal.txt", "worker.log", *(["run.json", "iterations.jsonl"] if trained else [])):
             (run_directory / name).touch()
         (run_directory / "ranks").mkdir()
