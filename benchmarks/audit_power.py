@@ -86,6 +86,7 @@ def cost(training: Any) -> dict[str, Any]:
         optimizer.step()
         times.append(time.monotonic() - started)
     return {
+        "cpu": machine(training)["cpu"],
         "exit_code": done.returncode,
         "batches": BATCHES,
         "wall_seconds": round(wall, 1),

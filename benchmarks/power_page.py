@@ -49,8 +49,8 @@ def page() -> tuple[str, Selftest]:
     curves = load("audit_power_curves_fp32.json")
     trained = None if curves is None else with_curves(audits["fp32"], curves)
     shown = audits["fp32"]
-    # A fault that was not trained yet would look as if the rules on curves had missed it.
-    if trained is not None and len(trained.faults) == len(shown.faults):
+    # A fault that was not trained yet would look as if the rules on curves had missed it, so the picture leaves it out.
+    if trained is not None:
         shown = Selftest(
             faults=trained.faults, benign=shown.benign, precision="fp32", device="cpu", iterations=trained.iterations
         )
@@ -127,6 +127,13 @@ def head(stored: dict[str, Any], curves: dict[str, Any] | None) -> list[str]:
     """Say what was measured on what."""
     made = stored["machine"]
     also = " and `audit_power_curves_fp32.json`" if curves else ""
+    elsewhere = ""
+    if curves is not None and curves["machine"]["state_hash"] != made["state_hash"]:
+        other = curves["machine"]
+        elsewhere = (
+            f" These trainings were made on another machine ({other['cpu']}, {other['cpus']} cores, {other['threads']} threads, torch {other['torch']}), "
+            f"where the same warm-up ends in the state `{other['state_hash'][:12]}`: another CPU sums in another order."
+        )
     return [
         "# What the rules find, and how often they are wrong",
         "",
@@ -137,7 +144,7 @@ def head(stored: dict[str, Any], curves: dict[str, Any] | None) -> list[str]:
         f"{made['threads']} threads, python {made['python']}, torch {made['torch']}. "
         f"State `{made['state_hash'][:12]}` after 30 warm-up iterations of seed 0; batches "
         f"{', '.join('`' + each[:12] + '`' for each in made['batch_hashes'])}. The audit sees one iteration of a fault, on "
-        "the first batch; the rules on curves see a training of 20 iterations from the same state.",
+        f"the first batch; the rules on curves see a training of 20 iterations from that state.{elsewhere}",
         "",
         "These trials run on a CPU, so they say nothing about the rounding of any accelerator. How a device sums is for a run on that device to show.",
         "",
@@ -173,8 +180,9 @@ def rules_table(audit: Selftest, trained: Selftest | None) -> list[str]:
         f"{sum('audit' in each.detected_by for each in large)} are detected by the audit.",
     ]
     if trained is not None and len(trained.faults) < len(audit.faults):
+        seen = {each.name for each in trained.faults}
         lines.append(
-            f"- The rules on curves have seen {len(trained.faults)} of the {len(audit.faults)} faults so far, the first severity of each function first."
+            f"- The rules on curves have seen {len(trained.faults)} of the {len(audit.faults)} faults, and so has the picture; not {names([each for each in audit.faults if each.name not in seen])}."
         )
     if trained is not None:
         lines.append(
@@ -223,7 +231,7 @@ def cost_lines(stored: dict[str, Any], curves: dict[str, Any] | None) -> list[st
     lines = [
         "## Cost",
         "",
-        f"`emacheck audit` ({measured['batches']} batches, {measured['tensors']} tensors, the state in the cache): {measured['wall_seconds']} s "
+        f"`emacheck audit` ({measured['batches']} batches, {measured['tensors']} tensors, the state in the cache; {measured['cpu']}): {measured['wall_seconds']} s "
         f"from the command to its end (target: at most 60 s), of which {measured['audit_seconds']:.1f} s are the audit; "
         f"{measured['peak_memory_gib']} GiB resident at most (target: at most 4 GiB). A plain iteration takes "
         f"{measured['plain_iteration_seconds']} s, so the audit costs {multiple:.0f} of them.",
