@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 UPSTREAM := .venv-upstream
+# Threads of one process that spin while they wait take the cores from the other one's.
+export OMP_WAIT_POLICY ?= PASSIVE
 DEMO_DIR ?= work_dirs/demo-$(shell date +%Y%m%d_%H%M%S)
 
 .PHONY: demo test lint slow test-upstream docs rules clean

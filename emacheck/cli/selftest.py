@@ -20,7 +20,7 @@ from emacheck.cli.audit import audited_request, audited_training_options
 from emacheck.cli.audit_worker import candidate_device
 from emacheck.cli.judging import exit_code
 from emacheck.errors import OutputError, UsageError
-from emacheck.train.launch import require_training_packages
+from emacheck.train.launch import WORKER_ENVIRONMENT, require_training_packages
 
 if TYPE_CHECKING:
     from emacheck.audit.curves import Training
@@ -206,6 +206,8 @@ def _run(setup: Callable[[], None], work: list[Work], jobs: int) -> "Iterator[Ma
         for at, each in enumerate(work, 1):
             yield _told(_try(each), at, len(work))
         return
+    for name, value in WORKER_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=partial(_set_up, setup)) as pool:
         for at, made in enumerate(pool.map(_try, work), 1):
             yield _told(made, at, len(work))
