@@ -1,6 +1,7 @@
 """The selftest: every rule on every trial, what the command makes of them, and its arithmetic."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -119,6 +120,26 @@ def test_a_batch_that_is_handed_out_late_is_for_the_rules_on_curves(reference, p
     assert trial.counts
     assert trial.first_seen["first_iterations"] == 2
     assert "audit" not in trial.detected_by
+
+
+def test_a_fault_that_goes_on_with_old_weights_has_an_effect_that_the_curves_show(reference, plain, curves):
+    batches, judge = curves
+
+    def goes_on_with_old_weights(candidate, severity):
+        conv = candidate.model.stem[0]
+        old = conv.weight.detach().clone()
+        conv.forward = lambda value: conv._conv_forward(value, conv.weight + (old - conv.weight.detach()), conv.bias)
+        return "stem.0"
+
+    stale = replace(FAULTS["dead_channel"], name="stale", apply=goes_on_with_old_weights)
+    trial = try_fault(reference, stale, plain)
+    assert (trial.changed, trial.message) == (False, "")
+    trial = trial.with_curves(train_with(stale, reference.subject, batches, Conditions()), judge)
+    assert trial.counts
+    assert trial.first_seen["curves"] > 1
+    assert "audit" not in trial.detected_by
+    only = Selftest(faults=(trial,), benign=(Trial(name="v", kind="benign"),), precision="fp32", device="cpu")
+    assert only.outcome is Outcome.PASS
 
 
 def test_a_training_that_raises_is_seen_by_every_rule_where_it_ends(reference, curves):

@@ -90,8 +90,8 @@ class Trial:
     def with_curves(self, training: Training | None, judge: CurveJudge) -> "Trial":
         """Return the trial with what the curve rules say of a short training, if there was one."""
         seen = {} if training is None else judge.first_seen(training)
-        # What only later iterations show has an effect after all.
-        shown = bool(seen) and self.message.startswith(LATER)
+        # What only later iterations show has an effect after all, also where nobody has declared it.
+        shown = bool(seen) and not self.changed and (not self.message or self.message.startswith(LATER))
         by = (*seen, *(rule for rule in self.detected_by if rule not in seen))
         return replace(
             self,
