@@ -58,3 +58,11 @@ def test_the_page_on_the_power_of_the_audit_shows_the_stored_results():
     from power_page import PAGE, page
 
     assert PAGE.read_text(encoding="utf-8") == page()[0], "run: python benchmarks/audit_power.py --render"
+
+
+def test_the_table_on_several_processes_shows_the_stored_results():
+    from processes_power import PAGE, RESULTS, render
+
+    stored = json.loads(RESULTS.read_text(encoding="utf-8"))
+    again = "run: python benchmarks/processes_power.py --render"
+    assert PAGE.read_text(encoding="utf-8") == render(stored), again
