@@ -58,15 +58,19 @@ def main() -> None:
 
 
 def stored_before(file: Path, training: Any) -> dict[str, Any]:
-    """Return what is stored; what was made from another state counts for nothing."""
+    """Return what is stored; of what was made from another state, on another machine or by other code, only what it cost."""
     stored: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"trials": []}
-    same = stored.get("machine", {}).get("state_hash") == training.state_hash
-    return stored if same else {"trials": []}
+    if stored.get("machine", {}).get("state_hash") == training.state_hash:
+        return stored
+    costs = [*stored.get("earlier_costs", []), *([stored["cost"]] if "cost" in stored else [])]
+    return {"trials": [], "earlier_costs": costs} if costs else {"trials": []}
 
 
 def store(stored: dict[str, Any], file: Path, training: Any) -> None:
     """Write down what there is."""
+    before = stored.get("machine", {}).get("peak_memory_gib", 0.0)
     stored["machine"] = machine(training)
+    stored["machine"]["peak_memory_gib"] = max(before, stored["machine"]["peak_memory_gib"])
     file.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
 
 
