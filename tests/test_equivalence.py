@@ -297,3 +297,9 @@ def test_whatever_the_numbers_there_is_a_finding_and_a_pass_is_finite(reference,
         assert abs(finding.observed) <= 0.05
         assert finding.would_pass_at is not None
         assert finding.would_pass_at <= 0.05
+
+
+def test_a_loss_that_is_zero_in_both_short_runs_is_undecided_and_no_crash():
+    zeros = record([0.0] * 20)
+    finding = Equivalence().check(compare(zeros, zeros))[0]
+    assert finding.outcome is Outcome.INCONCLUSIVE

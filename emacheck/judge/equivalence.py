@@ -145,7 +145,8 @@ class Equivalence:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             off = (part.candidate - part.reference) / np.abs(part.reference)
         least = float(np.min(np.abs(off), initial=math.inf))
-        apart = len(off) >= FEWEST_APART and abs(int(np.sign(off).sum())) == len(off) and least > APART * self.limit
+        one_way = bool(np.all(off > 0) or np.all(off < 0))
+        apart = len(off) >= FEWEST_APART and one_way and least > APART * self.limit
         if not apart:
             return self._undecided(metric, why)
         message = (
