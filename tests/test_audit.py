@@ -2,6 +2,7 @@
 
 import json
 import math
+import weakref
 
 import pytest
 
@@ -13,10 +14,12 @@ from torch import nn  # noqa: E402
 
 import emacheck  # noqa: E402
 from emacheck.audit.draws import Draws  # noqa: E402
+from emacheck.audit.end_to_end import Conditions, iterated  # noqa: E402
 from emacheck.audit.faults.places import replace_operator  # noqa: E402
 from emacheck.audit.picture import draw  # noqa: E402
 from emacheck.audit.result import AuditResult  # noqa: E402
 from emacheck.audit.state import load_state, save_state, state_digest  # noqa: E402
+from emacheck.audit.subject import Subject  # noqa: E402
 from emacheck.audit.text import text  # noqa: E402
 from emacheck.errors import DataError, UsageError  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
@@ -81,6 +84,16 @@ def test_a_fault_is_found_and_named(subject, prepare, module, phase):
     assert result.outcome is Outcome.FAIL
     assert (result.module, result.findings[0].phase) == (module, phase), text(result, command="")
     assert result.findings[0].introduced
+
+
+def test_an_iteration_that_is_over_keeps_no_tensors(subject):
+    model, optimizer, batch, function = subject
+    twin = Subject(model=model, optimizer=optimizer, loss=function).twin()
+    with iterated(twin, batch, Conditions()) as found:
+        gradient = weakref.ref(twin.model.stem.weight.grad)
+        assert found
+    assert not found
+    assert gradient() is None
 
 
 def test_a_fault_of_the_loss_is_found(subject):

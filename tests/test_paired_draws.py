@@ -22,6 +22,23 @@ from torch import nn
 from emacheck.train.draws import OwnDraws
 from emacheck.train.fingerprint import state_hash
 
+def test_where_parameters_come_from_elsewhere_buffers_are_drawn_as_for_a_training():
+    class Features(nn.Linear):
+        def __init__(self):
+            super().__init__(4, 2)
+            self.register_buffer("directions", torch.empty(4, 4).normal_(), persistent=False)
+
+    built = []
+    for how in (draws.OwnDraws, draws.DrawsOfBuffers):
+        with how(3) as own:
+            built.append(Features())
+        own.redraw(built[-1])
+    drawn, spared = built
+    assert torch.equal(drawn.directions, spared.directions)
+    assert drawn.weight.abs().min() > 0
+    assert not spared.weight.any()
+
+
 def network():
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 40))
 

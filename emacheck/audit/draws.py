@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from types import TracebackType
 from typing import Any
 
@@ -79,7 +80,7 @@ class Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operator; a random one is drawn on the CPU."""
         kwargs = dict(kwargs or {})
-        if torch.Tag.nondeterministic_seeded not in func.tags or _draws_nothing(func, args, kwargs):
+        if not _random(func) or _draws_nothing(func, args, kwargs):
             return func(*args, **kwargs)
         here = self.position
         number = (self._start + here) % _SEEDS
@@ -137,13 +138,19 @@ class DrawsOfSamples(Draws):  # type: ignore[no-untyped-call]
         """Run one operator; a random one without a generator is foreign."""
         kwargs = dict(kwargs or {})
         own = kwargs.get("generator") is not None
-        if torch.Tag.nondeterministic_seeded in func.tags and not own and not _draws_nothing(func, args, kwargs):
+        if _random(func) and not own and not _draws_nothing(func, args, kwargs):
             self.foreign.add(func.overloadpacket.__name__)
         return func(*args, **kwargs)
 
 
 class ForeignDrawError(Exception):
     """A random operator drew from the device's generator; its text names the operator."""
+
+
+@cache
+def _random(func: Any) -> bool:
+    """Return whether an operator draws random numbers; asking torch takes as long as a small operator."""
+    return torch.Tag.nondeterministic_seeded in func.tags
 
 
 def _draws_nothing(func: Any, args: Any, kwargs: dict[str, Any]) -> bool:

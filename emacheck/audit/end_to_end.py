@@ -114,8 +114,21 @@ def iterated(candidate: Candidate, batch: Any, conditions: Conditions) -> Iterat
     Yields:
         For every loss, gradient, update and buffer a function that returns the tensor in float64 on the CPU.
     """
-    with preserved(candidate) as weights, placed(candidate, conditions):
-        yield observed(candidate, batch, conditions, weights)
+    with (
+        preserved(candidate) as weights,
+        placed(candidate, conditions),
+        offered(observed(candidate, batch, conditions, weights)) as found,
+    ):
+        yield found
+
+
+@contextmanager
+def offered(found: Found) -> Iterator[Found]:
+    """Offer what an iteration changed for a while; afterwards nothing here keeps its tensors in memory."""
+    try:
+        yield found
+    finally:
+        found.clear()
 
 
 def observed(candidate: Candidate, batch: Any, conditions: Conditions, weights: dict[str, torch.Tensor]) -> Found:

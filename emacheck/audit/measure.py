@@ -1,6 +1,7 @@
 """How far a tensor is from the arbiter's, relative to the accepted precision."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -148,14 +149,14 @@ def distance(candidate: torch.Tensor, truth: Truth, *, slope: bool = False) -> D
 
 def _norms(tensor: torch.Tensor, less: torch.Tensor | None = None) -> tuple[float, float]:
     """Return the Frobenius norm and the largest magnitude of a tensor, or of its difference from another one."""
-    # Pieces stay in a processor's cache, and no copy of a large tensor in float64 is made.
-    pieces = torch.split(tensor.reshape(-1), PIECE)
-    others = [None] * len(pieces) if less is None else torch.split(less.reshape(-1), PIECE)
+    pieces = _pieces(tensor)
+    others = [None] * len(pieces) if less is None else _pieces(less)
     squares, peak = 0.0, 0.0
+    room = torch.empty(min(tensor.numel(), PIECE), dtype=torch.float64)
     for piece, other in zip(pieces, others, strict=True):
-        if piece.numel() == 0:
-            continue
-        values = piece.double() if other is None else other - piece.double()
+        values = room[: piece.numel()].copy_(piece)
+        if other is not None:
+            values -= other
         low, high = torch.aminmax(values)
         squares += float(torch.dot(values, values))
         largest = max(-float(low), float(high))
@@ -167,8 +168,16 @@ def _norms(tensor: torch.Tensor, less: torch.Tensor | None = None) -> tuple[floa
 
 def _product(one: torch.Tensor, other: torch.Tensor) -> float:
     """Return the sum of the products of two tensors' values, in float64."""
-    pieces = zip(torch.split(one.reshape(-1), PIECE), torch.split(other.reshape(-1), PIECE), strict=True)
+    pieces = zip(_pieces(one), _pieces(other), strict=True)
     return sum(float(torch.dot(here.double(), there)) for here, there in pieces)
+
+
+def _pieces(tensor: torch.Tensor) -> Sequence[torch.Tensor]:
+    """Return a tensor in pieces that stay in a processor's cache, so that no large copy in float64 is made."""
+    flat = tensor.reshape(-1)
+    if not flat.numel():
+        return ()
+    return (flat,) if flat.numel() <= PIECE else torch.split(flat, PIECE)
 
 
 def _ratio(part: float, whole: float) -> float:

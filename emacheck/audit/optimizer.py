@@ -7,7 +7,7 @@ from functools import partial
 import torch
 
 from emacheck.audit.calls import MODEL
-from emacheck.audit.end_to_end import Conditions, Found, active, change, placed, preserved
+from emacheck.audit.end_to_end import Conditions, Found, active, change, offered, placed, preserved
 from emacheck.audit.measure import float64
 from emacheck.audit.replay import Part
 from emacheck.audit.subject import Candidate
@@ -45,4 +45,5 @@ def stepped(candidate: Candidate, gradients: Mapping[str, torch.Tensor], conditi
             for key, value in optimizer.state.get(parameter, {}).items():
                 if isinstance(value, torch.Tensor):
                     found[module or MODEL, Part("state", f"{key} of {own}")] = partial(float64, value)
-        yield found
+        with offered(found):
+            yield found

@@ -33,6 +33,9 @@ class Part(NamedTuple):
         return f"{self.kind} {self.path}".rstrip()
 
 
+# What is not computed, but only carried to the device.
+COPIED = frozenset({"weight", "start of buffer"})
+
 Results = dict[Part, torch.Tensor]
 Context = Callable[[], Any]
 

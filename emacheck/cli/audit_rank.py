@@ -118,7 +118,7 @@ def _prepared(job: RankJob, device: "Device", scratch: Path) -> tuple["Candidate
     from emacheck.train.dropout import start_masks
 
     with _default_type(double=job.double):
-        runner = build_runner(job.request, scratch, device)
+        runner = build_runner(job.request, scratch, device, drawn=False)
     digests: list[Any] = [None] * ranks.world_size()
     dist.all_gather_object(digests, enter_state(runner, Path(job.place)))
     if set(digests) != {job.state_hash}:

@@ -80,11 +80,12 @@ def prepare_training(
 
     warnings.filterwarnings("ignore")
     torch.set_num_threads(request.threads)
-    runner = build_runner(request, scratch)
+    runner = build_runner(request, scratch, drawn=False)
     drawn = _draw_batches(_loader(runner, request.seed), batches, request.seed)
     check(drawn)
     place = _place(request, runner)
     if not place.exists():
+        runner = build_runner(request, scratch)
         _warm_up(runner, progress)
         save_state(place, {"model": runner.model.state_dict(), "optimizer": _optimizer(runner).state_dict()})
     digest = enter_state(runner, place)
@@ -176,17 +177,18 @@ def bases_are_means_of_unit_vectors(model: "torch.nn.Module") -> str | None:
     return None
 
 
-def build_runner(request: TrainingRequest, scratch: Path, device: "Device | None" = None) -> Any:
+def build_runner(request: TrainingRequest, scratch: Path, device: "Device | None" = None, *, drawn: bool = True) -> Any:
     """Build model, optimizer and data of a training, on the CPU or on an opened device.
 
     Args:
         request: What would be trained.
         scratch: Where mmengine may write its logs.
         device: Where this process of several computes; None for one process on the CPU.
+        drawn: Draw the initial weights; not worth the time where a saved state is entered.
     """
     from emacheck.train.devices import parse_device
     from emacheck.train.presets import resolve
-    from emacheck.train.runner import SeededRunner
+    from emacheck.train.runner import SeededRunner, UndrawnRunner
     from emacheck.train.vanilla_mmengine import adapt, point_mmengine_at
 
     point_mmengine_at(device or parse_device("cpu"))
@@ -199,7 +201,7 @@ def build_runner(request: TrainingRequest, scratch: Path, device: "Device | None
 
         register_all_modules(init_default_scope=False)
     config.log_level = "WARNING"
-    runner = SeededRunner.from_cfg(config)
+    runner = (SeededRunner if drawn else UndrawnRunner).from_cfg(config)
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     return runner
 

@@ -35,6 +35,13 @@ if TYPE_CHECKING:
 JOB_FILE, RESULT_FILE, REFUSAL_FILE, PROGRESS_FILE = "job.json", "result.json", "refusal.txt", "progress.txt"
 STATE_FILE, PREPARE = "state.json", "prepare"
 REFUSED, UNTRAINABLE = 4, 5
+# An audit copies many large tensors; glibc would take the pages of each from the system and give them back every time.
+# It runs each convolution in several ways; oneDNN keeps 1024 kernels and would compile most of them again and again.
+AUDIT_ENVIRONMENT = {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "8192",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +137,7 @@ def _in_worker(
             stdout=sys.stderr if log is None else output,
             stderr=None if log is None else subprocess.STDOUT,
             start_new_session=True,
-            env={**WORKER_ENVIRONMENT, **os.environ, "PYTHONUNBUFFERED": "1", MARK: mark},
+            env={**WORKER_ENVIRONMENT, **AUDIT_ENVIRONMENT, **os.environ, "PYTHONUNBUFFERED": "1", MARK: mark},
         )
         try:
             hung = _watch(worker, directory, timeout)

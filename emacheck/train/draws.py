@@ -121,6 +121,23 @@ class OwnDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._fills[target.untyped_storage().data_ptr()] = (name, first, second, _sample(target))
 
 
+class DrawsOfBuffers(OwnDraws):  # type: ignore[no-untyped-call]
+    """While active, parameters are filled with zeros, for a model whose parameters are overwritten afterwards.
+
+    Example:
+        >>> with DrawsOfBuffers(seed=0):
+        ...     layer = torch.nn.Linear(2, 2)
+        >>> layer.bias.tolist()
+        [0.0, 0.0]
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Fill a parameter with zeros; anything else is drawn."""
+        if func.overloadpacket.__name__ in DISTRIBUTIONS and isinstance(args[0], torch.nn.Parameter):
+            return args[0].detach().zero_()
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+
 def _tensors(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     named: Mapping[str, torch.Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     yield from ((name, named[name].detach()) for name in sorted(named) if named[name].numel())

@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from emacheck.train import ranks
 from emacheck.train.accelerator import generator_state, seed_device
 from emacheck.train.devices import Device
-from emacheck.train.draws import OwnDraws
+from emacheck.train.draws import DrawsOfBuffers, OwnDraws
 from emacheck.train.dropout import Masks, draw_dropout_on_the_host
 from emacheck.train.paired_data import independent_of_workers
 from emacheck.train.sync_bn import synchronise_on_host
@@ -33,10 +33,12 @@ class SeededRunner(Runner):  # type: ignore[misc]
     2. Weights by :class:`emacheck.train.draws.OwnDraws`, and each sample from a seed of its own.
     """
 
+    own_draws = OwnDraws
+
     def build_model(self, model: Any) -> torch.nn.Module:
         """Build the model and initialise it on the CPU from the run's seed."""
         torch.manual_seed(self.seed)
-        own = OwnDraws(self.seed) if self._draws() == 2 else None
+        own = self.own_draws(self.seed) if self._draws() == 2 else None
         with own or contextlib.nullcontext():
             built: torch.nn.Module = super().build_model(model)
             if hasattr(built, "init_weights"):
@@ -69,6 +71,12 @@ class SeededRunner(Runner):  # type: ignore[misc]
 
     def _init_model_weights(self) -> None:
         """Keep the weights that build_model drew."""
+
+
+class UndrawnRunner(SeededRunner):
+    """Build a model whose weights come from a saved state: drawing those of EMANet takes seconds."""
+
+    own_draws = DrawsOfBuffers
 
 
 def change_last_bits(model: torch.nn.Module, seed: int) -> None:
