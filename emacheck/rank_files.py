@@ -1,8 +1,9 @@
-"""The files of a run directory that hold the iterations of each of its processes."""
+"""The files of a run directory: what describes the run, and the iterations of each of its processes."""
 
 import re
 from pathlib import Path
 
+RUN_FILE = "run.json"
 _NAME = re.compile(r"iterations(?:\.rank([1-9]\d*))?\.jsonl")
 
 

@@ -12,11 +12,10 @@ from typing import Any
 
 from emacheck.errors import BundleError, EmacheckError, OutputError
 from emacheck.logs import read_log
-from emacheck.rank_files import rank_files
+from emacheck.rank_files import RUN_FILE, rank_files
 from emacheck.record import Record
 
 BUNDLE_FILE = "bundle.json"
-RUN_FILE = "run.json"
 RECORD_FILES = (RUN_FILE, "iterations.jsonl")
 REPEATS = "repeats"
 FORMAT_VERSION = 1

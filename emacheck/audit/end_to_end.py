@@ -112,7 +112,8 @@ def iterated(candidate: Candidate, batch: Any, conditions: Conditions) -> Iterat
         conditions: How to compute.
 
     Yields:
-        For every loss, gradient, update and buffer a function that returns the tensor in float64 on the CPU.
+        For every loss, gradient, update and buffer a function that returns the tensor, dense and real, on the CPU; what
+        is a difference, or one number, in float64.
     """
     with (
         preserved(candidate) as weights,
@@ -150,7 +151,7 @@ def observed(candidate: Candidate, batch: Any, conditions: Conditions, weights: 
     for name, parameter in candidate.model.named_parameters():
         module, _, own = name.rpartition(".")
         if parameter.grad is not None:
-            found[module or MODEL, Part("gradient", own)] = partial(float64, parameter.grad)
+            found[module or MODEL, Part("gradient", own)] = partial(on_host, parameter.grad)
         if candidate.optimizer is not None:
             found[module or MODEL, Part("update", own)] = partial(change, parameter, starts[name])
     for name, buffer in candidate.model.named_buffers():
@@ -159,9 +160,14 @@ def observed(candidate: Candidate, batch: Any, conditions: Conditions, weights: 
     return found
 
 
+def on_host(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor dense, real and on the CPU, as it is if it is so already."""
+    return real(tensor.detach()).to(device="cpu")
+
+
 def change(now: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
     """Return now - start in float64 on the CPU."""
-    return float64(now).sub_(real(start).to(device="cpu"))
+    return float64(now).sub_(on_host(start))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ Started as ``python -m emacheck.cli.audit_worker DIRECTORY``.
 
 import contextlib
 import faulthandler
+import gc
 import json
 import os
 import subprocess
@@ -259,9 +260,15 @@ def _prepared(job: AuditJob, scratch: Path) -> "AuditedTraining":
     progress = partial(say, scratch)
     progress("Preparing the state to audit")
     check = {"check": partial(refuse_too_large, processes=job.processes)} if job.modules is None and job.batches else {}
-    return prepare_training(
-        job.request, batches=job.batches, scratch=scratch, processes=job.processes, progress=progress, **check
-    )
+    # What is imported and built here stays, and looking for garbage in it again and again takes a second.
+    gc.disable()
+    try:
+        return prepare_training(
+            job.request, batches=job.batches, scratch=scratch, processes=job.processes, progress=progress, **check
+        )
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def run_job(job: AuditJob, device: "torch.device", scratch: Path) -> "AuditResult":

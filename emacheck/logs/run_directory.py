@@ -15,13 +15,12 @@ from emacheck.logs.json_lines import json_object
 from emacheck.logs.lines import Lines, numbered
 from emacheck.logs.values import parse_iteration
 from emacheck.oddity import OddityKind
-from emacheck.rank_files import rank_file, rank_files
+from emacheck.rank_files import RUN_FILE, rank_file, rank_files
 from emacheck.record import Record, hash_of_samples
 from emacheck.strict_json import decode_value
 
 NAME = "emacheck run"
 FORMAT_VERSION = 1
-HEADER = "run.json"
 ITERATIONS = "iterations.jsonl"
 LARGEST_HEADER = 16 << 20
 DEPTH = 3
@@ -63,10 +62,10 @@ def read_directory(folder: Path, rank: int | None = None) -> Record:
     Raises:
         LogError: If the directory is no run directory, or of another format version.
     """
-    has_header = (folder / HEADER).is_file()
+    has_header = (folder / RUN_FILE).is_file()
     if not (folder / ITERATIONS).is_file():
         raise LogError(_no_run(folder, has_header=has_header))
-    header = _read_header(folder / HEADER) if has_header else _Header()
+    header = _read_header(folder / RUN_FILE) if has_header else _Header()
     gathering = Gathering(format=NAME, name=str(folder), rank=rank, plain=True)
     ranks: dict[int, dict[int, _Batch]] = {}
     for number, path in rank_files(folder).items():
@@ -156,7 +155,7 @@ def _read_iteration(line: str, gathering: Gathering, rank: int, batches: dict[in
 
 def _complete(header: _Header, ranks: _Ranks, gathering: Gathering, *, has_header: bool) -> bool:
     if not has_header:
-        message = f"{HEADER} is missing: the run ended before its time or is still going on"
+        message = f"{RUN_FILE} is missing: the run ended before its time or is still going on"
         gathering.remark(OddityKind.ENDED_EARLY, message)
         return False
     if not header.complete:
@@ -164,12 +163,12 @@ def _complete(header: _Header, ranks: _Ranks, gathering: Gathering, *, has_heade
         return False
     processes = (header.provenance.get("experiment") or {}).get("processes", 1)
     if isinstance(processes, int) and processes != len(ranks):
-        message = f"{HEADER} counts {processes} processes, there are the iterations of {len(ranks)}"
+        message = f"{RUN_FILE} counts {processes} processes, there are the iterations of {len(ranks)}"
         gathering.remark(OddityKind.ENDED_EARLY, message)
         return False
     for rank, batches in ranks.items():
         if header.iterations != len(batches):
-            message = f"{HEADER} counts {header.iterations} iterations, {rank_file(rank)} holds {len(batches)}"
+            message = f"{RUN_FILE} counts {header.iterations} iterations, {rank_file(rank)} holds {len(batches)}"
             gathering.remark(OddityKind.ENDED_EARLY, message)
             return False
     return True
@@ -199,13 +198,13 @@ def _no_run(folder: Path, *, has_header: bool) -> str:
     """Say what is in a directory that holds no run, and what was perhaps meant."""
     if has_header:
         return (
-            f"{folder}: found {HEADER} but no {ITERATIONS}, expected both: the run ended before its first iteration, "
+            f"{folder}: found {RUN_FILE} but no {ITERATIONS}, expected both: the run ended before its first iteration, "
             "or the file was removed. Repeat the run."
         )
     names = sorted(entry.name + "/" * entry.is_dir() for entry in itertools.islice(folder.iterdir(), 1000))
     more = ", ..." if len(names) > LISTED else ""
     message = (
-        f"{folder}: this is no run directory: expected {HEADER} and {ITERATIONS}, found "
+        f"{folder}: this is no run directory: expected {RUN_FILE} and {ITERATIONS}, found "
         f"{', '.join(names[:LISTED]) + more if names else 'nothing'}. Give a log file or the directory of a run."
     )
     if (folder / "candidate" / ITERATIONS).is_file():

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from emacheck.errors import MissingExtraError, OutputError, TrainingError, UsageError
+from emacheck.rank_files import RUN_FILE
 from emacheck.train.heartbeat import Heartbeat, Progress
 from emacheck.train.last_words import (
     Failure,
@@ -27,7 +28,7 @@ from emacheck.train.last_words import (
 )
 from emacheck.train.parent import MARK, kill_marked, rank_processes
 from emacheck.train.processes import Processes
-from emacheck.train.request import REFUSAL_FILE, RUN_FILE, WORKER_LOG, TrainingRequest
+from emacheck.train.request import REFUSAL_FILE, WORKER_LOG, TrainingRequest
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 5.0

@@ -8,7 +8,6 @@ from typing import Any
 
 REQUEST_FILE = "request.json"
 REFUSAL_FILE = "refusal.txt"
-RUN_FILE = "run.json"
 WORKER_LOG = "worker.log"
 PRESETS = {
     "smoke": "EMANet-R50-D8, 64x128 crops, batch 2: minutes on a CPU",

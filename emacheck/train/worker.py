@@ -11,9 +11,10 @@ from typing import Any
 
 from emacheck.errors import TrainingError, UsageError
 from emacheck.experiment import differences, digest, flatten, parted_batch_matters
+from emacheck.rank_files import RUN_FILE
 from emacheck.strict_json import strict
 from emacheck.train.program import leave_with, watched_over
-from emacheck.train.request import RUN_FILE, TrainingRequest
+from emacheck.train.request import TrainingRequest
 
 FORMAT_VERSION = 1
 
