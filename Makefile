@@ -22,7 +22,7 @@ lint: $(INSTALLED)
 
 # Most of their time goes into starting processes, so two files at once keep two cores busy.
 slow: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m slow
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 15 -m slow
 
 # The run tests with the last upstream mmengine instead of onedl-mmengine, in an environment of its own.
 test-upstream: $(UPSTREAM)/.upstream

@@ -162,6 +162,8 @@ def audited_run_section() -> list[str]:
     return [
         *lines,
         "",
+        "Measured with limits of `first_iterations` that did not yet come from repeats: its part of the last column is that of the earlier limits.",
+        "",
         f"Not as it should be: {listed(wrong)}. Largest memory of an audit: {max(row['peak GiB of the audit'] for row in content.values())} GiB.",
         "",
         "EMANet takes no gradient through the softmax of its attention, so no training of it runs the backward of softmax: a device on which that alone is broken "
