@@ -14,7 +14,7 @@ from torch.utils.checkpoint import set_checkpoint_early_stop
 from emacheck.audit.calls import LOSS, MODEL
 from emacheck.audit.capture import named_losses, total
 from emacheck.audit.draws import Draws
-from emacheck.audit.measure import FAR, Distance, Truth, distance, float64, real
+from emacheck.audit.measure import FAR, Distance, Truth, distance, float64, on_host
 from emacheck.audit.nested import converted
 from emacheck.audit.precision import Precision
 from emacheck.audit.replay import Part
@@ -158,11 +158,6 @@ def observed(candidate: Candidate, batch: Any, conditions: Conditions, weights: 
         module, _, own = name.rpartition(".")
         found[module or MODEL, Part("buffer", own)] = partial(change, buffer, buffers[name])
     return found
-
-
-def on_host(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a tensor dense, real and on the CPU, as it is if it is so already."""
-    return real(tensor.detach()).to(device="cpu")
 
 
 def change(now: torch.Tensor, start: torch.Tensor) -> torch.Tensor:

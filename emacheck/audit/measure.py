@@ -59,6 +59,11 @@ def real(tensor: torch.Tensor) -> torch.Tensor:
     return torch.view_as_real(dense.resolve_conj()) if dense.is_complex() else dense
 
 
+def on_host(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor dense, real and on the CPU; one that is so already shares its numbers with what comes back."""
+    return real(tensor.detach()).to(device="cpu")
+
+
 def float64(tensor: torch.Tensor) -> torch.Tensor:
     """Return a copy, dense and real, in float64 on the CPU."""
     return real(tensor.detach()).to(device="cpu", dtype=torch.float64, copy=True)
@@ -132,7 +137,7 @@ def distance(candidate: torch.Tensor, truth: Truth, *, slope: bool = False) -> D
         >>> distance(torch.tensor([3.0, 4.0]), Truth(tensor=torch.tensor([3.0, 5.0])))
         Distance(norm=0.17149858514250882, peak=0.2, slope=0.0)
     """
-    found = real(candidate.detach()).to(device="cpu")
+    found = on_host(candidate)
     if found.shape != truth.tensor.shape:
         return FAR
     if math.isfinite(truth.norm):
