@@ -53,10 +53,18 @@ def main() -> None:
         measured, batches = (measure_curves, ITERATIONS) if options.curves else (measure, BATCHES + 1)
         file = RESULTS / f"audit_power_{'curves_' if options.curves else ''}{options.precision}.json"
         training = prepare(batches)
-        measured(training, stored_before(file, training), file, options)
+        with precision_lists(options.precision):
+            measured(training, stored_before(file, training), file, options)
     from power_page import write_page
 
     write_page()
+
+
+def precision_lists(precision: str) -> Any:
+    """Return a context that registers autocast's lists once, instead of once for every module that runs."""
+    from emacheck.audit.precision import Precision
+
+    return Precision(name=precision).lists()
 
 
 def stored_before(file: Path, training: Any) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def validate_at_the_end() -> None:
         loader.num_workers, loader.persistent_workers, loader.dataset.data_root = 0, False, request.data_root
         for transform in loader.dataset.pipeline:
             if transform["type"] == "Resize":
-                transform["scale"] = presets.SMOKE_SCALE
+                transform["scale"] = presets.SMALL["smoke"][1]
         for key, value in kept.items():
             config[key] = value
         config.train_cfg.val_interval = request.iterations

@@ -1,13 +1,14 @@
 """Accepted precisions: what arithmetic the training is meant to use."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from emacheck.autocast import accelerator_lists
 from emacheck.errors import UsageError
 
 NAMES = ("fp32", "tf32", "bf16", "fp16")
@@ -68,10 +69,19 @@ class Precision:
                 stack.enter_context(torch.autocast(device_type, dtype=_AUTOCAST[self.name], cache_enabled=False))
             yield
 
+    def lists(self) -> AbstractContextManager[None]:
+        """Let autocast on the CPU choose types as autocast on accelerators does, where this arithmetic is autocast.
+
+        :meth:`emulated` does so by itself; around many of those, it registers the lists once.
+        """
+        return accelerator_lists() if self.half else nullcontext()
+
     @contextmanager
     def emulated(self, device_type: str) -> Iterator[None]:
-        """Compute products on a CPU as accelerators do in tf32 and fp16, forward and backward."""
+        """Compute on a CPU as accelerators do, forward and backward: products in tf32 and fp16, and types."""
         with ExitStack() as stack:
+            if device_type == "cpu":
+                stack.enter_context(self.lists())
             if self.name == "tf32" and device_type == "cpu":
                 stack.enter_context(RoundedProducts())  # type: ignore[no-untyped-call]
             if self.name == "fp16" and device_type == "cpu":

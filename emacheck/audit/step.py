@@ -146,17 +146,18 @@ def audit(
     foreign: frozenset[str] = frozenset()
     notes: list[str] = []
     unsteady: ModuleFinding | None = None
-    for number, batch in enumerate(batches, 1):
-        progress(f"batch {number} of {len(batches)}")
-        reference = Reference(subject=subject, batch=batch, plan=plan, number=number)
-        if number == 1:
-            unsteady = find_unsteady(reference)
-            if unsteady is not None:
-                break
-            _require_gradients(reference)
-        judged.append(judge(reference, candidate))
-        foreign |= reference.capture.foreign_draws
-        notes += reference.notes
+    with plan.precision.lists():
+        for number, batch in enumerate(batches, 1):
+            progress(f"batch {number} of {len(batches)}")
+            reference = Reference(subject=subject, batch=batch, plan=plan, number=number)
+            if number == 1:
+                unsteady = find_unsteady(reference)
+                if unsteady is not None:
+                    break
+                _require_gradients(reference)
+            judged.append(judge(reference, candidate))
+            foreign |= reference.capture.foreign_draws
+            notes += reference.notes
     errors = tuple(error for each in judged for error in each.errors)
     troubles = [trouble for each in judged for trouble in each.troubles]
     findings = find(errors, troubles if unsteady is None else [*troubles, unsteady])

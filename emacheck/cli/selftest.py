@@ -178,6 +178,11 @@ def _prepare(request: "TrainingRequest", device: str, precision: str, files: tup
 
 
 def _try(work: Work) -> "Made":
+    with _prepared["reference"].plan.precision.lists():
+        return _made(work)
+
+
+def _made(work: Work) -> "Made":
     from emacheck.audit.curves import train, train_with
     from emacheck.audit.end_to_end import Conditions
     from emacheck.audit.selftest import try_fault, try_variation

@@ -11,9 +11,9 @@ from mmengine.config import Config, DictAction
 from emacheck.errors import TrainingError, UsageError
 from emacheck.train.request import TrainingRequest
 
-SMOKE_CROP = (64, 128)
-SMOKE_SCALE = (512, 256)
-SMOKE_SCHEDULE = 100
+# The crop as (height, width), and the scale before it as (width, height): mmengine's orders.
+SMALL = {"smoke": ((64, 128), (512, 256)), "smoke-256x512": ((256, 512), (1024, 512))}
+SMALL_SCHEDULE = 100
 
 
 def resolve(request: TrainingRequest, run_directory: Path) -> tuple[Any, tuple[str, ...]]:
@@ -31,8 +31,8 @@ def resolve(request: TrainingRequest, run_directory: Path) -> tuple[Any, tuple[s
     """
     config = _load(request)
     notes: list[str] = []
-    if request.preset == "smoke":
-        _shrink(config)
+    if request.preset in SMALL:
+        _shrink(config, *SMALL[request.preset])
     _avoid_network(config, notes)
     _train_only(config, request, run_directory)
     if request.data_root is not None:
@@ -72,21 +72,21 @@ def _load(request: TrainingRequest) -> Any:
     return config
 
 
-def _shrink(config: Any) -> None:
+def _shrink(config: Any, crop: tuple[int, int], scale: tuple[int, int]) -> None:
     """Make EMANet-R50-D8 small enough for a CPU, and every random draw independent of the device."""
-    config.model.data_preprocessor.size = SMOKE_CROP
+    config.model.data_preprocessor.size = crop
     # Dropout masks come from the device's generator and would differ on every device.
     config.model.decode_head.dropout_ratio = 0.0
     config.model.auxiliary_head.dropout_ratio = 0.0
     for transform in config.train_dataloader.dataset.pipeline:
         if transform["type"] == "RandomResize":
-            transform["scale"] = SMOKE_SCALE
+            transform["scale"] = scale
         if transform["type"] == "RandomCrop":
-            transform["crop_size"] = SMOKE_CROP
+            transform["crop_size"] = crop
     config.train_dataloader.num_workers = 0
     config.train_dataloader.persistent_workers = False
     # A schedule that ends within the run, so that a device that gets it wrong shows.
-    config.param_scheduler[0].end = SMOKE_SCHEDULE
+    config.param_scheduler[0].end = SMALL_SCHEDULE
 
 
 def _avoid_network(config: Any, notes: list[str]) -> None:

@@ -11,6 +11,7 @@ REFUSAL_FILE = "refusal.txt"
 WORKER_LOG = "worker.log"
 PRESETS = {
     "smoke": "EMANet-R50-D8, 64x128 crops, batch 2: minutes on a CPU",
+    "smoke-256x512": "EMANet-R50-D8, 256x512 crops, batch 2: about twelve times the work of smoke",
     "cityscapes": "EMANet-R50-D8, 512x1024 crops, as mmsegmentation ships it",
     "cityscapes-769x769": "EMANet-R50-D8, 769x769 crops, as mmsegmentation ships it",
     "cityscapes-r101": "EMANet-R101-D8, 512x1024 crops, as mmsegmentation ships it",
@@ -63,8 +64,8 @@ class TrainingRequest:
         """The name under which references of this experiment are stored."""
         if self.preset is None:
             return Path(self.config or "config").stem
-        if self.preset == "smoke":
-            return "emanet_r50-d8_smoke"
+        if self.preset.startswith("smoke"):
+            return f"emanet_r50-d8_{self.preset}"
         depth = "r101" if "r101" in self.preset else "r50"
         return f"emanet_{depth}-d8_cityscapes-{'769x769' if '769' in self.preset else '512x1024'}"
 

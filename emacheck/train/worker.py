@@ -6,6 +6,7 @@ import logging
 import os
 import time
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,11 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
 
     # A mean over threads is a different sum for a different number of them.
     torch.set_num_threads(request.threads)
+    from emacheck.autocast import accelerator_lists
     from emacheck.train import ranks
     from emacheck.train.accelerator import describe_device
     from emacheck.train.devices import parse_device
-    from emacheck.train.precision import check_precision, set_float32
+    from emacheck.train.precision import AUTOCAST, check_precision, set_float32
     from emacheck.train.presets import resolve
     from emacheck.train.recorder import RecorderHook
     from emacheck.train.runner import PairingHook
@@ -77,7 +79,8 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
     pairing = PairingHook(request.seed, device)
     started, ended_well = time.monotonic(), False
     try:
-        _run(config, pairing, recorder)
+        with accelerator_lists() if request.precision in AUTOCAST else nullcontext():
+            _run(config, pairing, recorder)
         ranks.gather_records(run_directory)
         ended_well = True
     finally:
@@ -105,11 +108,14 @@ def describe_experiment(request: TrainingRequest, config: Any, *, processes: int
         config: Its resolved configuration, already asked for the precision.
         processes: How many processes train.
     """
+    from emacheck.train.precision import AUTOCAST
+
     return {
         "name": request.experiment_name,
         "config": flatten(config.to_dict()),
         "seed": request.seed,
         "precision": request.precision,
+        **({"autocast": "lists of accelerators"} if request.precision in AUTOCAST else {}),
         "draws": config.draws,
         "processes": processes,
         "data_hash": request.data_hash,

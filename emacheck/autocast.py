@@ -1,0 +1,193 @@
+"""Mixed precision on a CPU with an accelerator's lists of operators.
+
+Which operators autocast runs in 16 bits and which in float32 is a list of the device type. Accelerators share one list
+in PyTorch (``AT_FORALL_*`` in ``aten/src/ATen/autocast_mode.h``, which out-of-tree devices use as well); the CPU has
+another, which upsamples and takes a softmax in 16 bits and a cross entropy in float32. A CPU can be the reference of an
+accelerator only where it rounds at the same places.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+
+# The policies of torch 2.13; an operator for which the installed torch has no kernel under AutocastCUDA is left out.
+LOWER = (
+    "_convolution.deprecated", "_convolution", "conv1d", "conv2d", "conv3d", "conv_tbc", "conv_transpose1d",
+    "conv_transpose2d.input", "conv_transpose3d.input", "convolution", "prelu", "addmm", "addmv", "addr", "matmul",
+    "einsum", "mm", "mv", "linalg_vecdot", "linear", "addbmm", "baddbmm", "bmm", "chain_matmul", "linalg_multi_dot",
+    "_thnn_fused_lstm_cell", "_thnn_fused_gru_cell", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell",
+    "_scaled_dot_product_flash_attention", "scaled_dot_product_attention",
+)  # fmt: skip
+FLOAT32 = (
+    "acos", "asin", "cosh", "erfinv", "exp", "expm1", "log", "log10", "log2", "log1p", "reciprocal", "rsqrt", "sinh",
+    "tan", "pow.Tensor_Scalar", "pow.Tensor_Tensor", "pow.Scalar", "softplus", "layer_norm", "native_layer_norm",
+    "rms_norm", "group_norm", "frobenius_norm.dim", "nuclear_norm", "nuclear_norm.dim", "cosine_similarity",
+    "poisson_nll_loss", "cosine_embedding_loss", "nll_loss", "nll_loss2d", "hinge_embedding_loss", "kl_div", "l1_loss",
+    "smooth_l1_loss", "huber_loss", "mse_loss", "margin_ranking_loss", "multilabel_margin_loss", "soft_margin_loss",
+    "triplet_margin_loss", "multi_margin_loss", "binary_cross_entropy_with_logits", "dist", "pdist", "cdist", "renorm",
+    "logsumexp", "upsample_nearest1d", "_upsample_nearest_exact1d", "upsample_nearest2d", "_upsample_nearest_exact2d",
+    "upsample_nearest3d", "_upsample_nearest_exact3d", "upsample_linear1d", "upsample_bilinear2d",
+    "_upsample_bilinear2d_aa", "upsample_trilinear3d", "upsample_bicubic2d", "_upsample_bicubic2d_aa",
+)  # fmt: skip
+# Their result is float32 unless the call names a type, as a cross entropy does of its softmax: that of its input.
+FLOAT32_UNLESS_NAMED = (
+    "prod", "prod.dim_int", "softmax.int", "log_softmax.int", "cumprod", "cumsum", "linalg_vector_norm",
+    "linalg_matrix_norm", "linalg_matrix_norm.str_ord", "sum", "sum.dim_IntList",
+)  # fmt: skip
+WIDEST = (
+    "addcdiv", "addcmul", "atan2", "bilinear", "cross", "dot", "vdot", "grid_sampler", "index_put", "tensordot",
+    "scatter_add",
+)  # fmt: skip
+# Called with the type of the result, by the overload that takes one.
+NORMS = {"norm.Scalar": "ScalarOpt_dtype", "norm.ScalarOpt_dim": "ScalarOpt_dim_dtype"}
+KEY = "AutocastCPU"
+
+Kernel = Callable[..., Any]
+
+# What is registered, once for each context that is open.
+_open: list[Any] = []
+
+
+@contextmanager
+def accelerator_lists() -> Iterator[None]:
+    """Let autocast on the CPU run each operator in the type in which autocast on an accelerator runs it.
+
+    It changes autocast of the whole process until the outermost such context ends, and nothing outside of autocast.
+
+    Example:
+        >>> logits = torch.zeros(1, 3, dtype=torch.bfloat16)
+        >>> with accelerator_lists(), torch.autocast("cpu"):
+        ...     in_float32 = logits.softmax(1).dtype
+        >>> with torch.autocast("cpu"):
+        ...     in_float32, logits.softmax(1).dtype
+        (torch.float32, torch.bfloat16)
+    """
+    _open.append(_open[-1] if _open else _register())
+    try:
+        yield
+    finally:
+        library = _open.pop()
+        if not _open:
+            library._destroy()
+
+
+def policies() -> dict[str, Callable[[Any], Kernel]]:
+    """Return every operator of the accelerators' lists that the installed torch has, with what makes its kernel."""
+    table: dict[str, Callable[[Any], Kernel]] = {
+        **dict.fromkeys(LOWER, _lower),
+        **dict.fromkeys(FLOAT32, _float32),
+        **dict.fromkeys(FLOAT32_UNLESS_NAMED, _float32_unless_named),
+        **dict.fromkeys(WIDEST, _widest),
+        **dict.fromkeys(NORMS, _norm),
+    }
+    return {name: policy for name, policy in table.items() if has_kernel(name, "AutocastCUDA")}
+
+
+def has_kernel(name: str, key: str) -> bool:
+    """Tell whether torch has a kernel of an operator, such as ``sum.dim_IntList``, under a dispatch key."""
+    try:
+        return bool(torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{name}", key))
+    except RuntimeError:  # there is no such operator
+        return False
+
+
+def _register() -> Any:
+    library: Any = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
+    wanted = policies()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Warning only once for all operators")
+        for name in _listed_for_the_cpu():
+            if name not in wanted:
+                library.impl(name, torch.library.fallthrough_kernel, KEY)
+        for name, policy in wanted.items():
+            # What runs in 16 bits on both is left to torch, which casts each weight once.
+            if policy is not _lower or not has_kernel(name, KEY):
+                library.impl(name, policy(_overload(name)), KEY)
+    return library
+
+
+def _listed_for_the_cpu() -> list[str]:
+    names = {
+        f"{schema.name}.{schema.overload_name}".rstrip(".").removeprefix("aten::")
+        for schema in torch._C._jit_get_all_schemas()
+        if schema.name.startswith("aten::")
+    }
+    # On an accelerator it is refused under autocast; a reference may as well compute it.
+    return sorted(name for name in names - {"binary_cross_entropy"} if has_kernel(name, KEY))
+
+
+def _overload(name: str) -> Any:
+    packet, _, overload = name.partition(".")
+    return getattr(getattr(torch.ops.aten, packet), overload or "default")
+
+
+def _eligible(item: Any) -> bool:
+    return isinstance(item, torch.Tensor) and item.is_floating_point() and item.dtype is not torch.float64
+
+
+def _cast(item: Any, dtype: torch.dtype) -> Any:
+    if isinstance(item, list | tuple):
+        return type(item)(_cast(each, dtype) for each in item)
+    return item.to(dtype) if _eligible(item) and item.is_cpu else item
+
+
+def _cast_all(
+    operator: Any, to: Callable[[tuple[Any, ...], dict[str, Any]], torch.dtype], *args: Any, **kwargs: Any
+) -> Any:
+    dtype = to(args, kwargs)
+    with _without_autocast():
+        return operator(*_cast(args, dtype), **{name: _cast(item, dtype) for name, item in kwargs.items()})
+
+
+def _lower(operator: Any) -> Kernel:
+    return partial(_cast_all, operator, lambda *_: torch.get_autocast_dtype("cpu"))
+
+
+def _float32(operator: Any) -> Kernel:
+    return partial(_cast_all, operator, lambda *_: torch.float32)
+
+
+def _widest(operator: Any) -> Kernel:
+    return partial(_cast_all, operator, _widest_type)
+
+
+def _widest_type(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.dtype:
+    flat = [each for item in (*args, *kwargs.values()) for each in (item if isinstance(item, list | tuple) else [item])]
+    wide = any(_eligible(each) and each.dtype is torch.float32 for each in flat)
+    return torch.float32 if wide else torch.get_autocast_dtype("cpu")
+
+
+def _float32_unless_named(operator: Any) -> Kernel:
+    names = [argument.name for argument in operator._schema.arguments]
+
+    def kernel(*args: Any, **kwargs: Any) -> Any:
+        named = dict(zip(names, args, strict=False)) | kwargs
+        if _eligible(args[0]) and named.get("dtype") is None:
+            at = names.index("dtype")
+            args, kwargs = args[:at], {**kwargs, "dtype": torch.float32}
+        with _without_autocast():
+            return operator(*args, **kwargs)
+
+    return kernel
+
+
+def _norm(operator: Any) -> Kernel:
+    packet = torch.ops.aten.norm
+    typed = getattr(packet, NORMS[f"norm.{operator._overloadname}"])
+
+    def kernel(value: torch.Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False) -> Any:
+        dtype = torch.float32 if _eligible(value) else value.dtype
+        with _without_autocast():
+            if typed is packet.ScalarOpt_dtype:
+                return typed(value, p, dtype=dtype)
+            return typed(value, p, dim, keepdim, dtype=dtype)
+
+    return kernel
+
+
+def _without_autocast() -> Any:
+    return torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU))
