@@ -1,18 +1,20 @@
-"""Mixed precision on a CPU with an accelerator's lists of operators.
+"""Mixed precision on a CPU that rounds where an accelerator does.
 
 Which operators autocast runs in 16 bits and which in float32 is a list of the device type. Accelerators share one list
 in PyTorch (``AT_FORALL_*`` in ``aten/src/ATen/autocast_mode.h``, which out-of-tree devices use as well); the CPU has
-another, which upsamples and takes a softmax in 16 bits and a cross entropy in float32. A CPU can be the reference of an
-accelerator only where it rounds at the same places.
+another, which upsamples and takes a softmax in 16 bits and a cross entropy in float32. And in float16 a CPU without the
+instructions takes minutes for an iteration. A CPU can be the reference of an accelerator only if it rounds at the
+same places, and in a time that one waits for.
 """
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 # The policies of torch 2.13; an operator for which the installed torch has no kernel under AutocastCUDA is left out.
 LOWER = (
@@ -45,11 +47,37 @@ WIDEST = (
 # Called with the type of the result, by the overload that takes one.
 NORMS = {"norm.Scalar": "ScalarOpt_dtype", "norm.ScalarOpt_dim": "ScalarOpt_dim_dtype"}
 KEY = "AutocastCPU"
+# Operators that sum products.
+PRODUCTS = {
+    "convolution",
+    "convolution_overrideable",
+    "convolution_backward",
+    "mm",
+    "addmm",
+    "bmm",
+    "baddbmm",
+    "addbmm",
+}
 
 Kernel = Callable[..., Any]
 
 # What is registered, once for each context that is open.
 _open: list[Any] = []
+
+
+@contextmanager
+def as_on_accelerators(precision: str) -> Iterator[None]:
+    """Let the CPU round where accelerators do under autocast, forward and backward.
+
+    Args:
+        precision: ``bf16`` or ``fp16``; any other changes nothing.
+    """
+    with ExitStack() as stack:
+        if precision in ("bf16", "fp16"):
+            stack.enter_context(accelerator_lists())
+        if precision == "fp16":
+            stack.enter_context(SummedInFloat32())  # type: ignore[no-untyped-call]
+        yield
 
 
 @contextmanager
@@ -191,3 +219,23 @@ def _norm(operator: Any) -> Kernel:
 
 def _without_autocast() -> Any:
     return torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU))
+
+
+class SummedInFloat32(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sum every convolution and matrix product of float16 factors in float32 and round the result, as tensor cores do.
+
+    A CPU without instructions for float16 has no such kernels of its own: its convolutions take a hundred times longer.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operator."""
+        if func.overloadpacket.__name__ not in PRODUCTS or not any(_is_float16(item) for item in args):
+            return func(*args, **(kwargs or {}))
+        result = func(*(item.float() if _is_float16(item) else item for item in args), **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            return result.half()
+        return tuple(item.half() if isinstance(item, torch.Tensor) else item for item in result)
+
+
+def _is_float16(item: Any) -> bool:
+    return isinstance(item, torch.Tensor) and item.dtype is torch.float16

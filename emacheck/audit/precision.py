@@ -8,24 +8,13 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from emacheck.autocast import accelerator_lists
+from emacheck.autocast import PRODUCTS, accelerator_lists, as_on_accelerators
 from emacheck.errors import UsageError
 
 NAMES = ("fp32", "tf32", "bf16", "fp16")
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # Share of a unit roundoff; ten times it, the limit, is a third of what rounding towards zero does.
 SLOPE_SHARE = 1 / 64
-# Operators that sum products.
-PRODUCTS = {
-    "convolution",
-    "convolution_overrideable",
-    "convolution_backward",
-    "mm",
-    "addmm",
-    "bmm",
-    "baddbmm",
-    "addbmm",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +70,9 @@ class Precision:
         """Compute on a CPU as accelerators do, forward and backward: products in tf32 and fp16, and types."""
         with ExitStack() as stack:
             if device_type == "cpu":
-                stack.enter_context(self.lists())
+                stack.enter_context(as_on_accelerators(self.name))
             if self.name == "tf32" and device_type == "cpu":
                 stack.enter_context(RoundedProducts())  # type: ignore[no-untyped-call]
-            if self.name == "fp16" and device_type == "cpu":
-                stack.enter_context(SummedInFloat32())  # type: ignore[no-untyped-call]
             yield
 
     def unit_roundoff(self, dtype: torch.dtype) -> float:
@@ -101,26 +88,6 @@ class RoundedProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func.overloadpacket.__name__ in PRODUCTS:
             args = tuple(round_mantissa(item) if isinstance(item, torch.Tensor) else item for item in args)
         return func(*args, **(kwargs or {}))
-
-
-class SummedInFloat32(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sum every convolution and matrix product of float16 factors in float32 and round the result, as tensor cores do.
-
-    A CPU without instructions for float16 has no such kernels of its own: its convolutions take a hundred times longer.
-    """
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run one operator."""
-        if func.overloadpacket.__name__ not in PRODUCTS or not any(_is_float16(item) for item in args):
-            return func(*args, **(kwargs or {}))
-        result = func(*(item.float() if _is_float16(item) else item for item in args), **(kwargs or {}))
-        if isinstance(result, torch.Tensor):
-            return result.half()
-        return tuple(item.half() if isinstance(item, torch.Tensor) else item for item in result)
-
-
-def _is_float16(item: Any) -> bool:
-    return isinstance(item, torch.Tensor) and item.dtype is torch.float16
 
 
 def round_mantissa(value: torch.Tensor, bits: int = 10) -> torch.Tensor:

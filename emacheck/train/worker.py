@@ -46,11 +46,11 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
 
     # A mean over threads is a different sum for a different number of them.
     torch.set_num_threads(request.threads)
-    from emacheck.autocast import accelerator_lists
+    from emacheck.autocast import as_on_accelerators
     from emacheck.train import ranks
     from emacheck.train.accelerator import describe_device
     from emacheck.train.devices import parse_device
-    from emacheck.train.precision import AUTOCAST, check_precision, set_float32
+    from emacheck.train.precision import check_precision, set_float32
     from emacheck.train.presets import resolve
     from emacheck.train.recorder import RecorderHook
     from emacheck.train.runner import PairingHook
@@ -79,7 +79,7 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
     pairing = PairingHook(request.seed, device)
     started, ended_well = time.monotonic(), False
     try:
-        with accelerator_lists() if request.precision in AUTOCAST else nullcontext():
+        with as_on_accelerators(request.precision) if device.is_cpu else nullcontext():
             _run(config, pairing, recorder)
         ranks.gather_records(run_directory)
         ended_well = True
@@ -115,7 +115,7 @@ def describe_experiment(request: TrainingRequest, config: Any, *, processes: int
         "config": flatten(config.to_dict()),
         "seed": request.seed,
         "precision": request.precision,
-        **({"autocast": "lists of accelerators"} if request.precision in AUTOCAST else {}),
+        **({"autocast": "as on accelerators"} if request.precision in AUTOCAST else {}),
         "draws": config.draws,
         "processes": processes,
         "data_hash": request.data_hash,
