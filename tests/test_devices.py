@@ -1,5 +1,6 @@
 """The table of devices, entry points, and what a user is told when a device is not there."""
 
+import json
 import os
 import socket
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 
 from emacheck.errors import UsageError
 from emacheck.train import accelerator, precision
-from emacheck.train.devices import KINDS, DeviceKind, device_names, parse_device
+from emacheck.train.devices import KINDS, Device, DeviceKind, device_names, parse_device
 
 ROOT = Path(__file__).parent.parent
 
@@ -131,6 +132,75 @@ def test_tf32_is_switched_off_for_fp32_and_on_for_tf32():
         assert not torch.backends.cuda.matmul.allow_tf32
     finally:
         torch.backends.cudnn.allow_tf32 = True
+
+
+SWITCHES = """
+import json, multiprocessing, sys, torch
+from emacheck.train.devices import parse_device
+from emacheck.train.precision import set_float32
+
+def case(asked):
+    before, device, precision = asked
+    exec(before)
+    found = set_float32(parse_device(device), precision)
+    backends = torch.backends
+    parts = {"matmul": backends.cuda.matmul, "conv": backends.cudnn.conv, "rnn": backends.cudnn.rnn}
+    parts |= {"host's matmul": backends.mkldnn.matmul, "host's conv": backends.mkldnn.conv}
+    one, two = (torch.randn(64, 64, generator=torch.Generator().manual_seed(n)) for n in (0, 1))
+    error = float((one @ two - one.double() @ two.double()).abs().max())
+    return {"found": found, "parts": {name: part.fp32_precision for name, part in parts.items()}, "error": error}
+
+torch.set_num_threads(1)
+with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
+    print(json.dumps([pool.apply(case, (asked,)) for asked in json.loads(sys.argv[1])]))
+"""
+SET_BEFORE = (
+    "",
+    "torch.backends.fp32_precision = 'tf32'",
+    "torch.backends.fp32_precision = 'bf16' if hasattr(torch.backends, 'fp32_precision') else None",
+    "torch.backends.cuda.matmul.fp32_precision = 'tf32'",
+    "torch.backends.cudnn.fp32_precision = 'tf32'",
+    "torch.backends.cudnn.conv.fp32_precision = 'ieee'",
+    "torch.backends.mkldnn.matmul.fp32_precision = 'bf16'",
+    "torch.set_float32_matmul_precision('medium')",
+    "torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True",
+)
+
+
+@pytest.mark.parametrize(("device", "asked"), [("cpu", "fp32"), ("cuda", "fp32"), ("cuda", "tf32")])
+def test_float32_means_what_was_asked_for_whatever_was_set_before(device, asked):
+    import torch
+
+    if not hasattr(torch.backends.cudnn, "conv"):
+        pytest.skip("this torch has the older switches alone")
+    cases = [(before, device, asked) for before in SET_BEFORE]
+    done = subprocess.run(
+        [sys.executable, "-c", SWITCHES, json.dumps(cases)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    wanted, word = ("tf32", "on") if asked == "tf32" else ("ieee", "off")
+    for (before, *_), said in zip(cases, json.loads(done.stdout), strict=True):
+        assert said["found"] == dict.fromkeys(parse_device(device).kind.tf32_switches, word), before
+        assert {said["parts"][name] for name in ("host's matmul", "host's conv")} == {"ieee"}, before
+        assert device == "cpu" or {said["parts"][name] for name in ("matmul", "conv", "rnn")} == {wanted}, before
+        # A product of bfloat16 would be off by 1e-2; what the CPU computes is the reference of everything.
+        assert said["error"] < 1e-4, before
+
+
+def test_a_switch_that_does_not_stay_as_it_was_set_is_refused():
+    class Stubborn:
+        allow = True
+
+        def __setattr__(self, name, value):
+            pass
+
+    sys.modules["stubborn_backend"] = Stubborn()
+    try:
+        device = Device(kind=DeviceKind(type="tpx", title="TPX", tf32_switches=("stubborn_backend.allow",)))
+        with pytest.raises(UsageError, match=r"stubborn_backend\.allow was switched off and is on still"):
+            precision.set_float32(device, "fp32")
+    finally:
+        del sys.modules["stubborn_backend"]
 
 
 @pytest.mark.parametrize(("device", "asked"), [("cpu", "tf32"), ("mps", "bf16"), ("sdaa", "tf32")])

@@ -93,8 +93,9 @@ def audit_rank(job: RankJob, directory: Path) -> None:
     device = parse_device(job.device)
     check_precision(device, job.precision)
     device = ranks.open_device_of_rank(device, job.backend)
-    set_float32(device, job.precision)
     candidate, batches = _prepared(job, device, directory / f"rank{ranks.rank()}")
+    # Last, for what a configuration imports may have set it otherwise.
+    set_float32(device, job.precision)
     report = RankReport(rank=ranks.rank(), device=str(device), start=_hashes(candidate))
     conditions = _conditions(job, device)
     for number, batch in enumerate(batches, 1):

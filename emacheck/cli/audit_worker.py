@@ -285,6 +285,8 @@ def run_job(job: AuditJob, device: "torch.device", scratch: Path) -> "AuditResul
     from emacheck.cli.audit_training import invariants
 
     progress, training = partial(say, scratch), _prepared(job, scratch)
+    # Again, for what a configuration imports may have set it otherwise.
+    _as_asked(str(device), job.precision)
     plan = Plan(
         device=device,
         precision=Precision(name=job.precision),
@@ -324,13 +326,20 @@ def candidate_device(name: str, precision: str) -> "torch.device":
 
     from emacheck.train.accelerator import open_device
     from emacheck.train.devices import parse_device
-    from emacheck.train.precision import check_precision, set_float32
+    from emacheck.train.precision import check_precision
 
     device = parse_device(name)
     open_device(device)
     check_precision(device, precision)
-    set_float32(device, precision)
+    _as_asked(name, precision)
     return torch.device(str(device))
+
+
+def _as_asked(name: str, precision: str) -> None:
+    from emacheck.train.devices import parse_device
+    from emacheck.train.precision import set_float32
+
+    set_float32(parse_device(name), precision)
 
 
 if __name__ == "__main__":

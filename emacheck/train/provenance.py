@@ -43,12 +43,17 @@ def host() -> dict[str, Any]:
     return {"system": platform.system(), "machine": platform.machine(), "cpus": os.cpu_count()}
 
 
-def peak_memory(device: Device) -> Mapping[str, int]:
-    """Return the peak memory of this process in bytes: resident on the host, allocated on the device."""
+def peak_memory(device: Device, watched: int | None = None) -> Mapping[str, int]:
+    """Return the peak memory of this process in bytes: resident on the host, allocated on the device.
+
+    Args:
+        device: Where it trained.
+        watched: The largest peak that was seen on the device while it trained, where it may have been started anew.
+    """
     # Linux counts ru_maxrss in KiB, macOS in bytes.
     unit = 1 if platform.system() == "Darwin" else 1024
     peak = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
     on_device = accelerator.peak_memory(device)
     if on_device is not None:
-        peak["device"] = on_device
+        peak["device"] = max(on_device, watched or 0)
     return peak

@@ -15,6 +15,8 @@ from emacheck.rank_files import rank_file
 from emacheck.record import hash_of_samples
 from emacheck.strict_json import encode_value
 from emacheck.train import ranks
+from emacheck.train.accelerator import peak_memory
+from emacheck.train.devices import Device
 from emacheck.train.fingerprint import batch_hash, sample_hashes, state_hash
 from emacheck.train.tcap_log import TcapLog
 
@@ -39,13 +41,18 @@ class RecorderHook(Hook):  # type: ignore[misc]
             per iteration, flushed at once.
         iterations: Number of iterations after which the training ends.
         tcap_log: A log of TCAPPDLL lines to write as well, or None.
+        device: The device whose peak memory is watched, or None.
     """
 
     priority = "NORMAL"
 
-    def __init__(self, run_directory: Path, iterations: int, tcap_log: Path | None = None) -> None:
+    def __init__(
+        self, run_directory: Path, iterations: int, tcap_log: Path | None = None, device: Device | None = None
+    ) -> None:
         self.initial_state: str | None = None
         self.recorded = 0
+        self.peak_memory: int | None = None
+        self._device = device
         self._limit = iterations
         self._path = run_directory / rank_file(ranks.rank())
         self._tcap_log = TcapLog(tcap_log, rank=ranks.rank()) if tcap_log is not None else None
@@ -97,6 +104,7 @@ class RecorderHook(Hook):  # type: ignore[misc]
             **({"samples": self._samples} if ranks.world_size() > 1 else {}),
             "metrics": {name: encode_value(value) for name, value in metrics.items()},
         }
+        self._watch_memory()
         assert self._file is not None  # noqa: S101 - opened in before_train
         self._file.write(json.dumps(line, allow_nan=False) + "\n")
         self._file.flush()
@@ -104,6 +112,12 @@ class RecorderHook(Hook):  # type: ignore[misc]
             self._tcap_log.write(self.recorded, metrics, images=len(self._samples))
         if self.recorded >= self._limit and self.recorded < runner.max_iters:
             raise EnoughIterations
+
+    def _watch_memory(self) -> None:
+        # mmengine's log starts the device's own peak anew with every line that it writes, on the devices that it knows.
+        peak = None if self._device is None else peak_memory(self._device)
+        if peak is not None:
+            self.peak_memory = max(peak, self.peak_memory or 0)
 
     def close(self) -> None:
         """Close the file."""

@@ -122,18 +122,25 @@ class DeviceAmpOptimWrapper(AmpOptimWrapper):  # type: ignore[misc]
         self.loss_scaler = torch.amp.GradScaler(get_device(), enabled=dtype == "float16", **settings)
         self.used_scale = 1.0
         self.skipped_steps = 0
-        self._steps = 0
-        self.optimizer.register_step_post_hook(self._count)
-
-    def _count(self, *_: Any) -> None:
-        self._steps += 1
 
     def step(self, **kwargs: Any) -> None:
-        """Update the parameters, unless a gradient is not finite, and count the steps that were left out."""
-        before = self._steps
-        self.used_scale = self.loss_scaler.get_scale()
-        super().step(**kwargs)
-        self.skipped_steps += self._steps == before
+        """Update the parameters, unless a gradient is not finite, and count the steps that were left out.
+
+        Unscaling comes first, and the step is left out here: a fused optimizer would do both by itself, unseen.
+        """
+        scaler = self.loss_scaler
+        self.used_scale = scaler.get_scale()
+        if not scaler.is_enabled():
+            super().step(**kwargs)
+            return
+        scaler.unscale_(self.optimizer)
+        if self.clip_grad_kwargs:
+            self._clip_grad()
+        if any(found.item() for found in scaler._found_inf_per_device(self.optimizer).values()):
+            self.skipped_steps += 1
+        else:
+            scaler.step(self.optimizer, **kwargs)
+        scaler.update(self._scale_update_param)
 
     @contextlib.contextmanager
     def optim_context(self, model: torch.nn.Module) -> Iterator[None]:

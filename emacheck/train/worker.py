@@ -75,7 +75,7 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
     provenance = _provenance(request, experiment, facts, notes)
     _write_run(run_directory, complete=False, recorder=None, provenance=provenance)
     tcap_log = run_directory / f"{device.type}.log" if request.log_format == "tcap" else None
-    recorder = RecorderHook(run_directory, request.iterations, tcap_log=tcap_log)
+    recorder = RecorderHook(run_directory, request.iterations, tcap_log=tcap_log, device=device)
     pairing = PairingHook(request.seed, device)
     started, ended_well = time.monotonic(), False
     try:
@@ -88,7 +88,7 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
 
         recorder.close()
         provenance["duration_seconds"] = round(time.monotonic() - started, 3)
-        provenance["peak_memory_bytes"] = peak_memory(device)
+        provenance["peak_memory_bytes"] = peak_memory(device, recorder.peak_memory)
         provenance["draws_on_device"] = pairing.unpaired
         complete = ended_well and recorder.recorded == request.iterations
         _write_run(run_directory, complete=complete, recorder=recorder, provenance=provenance)
