@@ -23,13 +23,8 @@ from accelerator_figures import audited_figures, equal, machine, trained_figures
 from accelerator_page import write_page
 
 HERE = Path(__file__).parent
-ITERATIONS = {
-    "fp32": 100,
-    "tf32": 100,
-    "bf16": 20,
-    "fp16": 5,
-}  # a CPU is slow in fp16, and in short floats no curve needs more
-LARGE_ITERATIONS = {"fp32": 20, "tf32": 20, "bf16": 10, "fp16": 3}
+ITERATIONS = {"fp32": 100, "tf32": 100, "bf16": 20, "fp16": 20}
+LARGE_ITERATIONS = {"fp32": 20, "tf32": 20, "bf16": 10, "fp16": 5}
 JUDGED = (0, 1, 3)
 
 

@@ -67,7 +67,7 @@ def audited_figures(place: Path) -> dict[str, Any]:
     return {
         **{name: report[name] for name in ("outcome", "module", "phase", "worst", "seconds", "peak_memory_bytes", "notes")},
         "modules at fault": [
-            {name: each[name] for name in ("module", "kind", "tensor", "level", "ratio", "limit")}
+            {name: each[name] for name in ("module", "kind", "tensor", "phase", "ratio", "limit")}
             for each in report["findings"] if each["outcome"] == "FAIL"
         ][:10],
         "tensors": len(report["tensors"]),

@@ -72,6 +72,34 @@ def test_a_run_on_the_device_passes_and_is_bit_identical_to_the_reference_of_the
 
 
 @pytest.mark.slow
+def test_a_run_in_mixed_precision_is_bit_identical_to_the_cpu_which_rounds_where_a_device_does(
+    workshop, simulated_device
+):
+    options = ("--precision", "bf16", "--reference-device", "cpu", "--work-dir", "bf16")
+    code, out, err = command(workshop, "run", "--device", "sdaa", *SHORT, *options, env=simulated_device())
+    assert code == 0, out + err
+    reference, candidate = read_log(workshop / "bf16" / "reference"), read_log(workshop / "bf16")
+    assert unequal(reference, candidate) == set()
+    assert candidate.provenance["experiment"]["autocast"] == "as on accelerators"
+    in_fp32 = read_log(workshop / "references" / "emanet_r50-d8_smoke" / "cpu-fp32")
+    assert "loss" in unequal(in_fp32, candidate)
+
+
+def test_the_peak_memory_of_a_device_is_kept_although_somebody_starts_it_anew(monkeypatch, tmp_path):
+    from emacheck.train import accelerator, recorder
+    from emacheck.train.devices import parse_device
+    from emacheck.train.provenance import peak_memory
+
+    device, asked = parse_device("cuda"), iter([300, 700, 100])
+    monkeypatch.setattr(recorder, "peak_memory", lambda _: next(asked))
+    monkeypatch.setattr(accelerator, "peak_memory", lambda _: 50)
+    hook = recorder.RecorderHook(tmp_path, 3, device=device)
+    for _ in range(3):
+        hook._watch_memory()
+    assert peak_memory(device, hook.peak_memory)["device"] == 700
+
+
+@pytest.mark.slow
 def test_a_broken_device_is_not_bit_identical(workshop, simulated_device):
     broken = simulated_device("scale _softmax by=1e-3")
     code, _, err = command(workshop, "run", "--device", "sdaa", *SHORT, "--work-dir", "broken", env=broken)

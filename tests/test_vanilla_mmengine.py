@@ -106,6 +106,26 @@ def test_bf16_differs_from_fp32_and_needs_no_scaling(train, on_device):
     assert seen["losses"] == pytest.approx(on_device["losses"], rel=0.02)
 
 
+@pytest.mark.parametrize("clip", [None, {"max_norm": 100.0}])
+@pytest.mark.parametrize("fused", [False, True])
+def test_gradients_are_unscaled_in_front_of_the_step_and_one_that_is_not_finite_leaves_it_out(fused, clip):
+    import torch
+
+    from emacheck.train.vanilla_mmengine import DeviceAmpOptimWrapper
+
+    weight = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+    optimizer, seen = torch.optim.SGD([weight], lr=0.5, fused=fused), []
+    optimizer.register_step_pre_hook(lambda *_: seen.append(weight.grad.tolist()))
+    wrapper = DeviceAmpOptimWrapper(dtype="float16", optimizer=optimizer, clip_grad=clip)
+    wrapper.update_params((2 * weight).sum())
+    assert (seen, weight.tolist()) == ([[2.0, 2.0]], [2.0, 3.0])
+    assert (wrapper.used_scale, wrapper.skipped_steps) == (65536.0, 0)
+    wrapper.update_params((float("inf") * weight).sum())
+    assert (len(seen), weight.tolist(), wrapper.skipped_steps) == (1, [2.0, 3.0], 1)
+    wrapper.update_params((2 * weight).sum())
+    assert (seen[1:], weight.tolist(), wrapper.used_scale) == ([[2.0, 2.0]], [1.0, 2.0], 32768.0)
+
+
 def config(**wrapper):
     from mmengine.config import Config
 
