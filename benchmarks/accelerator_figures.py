@@ -63,7 +63,8 @@ def audited_figures(place: Path) -> dict[str, Any]:
     for each in report["tensors"]:
         level = nearest.setdefault(each["level"], {})
         share = float(each["ratio"]) / float(each["limit"])
-        level[each["kind"]] = max(level.get(each["kind"], 0.0), share)
+        kind = each["kind"] or "many modules together"
+        level[kind] = max(level.get(kind, 0.0), share)
     return {
         **{name: report[name] for name in ("outcome", "module", "phase", "worst", "seconds", "peak_memory_bytes", "notes")},
         "modules at fault": [
