@@ -1,6 +1,8 @@
 """What ``emacheck audit`` and ``emacheck selftest`` audit: a training as ``emacheck run`` would do it."""
 
+import contextlib
 import hashlib
+import io
 import json
 import random
 import warnings
@@ -197,9 +199,11 @@ def build_runner(request: TrainingRequest, scratch: Path, device: "Device | None
         adapt(config, device)
         config.launcher = "pytorch"
     if config.default_scope == "mmseg":
-        from mmseg.utils import register_all_modules
+        # What mmsegmentation tells of packages that it can do without is not for whoever reads what the audit says.
+        with contextlib.redirect_stdout(io.StringIO()):
+            from mmseg.utils import register_all_modules
 
-        register_all_modules(init_default_scope=False)
+            register_all_modules(init_default_scope=False)
     config.log_level = "WARNING"
     runner = (SeededRunner if drawn else UndrawnRunner).from_cfg(config)
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
