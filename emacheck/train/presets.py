@@ -33,11 +33,13 @@ def resolve(request: TrainingRequest, run_directory: Path) -> tuple[Any, tuple[s
     notes: list[str] = []
     if request.preset in SMALL:
         _shrink(config, *SMALL[request.preset])
-    _avoid_network(config, notes)
     _train_only(config, request, run_directory)
     if request.data_root is not None:
         _place_data(config, request.data_root)
     _override(config, request.cfg_options)
+    _require_parts(config, f"--cfg-options {' '.join(request.cfg_options)}")
+    _end_after(config, request.iterations)
+    _avoid_network(config, notes)
     if request.batch_factor > 1:
         config.train_dataloader.batch_size *= request.batch_factor
     config.setdefault("draws", 2)
@@ -65,11 +67,19 @@ def _load(request: TrainingRequest) -> Any:
         config = Config.fromfile(str(path))
     except Exception as error:
         raise UsageError(f"{path}: mmengine cannot read this configuration: {type(error).__name__}: {error}") from error
-    missing = [key for key in ("model", "train_dataloader", "train_cfg", "optim_wrapper") if not config.get(key)]
-    if missing:
-        raise UsageError(f"{path}: found no {', '.join(missing)}; expected a complete mmengine training configuration.")
+    _require_parts(config, str(path))
     config.setdefault("default_scope", "mmseg")
     return config
+
+
+def _require_parts(config: Any, where: str) -> None:
+    parts = ("model", "train_dataloader", "train_cfg", "optim_wrapper")
+    missing = [key for key in parts if not config.get(key) or not isinstance(config[key], dict)]
+    if missing:
+        raise UsageError(
+            f"{where}: found no {', '.join(missing)}; expected a complete mmengine training configuration, in which "
+            "each of them is a dict."
+        )
 
 
 def _shrink(config: Any, crop: tuple[int, int], scale: tuple[int, int]) -> None:
@@ -135,10 +145,7 @@ def _train_only(config: Any, request: TrainingRequest, run_directory: Path) -> N
         "checkpoint": None,
         "logger": {"type": "LoggerHook", "interval": 1, "log_metric_by_epoch": False},
     }
-    by_epoch = config.train_cfg.get("by_epoch", config.train_cfg.get("type") == "EpochBasedTrainLoop")
-    config.log_processor = {"type": "LogProcessor", "window_size": 1, "by_epoch": bool(by_epoch)}
-    if not by_epoch:
-        config.train_cfg.max_iters = request.iterations
+    config.log_processor = {"type": "LogProcessor", "window_size": 1, "by_epoch": _counts_in_epochs(config.train_cfg)}
     config.env_cfg = {
         "cudnn_benchmark": False,
         "mp_cfg": {"mp_start_method": "fork", "opencv_num_threads": 0},
@@ -146,8 +153,24 @@ def _train_only(config: Any, request: TrainingRequest, run_directory: Path) -> N
     }
 
 
+def _counts_in_epochs(loop: Any) -> bool:
+    return bool(loop.get("by_epoch", loop.get("type") == "EpochBasedTrainLoop"))
+
+
+def _end_after(config: Any, iterations: int) -> None:
+    """Let a loop that counts in iterations end after those asked for, with the schedule of the whole training."""
+    if _counts_in_epochs(config.train_cfg):
+        return
+    whole = config.train_cfg.get("max_iters")
+    for scheduler in _mappings(config.get("param_scheduler")):
+        # mmengine takes a missing end from max_iters, so that fewer iterations would be another schedule.
+        if whole is not None and "type" in scheduler and not scheduler.get("by_epoch", True):
+            scheduler.setdefault("end", whole)
+    config.train_cfg.max_iters = iterations
+
+
 def _place_data(config: Any, data_root: str) -> None:
-    for owner in _mappings(config.train_dataloader.dataset):
+    for owner in _mappings(config.train_dataloader.get("dataset")):
         if "data_root" in owner:
             owner["data_root"] = data_root
 
