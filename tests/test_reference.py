@@ -149,3 +149,31 @@ def test_what_does_not_decide_the_numbers_does_not_decide_the_experiment():
     place = {"train_dataloader": {"dataset": {"data_root": "/here", "type": "CityscapesDataset"}}}
     assert flatten(place) == {"train_dataloader.dataset.type": "CityscapesDataset"}
     assert digest(flatten(one)) == digest(flatten(two))
+
+
+LOADED_OTHERWISE = {
+    "num_workers": 4,
+    "persistent_workers": True,
+    "pin_memory": True,
+    "prefetch_factor": 8,
+    "timeout": 9,
+}
+
+
+@pytest.mark.parametrize(
+    ("draws", "expected"), [(2, []), (1, ["train_dataloader.num_workers: reference 0, candidate 4"])]
+)
+def test_another_number_of_workers_is_another_experiment_only_if_samples_are_not_drawn_one_by_one(draws, expected):
+    stored = {**read_bundle(SHIPPED / SMOKE).experiment, "draws": draws}
+    config = {**stored["config"], **{f"train_dataloader.{key}": value for key, value in LOADED_OTHERWISE.items()}}
+    found = differences(stored, {**stored, "config": config})
+    assert [line for line in found if "num_workers" in line] == expected
+    assert bool(found) == bool(expected)
+    config["train_dataloader.sampler.shuffle"] = False
+    shuffled = "train_dataloader.sampler.shuffle: reference True, candidate False"
+    assert differences(stored, {**stored, "config": config}) == sorted([*found, shuffled])
+
+
+def test_the_digest_of_a_stored_configuration_is_that_of_what_it_stores():
+    provenance = read_bundle(SHIPPED / SMOKE).record.provenance
+    assert provenance["config_hash"] == digest(provenance["experiment"]["config"])
