@@ -16,6 +16,14 @@ DECISIVE = (
     "load_from",
 )
 BATCH_SIZE = "train_dataloader.batch_size"
+# How samples are loaded; it decides nothing where each is drawn from a seed of its own.
+LOADING = frozenset(
+    f"train_dataloader.{key}"
+    for key in (
+        *("num_workers", "persistent_workers", "prefetch_factor", "multiprocessing_context", "timeout"),
+        *("pin_memory", "pin_memory_device"),
+    )
+)
 UNSYNCHRONISED = ("BN", "BN1d", "BN2d", "BN3d")
 PATHS = frozenset({"data_root", "work_dir"})
 
@@ -83,7 +91,8 @@ def differences(reference: Mapping[str, Any], candidate: Mapping[str, Any]) -> l
     Returns:
         One line per differing field, ``field: reference X, candidate Y``; empty if the experiments are equal. N
         processes with batches of b and one process with batches of N b are equal, unless something in the configuration
-        depends on how the joined batch is parted; then that is named.
+        depends on how the joined batch is parted; then that is named. How samples are loaded may differ between runs
+        that draw each of them from a seed of its own.
 
     Example:
         >>> differences({"seed": 0, "config": {"lr": 0.1}}, {"seed": 0, "config": {"lr": 0.2}})
@@ -92,12 +101,24 @@ def differences(reference: Mapping[str, Any], candidate: Mapping[str, Any]) -> l
     lines = []
     ours, theirs = reference.get("config") or {}, candidate.get("config") or {}
     joined = joined_alike(reference, candidate)
-    alike = {"processes", BATCH_SIZE} if joined else set()
+    alike = loading_alike(reference, candidate) | ({"processes", BATCH_SIZE} if joined else set())
     for key in sorted({*reference, *candidate} - {"config"} - alike):
         lines += _difference(key, reference, candidate)
     for key in sorted({*ours, *theirs} - alike):
         lines += _difference(key, ours, theirs)
     return [*lines, *(parted_batch_matters(theirs) if joined else [])]
+
+
+def loading_alike(reference: Mapping[str, Any], candidate: Mapping[str, Any]) -> frozenset[str]:
+    """Return the keys of the configuration in which two experiments may differ, for they load their samples alike.
+
+    Example:
+        >>> "train_dataloader.num_workers" in loading_alike({"draws": 2}, {"draws": 2})
+        True
+        >>> loading_alike({"draws": 1}, {"draws": 1})
+        frozenset()
+    """
+    return LOADING if reference.get("draws") == candidate.get("draws") == 2 else frozenset()
 
 
 def joined_alike(reference: Mapping[str, Any], candidate: Mapping[str, Any]) -> bool:

@@ -50,6 +50,16 @@ def test_records_that_state_other_data_are_not_paired_unless_their_first_iterati
     assert pairing_of(same).pairing is Pairing.PAIRED, "one process may see the joined batch of several"
 
 
+@pytest.mark.parametrize(("draws", "pairing"), [(2, Pairing.UNKNOWN), (1, Pairing.UNPAIRED)])
+def test_another_number_of_workers_proves_that_runs_are_not_paired_only_if_it_decided_their_samples(draws, pairing):
+    ours, theirs = (
+        {"experiment": {"draws": draws, "seed": 0, "config": {"train_dataloader.num_workers": workers}}}
+        for workers in (0, 4)
+    )
+    comparison = compare(run(noisy(1), provenance=ours), run(noisy(1, off=0.001), provenance=theirs))
+    assert pairing_of(comparison).pairing is pairing
+
+
 def test_unpaired_runs_are_judged_by_their_levels_and_scores():
     comparison = compare(run(noisy(1), header={"seed": "1"}), run(noisy(2), header={"seed": "2"}))
     assert default_rules(comparison) == ("finite", "integrity", "coverage", "schedule", "equivalence")

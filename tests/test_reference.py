@@ -2,11 +2,12 @@
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from emacheck.errors import BundleError
+from emacheck.errors import BundleError, TrainingError, UsageError
 from emacheck.experiment import differences, digest, flatten
 from emacheck.reference import find_bundle, list_bundles, match_bundle, read_bundle, write_bundle
 
@@ -149,3 +150,79 @@ def test_what_does_not_decide_the_numbers_does_not_decide_the_experiment():
     place = {"train_dataloader": {"dataset": {"data_root": "/here", "type": "CityscapesDataset"}}}
     assert flatten(place) == {"train_dataloader.dataset.type": "CityscapesDataset"}
     assert digest(flatten(one)) == digest(flatten(two))
+
+
+LOADED_OTHERWISE = {
+    "num_workers": 4,
+    "persistent_workers": True,
+    "pin_memory": True,
+    "prefetch_factor": 8,
+    "timeout": 9,
+}
+
+
+@pytest.mark.parametrize(
+    ("draws", "expected"), [(2, []), (1, ["train_dataloader.num_workers: reference 0, candidate 4"])]
+)
+def test_another_number_of_workers_is_another_experiment_only_if_samples_are_not_drawn_one_by_one(draws, expected):
+    stored = {**read_bundle(SHIPPED / SMOKE).experiment, "draws": draws}
+    config = {**stored["config"], **{f"train_dataloader.{key}": value for key, value in LOADED_OTHERWISE.items()}}
+    found = differences(stored, {**stored, "config": config})
+    assert [line for line in found if "num_workers" in line] == expected
+    assert bool(found) == bool(expected)
+    config["train_dataloader.sampler.shuffle"] = False
+    shuffled = "train_dataloader.sampler.shuffle: reference True, candidate False"
+    assert differences(stored, {**stored, "config": config}) == sorted([*found, shuffled])
+
+
+def test_the_digest_of_a_stored_configuration_is_that_of_what_it_stores():
+    provenance = read_bundle(SHIPPED / SMOKE).record.provenance
+    assert provenance["config_hash"] == digest(provenance["experiment"]["config"])
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    """Call ``emacheck reference make`` with a training that writes something and then ends with an error."""
+
+    def call(*errors):
+        from emacheck.cli import invoke
+        from emacheck.cli import reference as command
+
+        left = iter(errors)
+
+        def train(request, run, **_):
+            shutil.copytree(SHIPPED / SMOKE, run, dirs_exist_ok=True)
+            error = next(left)
+            if error is not None:
+                raise error(f"the record is in {run}")
+
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+        monkeypatch.setattr(command, "train_and_read", train)
+        (tmp_path / "scratch").mkdir()
+        code = invoke(["reference", "make", "--into", str(tmp_path / "store"), "--repeats", str(len(errors) - 1)])
+        return code, list((tmp_path / "scratch").iterdir())
+
+    return call
+
+
+@pytest.mark.parametrize("errors", [[TrainingError], [None, TrainingError], [KeyboardInterrupt]])
+def test_what_a_failed_training_of_a_reference_has_written_is_where_the_message_says(make, capsys, errors):
+    code, (kept,) = make(*errors)
+    assert code == 2
+    for run in ("run", "repeat-1")[: len(errors)]:
+        assert (kept / run / "run.json").is_file()
+    if KeyboardInterrupt not in errors:
+        assert f"the record is in {kept}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("errors", "expected"), [([None, None], 0), ([UsageError], 2)])
+def test_a_reference_that_is_stored_or_refused_leaves_nothing_behind(make, errors, expected):
+    assert make(*errors) == (expected, [])
+
+
+def test_a_reference_that_cannot_be_stored_is_not_lost(make, tmp_path, capsys):
+    (tmp_path / "store").touch()
+    code, (kept,) = make(None)
+    assert code == 2
+    assert (kept / "run" / "run.json").is_file()
+    assert f"What was trained is kept in {kept}" in capsys.readouterr().err

@@ -123,6 +123,14 @@ def test_another_momentum_is_refused_by_name_before_anything_is_trained(workshop
     assert not (workshop / "momentum").exists()
 
 
+def test_another_number_of_workers_is_the_same_experiment_and_bit_identical(workshop):
+    workers = ("train_dataloader.num_workers=2", "train_dataloader.persistent_workers=True")
+    done = finished("run", *SHORT, "--work-dir", "workers", "--cfg-options", *workers, cwd=workshop)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "bit-identical" in done.stdout
+    assert read_log(workshop / "workers").provenance["workers"] == 2
+
+
 def test_another_seed_is_refused_by_name(workshop):
     done = finished("run", *SHORT, "--seed", "1", "--work-dir", "seed", cwd=workshop)
     assert (done.returncode, "seed: reference 0, candidate 1" in done.stderr) == (2, True), done.stderr

@@ -141,15 +141,102 @@ def test_mmengines_own_amp_wrapper_is_replaced_and_keeps_its_settings():
     assert (asked.optim_wrapper.loss_scale, asked.optim_wrapper.dtype) == (512.0, "float16")
 
 
-@pytest.mark.parametrize(
-    ("wrapper", "precision", "said"),
-    [("AmpOptimWrapper", "fp32", "Give --precision bf16"), ("ApexOptimWrapper", "fp16", "ApexOptimWrapper, expected")],
-)
-def test_a_wrapper_that_contradicts_the_precision_is_refused(wrapper, precision, said):
+def wrapper_class(name):
+    import mmengine.optim
+
+    from emacheck.train.vanilla_mmengine import DeviceAmpOptimWrapper
+
+    own = type("OwnAmpOptimWrapper", (mmengine.optim.AmpOptimWrapper,), {})
+    return {"DeviceAmpOptimWrapper": DeviceAmpOptimWrapper, "own": own}.get(name) or getattr(mmengine.optim, name)
+
+
+MIXED = ("AmpOptimWrapper", "ApexOptimWrapper", "DeviceAmpOptimWrapper")
+NAMES = [*MIXED, *(f"mmengine.{name}" for name in MIXED), "mmengine.optim.AmpOptimWrapper", "mmseg.AmpOptimWrapper"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32"])
+@pytest.mark.parametrize("wrapper", [*NAMES, *(f"class {name}" for name in (*MIXED, "own"))])
+def test_mixed_precision_is_never_taken_for_float32_however_it_is_asked_for(wrapper, precision):
     from emacheck.train.vanilla_mmengine import ask_for_precision
 
-    with pytest.raises(UsageError, match=said):
-        ask_for_precision(config(type=wrapper), precision)
+    kind = wrapper_class(wrapper.removeprefix("class ")) if wrapper.startswith("class ") else wrapper
+    with pytest.raises(
+        UsageError, match=f"which is mixed precision, expected OptimWrapper with --precision {precision}"
+    ):
+        ask_for_precision(config(type=kind), precision)
+
+
+@pytest.mark.parametrize("wrapper", ["ApexOptimWrapper", "own"])
+def test_a_wrapper_without_a_counterpart_is_refused(wrapper):
+    from emacheck.train.vanilla_mmengine import ask_for_precision
+
+    with pytest.raises(UsageError, match=r"expected OptimWrapper or AmpOptimWrapper.*type=AmpOptimWrapper$"):
+        ask_for_precision(config(type=wrapper_class(wrapper)), "fp16")
+
+
+@pytest.mark.parametrize("wrapper", ["mmengine.AmpOptimWrapper", "DeviceAmpOptimWrapper", "OptimWrapper"])
+@pytest.mark.parametrize("named", [True, False])
+def test_every_way_to_ask_for_mixed_precision_gets_the_wrapper_for_every_device(wrapper, named):
+    from emacheck.train.vanilla_mmengine import ask_for_precision
+
+    asked = config(type=wrapper if named else wrapper_class(wrapper.removeprefix("mmengine.")))
+    ask_for_precision(asked, "bf16")
+    assert (asked.optim_wrapper.type, asked.optim_wrapper.dtype) == ("DeviceAmpOptimWrapper", "bfloat16")
+
+
+@pytest.mark.parametrize(
+    "wrapper", ["Nonsense", "nowhere.Nonsense", "mmengine.Nonsense", "mmengine.optim.Nonsense", ""]
+)
+def test_a_wrapper_that_nobody_knows_is_refused(wrapper):
+    from emacheck.train.vanilla_mmengine import ask_for_precision
+
+    with pytest.raises(UsageError, match=f"found {wrapper}, which mmengine does not know"):
+        ask_for_precision(config(type=wrapper), "fp32")
+
+
+def test_a_wrapper_that_is_registered_in_the_default_scope_is_known():
+    from mmengine.optim import AmpOptimWrapper
+    from mmseg.registry import OPTIM_WRAPPERS
+
+    from emacheck.train.vanilla_mmengine import ask_for_precision
+
+    OPTIM_WRAPPERS.register_module(name="Scoped", module=type("Scoped", (AmpOptimWrapper,), {}), force=True)
+    asked = config(type="Scoped")
+    asked.default_scope = "mmseg"
+    with pytest.raises(UsageError, match="found Scoped, which is mixed precision"):
+        ask_for_precision(asked, "fp32")
+
+
+@pytest.mark.parametrize(("precision", "other"), [("bf16", "float16"), ("fp16", "bfloat16"), ("bf16", "float32")])
+def test_a_configuration_that_computes_in_another_type_than_the_precision_is_refused(precision, other):
+    import torch
+
+    from emacheck.train.vanilla_mmengine import ask_for_precision
+
+    for dtype in (other, getattr(torch, other)):
+        with pytest.raises(
+            UsageError, match=f"optim_wrapper.dtype: found .*{other}, expected .* --precision {precision}"
+        ):
+            ask_for_precision(config(type="AmpOptimWrapper", dtype=dtype), precision)
+
+
+def test_a_configuration_that_says_the_same_as_the_precision_is_trained():
+    import torch
+
+    from emacheck.train.vanilla_mmengine import ask_for_precision
+
+    for dtype in ("bfloat16", torch.bfloat16, None):
+        asked = config(type="AmpOptimWrapper", dtype=dtype)
+        ask_for_precision(asked, "bf16")
+        assert asked.optim_wrapper.dtype == "bfloat16"
+
+
+def test_settings_of_mixed_precision_do_not_keep_a_plain_wrapper_from_being_built():
+    from emacheck.train.vanilla_mmengine import ask_for_precision
+
+    asked = config(type="OptimWrapper", dtype="float16", loss_scale="dynamic", accumulative_counts=2)
+    ask_for_precision(asked, "fp32")
+    assert set(asked.optim_wrapper) == {"type", "optimizer", "accumulative_counts"}
 
 
 def test_a_model_wrapper_of_ones_own_is_left_alone():

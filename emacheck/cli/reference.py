@@ -1,7 +1,10 @@
 """``emacheck reference``: make, list, show and verify stored references."""
 
+import contextlib
 import json
+import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +14,7 @@ import click
 
 from emacheck.cli import TROUBLE
 from emacheck.cli.training import describe_training, train_and_read, training_options
+from emacheck.errors import BundleError, OutputError, UsageError
 from emacheck.train.launch import require_training_packages
 
 # Far from the seeds of the benchmarks, so that no repeat is ever judged against itself.
@@ -38,7 +42,6 @@ def reference() -> None:
 @click.option("--rewrite", is_flag=True, help="Replace a stored reference; exits with 2 even when it succeeds.")
 def make(into: Path, name: str | None, *, repeats: int, rewrite: bool, timeout: float, **options: Any) -> int:
     """Train and store a reference."""
-    from emacheck.errors import BundleError, UsageError
     from emacheck.reference import write_bundle
 
     require_training_packages()
@@ -56,15 +59,15 @@ def make(into: Path, name: str | None, *, repeats: int, rewrite: bool, timeout: 
             f"{target}: this reference exists already and was not touched. "
             "Give another --name, or --rewrite to replace it."
         )
-    with tempfile.TemporaryDirectory(prefix="emacheck-reference-") as scratch:
+    with _scratch_directory() as scratch:
         title = f"Training the reference {name} on {request.device}"
-        run = Path(scratch) / "run"
+        run = scratch / "run"
         run.mkdir()
         train = partial(train_and_read, timeout=timeout, processes=processes)
         train(request, run, title=title)
         others = []
         for at in range(1, repeats + 1):
-            others.append(Path(scratch) / f"repeat-{at}")
+            others.append(scratch / f"repeat-{at}")
             others[-1].mkdir()
             # Summing in another order is as benign as another last bit; repeats of one kind would vary too little.
             threads = 1 if at % 2 else request.threads
@@ -79,6 +82,20 @@ def make(into: Path, name: str | None, *, repeats: int, rewrite: bool, timeout: 
         click.echo("A stored reference was rewritten: exit code 2, so that no pipeline blesses itself.", err=True)
         return TROUBLE
     return 0
+
+
+@contextlib.contextmanager
+def _scratch_directory() -> Iterator[Path]:
+    """Make a directory to train in; it stays if that ends badly, for messages point to what is in it."""
+    place = Path(tempfile.mkdtemp(prefix="emacheck-reference-"))
+    try:
+        yield place
+    except UsageError:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+    except OutputError as error:
+        raise OutputError(f"{error} What was trained is kept in {place}.") from error
+    shutil.rmtree(place, ignore_errors=True)
 
 
 @reference.command(name="list")
@@ -113,7 +130,6 @@ def show(name: str) -> None:
 @click.argument("names", nargs=-1)
 def verify(names: tuple[str, ...]) -> int:
     """Verify the hashes of stored references (all of them if none is named)."""
-    from emacheck.errors import BundleError
     from emacheck.reference import find_bundle, stored_bundles
 
     failed = 0

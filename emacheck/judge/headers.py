@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
-from emacheck.experiment import BATCH_SIZE, joined_alike
+from emacheck.experiment import BATCH_SIZE, joined_alike, loading_alike
 from emacheck.record import Record
 
 # A path differs between any two machines and decides nothing.
@@ -39,7 +40,7 @@ def header_differences(reference: Record, candidate: Record) -> tuple[tuple[str,
 
 def different_processes(reference: Record, candidate: Record) -> tuple[str, ...]:
     """Return how many processes wrote the two records, if that differs and their joined batches are not the same."""
-    if reference.ranks == candidate.ranks or _joined_alike(reference, candidate):
+    if reference.ranks == candidate.ranks or joined_alike(*_experiments(reference, candidate)):
         return ()
     return (f"processes {reference.ranks} against {candidate.ranks}",)
 
@@ -64,22 +65,25 @@ def different_experiment(reference: Record, candidate: Record) -> tuple[str, ...
         ('seed 1 against 2',)
     """
     found = list(different_processes(reference, candidate))
-    parted = PARTED if _joined_alike(reference, candidate) else ()
+    experiments = _experiments(reference, candidate)
+    alike = {f"config.{key}" for key in loading_alike(*experiments)}
+    if joined_alike(*experiments):
+        alike.update(PARTED)
     for ours, theirs in ((reference.header, candidate.header), _stated(reference, candidate)):
         for key, one, other in _differing(ours, theirs):
             # A header may say one seed under several names.
             name = "seed" if key.rpartition(".")[2] in _SEEDS - {"deterministic"} else key
             entry = f"{name} {one} against {other}"
-            if name in parted:
+            if name in alike:
                 continue
             if ABSENT not in (one, other) and _same(one) != _same(other) and decides_data(name) and entry not in found:
                 found.append(entry)
     return tuple(found)
 
 
-def _joined_alike(reference: Record, candidate: Record) -> bool:
-    """Tell whether both records say that their processes together train on batches of the same size."""
-    return joined_alike(*(record.provenance.get("experiment") or {} for record in (reference, candidate)))
+def _experiments(reference: Record, candidate: Record) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Return what both records say of their experiments."""
+    return reference.provenance.get("experiment") or {}, candidate.provenance.get("experiment") or {}
 
 
 def decides_data(name: str) -> bool:

@@ -33,14 +33,18 @@ def resolve(request: TrainingRequest, run_directory: Path) -> tuple[Any, tuple[s
     notes: list[str] = []
     if request.preset in SMALL:
         _shrink(config, *SMALL[request.preset])
-    _avoid_network(config, notes)
     _train_only(config, request, run_directory)
     if request.data_root is not None:
         _place_data(config, request.data_root)
     _override(config, request.cfg_options)
-    if request.batch_factor > 1:
-        config.train_dataloader.batch_size *= request.batch_factor
     config.setdefault("draws", 2)
+    _refuse_unusable(config, request)
+    _end_after(config, request.iterations)
+    _avoid_network(config, notes)
+    _log_locally(config, notes)
+    _without_workers(config.train_dataloader)
+    if request.batch_factor > 1:
+        config.train_dataloader.batch_size = config.train_dataloader.get("batch_size", 1) * request.batch_factor
     return config, tuple(notes)
 
 
@@ -63,13 +67,50 @@ def _load(request: TrainingRequest) -> Any:
         raise UsageError(f"{path}: no such configuration file. Give an mmengine configuration with --config FILE.")
     try:
         config = Config.fromfile(str(path))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a configuration is a program, and may end itself
         raise UsageError(f"{path}: mmengine cannot read this configuration: {type(error).__name__}: {error}") from error
-    missing = [key for key in ("model", "train_dataloader", "train_cfg", "optim_wrapper") if not config.get(key)]
-    if missing:
-        raise UsageError(f"{path}: found no {', '.join(missing)}; expected a complete mmengine training configuration.")
+    _require_parts(config, str(path))
     config.setdefault("default_scope", "mmseg")
     return config
+
+
+def _require_parts(config: Any, where: str) -> None:
+    parts = ("model", "train_dataloader", "train_cfg", "optim_wrapper")
+    missing = [key for key in parts if not config.get(key) or not isinstance(config[key], dict)]
+    if missing:
+        raise UsageError(
+            f"{where}: found no {', '.join(missing)}; expected a complete mmengine training configuration, in which "
+            "each of them is a dict."
+        )
+
+
+def _refuse_unusable(config: Any, request: TrainingRequest) -> None:
+    """Refuse values that would end in a traceback of the training, or that the record would not show.
+
+    Raises:
+        UsageError: If there are any.
+    """
+    _require_parts(config, f"--cfg-options {' '.join(request.cfg_options)}")
+    loader = config.train_dataloader
+    for key, least in (("batch_size", 1), ("num_workers", 0)):
+        value = loader.get(key, least)
+        if type(value) is not int or value < least:
+            raise UsageError(
+                f"train_dataloader.{key}: found {value!r}, expected a whole number of at least {least}. "
+                f"Correct it, or give --cfg-options train_dataloader.{key}=2"
+            )
+    if type(config.draws) is not int or config.draws not in (1, 2):
+        raise UsageError(
+            f"draws: found {config.draws!r}, expected 1 or 2, the ways of drawing weights and samples that "
+            "docs/pairing.md describes. Leave it out for 2."
+        )
+    randomness = config.get("randomness")
+    seed = randomness.get("seed") if isinstance(randomness, dict) else None
+    if seed != request.seed:
+        raise UsageError(
+            f"--cfg-options randomness: found the seed {seed!r}, expected that of the option --seed, {request.seed}, "
+            "which the record shows. Leave it out and use --seed."
+        )
 
 
 def _shrink(config: Any, crop: tuple[int, int], scale: tuple[int, int]) -> None:
@@ -92,10 +133,16 @@ def _shrink(config: Any, crop: tuple[int, int], scale: tuple[int, int]) -> None:
 def _avoid_network(config: Any, notes: list[str]) -> None:
     """Drop pretrained weights that would have to be downloaded."""
     for owner in _mappings(config.model):
-        for key, where in (("pretrained", owner.get("pretrained")), ("init_cfg", _pretrained(owner.get("init_cfg")))):
-            if isinstance(where, str) and not Path(where).is_file():
-                owner[key] = None
-                notes.append(f"pretrained weights {where} are not a local file and were not used")
+        for key in ("pretrained", "init_cfg"):
+            value = owner.get(key)
+            each = value if isinstance(value, list | tuple) else [value]
+            absent = [item for item in each if _absent_weights(item)]
+            if absent:
+                owner[key] = [item for item in each if item not in absent] or None
+                notes += [
+                    f"pretrained weights {_absent_weights(item)} are not a local file and were not used"
+                    for item in absent
+                ]
     where = config.get("load_from")
     if isinstance(where, str) and not Path(where).is_file():
         raise UsageError(
@@ -104,10 +151,31 @@ def _avoid_network(config: Any, notes: list[str]) -> None:
         )
 
 
-def _pretrained(init_cfg: Any) -> Any:
-    if isinstance(init_cfg, dict) and init_cfg.get("type") == "Pretrained":
-        return init_cfg.get("checkpoint")
-    return None
+def _absent_weights(value: Any) -> str | None:
+    """Return which weights would have to be downloaded: those of ``pretrained`` or of one entry of ``init_cfg``."""
+    where = value.get("checkpoint") if isinstance(value, dict) and value.get("type") == "Pretrained" else value
+    return where if isinstance(where, str) and not Path(where).is_file() else None
+
+
+def _log_locally(config: Any, notes: list[str]) -> None:
+    """Leave mmengine's own log in the run directory; other backends need packages and send to servers."""
+    visualizer = config.get("visualizer")
+    if not isinstance(visualizer, dict) or visualizer.get("vis_backends") is None:
+        return
+    found = [str(backend.get("type")) for backend in _mappings(visualizer["vis_backends"]) if "type" in backend]
+    visualizer["vis_backends"] = [{"type": "LocalVisBackend"}]
+    notes += [f"visualizer: {name} was not used, LocalVisBackend is" for name in found if name != "LocalVisBackend"]
+
+
+def _without_workers(loader: Any) -> None:
+    """Leave out what torch takes for a mistake if no process of its own loads the data."""
+    if loader.get("num_workers", 0) != 0:
+        return
+    if loader.get("persistent_workers"):
+        loader.persistent_workers = False
+    for key in ("prefetch_factor", "timeout", "multiprocessing_context"):
+        if loader.get(key) is not None:
+            loader.pop(key)
 
 
 def _mappings(value: Any) -> Iterator[Any]:
@@ -135,10 +203,7 @@ def _train_only(config: Any, request: TrainingRequest, run_directory: Path) -> N
         "checkpoint": None,
         "logger": {"type": "LoggerHook", "interval": 1, "log_metric_by_epoch": False},
     }
-    by_epoch = config.train_cfg.get("by_epoch", config.train_cfg.get("type") == "EpochBasedTrainLoop")
-    config.log_processor = {"type": "LogProcessor", "window_size": 1, "by_epoch": bool(by_epoch)}
-    if not by_epoch:
-        config.train_cfg.max_iters = request.iterations
+    config.log_processor = {"type": "LogProcessor", "window_size": 1, "by_epoch": _counts_in_epochs(config.train_cfg)}
     config.env_cfg = {
         "cudnn_benchmark": False,
         "mp_cfg": {"mp_start_method": "fork", "opencv_num_threads": 0},
@@ -146,8 +211,24 @@ def _train_only(config: Any, request: TrainingRequest, run_directory: Path) -> N
     }
 
 
+def _counts_in_epochs(loop: Any) -> bool:
+    return bool(loop.get("by_epoch", loop.get("type") == "EpochBasedTrainLoop"))
+
+
+def _end_after(config: Any, iterations: int) -> None:
+    """Let a loop that counts in iterations end after those asked for, with the schedule of the whole training."""
+    if _counts_in_epochs(config.train_cfg):
+        return
+    whole = config.train_cfg.get("max_iters")
+    for scheduler in _mappings(config.get("param_scheduler")):
+        # mmengine takes a missing end from max_iters, so that fewer iterations would be another schedule.
+        if whole is not None and "type" in scheduler and not scheduler.get("by_epoch", True):
+            scheduler.setdefault("end", whole)
+    config.train_cfg.max_iters = iterations
+
+
 def _place_data(config: Any, data_root: str) -> None:
-    for owner in _mappings(config.train_dataloader.dataset):
+    for owner in _mappings(config.train_dataloader.get("dataset")):
         if "data_root" in owner:
             owner["data_root"] = data_root
 

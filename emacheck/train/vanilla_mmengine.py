@@ -28,7 +28,7 @@ from typing import Any
 import mmengine.device.utils
 import torch
 from mmengine.device import get_device
-from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.optim import AmpOptimWrapper, ApexOptimWrapper, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 
 from emacheck.errors import UsageError
@@ -36,6 +36,7 @@ from emacheck.train.devices import Device
 from emacheck.train.precision import AUTOCAST
 
 AMP_WRAPPER = "DeviceAmpOptimWrapper"
+MIXED_SETTINGS = ("dtype", "loss_scale", "use_fsdp")
 DDP = "MMDistributedDataParallel"
 
 
@@ -80,20 +81,54 @@ def ask_for_precision(config: Any, precision: str) -> None:
     Raises:
         UsageError: If the configuration asks for another precision, or for a wrapper that has no counterpart.
     """
-    found = config.optim_wrapper.get("type", "OptimWrapper")
-    if precision in AUTOCAST:
-        if found not in ("OptimWrapper", "AmpOptimWrapper", AMP_WRAPPER):
+    wrapper, settings = _wrapper_class(config), config.optim_wrapper
+    mixed = issubclass(wrapper, AmpOptimWrapper | ApexOptimWrapper)
+    if precision not in AUTOCAST:
+        if mixed:
             raise UsageError(
-                f"--precision {precision}: found optim_wrapper.type {found}, expected OptimWrapper or AmpOptimWrapper, "
-                "for which emacheck has a counterpart that works on every device. Use --precision fp32."
+                f"optim_wrapper.type: found {wrapper.__name__}, which is mixed precision, expected OptimWrapper with "
+                f"--precision {precision}. Give --precision bf16 or fp16 (or --amp), or --cfg-options "
+                "optim_wrapper.type=OptimWrapper"
             )
-        config.optim_wrapper.type = AMP_WRAPPER
-        config.optim_wrapper.dtype = AUTOCAST[precision]
-    elif found == "AmpOptimWrapper":
+        if wrapper is OptimWrapper:
+            for key in MIXED_SETTINGS:  # an override can replace the type of a wrapper, but not take these away
+                settings.pop(key, None)
+        return
+    if wrapper not in (OptimWrapper, AmpOptimWrapper, DeviceAmpOptimWrapper):
         raise UsageError(
-            f"optim_wrapper.type: found AmpOptimWrapper, expected OptimWrapper with --precision {precision}. "
-            "Give --precision bf16 or fp16 (or --amp), or --cfg-options optim_wrapper.type=OptimWrapper"
+            f"--precision {precision}: found optim_wrapper.type {wrapper.__name__}, expected OptimWrapper or "
+            "AmpOptimWrapper, for which emacheck has a counterpart that works on every device. "
+            f"{'Give --cfg-options optim_wrapper.type=AmpOptimWrapper' if mixed else 'Use --precision fp32.'}"
         )
+    asked = settings.get("dtype")
+    if asked is not None and str(asked).removeprefix("torch.") != AUTOCAST[precision]:
+        raise UsageError(
+            f"optim_wrapper.dtype: found {asked}, expected {AUTOCAST[precision]} with --precision {precision}. "
+            f"Give another --precision, or --cfg-options optim_wrapper.dtype={AUTOCAST[precision]}"
+        )
+    settings.type = AMP_WRAPPER
+    settings.dtype = AUTOCAST[precision]
+
+
+def _wrapper_class(config: Any) -> type:
+    """Return the class of the optimizer wrapper; a configuration names it, with or without a scope, or holds it."""
+    found = named = config.optim_wrapper.get("type", "OptimWrapper")
+    if isinstance(named, str):
+        # mmengine looks into the default scope first; nobody has imported the library of that name yet.
+        found = _registered(f"{config.get('default_scope')}.{named}") or _registered(named)
+    if not isinstance(found, type):
+        raise UsageError(
+            f"optim_wrapper.type: found {named}, which mmengine does not know, expected OptimWrapper, AmpOptimWrapper "
+            "or a registered class. Correct it, or name the module that registers it in custom_imports."
+        )
+    return found
+
+
+def _registered(name: str) -> Any:
+    try:
+        return OPTIM_WRAPPERS.get(name)
+    except RuntimeError:  # what mmengine raises for some names that it does not know
+        return None
 
 
 @OPTIM_WRAPPERS.register_module(name=AMP_WRAPPER)
