@@ -140,6 +140,20 @@ def test_data_that_are_broken_or_not_made_yet(doctor, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_a_working_directory_that_is_gone_is_an_error_line(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = "import os, sys; os.rmdir(os.getcwd()); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    command = [sys.executable, "-c", script, "-m", "emacheck", "doctor", "--json", "--device", "abacus"]
+    done = subprocess.run(command, cwd=gone, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "")
+    lines = {line["name"]: line for line in json.loads(done.stdout)["lines"]}
+    assert lines["disk"]["status"] == "error"
+    assert "No such file or directory" in lines["disk"]["found"]
+    assert "Change to a directory that exists" in lines["disk"]["advice"]
+    assert lines["device"]["status"] == "error"
+
+
 def test_a_reference_that_is_damaged(doctor, tmp_path):
     bundle = tmp_path / "references" / "experiment" / "cpu-fp32"
     bundle.mkdir(parents=True)

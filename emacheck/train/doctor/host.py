@@ -119,7 +119,14 @@ def reference_line() -> Line:
 
 def disk_line() -> Line:
     """Say how much disk is free where runs and data are written."""
-    free = {str(place): shutil.disk_usage(place).free for place in (Path.cwd(), _existing(cache_root()))}
+    try:
+        free = {str(place): shutil.disk_usage(place).free for place in (Path.cwd(), _existing(cache_root()))}
+    except OSError as problem:
+        return error(
+            "disk",
+            f"the working directory or the cache cannot be looked at: {problem}",
+            "Change to a directory that exists and may be read; EMACHECK_CACHE says where the data are.",
+        )
     place = min(free, key=lambda name: free[name])
     found = f"{readable(free[place])} free in {place}"
     advice = "Free some, or work elsewhere: --work-dir DIR for runs, EMACHECK_CACHE for the data."
