@@ -1,8 +1,10 @@
 """``emacheck compare`` as a user meets it: exit codes, last lines, files and messages."""
 
 import ast
+import errno
 import json
 import math
+import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -148,10 +150,72 @@ def test_terminal_sequences_and_markup_in_a_log_are_never_replayed(emacheck_cli,
     assert "<script>" not in prose
 
 
-def test_a_reader_that_goes_away_leaves_no_traceback(logs):
-    command = f"{sys.executable} -m emacheck compare reference.json good.json | head -c 1"
-    done = subprocess.run(["sh", "-c", command], cwd=logs, capture_output=True, text=True, check=False)
-    assert done.stderr == ""
+def code_and_errors_of(arguments, cwd, *, stdout, stderr=subprocess.PIPE):
+    command = [sys.executable, "-m", "emacheck", *arguments]
+    done = subprocess.run(command, cwd=cwd, stdout=stdout, stderr=stderr, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+@pytest.fixture
+def unread_pipe():
+    """The end of a pipe that nobody reads from any more."""
+    read, write = os.pipe()
+    os.close(read)
+    yield write
+    os.close(write)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["compare", "reference.json", "good.json"], ["show", "good.json"], ["--help"], ["compare", "--help"]]
+)
+def test_a_reader_that_goes_away_is_trouble_and_no_fail(logs, unread_pipe, arguments):
+    assert code_and_errors_of(arguments, logs, stdout=unread_pipe) == (2, "")
+
+
+@pytest.mark.parametrize("arguments", [["show", "nowhere.json"], ["show", "--nonsense"], ["show", "good.json"]])
+def test_a_reader_of_the_errors_who_goes_away_is_trouble_and_no_fail(logs, unread_pipe, arguments):
+    assert code_and_errors_of(arguments, logs, stdout=unread_pipe, stderr=unread_pipe) == (2, None)
+
+
+def test_output_that_cannot_be_written_is_trouble_that_says_what_to_do_and_no_bug(logs):
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        code, said = code_and_errors_of(["compare", "reference.json", "good.json"], logs, stdout=full)
+        assert code == 2
+        assert said == (
+            "emacheck: the output could not be written: No space left on device. Free some space, or send the output "
+            "elsewhere.\n"
+        )
+        assert code_and_errors_of(["show", "good.json"], logs, stdout=full, stderr=full) == (2, None)
+
+
+@pytest.mark.parametrize(("candidate", "code"), [("good.json", 0), ("low.json", 1)])
+def test_without_any_output_the_verdict_is_the_exit_code(logs, candidate, code):
+    command = f"exec {sys.executable} -m emacheck compare reference.json {candidate} >&- 2>&-"
+    assert subprocess.run(["sh", "-c", command], cwd=logs, check=False).returncode == code
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), "working directory is gone: No such file"),
+        (PermissionError(errno.EACCES, "Permission denied", "a\x1b.log"), "a\\x1b.log: Permission denied. See that"),
+    ],
+)
+def test_what_the_system_refuses_is_trouble_that_says_what_to_do_and_no_bug(tmp_path, monkeypatch, capsys, error, said):
+    import emacheck.logs
+    from emacheck.cli import invoke
+
+    def refused(*_, **__):
+        raise error
+
+    (tmp_path / "gone").mkdir()
+    monkeypatch.setattr(emacheck.logs, "read_log", refused)
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert invoke(["compare", "reference.json", "good.json"]) == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert "bug" not in told
 
 
 def modules_after(arguments, cwd):

@@ -11,7 +11,7 @@ import pytest
 
 from emacheck.errors import UsageError
 from emacheck.train import accelerator, precision
-from emacheck.train.devices import KINDS, Device, DeviceKind, device_names, parse_device
+from emacheck.train.devices import KINDS, Device, DeviceKind, device_names, parse_device, probe
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,10 +31,47 @@ def test_every_row_is_in_the_documentation_as_it_stands_in_the_code():
         assert [each.strip(" `") for each in switches.split(",") if "`" in each] == list(kind.tf32_switches)
 
 
-@pytest.mark.parametrize("text", ["gpu", "cpu:", "cpu:0", "sdaa:x", "sdaa:-1", "cuda:1:2", ":1", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "gpu",
+        "cpu:",
+        "cpu:0",
+        "sdaa:x",
+        "sdaa:-1",
+        "cuda:1:2",
+        "cuda:\u0663",
+        "cuda:\u00b2",
+        ":1",
+        "",
+        "auto:1",
+        "auto:",
+    ],
+)
 def test_what_is_no_device_is_refused_with_what_is(text):
     with pytest.raises(UsageError, match=r"expected (NAME|one of)"):
         parse_device(text)
+
+
+def test_a_number_with_auto_is_said_to_be_wrong():
+    with pytest.raises(UsageError, match=r"--device auto:1: expected NAME or NAME:NUMBER.*cpu and auto take no number"):
+        parse_device("auto:1")
+
+
+@pytest.mark.parametrize(("text", "said"), [("tf32", "found no such device"), ("cpu:0", "expected NAME")])
+def test_the_option_that_names_a_device_is_the_one_that_was_given(text, said):
+    with pytest.raises(UsageError, match=f"^--reference-device {text}: {said}"):
+        parse_device(text, "--reference-device")
+
+
+def test_a_reference_device_that_is_not_there_is_not_called_the_device():
+    device = parse_device("xpu:1", "--reference-device")
+    assert device == parse_device("xpu:1")
+    for look in (accelerator.open_device, probe):
+        with pytest.raises(UsageError, match=r"^--reference-device xpu:1: torch .* sees 0 xpu devices"):
+            look(device)
+    with pytest.raises(UsageError, match=r"^--reference-device mlu: Cambricon MLU needs the module torch_mlu"):
+        accelerator.open_device(parse_device("mlu", "--reference-device"))
 
 
 def test_a_device_knows_its_number_and_its_backends():

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,20 @@ def test_data_that_are_broken_or_not_made_yet(doctor, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_a_working_directory_that_is_gone_is_an_error_line(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = "import os, sys; os.rmdir(os.getcwd()); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    command = [sys.executable, "-c", script, "-m", "emacheck", "doctor", "--json", "--device", "abacus"]
+    done = subprocess.run(command, cwd=gone, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "")
+    lines = {line["name"]: line for line in json.loads(done.stdout)["lines"]}
+    assert lines["disk"]["status"] == "error"
+    assert "No such file or directory" in lines["disk"]["found"]
+    assert "Change to a directory that exists" in lines["disk"]["advice"]
+    assert lines["device"]["status"] == "error"
+
+
 def test_a_reference_that_is_damaged(doctor, tmp_path):
     bundle = tmp_path / "references" / "experiment" / "cpu-fp32"
     bundle.mkdir(parents=True)
@@ -164,9 +179,36 @@ def test_which_distribution_supplies_a_module():
     both = host._supplier("mmengine", continuation, upstream, {"mmengine": ["onedl-mmengine", "click"]})
     assert both.status is Status.WARNING
     assert "at once" in both.found
-    assert host._supplier("mmengine", continuation, upstream, {}).status is Status.WARNING
+    assert host._supplier("json", "no-such-a", ("no-such-b",), {}).status is Status.WARNING
     assert host._supplier("no_such_module", "a", (), {}).status is Status.ERROR
     assert ok("a", "b").advice == ""
+
+
+def test_a_distribution_that_does_not_list_its_modules_is_found_by_its_name(monkeypatch):
+    """As on Python 3.10, which knows no supplier of a distribution without top_level.txt."""
+    continuation, upstream = "onedl-mmengine", ("mmengine", "mmengine-lite")
+    for installed, kind in (("onedl-mmengine", "the continuation"), ("mmengine-lite", "upstream")):
+
+        def version(name, installed=installed):
+            if name != installed:
+                raise host.PackageNotFoundError(name)
+            return "1.2.3"
+
+        monkeypatch.setattr(host, "version", version)
+        found = host._supplier("mmengine", continuation, upstream, {})
+        assert (found.status, found.found) == (Status.OK, f"{installed} 1.2.3 ({kind})")
+
+
+def test_a_python_without_distutils_is_an_error_where_mmengine_is(monkeypatch):
+    def without(*missing):
+        monkeypatch.setattr(host, "find_spec", lambda name: None if name in missing else find_spec(name))
+        return {line.name: line for line in host.package_lines()}
+
+    line = without("distutils")["distutils"]
+    assert line.status is Status.ERROR
+    assert "pip install setuptools" in line.advice
+    assert "distutils" not in without("distutils", "mmengine")
+    assert "distutils" not in without()
 
 
 def test_an_old_torch_is_an_error(monkeypatch):

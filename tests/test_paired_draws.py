@@ -1,10 +1,12 @@
 """What must be equal on two devices is drawn on the CPU: weights, samples, dropout masks."""
 
+import copy
 import os
 import pickle
 import random
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +14,9 @@ import torch
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
+from emacheck.errors import TrainingError
 from emacheck.train import draws, dropout, paired_data
 from emacheck.train.fingerprint import batch_hash, state_hash
 
@@ -237,6 +241,116 @@ def test_dropout_does_nothing_in_evaluation_and_keeps_the_state():
     x = torch.ones(1, 2)
     assert torch.equal(model(x), model[0](x))
     assert list(model.state_dict()) == names
+
+
+class Checkpointed(nn.Module):
+    """Dropout layers that are called several times in one forward pass, in checkpoints, in nested ones and outside.
+
+    Every other layer is called once: the sum of the gradients of two calls would depend on their order.
+    """
+
+    def __init__(self, how):
+        super().__init__()
+        self.linear = nn.ModuleList(nn.Linear(16, 16) for _ in range(6))
+        self.inner = nn.Sequential(
+            nn.Dropout(0.5), nn.Linear(16, 16), nn.Sequential(nn.Dropout(0.2), nn.Linear(16, 16))
+        )
+        self.drop = nn.Dropout(0.3)
+        self.how = how
+
+    def twice(self, first, second, value):
+        return self.drop(second(self.drop(first(value))))
+
+    def nested(self, value):
+        inside = self.how(self.inner, self.drop(value))
+        return self.how(partial(self.twice, *self.linear[3:5]), self.drop(inside)).sin()
+
+    def forward(self, value):
+        value = self.drop(self.linear[0](value))
+        value = self.how(partial(self.twice, *self.linear[1:3]), value)
+        return self.drop(self.linear[5](self.how(self.nested, self.drop(value))))
+
+
+def gradients_with(how, processes=1, rank=0):
+    torch.manual_seed(0)
+    model = Checkpointed(how).train()
+    whole = torch.randn(4, 16)
+    masks = dropout.Masks(0, rank, processes)
+    assert dropout.draw_dropout_on_the_host(model, masks) == 3
+    outputs = []
+    for iteration in (1, 2):
+        masks.start(iteration)
+        outputs.append(model(whole[rank::processes].clone().requires_grad_()))
+        outputs[-1].square().sum().backward()
+    return [*outputs, *(parameter.grad for parameter in model.parameters())]
+
+
+CHECKPOINTS = {
+    f"reentrant={reentrant}, preserve_rng_state={preserve}": partial(
+        checkpoint, use_reentrant=reentrant, preserve_rng_state=preserve
+    )
+    for reentrant in (True, False)
+    for preserve in (True, False)
+}
+
+
+@pytest.mark.parametrize("how", CHECKPOINTS)
+def test_what_a_checkpoint_repeats_has_the_masks_of_the_forward_pass(how):
+    plain = gradients_with(lambda run, value: run(value))
+    repeated = gradients_with(CHECKPOINTS[how])
+    assert all(torch.equal(*each) for each in zip(plain, repeated, strict=True))
+
+
+def test_masks_in_a_checkpoint_belong_to_the_sample_whoever_has_it():
+    one = gradients_with(next(iter(CHECKPOINTS.values())))
+    two = [gradients_with(next(iter(CHECKPOINTS.values())), processes=2, rank=rank) for rank in (0, 1)]
+    torch.testing.assert_close([a + b for a, b in zip(two[0][2:], two[1][2:], strict=True)], one[2:])
+
+
+@pytest.mark.parametrize("how", CHECKPOINTS)
+def test_a_copy_of_a_model_repeats_its_masks_as_well(how):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5), nn.Linear(8, 8)).train()
+    dropout.draw_dropout_on_the_host(model, dropout.Masks(0, 0))
+    values = [torch.ones(4, 8, requires_grad=True) for _ in range(2)]
+    for run, value in zip((copy.deepcopy(model), partial(CHECKPOINTS[how], copy.deepcopy(model))), values, strict=True):
+        run(value).square().sum().backward()
+    assert torch.equal(values[0].grad, values[1].grad)
+
+
+def test_a_checkpoint_that_ends_with_an_error_leaves_the_masks_where_they_were():
+    masks = dropout.Masks(0, 0)
+    position = masks.position()
+    expected = [masks.draw((2, 8), 0.5) for _ in range(2)]
+    masks.start(1)
+    masks.draw((2, 8), 0.5)
+
+    def broken():
+        with masks.put_back(position):
+            assert torch.equal(masks.draw((2, 8), 0.5), expected[0])
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        broken()
+    assert torch.equal(masks.draw((2, 8), 0.5), expected[1])
+
+
+def test_a_dropout_that_something_else_repeats_in_the_backward_pass_is_refused():
+    layer = nn.Sequential(nn.Dropout(0.5))
+    dropout.draw_dropout_on_the_host(layer, dropout.Masks(0, 0))
+    value = torch.ones(2, 8, requires_grad=True)
+    value.register_hook(layer)
+    with pytest.raises(TrainingError, match=r"by something other than torch\.utils\.checkpoint"):
+        (value * 2).sum().backward()
+
+
+def test_the_masks_are_those_of_earlier_records():
+    masks = dropout.Masks(0, 0)
+    drawn = [masks.draw((2, 8), 0.5) for _ in range(2)]
+    assert (torch.stack(drawn) != 0).int().tolist() == [
+        [[1, 0, 1, 1, 0, 0, 0, 0], [1, 0, 1, 0, 0, 0, 1, 1]],
+        [[1, 0, 0, 1, 0, 1, 0, 0], [0, 0, 1, 1, 0, 0, 1, 0]],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,10 @@ def audit_step(
         batch: What the loss function takes, on the CPU.
         loss: Called with model and batch, returns a scalar or a mapping of scalars whose sum is differentiated.
         device: Where the candidate runs, such as ``"cuda"``.
-        precision: The accepted precision: ``fp32``, ``tf32``, ``bf16`` or ``fp16`` (autocast).
+        precision: The accepted precision: ``fp32``, ``tf32``, ``bf16`` or ``fp16`` (autocast). The switches of torch
+            that let the device compute float32 with fewer bits are used as they stand. On CUDA convolutions use TF32 by
+            default, so for ``fp32`` switch it off first: ``torch.backends.cuda.matmul.allow_tf32 = False`` and
+            ``torch.backends.cudnn.allow_tf32 = False``.
         prepare: Called with the candidate before it runs; it may replace modules by ported ones, or break something,
             and functions that all sides share through ``candidate.patch``.
         modules: Glob over module names; only those are run alone.

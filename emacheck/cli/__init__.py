@@ -1,8 +1,10 @@
 """The command line: the only place that prints or exits."""
 
+import errno
 import os
 import sys
 import traceback
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -56,6 +58,9 @@ def emacheck() -> None:
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started the program
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - open until the end
     sys.exit(invoke(sys.argv[1:]))
 
 
@@ -69,6 +74,19 @@ def invoke(arguments: list[str]) -> int:
         0 PASS, 1 FAIL, 2 trouble, 3 INCONCLUSIVE.
     """
     try:
+        return _invoke(arguments)
+    except OSError as error:
+        _let_go_of_output()
+        # Of a reader of our output who has gone, as `head` does, nobody needs to read.
+        if not isinstance(error, BrokenPipeError):
+            with suppress(OSError):
+                click.echo(f"emacheck: {_system_trouble(error)}", err=True)
+        return TROUBLE
+
+
+def _invoke(arguments: list[str]) -> int:
+    """Run the command line; what the system refused is left to the caller, because saying it may fail as well."""
+    try:
         result: Any = emacheck.main(args=arguments, prog_name="emacheck", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
@@ -81,10 +99,13 @@ def invoke(arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("emacheck: interrupted", err=True)
         return TROUBLE
-    except BrokenPipeError:
-        # Whoever read our output has gone; keep the interpreter from complaining about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return TROUBLE
+    except SystemExit as end:
+        # Commands return their code. Where the reader of our output has gone, click exits with 1, which is FAIL here.
+        if end.code != 1:
+            raise
+        raise BrokenPipeError from None
+    except OSError:
+        raise
     except Exception:
         click.echo(traceback.format_exc(), err=True)
         click.echo(
@@ -92,3 +113,26 @@ def invoke(arguments: list[str]) -> int:
         )
         return TROUBLE
     return result if isinstance(result, int) else 0
+
+
+def _let_go_of_output() -> None:
+    """Send to nowhere what cannot be written: the interpreter would try again at exit, and exit with another code."""
+    for stream in filter(None, (sys.__stdout__, sys.__stderr__)):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _system_trouble(error: OSError) -> str:
+    """Say what the system refused and what to do."""
+    what = error.strerror or str(error)
+    if error.filename is not None:
+        return f"{printable(str(error.filename))}: {what}. See that it exists and may be read and written here."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the output could not be written: {what}. Free some space, or send the output elsewhere."
+    try:
+        place = os.getcwd()  # noqa: PTH109 - the check itself
+    except OSError:
+        return f"the working directory is gone: {what}. Change to one that exists."
+    return f"the system refused something in {printable(place)}: {what}. See that files and output can be written."

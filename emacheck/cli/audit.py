@@ -13,6 +13,7 @@ import click
 from emacheck.cli.audit_ranks import audit_processes
 from emacheck.cli.audit_worker import AuditJob, audit_in_worker
 from emacheck.cli.judging import exit_code
+from emacheck.cli.seconds import Seconds
 from emacheck.cli.training import (
     PROCESS_OPTIONS,
     describe_training,
@@ -65,7 +66,7 @@ def process_options(command: Any) -> Any:
     "--output-dir", type=click.Path(path_type=Path), metavar="DIR", help="Write audit.json, audit.txt and audit.png."
 )
 @click.option(
-    "--timeout", default=1800.0, show_default=True, type=click.FloatRange(min=1), help="Seconds without progress."
+    "--timeout", default=1800.0, show_default=True, type=Seconds(), help="Seconds without progress; inf: no limit."
 )
 @click.option("--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from emacheck.cli.seconds import Seconds
 from emacheck.printable import MESSAGE_LENGTH, printable
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ INDENT = 24
     "--timeout",
     default=120.0,
     show_default=True,
-    type=click.FloatRange(min=1),
-    help="Seconds that one stage on the device may take.",
+    type=Seconds(),
+    help="Seconds that one stage on the device may take; inf: no limit.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def doctor(device: str, data_root: Path | None, timeout: float, as_json: bool) -> int:

@@ -166,7 +166,7 @@ def _check_devices(request: TrainingRequest, reference_device: str) -> str:
     from emacheck.train.devices import parse_device, probe
     from emacheck.train.precision import check_reference_precision
 
-    device = parse_device(reference_device)
+    device = parse_device(reference_device, "--reference-device")
     check_reference_precision(device, request.precision)
     for each in (device, parse_device(request.device)):
         probe(each)

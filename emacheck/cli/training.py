@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from emacheck.cli.progress import show_progress
+from emacheck.cli.seconds import Seconds
 from emacheck.errors import DataError, UsageError
 from emacheck.train.launch import git_commit, train_in_worker
 from emacheck.train.processes import LAUNCHERS, Processes, plan_processes
@@ -70,8 +71,8 @@ OPTIONS = (
         "--timeout",
         default=600.0,
         show_default=True,
-        type=click.FloatRange(min=1),
-        help="Seconds without a new iteration after which the training counts as hung.",
+        type=Seconds(),
+        help="Seconds without a new iteration after which the training counts as hung; inf: never.",
     ),
 )
 

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from emacheck.errors import MissingExtraError, TrainingError, UsageError
-from emacheck.train.devices import KINDS, Device, DeviceKind
+from emacheck.train.devices import KINDS, OPTION, Device, DeviceKind
 
 
 def open_device(device: Device) -> None:
@@ -20,7 +20,7 @@ def open_device(device: Device) -> None:
     Raises:
         UsageError: If the device's module cannot be imported or torch does not see the device.
     """
-    _import(device.kind)
+    _import(device.kind, device.option)
     if device.is_cpu:
         return
     import torch
@@ -31,7 +31,7 @@ def open_device(device: Device) -> None:
     if count < wanted:
         brought = f"with {device.kind.module} imported " if device.kind.module else ""
         raise UsageError(
-            f"--device {device}: torch {torch.__version__} {brought}sees {count} {device.type} "
+            f"{device.option} {device}: torch {torch.__version__} {brought}sees {count} {device.type} "
             f"device{'' if count == 1 else 's'}, expected at least {wanted}. Check the driver, that this container "
             "may use the device, and that this torch was built for it."
         )
@@ -51,7 +51,7 @@ def device_module(device: Device) -> Any:
         return torch.get_device_module(device.type)
     except (RuntimeError, AttributeError) as error:
         raise UsageError(
-            f"--device {device}: torch {torch.__version__} has no module torch.{device.type}. "
+            f"{device.option} {device}: torch {torch.__version__} has no module torch.{device.type}. "
             f"Install a torch that was built for {device.kind.title}."
         ) from error
 
@@ -146,7 +146,7 @@ def initialise_processes(device: Device, *, timeout: datetime.timedelta) -> Devi
     if device.communication and (backend not in known or device.type not in serves):
         serving = f"it serves {', '.join(serves)}" if backend in known else "it is not there"
         raise UsageError(
-            f"--device {device}: the communication backend {backend} does not serve {device.type} in torch "
+            f"{device.option} {device}: the communication backend {backend} does not serve {device.type} in torch "
             f"{torch.__version__}: {serving}; there are {', '.join(known)}. Choose another with --backend, or install "
             f"what registers it: {device.kind.module or 'another torch'}."
         )
@@ -196,7 +196,7 @@ def _is_there(kind: DeviceKind) -> bool:
         return False
 
 
-def _import(kind: DeviceKind) -> None:
+def _import(kind: DeviceKind, option: str = OPTION) -> None:
     if find_spec("torch") is None:
         raise MissingExtraError(
             "training needs torch, which is not installed here. Install the extra: pip install 'emacheck[train]'"
@@ -209,7 +209,7 @@ def _import(kind: DeviceKind) -> None:
         missing = isinstance(error, ModuleNotFoundError) and error.name == kind.module
         found = "is not installed here" if missing else f"cannot be imported ({type(error).__name__}: {error})"
         raise UsageError(
-            f"--device {kind.type}: {kind.title} needs the module {kind.module}, which {found}. Run on the vendor's "
+            f"{option} {kind.type}: {kind.title} needs the module {kind.module}, which {found}. Run on the vendor's "
             "image, which brings it with the torch that it was built for, and install emacheck there without torch: "
             "docs/devices.md"
         ) from error

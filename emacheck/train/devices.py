@@ -6,7 +6,7 @@ device type and whose value is a DeviceKind (docs/devices.md).
 
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 
 from emacheck.errors import UsageError
@@ -14,6 +14,7 @@ from emacheck.errors import UsageError
 ENTRY_POINTS = "emacheck.devices"
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 AUTO = "auto"
+OPTION = "--device"
 PROBE_SECONDS = 120
 REFUSED = 4
 MARK = "emacheck refuses: "
@@ -109,10 +110,17 @@ KINDS: dict[str, DeviceKind] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """A device: a row of the table and, where there are several, which one."""
+    """A device: a row of the table and, where there are several, which one.
+
+    Attributes:
+        kind: The row.
+        index: Which one, None for the first.
+        option: The option that the user named it with, for messages.
+    """
 
     kind: DeviceKind
     index: int | None = None
+    option: str = field(default=OPTION, compare=False, repr=False)
 
     def __str__(self) -> str:
         return self.type if self.index is None else f"{self.type}:{self.index}"
@@ -137,7 +145,7 @@ class Device:
         """
         if self.kind.backend is None:
             raise UsageError(
-                f"--device {self}: no communication backend is known for {self.kind.title}, so it trains in one "
+                f"{self.option} {self}: no communication backend is known for {self.kind.title}, so it trains in one "
                 "process. Use --nproc-per-node 1."
             )
         return self.kind.backend if self.is_cpu else f"cpu:gloo,{self.type}:{self.kind.backend}"
@@ -147,11 +155,12 @@ class Device:
         return self if self.is_cpu else replace(self, index=local_rank)
 
 
-def parse_device(text: str) -> Device:
+def parse_device(text: str, option: str = OPTION) -> Device:
     """Parse ``cpu``, ``cuda:1``, ``sdaa`` or ``auto``.
 
     Args:
         text: What the user wrote. ``auto`` asks torch, in a process of its own.
+        option: The option that it was written for, which messages name.
 
     Returns:
         The device; whether it is there is not looked at.
@@ -165,11 +174,16 @@ def parse_device(text: str) -> Device:
         ('sdaa:1', 'torch_sdaa', 'tccl')
     """
     if text == AUTO:
-        return parse_device(_detect())
+        return parse_device(_detect(option), option)
     name, colon, index = text.partition(":")
-    if bool(colon) != index.isdecimal() or (name == "cpu" and colon):
-        raise UsageError(f"--device {text}: expected NAME or NAME:NUMBER, such as sdaa or sdaa:1; cpu takes no number.")
-    return Device(kind=_kind(name), index=int(index) if index else None)
+    # Digits of other scripts are decimal as well, and int() reads them.
+    numbered = index.isascii() and index.isdecimal()
+    if bool(colon) != numbered or (colon and name in ("cpu", AUTO)):
+        raise UsageError(
+            f"{option} {text}: expected NAME or NAME:NUMBER, such as sdaa or sdaa:1, with the digits 0 to 9; cpu and "
+            f"{AUTO} take no number."
+        )
+    return Device(kind=_kind(name, option), index=int(index) if index else None, option=option)
 
 
 def device_names() -> list[str]:
@@ -177,13 +191,13 @@ def device_names() -> list[str]:
     return [*KINDS, *(entry.name for entry in _entries() if entry.name not in KINDS)]
 
 
-def _kind(name: str) -> DeviceKind:
+def _kind(name: str, option: str) -> DeviceKind:
     if name in KINDS:
         return KINDS[name]
     entry = next((entry for entry in _entries() if entry.name == name), None)
     if entry is None:
         raise UsageError(
-            f"--device {name}: found no such device, expected one of {', '.join(device_names())} or auto. "
+            f"{option} {name}: found no such device, expected one of {', '.join(device_names())} or auto. "
             f"Another one needs a row of its own, given by an entry point of the group {ENTRY_POINTS} "
             "(docs/devices.md). Logs from any device can be judged with: emacheck compare LOG_A LOG_B"
         )
@@ -191,12 +205,12 @@ def _kind(name: str) -> DeviceKind:
         kind = entry.load()
     except Exception as error:
         raise UsageError(
-            f"--device {name}: the entry point {entry.value} of the group {ENTRY_POINTS} cannot be loaded "
+            f"{option} {name}: the entry point {entry.value} of the group {ENTRY_POINTS} cannot be loaded "
             f"({type(error).__name__}: {error}). Repair or uninstall the package that provides it."
         ) from error
     if not isinstance(kind, DeviceKind) or kind.type != name:
         raise UsageError(
-            f"--device {name}: the entry point {entry.value} of the group {ENTRY_POINTS} is {kind!r}, expected a "
+            f"{option} {name}: the entry point {entry.value} of the group {ENTRY_POINTS} is {kind!r}, expected a "
             f"DeviceKind(type={name!r}, ...). Repair or uninstall the package that provides it."
         )
     return kind
@@ -213,13 +227,13 @@ def probe(device: Device) -> None:
         UsageError: If it is not.
     """
     if not device.is_cpu:
-        _ask(f"--device {device}: it could not be opened", str(device))
+        _ask(f"{device.option} {device}: it could not be opened", str(device), device.option)
 
 
-def _detect() -> str:
-    lines = _ask("--device auto: torch could not be asked for its accelerator; name the device").split()
+def _detect(option: str) -> str:
+    lines = _ask(f"{option} auto: torch could not be asked for its accelerator; name the device").split()
     if not lines:
-        raise UsageError(f"--device auto: torch gave no answer. Name the device: one of {', '.join(device_names())}.")
+        raise UsageError(f"{option} auto: torch gave no answer. Name the device: one of {', '.join(device_names())}.")
     # A vendor's module may print before us.
     return lines[-1]
 

@@ -1,11 +1,27 @@
-"""Dropout whose masks are drawn on the CPU, so that they are the same on every device."""
+"""Dropout whose masks are drawn on the CPU, so that they are the same on every device.
+
+Activation checkpointing repeats a part of the forward pass in the backward pass, and the gradients are right only with
+the same masks. ``torch.utils.checkpoint`` puts back torch's default generators, which ours are not, and only if it is
+asked to. So where a model has such layers, each function that it is given remembers where the masks were when it was
+called, and goes back there whenever it is repeated.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from typing import Any
+from weakref import WeakSet
 
 import torch
+import torch.utils.checkpoint as torch_checkpoint
 from torch import nn
 
+from emacheck.errors import TrainingError
 from emacheck.train.draws import stream
 
 KINDS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+NO_BACKWARD = -1  # torch's number of the backward pass that is running, if none is
+_alive: "WeakSet[Masks]" = WeakSet()
 
 
 class HostDropout(nn.Module):
@@ -49,8 +65,15 @@ class Masks:
         processes: How many processes train.
     """
 
+    def __new__(cls, *_: Any, **__: Any) -> "Masks":
+        """Note every object, copies included: a checkpointed function does not say whose masks it draws."""
+        masks = super().__new__(cls)
+        _alive.add(masks)
+        return masks
+
     def __init__(self, seed: int, rank: int, processes: int = 1) -> None:
         self._seed, self._rank, self._processes = seed, rank, processes
+        self._repeating = False
         self.start(1)
 
     def start(self, iteration: int) -> None:
@@ -66,10 +89,36 @@ class Masks:
             [0.0, 2.0]
             >>> bool((Masks(0, 0).draw((2, 9), 0.5)[1] == Masks(0, 1, processes=2).draw((1, 9), 0.5)[0]).all())
             True
+
+        Raises:
+            TrainingError: If something other than ``torch.utils.checkpoint`` calls the layer in the backward pass.
         """
+        if not self._repeating and torch._C._current_graph_task_id() != NO_BACKWARD:
+            raise TrainingError(
+                "found a dropout layer that is called in the backward pass by something other than "
+                "torch.utils.checkpoint, expected the calls of the forward pass only: the repeated call would draw "
+                "another mask, and the gradients would be wrong. Use torch.utils.checkpoint.checkpoint, or set the "
+                "rate of this dropout to 0 with --cfg-options."
+            )
         kept = torch.stack([torch.rand(shape[1:], generator=each) for each in self._of_samples(shape[0])]) >= p
         # With p = 1 nothing is kept.
         return kept * (1.0 / (1.0 - p) if p < 1 else 0.0)
+
+    def position(self) -> tuple[int, list[torch.Tensor]]:
+        """Return where the masks are: the iteration and the state of each sample's generator."""
+        return self._iteration, [generator.get_state() for generator in self._generators]
+
+    @contextmanager
+    def put_back(self, position: tuple[int, list[torch.Tensor]]) -> Iterator[None]:
+        """Draw again what was drawn from a position on, and go on afterwards as if nothing had been repeated."""
+        now = self._iteration, self._generators, self._repeating
+        self._iteration, states = position
+        self._generators = [_generator_at(state) for state in states]
+        self._repeating = True
+        try:
+            yield
+        finally:
+            self._iteration, self._generators, self._repeating = now
 
     def _of_samples(self, count: int) -> list[torch.Generator]:
         for at in range(len(self._generators), count):
@@ -77,6 +126,12 @@ class Masks:
             number = int(stream(self._seed, "dropout", self._iteration, place).random_raw() >> 1)
             self._generators.append(torch.Generator().manual_seed(number))
         return self._generators[:count]
+
+
+def _generator_at(state: torch.Tensor) -> torch.Generator:
+    generator = torch.Generator()
+    generator.set_state(state)
+    return generator
 
 
 def start_masks(model: nn.Module, iteration: int) -> None:
@@ -103,4 +158,43 @@ def draw_dropout_on_the_host(model: nn.Module, masks: Masks) -> int:
                 host = HostDropout(layer.p, channels=not isinstance(layer, nn.Dropout), masks=masks)
                 setattr(parent, name, host.train(layer.training))
                 replaced += 1
+    if replaced:
+        _repeat_masks_in_checkpoints()
     return replaced
+
+
+@cache
+def _repeat_masks_in_checkpoints() -> None:
+    """Make checkpointed functions repeat their masks, in this process from now on.
+
+    The two variants are changed below ``checkpoint`` itself, because models import that by name.
+    """
+    ours: Any = torch_checkpoint
+    forward = ours.CheckpointFunction.forward
+    generator = ours._checkpoint_without_reentrant_generator
+
+    def reentrant(context: Any, run: Callable[..., Any], *args: Any) -> Any:
+        again = _again(run)
+        output = forward(context, run, *args)
+        context.run_function = again
+        return output
+
+    def not_reentrant(run: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        # What is given here is called in the backward pass only.
+        return generator(_again(run), *args, **named)
+
+    ours.CheckpointFunction.forward = staticmethod(reentrant)
+    ours._checkpoint_without_reentrant_generator = not_reentrant
+
+
+def _again(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that draws, whenever it is called, the masks that it would draw now."""
+    positions = [(masks, masks.position()) for masks in _alive]
+
+    def repeat(*args: Any, **named: Any) -> Any:
+        with ExitStack() as stack:
+            for masks, position in positions:
+                stack.enter_context(masks.put_back(position))
+            return run(*args, **named)
+
+    return repeat

@@ -1,4 +1,4 @@
-"""A process of its own that opens a device or finds one: ``python -m emacheck.train.probe [DEVICE]``."""
+"""A process of its own that opens a device or finds one: ``python -m emacheck.train.probe [DEVICE OPTION]``."""
 
 import sys
 
@@ -11,7 +11,7 @@ def main(arguments: list[str]) -> int:
     """Open the device named, or print the type of torch's accelerator if none is."""
     try:
         if arguments:
-            open_device(parse_device(arguments[0]))
+            open_device(parse_device(*arguments))
         else:
             print(detect())  # noqa: T201 - the answer to --device auto
     except EmacheckError as error:

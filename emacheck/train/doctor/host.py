@@ -35,6 +35,12 @@ def package_lines() -> Iterator[Line]:
     suppliers = packages_distributions()
     for module, continuation, upstream in OPENMMLAB:
         yield _supplier(module, continuation, upstream, suppliers)
+    if find_spec("mmengine") is not None and find_spec("distutils") is None:
+        yield error(
+            "distutils",
+            f"not there: Python {platform.python_version()} brings none of its own, and mmengine trains with it only",
+            "It comes with setuptools: pip install setuptools",
+        )
 
 
 def torch_line() -> Line:
@@ -62,6 +68,8 @@ def _numbers(text: str) -> tuple[int, ...]:
 def _supplier(module: str, continuation: str, upstream: Sequence[str], suppliers: Mapping[str, Sequence[str]]) -> Line:
     """Say which distribution an import name comes from; two may supply the same one."""
     names = sorted({name.lower().replace("_", "-") for name in suppliers.get(module, ())})
+    # Python 3.10 looks into top_level.txt only, which onedl-mmengine has none of.
+    names = names or [name for name in (continuation, *upstream) if _is_installed(name)]
     if len(names) > 1:
         return warning(
             module,
@@ -81,6 +89,14 @@ def _supplier(module: str, continuation: str, upstream: Sequence[str], suppliers
     (name,) = names
     kind = "the continuation" if name == continuation else "upstream" if name in upstream else "a fork"
     return ok(module, f"{name} {version(name)} ({kind})")
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def data_line(root: Path | None) -> Line:
@@ -119,7 +135,14 @@ def reference_line() -> Line:
 
 def disk_line() -> Line:
     """Say how much disk is free where runs and data are written."""
-    free = {str(place): shutil.disk_usage(place).free for place in (Path.cwd(), _existing(cache_root()))}
+    try:
+        free = {str(place): shutil.disk_usage(place).free for place in (Path.cwd(), _existing(cache_root()))}
+    except OSError as problem:
+        return error(
+            "disk",
+            f"the working directory or the cache cannot be looked at: {problem}",
+            "Change to a directory that exists and may be read; EMACHECK_CACHE says where the data are.",
+        )
     place = min(free, key=lambda name: free[name])
     found = f"{readable(free[place])} free in {place}"
     advice = "Free some, or work elsewhere: --work-dir DIR for runs, EMACHECK_CACHE for the data."

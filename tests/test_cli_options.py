@@ -1,0 +1,25 @@
+"""Options that several commands share."""
+
+import click
+import pytest
+
+from emacheck.cli.seconds import Seconds
+
+
+@pytest.mark.parametrize("command", [["run"], ["audit"], ["reference", "make"], ["doctor"]])
+def test_a_timeout_that_is_no_number_is_refused(emacheck_cli, command):
+    done = emacheck_cli(*command, "--device", "abacus", "--timeout", "nan")
+    assert done.code == 2
+    assert "'--timeout': 'nan' is not a number, expected seconds" in done.err
+    assert "found no such device" not in done.err + done.out
+
+
+@pytest.mark.parametrize("text", ["nan", "NaN", "-nan", "0", "0.999", "-inf", "x", ""])
+def test_seconds_are_numbers_of_at_least_one(text):
+    with pytest.raises(click.BadParameter):
+        Seconds().convert(text, None, None)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("1", 1.0), ("600.5", 600.5), ("inf", float("inf"))])
+def test_seconds_may_be_without_limit(text, seconds):
+    assert Seconds().convert(text, None, None) == seconds
