@@ -166,6 +166,16 @@ def test_mixed_precision_is_never_taken_for_float32_however_it_is_asked_for(wrap
         ask_for_precision(config(type=kind), precision)
 
 
+@pytest.mark.parametrize("wrapper", MIXED)
+def test_an_audit_builds_the_optimizer_of_a_configuration_in_mixed_precision(wrapper):
+    from emacheck.train.vanilla_mmengine import step_in_float32
+
+    asked = config(type=wrapper, dtype="float16", loss_scale="dynamic", clip_grad={"max_norm": 1.0})
+    step_in_float32(asked)
+    plain = {"optimizer": {"type": "SGD", "lr": 0.1}, "type": "OptimWrapper", "clip_grad": {"max_norm": 1.0}}
+    assert asked.optim_wrapper.to_dict() == plain
+
+
 @pytest.mark.parametrize("wrapper", ["ApexOptimWrapper", "own"])
 def test_a_wrapper_without_a_counterpart_is_refused(wrapper):
     from emacheck.train.vanilla_mmengine import ask_for_precision

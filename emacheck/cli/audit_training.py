@@ -191,10 +191,12 @@ def build_runner(request: TrainingRequest, scratch: Path, device: "Device | None
     from emacheck.train.devices import parse_device
     from emacheck.train.presets import resolve
     from emacheck.train.runner import SeededRunner, UndrawnRunner
-    from emacheck.train.vanilla_mmengine import adapt, point_mmengine_at
+    from emacheck.train.vanilla_mmengine import adapt, point_mmengine_at, step_in_float32
 
     point_mmengine_at(device or parse_device("cpu"))
     config, _ = resolve(request, scratch)
+    # The audit has an autocast and a loss scale of its own.
+    step_in_float32(config)
     if device is not None:
         adapt(config, device)
         config.launcher = "pytorch"

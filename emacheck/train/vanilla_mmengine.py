@@ -110,6 +110,18 @@ def ask_for_precision(config: Any, precision: str) -> None:
     settings.dtype = AUTOCAST[precision]
 
 
+def step_in_float32(config: Any) -> None:
+    """Take mixed precision out of a configuration whose optimizer alone is wanted, or that is trained in float32.
+
+    Args:
+        config: The mmengine configuration, changed in place.
+    """
+    if issubclass(_wrapper_class(config), AmpOptimWrapper | ApexOptimWrapper):
+        config.optim_wrapper.type = "OptimWrapper"
+        for key in MIXED_SETTINGS:
+            config.optim_wrapper.pop(key, None)
+
+
 def _wrapper_class(config: Any) -> type:
     """Return the class of the optimizer wrapper; a configuration names it, with or without a scope, or holds it."""
     found = named = config.optim_wrapper.get("type", "OptimWrapper")
