@@ -209,6 +209,15 @@ def masked(layer, x, seed=0, iteration=1, rank=0):
     return model.train()(x)
 
 
+def test_a_dropout_layer_of_two_names_is_drawn_on_the_host_under_both():
+    layer = torch.nn.Dropout(0.5)
+    model = torch.nn.Module()
+    model.one, model.two, model.inner = layer, layer, torch.nn.Sequential(layer)
+    assert dropout.draw_dropout_on_the_host(model, dropout.Masks(0, 0)) == 1
+    assert model.one is model.two is model.inner[0]
+    assert isinstance(model.one, dropout.HostDropout)
+
+
 @pytest.mark.parametrize(
     ("layer", "p"), [(nn.Dropout, 0.25), (nn.Dropout2d, 0.5), (nn.Dropout, 0.0), (nn.Dropout, 1.0)]
 )

@@ -151,16 +151,16 @@ def draw_dropout_on_the_host(model: nn.Module, masks: Masks) -> int:
     Returns:
         How many layers were replaced. Functional dropout is out of reach.
     """
-    replaced = 0
+    hosts: dict[nn.Module, HostDropout] = {}
     for parent in list(model.modules()):
-        for name, layer in list(parent.named_children()):
+        # Under every name: named_children leaves out the second one of a layer that has two.
+        for name, layer in list(parent._modules.items()):
             if isinstance(layer, KINDS):
                 host = HostDropout(layer.p, channels=not isinstance(layer, nn.Dropout), masks=masks)
-                setattr(parent, name, host.train(layer.training))
-                replaced += 1
-    if replaced:
+                setattr(parent, name, hosts.setdefault(layer, host.train(layer.training)))
+    if hosts:
         _repeat_masks_in_checkpoints()
-    return replaced
+    return len(hosts)
 
 
 @cache
