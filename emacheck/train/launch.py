@@ -26,7 +26,7 @@ from emacheck.train.last_words import (
     read_failure,
     who_hangs,
 )
-from emacheck.train.parent import MARK, kill_marked, rank_processes
+from emacheck.train.parent import MARK, kill_marked, rank_processes, uninterrupted
 from emacheck.train.processes import Processes
 from emacheck.train.request import REFUSAL_FILE, WORKER_LOG, TrainingRequest
 
@@ -248,15 +248,16 @@ def _suspects(
 
 
 def end_worker(worker: "subprocess.Popen[bytes]", mark: str) -> None:
-    """End the worker, or the launcher of several, and everything they started."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(worker.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            worker.wait(GRACE_SECONDS)
-    kill_marked(mark)
-    if worker.stdin is not None:
-        worker.stdin.close()
+    """End the worker, or the launcher of several, and everything they started, however often the user interrupts."""
+    with uninterrupted():
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(worker.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.wait(GRACE_SECONDS)
+        kill_marked(mark)
+        if worker.stdin is not None:
+            worker.stdin.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
