@@ -7,10 +7,12 @@ import sys
 import threading
 import time
 import uuid
+from types import SimpleNamespace
 
 import pytest
 
-from emacheck.train import launch
+from emacheck.train import launch, program
+from emacheck.train.deaths import first_to_blame, note_death
 from emacheck.train.parent import MARK, is_stopped, marked_processes, uninterrupted
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and what Linux does when a parent dies")
@@ -93,3 +95,49 @@ def test_a_thread_that_hears_no_interrupts_ends_processes_as_well():
     thread.start()
     thread.join()
     assert done == [True]
+
+
+LOST = "[gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:4242"
+
+
+def deaths(tmp_path, monkeypatch, *, errors, codes, noticed):
+    """Let ranks die one after the other, and torch's launcher notice it in some order within one second."""
+    for rank, error in errors:
+        monkeypatch.setenv("RANK", str(rank))
+        note_death(tmp_path, error)
+    return {rank: SimpleNamespace(exitcode=codes[rank], timestamp=7) for rank in noticed}
+
+
+@pytest.mark.parametrize(
+    ("errors", "codes", "noticed", "blamed"),
+    [
+        # Both died between two looks of the launcher, which finds them by their numbers.
+        ([(1, ValueError("mine")), (0, RuntimeError(LOST))], {0: 1, 1: 1}, (0, 1), 1),
+        # The message about the lost connection was written first.
+        ([(0, RuntimeError(LOST)), (1, ValueError("mine"))], {0: 1, 1: 1}, (0, 1), 1),
+        ([(2, ValueError("mine")), (1, ValueError("mine, too"))], {1: 1, 2: 1}, (1, 2), 2),
+        # Nobody could note anything: the first that was noticed.
+        ([], {0: 1, 3: 1}, (3, 0), 3),
+        # One that ended without a word is to blame for a connection that was lost.
+        ([(0, RuntimeError(LOST))], {0: 1, 1: 3}, (0, 1), 1),
+        ([(0, ValueError("mine"))], {0: 1, 1: -signal.SIGKILL}, (0, 1), 1),
+        ([(1, ValueError("mine"))], {0: -signal.SIGTERM, 1: 1}, (0, 1), 1),
+    ],
+)
+def test_the_rank_that_failed_first_is_to_blame(tmp_path, monkeypatch, errors, codes, noticed, blamed):
+    failures = deaths(tmp_path, monkeypatch, errors=errors, codes=codes, noticed=noticed)
+    assert first_to_blame(failures, tmp_path) == blamed
+
+
+def test_a_process_notes_of_what_it_dies_and_a_single_one_notes_nothing(tmp_path, monkeypatch):
+    def work(run_directory):
+        raise RuntimeError(LOST)
+
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setattr(program, "end_with_parent", lambda: None)
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            program.watched_over(work, tmp_path)
+        found = {each.name for each in tmp_path.iterdir()}
+        monkeypatch.setenv("RANK", "1")
+    assert found == {"death.rank1.json"}
