@@ -100,7 +100,7 @@ def test_a_thread_that_hears_no_interrupts_ends_processes_as_well():
 LOST = "[gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:4242"
 
 
-def deaths(tmp_path, monkeypatch, *, errors, codes, noticed):
+def deaths(tmp_path, monkeypatch, errors, codes, noticed):
     """Let ranks die one after the other, and torch's launcher notice it in some order within one second."""
     for rank, error in errors:
         monkeypatch.setenv("RANK", str(rank))
@@ -109,23 +109,23 @@ def deaths(tmp_path, monkeypatch, *, errors, codes, noticed):
 
 
 @pytest.mark.parametrize(
-    ("errors", "codes", "noticed", "blamed"),
+    ("events", "blamed"),
     [
         # Both died between two looks of the launcher, which finds them by their numbers.
-        ([(1, ValueError("mine")), (0, RuntimeError(LOST))], {0: 1, 1: 1}, (0, 1), 1),
+        (([(1, ValueError("mine")), (0, RuntimeError(LOST))], {0: 1, 1: 1}, (0, 1)), 1),
         # The message about the lost connection was written first.
-        ([(0, RuntimeError(LOST)), (1, ValueError("mine"))], {0: 1, 1: 1}, (0, 1), 1),
-        ([(2, ValueError("mine")), (1, ValueError("mine, too"))], {1: 1, 2: 1}, (1, 2), 2),
+        (([(0, RuntimeError(LOST)), (1, ValueError("mine"))], {0: 1, 1: 1}, (0, 1)), 1),
+        (([(2, ValueError("mine")), (1, ValueError("mine, too"))], {1: 1, 2: 1}, (1, 2)), 2),
         # Nobody could note anything: the first that was noticed.
-        ([], {0: 1, 3: 1}, (3, 0), 3),
+        (([], {0: 1, 3: 1}, (3, 0)), 3),
         # One that ended without a word is to blame for a connection that was lost.
-        ([(0, RuntimeError(LOST))], {0: 1, 1: 3}, (0, 1), 1),
-        ([(0, ValueError("mine"))], {0: 1, 1: -signal.SIGKILL}, (0, 1), 1),
-        ([(1, ValueError("mine"))], {0: -signal.SIGTERM, 1: 1}, (0, 1), 1),
+        (([(0, RuntimeError(LOST))], {0: 1, 1: 3}, (0, 1)), 1),
+        (([(0, ValueError("mine"))], {0: 1, 1: -signal.SIGKILL}, (0, 1)), 1),
+        (([(1, ValueError("mine"))], {0: -signal.SIGTERM, 1: 1}, (0, 1)), 1),
     ],
 )
-def test_the_rank_that_failed_first_is_to_blame(tmp_path, monkeypatch, errors, codes, noticed, blamed):
-    failures = deaths(tmp_path, monkeypatch, errors=errors, codes=codes, noticed=noticed)
+def test_the_rank_that_failed_first_is_to_blame(tmp_path, monkeypatch, events, blamed):
+    failures = deaths(tmp_path, monkeypatch, *events)
     assert first_to_blame(failures, tmp_path) == blamed
 
 

@@ -22,7 +22,9 @@ def main(arguments: list[str]) -> int:
     Returns:
         0 when every process ended well; otherwise 1, and ``failure.json`` says what is known.
     """
+    import torch.distributed
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.run import main as run
 
     from emacheck.train.deaths import first_to_blame
@@ -37,8 +39,10 @@ def main(arguments: list[str]) -> int:
         _write(run_directory, {"rank": first, "code": error.failures[first].exitcode})
         sys.stderr.write(f"{error}\n")
         return 1
-    except RuntimeError as error:
-        _write(run_directory, {"port_in_use": PORT_IN_USE in str(error)})
+    except (RuntimeError, RendezvousError) as error:
+        # torch before 2.2 has no error of its own for a store that cannot be reached.
+        unmet = (RendezvousError, getattr(torch.distributed, "DistError", RendezvousError))
+        _write(run_directory, {"port_in_use": PORT_IN_USE in str(error), "unmet": isinstance(error, unmet)})
         raise
     return 0
 

@@ -9,7 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from emacheck.rank_files import RUN_FILE
 from emacheck.train.heartbeat import Heartbeat, Progress
 from emacheck.train.last_words import (
     Failure,
+    any_started,
+    did_not_meet,
     hint_of,
     how_it_ended,
     last_words,
@@ -198,12 +200,12 @@ def run_program(
         )
         try:
             hung = _watch(worker, heartbeat, progress, timeout)
-            suspects = _suspects(worker, heartbeat, mark, processes) if hung else {}
+            seen = _look(worker, heartbeat, mark, processes, run_directory) if hung else _Seen()
         finally:
             end_worker(worker, mark)
     ended = _Ended(program=program, run_directory=run_directory, heartbeat=heartbeat, processes=processes)
     if hung:
-        raise TrainingError(ended.hanging(suspects, timeout))
+        raise TrainingError(ended.hanging(seen, timeout))
     if worker.returncode != 0:
         # The launcher of several processes does not pass on how one of them ended.
         if (run_directory / REFUSAL_FILE).is_file():
@@ -241,10 +243,28 @@ def _watch(worker: "subprocess.Popen[bytes]", heartbeat: Heartbeat, progress: Pr
     return False
 
 
-def _suspects(
-    worker: "subprocess.Popen[bytes]", heartbeat: Heartbeat, mark: str, processes: Processes
-) -> dict[int, str]:
-    return who_hangs(heartbeat, rank_processes(mark) if processes.launched else {0: worker.pid})
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What is seen of processes that hang, before they are ended.
+
+    Attributes:
+        suspects: What is suspicious about each rank that is under suspicion.
+        ranks: The ranks that run here, the suspects first.
+        launcher: The last words of their launcher; when it is ended, it prints more.
+    """
+
+    suspects: dict[int, str] = field(default_factory=dict)
+    ranks: tuple[int, ...] = ()
+    launcher: str = ""
+
+
+def _look(
+    worker: "subprocess.Popen[bytes]", heartbeat: Heartbeat, mark: str, processes: Processes, run_directory: Path
+) -> _Seen:
+    running = rank_processes(mark) if processes.launched else {0: worker.pid}
+    suspects = who_hangs(heartbeat, running)
+    ranks = tuple(dict.fromkeys([*suspects, *sorted(running)]))
+    return _Seen(suspects=suspects, ranks=ranks, launcher=last_words(run_directory))
 
 
 def end_worker(worker: "subprocess.Popen[bytes]", mark: str) -> None:
@@ -269,25 +289,35 @@ class _Ended:
     heartbeat: Heartbeat
     processes: Processes
 
-    def hanging(self, suspects: dict[int, str], timeout: float) -> str:
+    def hanging(self, seen: _Seen, timeout: float) -> str:
+        launcher = f"The launcher of the processes: {seen.launcher}"
+        started = not self.processes.launched or any_started(self.run_directory)
+        if not started and self.processes.meeting_place is not None:
+            return f"{did_not_meet(self.processes, timeout)}\n{launcher}"
         lines = [
             f"{self.program.title} hung: no new iteration for {timeout:g} s after iteration "
             f"{self.heartbeat.recorded()}; it was ended, and {self.program.kept} in {self.run_directory}."
         ]
         if not self.processes.launched:
             lines.append(last_words(self.run_directory))
+        elif not started:
+            lines.append(f"No process was started. {launcher}")
         else:
-            for rank in list(suspects or self.heartbeat.ranks())[:MOST_SUSPECTS]:
-                lines.append(f"rank {rank} {suspects.get(rank, 'does not say that it is the culprit')}.")
+            recording = self.heartbeat.ranks()
+            otherwise = "does not say that it is the culprit" if recording else "has finished no iteration"
+            for rank in ((recording and tuple(seen.suspects)) or recording or seen.ranks)[:MOST_SUSPECTS]:
+                lines.append(f"rank {rank} {seen.suspects.get(rank, otherwise)}.")
                 lines.append(last_words(self.run_directory, rank % self.processes.nproc_per_node))
-            if not self.heartbeat.ranks():
-                lines.append(f"The launcher of the processes: {last_words(self.run_directory)}")
+            if self.processes.nnodes > 1:
+                lines.append("What the processes of other nodes do, the command on each of them says.")
         return "\n".join([*lines, "A slower device needs a longer --timeout."])
 
     def failing(self, code: int, iterations: int) -> str:
         failure = read_failure(self.run_directory) if self.processes.launched else Failure()
         if failure.port_in_use:
             return port_in_use(self.processes)
+        if failure.unmet and not any_started(self.run_directory):
+            return f"{did_not_meet(self.processes)}\nThe launcher of the processes: {last_words(self.run_directory)}"
         if failure.rank is not None:
             who, code = f"rank {failure.rank} of {self.processes.world_size}", failure.code
             words = last_words(self.run_directory, failure.rank % self.processes.nproc_per_node)

@@ -52,7 +52,7 @@ def _die_with_starter() -> None:
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let no Ctrl-C and no other polite request keep us from ending what we started; only the main thread hears them."""
+    """Let no Ctrl-C or SIGTERM keep us from ending what we started; only the main thread hears them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -105,6 +105,16 @@ def rank_processes(mark: str) -> dict[int, int]:
             if rank is not None and os.getsid(process) == process:
                 found[rank] = process
     return found
+
+
+def hears(process: int, number: signal.Signals) -> bool:
+    """Tell whether a process has a handler for a signal; true where the system does not say."""
+    try:
+        status = (PROC / str(process) / "status").read_text(encoding="utf-8")
+    except OSError:
+        return not PROC.is_dir()
+    caught = next((int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt:")), 0)
+    return bool(caught >> (number - 1) & 1)
 
 
 def is_stopped(process: int) -> bool:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 from emacheck.errors import UsageError
 
 DEFAULT_PORT = 29500
+# Of torch's c10d rendezvous.
+RENDEZVOUS_PORT = 29400
 RANK_LOGS = "ranks"
 LAUNCHERS = ("none", "pytorch", "slurm")
 
@@ -43,6 +45,21 @@ class Processes:
         """How many processes train, all nodes together."""
         return self.nnodes * self.nproc_per_node
 
+    @property
+    def meeting_place(self) -> str | None:
+        """``HOST:PORT`` at which the processes meet; None where they do on any free port of this machine.
+
+        Example:
+            >>> Processes(launched=True, nnodes=2, master_addr="n0").meeting_place
+            'n0:29500'
+        """
+        if self.rdzv_endpoint is not None:
+            named = self.rdzv_endpoint.rpartition(":")[2].isdecimal()
+            return self.rdzv_endpoint if named else f"{self.rdzv_endpoint}:{RENDEZVOUS_PORT}"
+        if self.nnodes == 1 and self.master_addr is None and self.master_port is None:
+            return None
+        return f"{self.master_addr or 'localhost'}:{self.master_port or DEFAULT_PORT}"
+
     def launcher_arguments(self, run_directory: Path) -> list[str]:
         """Return the arguments of ``torch.distributed.run`` up to the program that it starts.
 
@@ -63,7 +80,7 @@ class Processes:
     def _meeting_point(self) -> list[str]:
         if self.rdzv_endpoint is not None:
             return ["--rdzv-backend=c10d", f"--rdzv-endpoint={self.rdzv_endpoint}", "--rdzv-id=emacheck"]
-        if self.nnodes == 1 and self.master_addr is None and self.master_port is None:
+        if self.meeting_place is None:
             # Any free port; without the address torch asks for the machine's name, which need not resolve.
             return ["--standalone", "--local-addr=localhost"]
         return [
