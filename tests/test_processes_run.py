@@ -429,6 +429,34 @@ def test_two_nodes_train_together_and_the_first_one_judges(workshop):
     assert (workshop / "nodes-node1" / "iterations.rank1.jsonl").is_file()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (("optim_wrapper.optimizer.lr=0.02",), "node 1: optim_wrapper.optimizer.lr: rank 0 0.01, rank 1 0.02"),
+        (("--precision", "bf16", "--threads", 2), "node 1: precision: rank 0 'fp32', rank 1 'bf16'"),
+        (("--seed", 1, "--log-format", "tcap"), "node 1: log format: rank 0 None, rank 1 'tcap'"),
+    ],
+)
+def test_other_options_on_one_node_are_refused_on_both(workshop, other, said):
+    """Two commands on this machine stand for two nodes."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    place = workshop / f"other-{port}"
+    there = ("--nnodes", 2, "--master-addr", "localhost", "--master-port", port, "--work-dir", place)
+    options = (*SHORT, *there, "--reference-device", "cpu", *ONE_EACH)
+    nodes = [
+        emacheck_process("run", *options, *more, "--node-rank", rank, cwd=workshop)
+        for rank, more in enumerate(((), other))
+    ]
+    for node in nodes:
+        _, err = node.communicate(timeout=120)
+        assert (node.returncode, said in err) == (2, True), err
+        assert "Give the same options" in err
+    assert not list(workshop.glob(f"other-{port}*"))
+
+
 def test_started_by_torchrun_it_says_that_it_starts_the_processes_itself(workshop):
     done = finished("run", *SHORT, cwd=workshop, env={"RANK": "1", "WORLD_SIZE": "4"}, timeout=30)
     assert (done.returncode, "emacheck calls torchrun itself" in done.stderr) == (2, True), done.stderr
