@@ -436,9 +436,10 @@ def test_two_nodes_train_together_and_the_first_one_judges(workshop):
         (("optim_wrapper.optimizer.lr=0.02",), "node 1: optim_wrapper.optimizer.lr: rank 0 0.01, rank 1 0.02"),
         (("--precision", "bf16", "--threads", 2), "node 1: precision: rank 0 'fp32', rank 1 'bf16'"),
         (("--seed", 1, "--log-format", "tcap"), "node 1: log format: rank 0 None, rank 1 'tcap'"),
+        (("--device", "sdaa"), "node 1: device: rank 0 'cpu', rank 1 'sdaa'"),
     ],
 )
-def test_other_options_on_one_node_are_refused_on_both(workshop, other, said):
+def test_other_options_on_one_node_are_refused_on_both(workshop, simulated_device, other, said):
     """Two commands on this machine stand for two nodes."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -447,7 +448,7 @@ def test_other_options_on_one_node_are_refused_on_both(workshop, other, said):
     there = ("--nnodes", 2, "--master-addr", "localhost", "--master-port", port, "--work-dir", place)
     options = (*SHORT, *there, "--reference-device", "cpu", *ONE_EACH)
     nodes = [
-        emacheck_process("run", *options, *more, "--node-rank", rank, cwd=workshop)
+        emacheck_process("run", *options, *more, "--node-rank", rank, cwd=workshop, env=simulated_device())
         for rank, more in enumerate(((), other))
     ]
     for node in nodes:

@@ -1,6 +1,7 @@
 """What the processes of a training do together, in two real processes that talk through gloo."""
 
 import os
+import socket
 
 import pytest
 
@@ -141,29 +142,50 @@ def task(rank, **config):
     return {"precision": "bf16" if rank else "fp32", "iterations": 3, "config": {"lr": 0.01, **config}}
 
 
-def agree_on_rank(rank):
-    """Agree on the same task, on tasks that differ, and on one that rank 1 alone refuses."""
+def agree_on_rank(rank, mine, refusal):
     from emacheck.errors import UsageError
     from emacheck.train.ranks import agree
 
-    os.environ["GROUP_RANK"] = str(rank)
-    agree(task(0))
-    said = []
-    for mine, refusal in ((task(rank, seed=rank), "never said"), (task(0), "not this one" if rank else None)):
-        try:
-            agree(mine, refusal)
-        except UsageError as error:
-            said.append(str(error))
-    return said
+    os.environ.update({"GROUP_RANK": str(rank), "TORCHELASTIC_RUN_ID": "x", "MASTER_ADDR": "localhost"})
+    try:
+        agree(mine, refusal)
+    except UsageError as error:
+        return str(error)
+    return None
 
 
-def test_ranks_that_are_asked_for_different_things_refuse_on_every_rank(tmp_path):
-    first, second = on_two_ranks(agree_on_rank, tmp_path)
-    assert first[0] == second[0]
-    assert "  node 1: precision: rank 0 'fp32', rank 1 'bf16'\n  node 1: seed: rank 0 0, rank 1 1\n" in first[0]
-    assert "only --node-rank, --work-dir and the place of the data may differ" in first[0]
-    # What one refuses, all refuse: none waits for it.
-    assert (first[1:], second[1:]) == (["on node 1: not this one"], ["not this one"])
+def agree_on_the_same(rank):
+    return agree_on_rank(rank, task(0), None)
+
+
+def disagree(rank):
+    return agree_on_rank(rank, task(rank, seed=rank), "never said")
+
+
+def refuse_on_rank_1(rank):
+    return agree_on_rank(rank, task(0), "not this one" if rank else None)
+
+
+@pytest.fixture
+def port(monkeypatch):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        monkeypatch.setenv("MASTER_PORT", str(free.getsockname()[1]))
+
+
+def test_ranks_that_are_asked_for_the_same_go_on(tmp_path, port):
+    assert on_two_ranks(agree_on_the_same, tmp_path) == [None, None]
+
+
+def test_ranks_that_are_asked_for_different_things_refuse_on_every_rank(tmp_path, port):
+    first, second = on_two_ranks(disagree, tmp_path)
+    assert first == second
+    assert "  node 1: precision: rank 0 'fp32', rank 1 'bf16'\n  node 1: seed: rank 0 0, rank 1 1\n" in first
+    assert "only --node-rank, --work-dir and the place of the data may differ" in first
+
+
+def test_what_one_rank_refuses_all_refuse(tmp_path, port):
+    assert on_two_ranks(refuse_on_rank_1, tmp_path) == ["on node 1: not this one", "not this one"]
 
 
 def test_one_process_refuses_by_itself():

@@ -93,9 +93,9 @@ def audit_rank(job: RankJob, directory: Path) -> None:
 
     device = parse_device(job.device)
     check_precision(device, job.precision)
-    device = ranks.open_device_of_rank(device, job.backend)
     scratch = directory / f"rank{ranks.rank()}"
     ranks.agree(_task(job, device, scratch))
+    device = ranks.open_device_of_rank(device, job.backend)
     set_float32(device, job.precision)
     candidate, batches = _prepared(job, device, scratch)
     report = RankReport(rank=ranks.rank(), device=str(device), start=_hashes(candidate))

@@ -1,10 +1,13 @@
 """The processes of one training, seen from one of them: which it is, and whether all hold the same state."""
 
+import contextlib
 import datetime
+import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +70,9 @@ def open_device_of_rank(device: Device, backend: str | None) -> Device:
 def agree(task: Mapping[str, Any], refusal: str | None = None) -> None:
     """Go on only if every rank is asked for the same and none refuses it: one alone would leave the others waiting.
 
+    To be called before the device is opened: ranks with other devices cannot even join each other. They talk through
+    the store of torch's launcher.
+
     Args:
         task: What this rank is asked to do: its experiment, and whatever else must be the same on every rank.
         refusal: Why this rank refuses it, or None.
@@ -74,10 +80,8 @@ def agree(task: Mapping[str, Any], refusal: str | None = None) -> None:
     Raises:
         UsageError: On every rank; the message names the node, the rank and the fields that differ.
     """
-    mine = {"node": int(os.environ.get("GROUP_RANK", "0")), "task": dict(task), "refusal": refusal}
-    all_of_us: list[dict[str, Any]] = [mine for _ in range(world_size())]
-    if dist.is_initialized():
-        dist.all_gather_object(all_of_us, mine)
+    mine: dict[str, Any] = {"node": int(os.environ.get("GROUP_RANK", "0")), "task": dict(task), "refusal": refusal}
+    all_of_us = _tell_each_other(mine) if is_launched() else [mine]
     message = describe_other_tasks([(each["node"], each["task"]) for each in all_of_us])
     if message is not None:
         raise UsageError(message)
@@ -85,6 +89,24 @@ def agree(task: Mapping[str, Any], refusal: str | None = None) -> None:
         if each["refusal"] is not None:
             where = f"on node {each['node']}: " if each["node"] != mine["node"] else ""
             raise UsageError(f"{where}{each['refusal']}")
+
+
+def _tell_each_other(mine: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what every rank tells the others."""
+    store = dist.PrefixStore("emacheck", _store())  # type: ignore[attr-defined]
+    store.set(f"told by {rank()}", json.dumps(mine))
+    told = [json.loads(store.get(f"told by {each}")) for each in range(world_size())]
+    # The store goes with the first that leaves, so nobody leaves before all have heard; who waits here has heard.
+    with contextlib.suppress(RuntimeError):
+        store.set(f"heard by {rank()}", "")
+        store.wait([f"heard by {each}" for each in range(world_size())])
+    return told
+
+
+@cache
+def _store() -> Any:
+    """Return the store of torch's launcher; kept, for where rank 0 itself holds it, it would end with the object."""
+    return next(iter(dist.rendezvous("env://", timeout=COLLECTIVE_TIMEOUT)))[0]  # type: ignore[attr-defined]
 
 
 def describe_other_tasks(tasks: Sequence[tuple[int, Mapping[str, Any]]]) -> str | None:

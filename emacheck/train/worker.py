@@ -66,8 +66,8 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
     refusal = _refusal(request, experiment)
     device = parse_device(request.device)
     check_precision(device, request.precision)
-    device = ranks.open_device_of_rank(device, request.backend)
     ranks.agree(describe_task(request, experiment, device), refusal)
+    device = ranks.open_device_of_rank(device, request.backend)
     point_mmengine_at(device)
     adapt(config, device)
     facts = {
