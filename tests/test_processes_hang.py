@@ -13,6 +13,7 @@ from emacheck.errors import TrainingError
 from emacheck.train import last_words, launch
 from emacheck.train.heartbeat import Heartbeat
 from emacheck.train.processes import Processes
+from emacheck.train.request import TrainingRequest
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 TWO = Processes(launched=True, nproc_per_node=2)
@@ -50,6 +51,7 @@ def test_only_a_process_that_can_answer_is_asked_where_it_is(tmp_path, monkeypat
     )
     os.kill(stopped.pid, signal.SIGSTOP)
     try:
+        os.waitpid(stopped.pid, os.WUNTRACED)
         said = last_words.who_hangs(Heartbeat(run_directory=tmp_path), {0: ready.pid, 1: unready.pid, 2: stopped.pid})
         assert said == {1: "has not started yet", 2: "is stopped, after iteration 0"}
         assert [process.poll() for process in (ready, unready, stopped)] == [None, None, None]
@@ -99,7 +101,7 @@ def run_program(code, tmp_path, monkeypatch, *, timeout, processes=TWO):
             progress=print,
             timeout=timeout,
             processes=processes,
-            threads=1,
+            request=TrainingRequest(preset="smoke", config=None),
             iterations=3,
         )
     return str(caught.value)

@@ -144,7 +144,7 @@ def train_in_worker(
             progress=progress,
             timeout=timeout,
             processes=processes or Processes(),
-            threads=request.threads,
+            request=request,
             iterations=request.iterations,
         )
     except UsageError:
@@ -168,7 +168,7 @@ def run_program(
     progress: Progress,
     timeout: float,
     processes: Processes,
-    threads: int,
+    request: TrainingRequest,
     iterations: int,
 ) -> None:
     """Run a program in processes of its own until all of them have ended, and watch the records they write.
@@ -179,7 +179,7 @@ def run_program(
         progress: Called with iteration number and loss after each iteration.
         timeout: Seconds without a new iteration of any process after which the program counts as hung.
         processes: How many processes there are.
-        threads: CPU threads of each.
+        request: The training that it is about.
         iterations: How many iterations each will do.
 
     Raises:
@@ -190,13 +190,13 @@ def run_program(
     heartbeat, mark = Heartbeat(run_directory=run_directory), uuid.uuid4().hex
     with (run_directory / WORKER_LOG).open("wb") as log:
         worker = subprocess.Popen(
-            _command(program, run_directory, processes),
+            _command(program, run_directory, processes, request),
             # Every process ends when this pipe closes, however this process ends.
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=_environment(threads, processes, mark),
+            env=_environment(request.threads, processes, mark),
         )
         try:
             hung = _watch(worker, heartbeat, progress, timeout)
@@ -213,12 +213,13 @@ def run_program(
         raise TrainingError(ended.failing(worker.returncode, iterations))
 
 
-def _command(program: Program, run_directory: Path, processes: Processes) -> list[str]:
+def _command(program: Program, run_directory: Path, processes: Processes, request: TrainingRequest) -> list[str]:
     worker = ["-m", program.module, str(run_directory)]
     if not processes.launched:
         return [sys.executable, *worker]
     launcher = [sys.executable, "-m", "emacheck.train.elastic", str(run_directory)]
-    return [*launcher, *processes.launcher_arguments(run_directory), *worker]
+    job = {"program": program.module, **request.in_common()}
+    return [*launcher, *processes.launcher_arguments(run_directory, job), *worker]
 
 
 def _environment(threads: int, processes: Processes, mark: str) -> dict[str, str]:
