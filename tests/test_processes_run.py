@@ -274,6 +274,25 @@ def test_a_stopped_rank_is_named_and_nothing_is_left(workshop):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("how", ["interrupted twice", "killed outright"])
+def test_no_stopped_rank_outlives_a_command_that_was(workshop, how):
+    directory = workshop / f"stopped-{how.split()[0]}"
+    long = ("--iters", 90, "--threads", 1, "--no-audit", "--reference-device", "cpu", "--reference-nproc", 2)
+    process = emacheck_process("run", *long, *TWO, "--work-dir", directory, *ONE_EACH, cwd=workshop)
+    wait_for_iteration(directory / "reference", 1, process)
+    os.kill(process_of_rank(directory / "reference", 1), signal.SIGSTOP)
+    if how == "interrupted twice":
+        process.send_signal(signal.SIGINT)
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+    else:
+        process.kill()
+    _, err = process.communicate(timeout=60)
+    assert err.count("interrupted") == (how == "interrupted twice"), err
+    assert nothing_is_left_of(directory / "reference")
+
+
+@pytest.mark.slow
 def test_no_rank_outlives_a_command_that_was_killed_outright(workshop):
     """Nor does a process that loads the data of one."""
     directory = workshop / "orphans"

@@ -78,8 +78,10 @@ def invoke(arguments: list[str]) -> int:
         # A message may quote a log, a path or a worker's last words: nothing of it may control the terminal.
         click.echo(f"emacheck: {printable(str(error), newlines=True, length=None)}", err=True)
         return TROUBLE
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("emacheck: interrupted", err=True)
+    except (click.Abort, KeyboardInterrupt) as error:
+        # click puts an Abort in the place of what interrupted, which may say what is left.
+        left = "; ".join(map(str, ["interrupted", *(error.__cause__ or error).args]))
+        click.echo(f"emacheck: {printable(left, length=None)}", err=True)
         return TROUBLE
     except BrokenPipeError:
         # Whoever read our output has gone; keep the interpreter from complaining about it at exit.

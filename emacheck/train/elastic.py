@@ -4,6 +4,7 @@ Started as ``python -m emacheck.train.elastic RUN_DIRECTORY ARGUMENTS``, where t
 ``python -m torch.distributed.run``, which does all the work.
 """
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -48,7 +49,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _write(run_directory: Path, failure: dict[str, Any]) -> None:
-    (run_directory / FAILURE_FILE).write_text(json.dumps(failure) + "\n", encoding="utf-8")
+    # A full disk must not hide how it ended.
+    with contextlib.suppress(OSError):
+        (run_directory / FAILURE_FILE).write_text(json.dumps(failure) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

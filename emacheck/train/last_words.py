@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from emacheck.train.request import WORKER_LOG
 
 SHOWN = 12
 LAST_PORT = 65535
+# Less does not even hold a header and some last words.
+FULL_BYTES = 1 << 20
 TAIL_BYTES = 16384
 ANSWER_SECONDS = 1.0
 QUESTION = signal.SIGUSR1
@@ -84,6 +87,18 @@ def _telling(lines: list[str]) -> list[str]:
 def hint_of(words: str) -> str:
     """Return what the last lines suggest, as a line of its own, or nothing."""
     return "\nIt ran out of memory." if any(sign in words.lower() for sign in OUT_OF_MEMORY) else ""
+
+
+def disk_is_full(run_directory: Path) -> str:
+    """Return that the disk of a directory is full, as a line of its own, or nothing."""
+    with contextlib.suppress(OSError):
+        free = shutil.disk_usage(run_directory).free
+        if free < FULL_BYTES:
+            return (
+                f"\nThe disk of {run_directory} is full: found {free} bytes free there, so what was to be written "
+                "may be missing, last words among it. Free some space, or choose another place."
+            )
+    return ""
 
 
 def port_in_use(processes: Processes) -> str:

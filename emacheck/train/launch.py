@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from emacheck.errors import MissingExtraError, OutputError, TrainingError, UsageError
-from emacheck.rank_files import RUN_FILE
+from emacheck.rank_files import RUN_FILE, rank_files
 from emacheck.train.heartbeat import Heartbeat, Progress
 from emacheck.train.last_words import (
     Failure,
     any_started,
     did_not_meet,
+    disk_is_full,
     hint_of,
     how_it_ended,
     last_words,
@@ -101,7 +102,7 @@ class Program:
     Attributes:
         module: The module that is started, with the run directory as its argument.
         title: What it is.
-        kept: What stays in the run directory when it fails.
+        kept: What stays in the run directory when it fails after a process has recorded something.
     """
 
     module: str
@@ -110,6 +111,13 @@ class Program:
 
 
 TRAINING = Program(module="emacheck.train.worker", title="the training", kept="the partial record is kept")
+
+
+def left_in(run_directory: Path, program: Program = TRAINING) -> str:
+    """Return what a program that ended early has left in its run directory."""
+    recorded = any(path.stat().st_size for path in rank_files(run_directory).values())
+    kept = program.kept if recorded else "nothing was recorded, and what the processes printed is kept"
+    return f"{kept} in {run_directory}"
 
 
 def train_in_worker(
@@ -132,7 +140,7 @@ def train_in_worker(
     Raises:
         UsageError: If the worker refused the request; what it wrote is gone, unless it has trained.
         TrainingError: If a process crashed, was killed or hung; the partial record stays.
-        KeyboardInterrupt: If the user interrupted; all processes have ended and the partial record stays.
+        KeyboardInterrupt: If the user interrupted; all processes have ended and what they recorded stays.
     """
     require_training_packages()
     before = set(run_directory.iterdir())
@@ -297,7 +305,7 @@ class _Ended:
             return f"{did_not_meet(self.processes, timeout)}\n{launcher}"
         lines = [
             f"{self.program.title} hung: no new iteration for {timeout:g} s after iteration "
-            f"{self.heartbeat.recorded()}; it was ended, and {self.program.kept} in {self.run_directory}."
+            f"{self.heartbeat.recorded()}; it was ended; {self._left()}."
         ]
         if not self.processes.launched:
             lines.append(last_words(self.run_directory))
@@ -313,6 +321,9 @@ class _Ended:
                 lines.append("What the processes of other nodes do, the command on each of them says.")
         return "\n".join([*lines, "A slower device needs a longer --timeout."])
 
+    def _left(self) -> str:
+        return left_in(self.run_directory, self.program)
+
     def failing(self, code: int, iterations: int) -> str:
         failure = read_failure(self.run_directory) if self.processes.launched else Failure()
         if failure.port_in_use:
@@ -327,7 +338,7 @@ class _Ended:
             words = last_words(self.run_directory)
         return (
             f"{who} {how_it_ended(code)} after iteration {self.heartbeat.recorded(failure.rank)} of {iterations}; "
-            f"{self.program.kept} in {self.run_directory}.\n{words}{hint_of(words)}"
+            f"{self._left()}.\n{words}{hint_of(words)}{disk_is_full(self.run_directory)}"
         )
 
 

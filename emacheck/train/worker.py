@@ -209,8 +209,12 @@ def _write_run(run_directory: Path, *, complete: bool, recorder: Any, provenance
         "provenance": provenance,
     }
     temporary = run_directory / f".{RUN_FILE}.{os.getpid()}"
-    temporary.write_text(json.dumps(strict(run), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    temporary.replace(run_directory / RUN_FILE)
+    try:
+        temporary.write_text(json.dumps(strict(run), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.replace(run_directory / RUN_FILE)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _run(config: Any, pairing: Any, recorder: Any) -> None:
