@@ -288,7 +288,7 @@ def test_no_stopped_rank_outlives_a_command_that_was(workshop, how):
     else:
         process.kill()
     _, err = process.communicate(timeout=60)
-    assert err.count("interrupted") == (how == "interrupted twice"), err
+    assert err.count("emacheck: interrupted") == (how == "interrupted twice"), err
     assert nothing_is_left_of(directory / "reference")
 
 
