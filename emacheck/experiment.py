@@ -81,12 +81,15 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def differences(reference: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str]:
+def differences(
+    reference: Mapping[str, Any], candidate: Mapping[str, Any], *, names: tuple[str, str] = ("reference", "candidate")
+) -> list[str]:
     """Name every field in which two experiments differ.
 
     Args:
         reference: The reference's experiment: ``config`` (flat) and further fields such as ``seed`` or ``precision``.
         candidate: The candidate's.
+        names: What the two are called.
 
     Returns:
         One line per differing field, ``field: reference X, candidate Y``; empty if the experiments are equal. N
@@ -103,9 +106,9 @@ def differences(reference: Mapping[str, Any], candidate: Mapping[str, Any]) -> l
     joined = joined_alike(reference, candidate)
     alike = loading_alike(reference, candidate) | ({"processes", BATCH_SIZE} if joined else set())
     for key in sorted({*reference, *candidate} - {"config"} - alike):
-        lines += _difference(key, reference, candidate)
+        lines += _difference(key, reference, candidate, names)
     for key in sorted({*ours, *theirs} - alike):
-        lines += _difference(key, ours, theirs)
+        lines += _difference(key, ours, theirs, names)
     return [*lines, *(parted_batch_matters(theirs) if joined else [])]
 
 
@@ -168,8 +171,10 @@ def parted_batch_matters(config: Flat) -> list[str]:
     return lines
 
 
-def _difference(key: str, reference: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str]:
+def _difference(
+    key: str, reference: Mapping[str, Any], candidate: Mapping[str, Any], names: tuple[str, str]
+) -> list[str]:
     if key in reference and key in candidate and reference[key] == candidate[key]:
         return []
     shown = [repr(side[key]) if key in side else "nothing" for side in (reference, candidate)]
-    return [f"{key}: reference {shown[0]}, candidate {shown[1]}"]
+    return [f"{key}: {names[0]} {shown[0]}, {names[1]} {shown[1]}"]

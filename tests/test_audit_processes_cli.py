@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -176,3 +177,22 @@ def test_masks_that_belong_to_a_process_are_refused(emacheck_cli, tmp_path):
     done = emacheck_cli("audit", *TWO, *QUICK, *options, env=env, timeout=600)
     assert done.code == 2, done
     assert "draws random numbers for the whole batch of a process" in done.err
+
+
+@pytest.mark.slow
+@pytest.mark.training
+def test_an_audit_of_nodes_with_other_options_is_refused_on_both(tmp_path):
+    """Two commands on this machine stand for two nodes."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    there = ("--nnodes", 2, "--master-addr", "localhost", "--master-port", port)
+    nodes = [
+        emacheck_process("audit", *there, "--node-rank", rank, "--precision", precision, *QUICK, cwd=tmp_path)
+        for rank, precision in enumerate(("fp32", "bf16"))
+    ]
+    for node in nodes:
+        _, err = node.communicate(timeout=300)
+        assert node.returncode == 2, err
+        assert "node 1: precision: rank 0 'fp32', rank 1 'bf16'" in err
+    assert nothing_is_left()

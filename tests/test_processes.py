@@ -14,6 +14,7 @@ from emacheck.oddity import OddityKind
 from emacheck.rank_files import rank_file
 from emacheck.record import hash_of_samples
 from emacheck.train.processes import Processes, plan_processes, work_dir_of_node
+from emacheck.train.request import TrainingRequest
 
 RUN = Path("run")
 SLURM = {"SLURM_JOB_ID": "1", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "2"}
@@ -49,6 +50,19 @@ def test_a_rendezvous_takes_the_place_of_an_address():
     made = arguments(nnodes=2, rdzv_endpoint="n0:1")
     assert {"--rdzv-backend=c10d", "--rdzv-endpoint=n0:1"} <= set(made)
     assert not [argument for argument in made if argument.startswith("--node-rank")]
+
+
+def test_only_nodes_of_the_same_job_meet_at_a_rendezvous():
+    def identity(nnodes=2, **options):
+        request = TrainingRequest(**{"preset": "smoke", "config": None, **options})
+        there = Processes(launched=True, nnodes=nnodes, node_rank=None, rdzv_endpoint="n0:1")
+        return next(each for each in there.launcher_arguments(RUN, request.in_common()) if "--rdzv-id=" in each)
+
+    same = {"data_root": "/there", "git_commit": "1", "must_match": {"seed": 0}, "cfg_options": ("data_root=/x",)}
+    assert identity() == identity(**same)
+    others = [{"seed": 1}, {"precision": "bf16"}, {"iterations": 3}, {"cfg_options": ("a=1",)}, {"device": "sdaa"}]
+    assert len({identity(), identity(nnodes=3), *(identity(**other) for other in others)}) == 2 + len(others)
+    assert identity(device="sdaa:1") == identity(device="sdaa")
 
 
 def test_slurm_says_which_node_this_is():

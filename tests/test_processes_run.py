@@ -274,6 +274,25 @@ def test_a_stopped_rank_is_named_and_nothing_is_left(workshop):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("how", ["interrupted twice", "killed outright"])
+def test_no_stopped_rank_outlives_a_command_that_was(workshop, how):
+    directory = workshop / f"stopped-{how.split()[0]}"
+    long = ("--iters", 90, "--threads", 1, "--no-audit", "--reference-device", "cpu", "--reference-nproc", 2)
+    process = emacheck_process("run", *long, *TWO, "--work-dir", directory, *ONE_EACH, cwd=workshop)
+    wait_for_iteration(directory / "reference", 1, process)
+    os.kill(process_of_rank(directory / "reference", 1), signal.SIGSTOP)
+    if how == "interrupted twice":
+        process.send_signal(signal.SIGINT)
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+    else:
+        process.kill()
+    _, err = process.communicate(timeout=60)
+    assert err.count("emacheck: interrupted") == (how == "interrupted twice"), err
+    assert nothing_is_left_of(directory / "reference")
+
+
+@pytest.mark.slow
 def test_no_rank_outlives_a_command_that_was_killed_outright(workshop):
     """Nor does a process that loads the data of one."""
     directory = workshop / "orphans"
@@ -427,6 +446,35 @@ def test_two_nodes_train_together_and_the_first_one_judges(workshop):
     assert "Auditing" not in other_err
     assert read_log(workshop / "nodes").ranks == 2
     assert (workshop / "nodes-node1" / "iterations.rank1.jsonl").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (("optim_wrapper.optimizer.lr=0.02",), "node 1: optim_wrapper.optimizer.lr: rank 0 0.01, rank 1 0.02"),
+        (("--precision", "bf16", "--threads", 2), "node 1: precision: rank 0 'fp32', rank 1 'bf16'"),
+        (("--seed", 1, "--log-format", "tcap"), "node 1: log format: rank 0 None, rank 1 'tcap'"),
+        (("--device", "sdaa"), "node 1: device: rank 0 'cpu', rank 1 'sdaa'"),
+    ],
+)
+def test_other_options_on_one_node_are_refused_on_both(workshop, simulated_device, other, said):
+    """Two commands on this machine stand for two nodes."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    place = workshop / f"other-{port}"
+    there = ("--nnodes", 2, "--master-addr", "localhost", "--master-port", port, "--work-dir", place)
+    options = (*SHORT, *there, "--reference-device", "cpu", *ONE_EACH)
+    nodes = [
+        emacheck_process("run", *options, *more, "--node-rank", rank, cwd=workshop, env=simulated_device())
+        for rank, more in enumerate(((), other))
+    ]
+    for node in nodes:
+        _, err = node.communicate(timeout=120)
+        assert (node.returncode, said in err) == (2, True), err
+        assert "Give the same options" in err
+    assert not list(workshop.glob(f"other-{port}*"))
 
 
 def test_started_by_torchrun_it_says_that_it_starts_the_processes_itself(workshop):

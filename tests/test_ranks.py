@@ -1,6 +1,7 @@
 """What the processes of a training do together, in two real processes that talk through gloo."""
 
 import os
+import socket
 
 import pytest
 
@@ -135,3 +136,75 @@ def test_the_odd_rank_is_named_where_most_agree():
     said = describe_differences({0: {"w": "b"}, 1: {"w": "a"}, 2: {"w": "a"}})
     assert said == "rank 0 differs from rank 1 in 1 of 1 tensors: w"
     assert describe_differences({0: {"w": "a"}, 1: {"w": "a"}}) is None
+
+
+def task(rank, **config):
+    return {"precision": "bf16" if rank else "fp32", "iterations": 3, "config": {"lr": 0.01, **config}}
+
+
+def agree_on_rank(rank, mine, refusal):
+    from emacheck.errors import UsageError
+    from emacheck.train.ranks import agree
+
+    os.environ.update({"GROUP_RANK": str(rank), "TORCHELASTIC_RUN_ID": "x", "MASTER_ADDR": "localhost"})
+    try:
+        agree(mine, refusal)
+    except UsageError as error:
+        return str(error)
+    return None
+
+
+def agree_on_the_same(rank):
+    return agree_on_rank(rank, task(0), None)
+
+
+def disagree(rank):
+    return agree_on_rank(rank, task(rank, seed=rank), "never said")
+
+
+def refuse_on_rank_1(rank):
+    return agree_on_rank(rank, task(0), "not this one" if rank else None)
+
+
+@pytest.fixture
+def port(monkeypatch):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        monkeypatch.setenv("MASTER_PORT", str(free.getsockname()[1]))
+
+
+def test_ranks_that_are_asked_for_the_same_go_on(tmp_path, port):
+    assert on_two_ranks(agree_on_the_same, tmp_path) == [None, None]
+
+
+def test_ranks_that_are_asked_for_different_things_refuse_on_every_rank(tmp_path, port):
+    first, second = on_two_ranks(disagree, tmp_path)
+    assert first == second
+    assert "  node 1: precision: rank 0 'fp32', rank 1 'bf16'\n  node 1: seed: rank 0 0, rank 1 1\n" in first
+    assert "only --node-rank, --work-dir and the place of the data may differ" in first
+
+
+def test_what_one_rank_refuses_all_refuse(tmp_path, port):
+    assert on_two_ranks(refuse_on_rank_1, tmp_path) == ["on node 1: not this one", "not this one"]
+
+
+def test_one_process_refuses_by_itself():
+    from emacheck.errors import UsageError
+    from emacheck.train.ranks import agree
+
+    agree(task(0))
+    with pytest.raises(UsageError, match=r"^not this one$"):
+        agree(task(0), "not this one")
+
+
+def test_each_node_with_other_options_is_named_once():
+    from emacheck.train.ranks import describe_other_tasks
+
+    said = describe_other_tasks([(0, task(0)), (0, task(0)), (1, task(1)), (1, task(1)), (2, task(1))])
+    assert [line for line in said.splitlines() if line.startswith("  ")] == [
+        "  node 1: precision: rank 0 'fp32', rank 2 'bf16'",
+        "  node 2: precision: rank 0 'fp32', rank 4 'bf16'",
+    ]
+    many = {f"key{number}": number for number in range(40)}
+    assert "  ... and 20 more" in describe_other_tasks([(0, task(0)), (1, task(0, **many))])
+    assert describe_other_tasks([(0, task(0)), (1, task(0))]) is None

@@ -96,8 +96,10 @@ def _invoke(arguments: list[str]) -> int:
         # A message may quote a log, a path or a worker's last words: nothing of it may control the terminal.
         click.echo(f"emacheck: {printable(str(error), newlines=True, length=None)}", err=True)
         return TROUBLE
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("emacheck: interrupted", err=True)
+    except (click.Abort, KeyboardInterrupt) as error:
+        # click puts an Abort in the place of what interrupted, which may say what is left.
+        left = "; ".join(map(str, ["interrupted", *(error.__cause__ or error).args]))
+        click.echo(f"emacheck: {printable(left, length=None)}", err=True)
         return TROUBLE
     except SystemExit as end:
         # Commands return their code. Where the reader of our output has gone, click exits with 1, which is FAIL here.

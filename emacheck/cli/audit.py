@@ -106,7 +106,7 @@ def audit(
         end_to_end=end_to_end,
         cpu_fallback=cpu_fallback,
     )
-    with interruptible("there is no result of the audit"):
+    with interruptible(lambda: "there is no result of the audit"):
         if processes.launched:
             result = audit_processes(job, processes, backend, timeout=timeout)
         else:

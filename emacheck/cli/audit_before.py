@@ -64,7 +64,7 @@ def audit_device(
         batches=batches,
         trained_by=processes.world_size,
     )
-    with interruptible("there is no result of the audit"), _log(directory) as log:
+    with interruptible(lambda: "there is no result of the audit"), _log(directory) as log:
         result = _audit(job, here, request.backend, timeout=PATIENCE * timeout, log=log)
     if processes.nnodes > 1:
         result = replace(result, notes=(*result.notes, _of_nodes(processes)))

@@ -7,7 +7,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +77,8 @@ def audit_rank(job: RankJob, directory: Path) -> None:
     """Run this process's iterations and report them; rank 0 writes the reports of all.
 
     Raises:
-        UsageError: If the device, the backend or the configuration cannot be used.
+        UsageError: If the device, the backend or the configuration cannot be used, or other ranks are asked for another
+            audit.
         DataError: If the shared state does not match its hash.
         TrainingError: If it is not the same on all nodes.
     """
@@ -92,8 +93,10 @@ def audit_rank(job: RankJob, directory: Path) -> None:
 
     device = parse_device(job.device)
     check_precision(device, job.precision)
+    scratch = directory / f"rank{ranks.rank()}"
+    ranks.agree(_task(job, device, scratch))
     device = ranks.open_device_of_rank(device, job.backend)
-    candidate, batches = _prepared(job, device, directory / f"rank{ranks.rank()}")
+    candidate, batches = _prepared(job, device, scratch)
     # Last, for what a configuration imports may have set it otherwise.
     set_float32(device, job.precision)
     report = RankReport(rank=ranks.rank(), device=str(device), start=_hashes(candidate))
@@ -106,6 +109,20 @@ def audit_rank(job: RankJob, directory: Path) -> None:
     if ranks.rank() == 0:
         (directory / REPORTS_FILE).write_text(json.dumps(reports, allow_nan=False), encoding="utf-8")
     ranks.leave()
+
+
+def _task(job: RankJob, device: "Device", scratch: Path) -> dict[str, Any]:
+    """Return what must be equal on every rank; each resolves the configuration by itself."""
+    from emacheck.train import ranks
+    from emacheck.train.presets import resolve
+    from emacheck.train.vanilla_mmengine import ask_for_precision
+    from emacheck.train.worker import describe_experiment, describe_task
+
+    request = replace(job.request, precision=job.precision)
+    config, _ = resolve(request, scratch)
+    ask_for_precision(config, request.precision)
+    experiment = describe_experiment(request, config, processes=ranks.world_size())
+    return {**describe_task(request, experiment, device), "batches": job.batches, "fault": job.fault}
 
 
 def _prepared(job: RankJob, device: "Device", scratch: Path) -> tuple["Candidate", list[Any]]:

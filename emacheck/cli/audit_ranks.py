@@ -123,7 +123,7 @@ def run_ranks(job: RankJob, directory: Path, *, processes: "Processes", timeout:
         progress=lambda number, loss: None,  # noqa: ARG005
         timeout=timeout,
         processes=processes,
-        threads=job.request.threads,
+        request=replace(job.request, device=job.device, precision=job.precision),
         iterations=job.batches,
     )
     return (directory / REPORTS_FILE).is_file()

@@ -22,7 +22,7 @@ import click
 
 from emacheck.cli.job import read_job, write_job
 from emacheck.errors import EmacheckError, TrainingError, UsageError
-from emacheck.train.last_words import ANSWER_SECONDS, QUESTION, hint_of, how_it_ended, last_words_in
+from emacheck.train.last_words import ANSWER_SECONDS, QUESTION, ask, hint_of, how_it_ended, last_words_in
 from emacheck.train.launch import POLL_SECONDS, WORKER_ENVIRONMENT, end_worker
 from emacheck.train.parent import MARK, end_with_parent
 from emacheck.train.request import TrainingRequest
@@ -183,7 +183,7 @@ def _watch(worker: "subprocess.Popen[bytes]", directory: Path, timeout: float) -
             seen, since = now, time.monotonic()
             click.echo(f"{now} ...", err=True)
         if worker.returncode is None and time.monotonic() - since > timeout:
-            worker.send_signal(QUESTION)
+            ask(worker.pid)
             time.sleep(ANSWER_SECONDS)
             return True
     return False

@@ -5,6 +5,7 @@ import datetime
 import re
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,7 +15,7 @@ import click
 from emacheck.cli.progress import show_progress
 from emacheck.cli.seconds import Seconds
 from emacheck.errors import DataError, UsageError
-from emacheck.train.launch import git_commit, train_in_worker
+from emacheck.train.launch import git_commit, left_in, train_in_worker
 from emacheck.train.processes import LAUNCHERS, Processes, plan_processes
 from emacheck.train.request import PRESETS, TrainingRequest
 
@@ -212,25 +213,26 @@ def train_and_read(
     from emacheck.logs import read_log
     from emacheck.rank_files import rank_files
 
-    kept = f"the partial record is kept in {run_directory}"
-    with interruptible(kept), show_progress(title, request.iterations) as progress:
+    with interruptible(partial(left_in, run_directory)), show_progress(title, request.iterations) as progress:
         train_in_worker(request, run_directory, progress=progress, timeout=timeout, processes=processes)
     return read_log(run_directory) if 0 in rank_files(run_directory) else None
 
 
 @contextlib.contextmanager
-def interruptible(kept: str) -> Iterator[None]:
+def interruptible(left: Callable[[], str]) -> Iterator[None]:
     """Let SIGTERM interrupt as Ctrl-C does, and say what is left.
 
     Args:
-        kept: What is left, as the end of a sentence.
+        left: Returns what is left then, as the end of a sentence.
+
+    Raises:
+        KeyboardInterrupt: If the user interrupted; its argument says what is left.
     """
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     except KeyboardInterrupt:
-        click.echo(f"emacheck: interrupted; {kept}", err=True)
-        raise
+        raise KeyboardInterrupt(left()) from None
     finally:
         signal.signal(signal.SIGTERM, previous)
 

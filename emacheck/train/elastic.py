@@ -4,8 +4,8 @@ Started as ``python -m emacheck.train.elastic RUN_DIRECTORY ARGUMENTS``, where t
 ``python -m torch.distributed.run``, which does all the work.
 """
 
+import contextlib
 import json
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,12 @@ def main(arguments: list[str]) -> int:
     Returns:
         0 when every process ended well; otherwise 1, and ``failure.json`` says what is known.
     """
+    import torch.distributed
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.run import main as run
 
+    from emacheck.train.deaths import first_to_blame
     from emacheck.train.parent import end_with_parent
 
     run_directory = Path(arguments[0])
@@ -33,30 +36,22 @@ def main(arguments: list[str]) -> int:
     try:
         run(arguments[1:])
     except ChildFailedError as error:
-        _write(run_directory, {"rank": (first := _first(error.failures)), "code": error.failures[first].exitcode})
+        first = first_to_blame(error.failures, run_directory)
+        _write(run_directory, {"rank": first, "code": error.failures[first].exitcode})
         sys.stderr.write(f"{error}\n")
         return 1
-    except RuntimeError as error:
-        _write(run_directory, {"port_in_use": PORT_IN_USE in str(error)})
+    except (RuntimeError, RendezvousError) as error:
+        # torch before 2.2 has no error of its own for a store that cannot be reached.
+        unmet = (RendezvousError, getattr(torch.distributed, "DistError", RendezvousError))
+        _write(run_directory, {"port_in_use": PORT_IN_USE in str(error), "unmet": isinstance(error, unmet)})
         raise
     return 0
 
 
-def _first(failures: dict[int, Any]) -> int:
-    """Return the rank that failed first.
-
-    Of several, one that was killed, for the others fail because it is silent; and none that the launcher has ended.
-    """
-
-    def order(rank: int) -> tuple[bool, bool, int, int]:
-        code = failures[rank].exitcode
-        return code == -signal.SIGTERM, code >= 0, failures[rank].timestamp, rank
-
-    return min(failures, key=order)
-
-
 def _write(run_directory: Path, failure: dict[str, Any]) -> None:
-    (run_directory / FAILURE_FILE).write_text(json.dumps(failure) + "\n", encoding="utf-8")
+    # A full disk must not hide how it ended.
+    with contextlib.suppress(OSError):
+        (run_directory / FAILURE_FILE).write_text(json.dumps(failure) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

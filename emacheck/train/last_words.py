@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Mapping
@@ -11,11 +12,14 @@ from pathlib import Path
 
 from emacheck.train.elastic import FAILURE_FILE
 from emacheck.train.heartbeat import Heartbeat
-from emacheck.train.parent import is_stopped
-from emacheck.train.processes import DEFAULT_PORT, RANK_LOGS, Processes
+from emacheck.train.parent import hears, is_stopped
+from emacheck.train.processes import RANK_LOGS, Processes
 from emacheck.train.request import WORKER_LOG
 
 SHOWN = 12
+LAST_PORT = 65535
+# Less does not even hold a header and some last words.
+FULL_BYTES = 1 << 20
 TAIL_BYTES = 16384
 ANSWER_SECONDS = 1.0
 QUESTION = signal.SIGUSR1
@@ -30,11 +34,13 @@ class Failure:
         rank: The rank that failed first, or None if no process failed.
         code: Its exit code; negative for a signal.
         port_in_use: Whether the launcher could not have its port.
+        unmet: Whether the launcher could not reach the others.
     """
 
     rank: int | None = None
     code: int = 0
     port_in_use: bool = False
+    unmet: bool = False
 
 
 def read_failure(run_directory: Path) -> Failure:
@@ -83,12 +89,23 @@ def hint_of(words: str) -> str:
     return "\nIt ran out of memory." if any(sign in words.lower() for sign in OUT_OF_MEMORY) else ""
 
 
+def disk_is_full(run_directory: Path) -> str:
+    """Return that the disk of a directory is full, as a line of its own, or nothing."""
+    with contextlib.suppress(OSError):
+        free = shutil.disk_usage(run_directory).free
+        if free < FULL_BYTES:
+            return (
+                f"\nThe disk of {run_directory} is full: found {free} bytes free there, so what was to be written "
+                "may be missing, last words among it. Free some space, or choose another place."
+            )
+    return ""
+
+
 def port_in_use(processes: Processes) -> str:
     """Say which port is in use and how to choose another."""
-    port = processes.master_port or DEFAULT_PORT
-    if processes.rdzv_endpoint is not None:
-        port = int(processes.rdzv_endpoint.rpartition(":")[2])
-    option = "--rdzv-endpoint HOST:PORT" if processes.rdzv_endpoint is not None else f"--master-port {port + 1}"
+    port = int(str(processes.meeting_place).rpartition(":")[2])
+    other = port + 1 if port < LAST_PORT else port - 1
+    option = "--rdzv-endpoint HOST:PORT" if processes.rdzv_endpoint is not None else f"--master-port {other}"
     free = "" if processes.nnodes > 1 else ", or drop the port: on a single node a free one is found"
     return (
         f"port {port} is in use on this machine, perhaps by another training, expected a free one on node 0. "
@@ -96,11 +113,42 @@ def port_in_use(processes: Processes) -> str:
     )
 
 
+def did_not_meet(processes: Processes, timeout: float | None = None) -> str:
+    """Say that no process could be started because the nodes did not meet.
+
+    Args:
+        processes: Those that should have met.
+        timeout: How many seconds they had; None if the launcher gave up by itself.
+    """
+    within = "" if timeout is None else f" within {timeout:g} s"
+    others = processes.nnodes - 1
+    if not others:
+        return (
+            f"the processes did not meet at {processes.meeting_place}{within}, so none was started: is that an address "
+            "of this machine, and does nothing else listen there? On a single node no address is needed: drop it."
+        )
+    same = " and --node-rank" if processes.rdzv_endpoint is None else ""
+    return (
+        f"the nodes did not meet at {processes.meeting_place}{within}, so no process was started: is the command "
+        f"running on the other {f'{others} nodes' if others > 1 else 'node'}, is the address right, and does nothing "
+        f"else listen there? The options must be the same on every node, but for --work-dir, --data-root{same}."
+    )
+
+
+def ask(process: int) -> bool:
+    """Ask a process where it is; return whether it can answer, for the question would end one that cannot."""
+    if not hears(process, QUESTION):
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, QUESTION)
+    return True
+
+
 def who_hangs(heartbeat: Heartbeat, processes: Mapping[int, int]) -> dict[int, str]:
     """Ask every process where it is and say which of them are the likely culprits.
 
-    The answer of a process, a traceback, is written to its own log. One that is stopped, or hangs in a device's
-    driver, does not answer.
+    The answer of a process, a traceback, is written to its own log. One that is stopped, hangs in a device's driver
+    or has not got as far as our own code does not answer.
 
     Args:
         heartbeat: The records so far.
@@ -110,9 +158,7 @@ def who_hangs(heartbeat: Heartbeat, processes: Mapping[int, int]) -> dict[int, s
         What is suspicious about each rank that is under suspicion.
     """
     stopped = {rank for rank, process in processes.items() if is_stopped(process)}
-    for rank in processes.keys() - stopped:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(processes[rank], QUESTION)
+    unready = [rank for rank in sorted(processes.keys() - stopped) if not ask(processes[rank])]
     time.sleep(ANSWER_SECONDS)
     furthest = max(map(heartbeat.recorded, processes), default=0)
     behind = {
@@ -120,15 +166,21 @@ def who_hangs(heartbeat: Heartbeat, processes: Mapping[int, int]) -> dict[int, s
         for rank in sorted(processes)
         if heartbeat.recorded(rank) < furthest
     }
+    behind |= dict.fromkeys(unready, "has not started yet")
     return behind | {rank: f"is stopped, after iteration {heartbeat.recorded(rank)}" for rank in sorted(stopped)}
+
+
+def any_started(run_directory: Path) -> bool:
+    """Tell whether torch's launcher has started any process: it makes a place for what each prints."""
+    return any((run_directory / RANK_LOGS).glob("*/attempt_0/*"))
 
 
 def _logs(run_directory: Path, local_rank: int | None) -> list[Path]:
     """Return the logs of a process, what it printed as errors last."""
     if local_rank is not None:
         found = (run_directory / RANK_LOGS).glob(f"*/attempt_0/{local_rank}/std*.log")
-        if logs := sorted((log for log in found if log.stat().st_size), key=lambda log: log.name, reverse=True):
-            return logs
+        if logs := sorted(found, key=lambda log: log.name, reverse=True):
+            return [log for log in logs if log.stat().st_size] or logs
     return [run_directory / WORKER_LOG]
 
 

@@ -9,16 +9,19 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from emacheck.errors import MissingExtraError, OutputError, TrainingError, UsageError
-from emacheck.rank_files import RUN_FILE
+from emacheck.rank_files import RUN_FILE, rank_files
 from emacheck.train.heartbeat import Heartbeat, Progress
 from emacheck.train.last_words import (
     Failure,
+    any_started,
+    did_not_meet,
+    disk_is_full,
     hint_of,
     how_it_ended,
     last_words,
@@ -26,7 +29,7 @@ from emacheck.train.last_words import (
     read_failure,
     who_hangs,
 )
-from emacheck.train.parent import MARK, kill_marked, rank_processes
+from emacheck.train.parent import MARK, kill_marked, rank_processes, uninterrupted
 from emacheck.train.processes import Processes
 from emacheck.train.request import REFUSAL_FILE, WORKER_LOG, TrainingRequest
 
@@ -99,7 +102,7 @@ class Program:
     Attributes:
         module: The module that is started, with the run directory as its argument.
         title: What it is.
-        kept: What stays in the run directory when it fails.
+        kept: What stays in the run directory when it fails after a process has recorded something.
     """
 
     module: str
@@ -108,6 +111,13 @@ class Program:
 
 
 TRAINING = Program(module="emacheck.train.worker", title="the training", kept="the partial record is kept")
+
+
+def left_in(run_directory: Path, program: Program = TRAINING) -> str:
+    """Return what a program that ended early has left in its run directory."""
+    recorded = any(path.stat().st_size for path in rank_files(run_directory).values())
+    kept = program.kept if recorded else "nothing was recorded, and what the processes printed is kept"
+    return f"{kept} in {run_directory}"
 
 
 def train_in_worker(
@@ -130,7 +140,7 @@ def train_in_worker(
     Raises:
         UsageError: If the worker refused the request; what it wrote is gone, unless it has trained.
         TrainingError: If a process crashed, was killed or hung; the partial record stays.
-        KeyboardInterrupt: If the user interrupted; all processes have ended and the partial record stays.
+        KeyboardInterrupt: If the user interrupted; all processes have ended and what they recorded stays.
     """
     require_training_packages()
     before = set(run_directory.iterdir())
@@ -142,7 +152,7 @@ def train_in_worker(
             progress=progress,
             timeout=timeout,
             processes=processes or Processes(),
-            threads=request.threads,
+            request=request,
             iterations=request.iterations,
         )
     except UsageError:
@@ -166,7 +176,7 @@ def run_program(
     progress: Progress,
     timeout: float,
     processes: Processes,
-    threads: int,
+    request: TrainingRequest,
     iterations: int,
 ) -> None:
     """Run a program in processes of its own until all of them have ended, and watch the records they write.
@@ -177,7 +187,7 @@ def run_program(
         progress: Called with iteration number and loss after each iteration.
         timeout: Seconds without a new iteration of any process after which the program counts as hung.
         processes: How many processes there are.
-        threads: CPU threads of each.
+        request: The training that it is about.
         iterations: How many iterations each will do.
 
     Raises:
@@ -188,22 +198,22 @@ def run_program(
     heartbeat, mark = Heartbeat(run_directory=run_directory), uuid.uuid4().hex
     with (run_directory / WORKER_LOG).open("wb") as log:
         worker = subprocess.Popen(
-            _command(program, run_directory, processes),
+            _command(program, run_directory, processes, request),
             # Every process ends when this pipe closes, however this process ends.
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=_environment(threads, processes, mark),
+            env=_environment(request.threads, processes, mark),
         )
         try:
             hung = _watch(worker, heartbeat, progress, timeout)
-            suspects = _suspects(worker, heartbeat, mark, processes) if hung else {}
+            seen = _look(worker, heartbeat, mark, processes, run_directory) if hung else _Seen()
         finally:
             end_worker(worker, mark)
     ended = _Ended(program=program, run_directory=run_directory, heartbeat=heartbeat, processes=processes)
     if hung:
-        raise TrainingError(ended.hanging(suspects, timeout))
+        raise TrainingError(ended.hanging(seen, timeout))
     if worker.returncode != 0:
         # The launcher of several processes does not pass on how one of them ended.
         if (run_directory / REFUSAL_FILE).is_file():
@@ -211,12 +221,13 @@ def run_program(
         raise TrainingError(ended.failing(worker.returncode, iterations))
 
 
-def _command(program: Program, run_directory: Path, processes: Processes) -> list[str]:
+def _command(program: Program, run_directory: Path, processes: Processes, request: TrainingRequest) -> list[str]:
     worker = ["-m", program.module, str(run_directory)]
     if not processes.launched:
         return [sys.executable, *worker]
     launcher = [sys.executable, "-m", "emacheck.train.elastic", str(run_directory)]
-    return [*launcher, *processes.launcher_arguments(run_directory), *worker]
+    job = {"program": program.module, **request.in_common()}
+    return [*launcher, *processes.launcher_arguments(run_directory, job), *worker]
 
 
 def _environment(threads: int, processes: Processes, mark: str) -> dict[str, str]:
@@ -241,22 +252,41 @@ def _watch(worker: "subprocess.Popen[bytes]", heartbeat: Heartbeat, progress: Pr
     return False
 
 
-def _suspects(
-    worker: "subprocess.Popen[bytes]", heartbeat: Heartbeat, mark: str, processes: Processes
-) -> dict[int, str]:
-    return who_hangs(heartbeat, rank_processes(mark) if processes.launched else {0: worker.pid})
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What is seen of processes that hang, before they are ended.
+
+    Attributes:
+        suspects: What is suspicious about each rank that is under suspicion.
+        ranks: The ranks that run here, the suspects first.
+        launcher: The last words of their launcher; when it is ended, it prints more.
+    """
+
+    suspects: dict[int, str] = field(default_factory=dict)
+    ranks: tuple[int, ...] = ()
+    launcher: str = ""
+
+
+def _look(
+    worker: "subprocess.Popen[bytes]", heartbeat: Heartbeat, mark: str, processes: Processes, run_directory: Path
+) -> _Seen:
+    running = rank_processes(mark) if processes.launched else {0: worker.pid}
+    suspects = who_hangs(heartbeat, running)
+    ranks = tuple(dict.fromkeys([*suspects, *sorted(running)]))
+    return _Seen(suspects=suspects, ranks=ranks, launcher=last_words(run_directory))
 
 
 def end_worker(worker: "subprocess.Popen[bytes]", mark: str) -> None:
-    """End the worker, or the launcher of several, and everything they started."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(worker.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            worker.wait(GRACE_SECONDS)
-    kill_marked(mark)
-    if worker.stdin is not None:
-        worker.stdin.close()
+    """End the worker, or the launcher of several, and everything they started, however often the user interrupts."""
+    with uninterrupted():
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(worker.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.wait(GRACE_SECONDS)
+        kill_marked(mark)
+        if worker.stdin is not None:
+            worker.stdin.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,25 +298,38 @@ class _Ended:
     heartbeat: Heartbeat
     processes: Processes
 
-    def hanging(self, suspects: dict[int, str], timeout: float) -> str:
+    def hanging(self, seen: _Seen, timeout: float) -> str:
+        launcher = f"The launcher of the processes: {seen.launcher}"
+        started = not self.processes.launched or any_started(self.run_directory)
+        if not started and self.processes.meeting_place is not None:
+            return f"{did_not_meet(self.processes, timeout)}\n{launcher}"
         lines = [
             f"{self.program.title} hung: no new iteration for {timeout:g} s after iteration "
-            f"{self.heartbeat.recorded()}; it was ended, and {self.program.kept} in {self.run_directory}."
+            f"{self.heartbeat.recorded()}; it was ended; {self._left()}."
         ]
         if not self.processes.launched:
             lines.append(last_words(self.run_directory))
+        elif not started:
+            lines.append(f"No process was started. {launcher}")
         else:
-            for rank in list(suspects or self.heartbeat.ranks())[:MOST_SUSPECTS]:
-                lines.append(f"rank {rank} {suspects.get(rank, 'does not say that it is the culprit')}.")
+            recording = self.heartbeat.ranks()
+            otherwise = "does not say that it is the culprit" if recording else "has finished no iteration"
+            for rank in ((recording and tuple(seen.suspects)) or recording or seen.ranks)[:MOST_SUSPECTS]:
+                lines.append(f"rank {rank} {seen.suspects.get(rank, otherwise)}.")
                 lines.append(last_words(self.run_directory, rank % self.processes.nproc_per_node))
-            if not self.heartbeat.ranks():
-                lines.append(f"The launcher of the processes: {last_words(self.run_directory)}")
+            if self.processes.nnodes > 1:
+                lines.append("What the processes of other nodes do, the command on each of them says.")
         return "\n".join([*lines, "A slower device needs a longer --timeout."])
+
+    def _left(self) -> str:
+        return left_in(self.run_directory, self.program)
 
     def failing(self, code: int, iterations: int) -> str:
         failure = read_failure(self.run_directory) if self.processes.launched else Failure()
         if failure.port_in_use:
             return port_in_use(self.processes)
+        if failure.unmet and not any_started(self.run_directory):
+            return f"{did_not_meet(self.processes)}\nThe launcher of the processes: {last_words(self.run_directory)}"
         if failure.rank is not None:
             who, code = f"rank {failure.rank} of {self.processes.world_size}", failure.code
             words = last_words(self.run_directory, failure.rank % self.processes.nproc_per_node)
@@ -295,7 +338,7 @@ class _Ended:
             words = last_words(self.run_directory)
         return (
             f"{who} {how_it_ended(code)} after iteration {self.heartbeat.recorded(failure.rank)} of {iterations}; "
-            f"{self.program.kept} in {self.run_directory}.\n{words}{hint_of(words)}"
+            f"{self._left()}.\n{words}{hint_of(words)}{disk_is_full(self.run_directory)}"
         )
 
 

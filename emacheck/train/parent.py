@@ -1,20 +1,28 @@
 """A process and the one that started it: whoever is left alone ends, and nobody is left over."""
 
 import contextlib
+import ctypes
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 MARK = "EMACHECK_RUN"
 PROC = Path("/proc")
 PATIENCE_SECONDS = 5.0
+# Of Linux, in <sys/prctl.h>.
+PR_SET_PDEATHSIG = 1
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def end_with_parent() -> None:
-    """End this process when the command that started it is gone, however it went: its pipe to us closes."""
+    """End this process when the command that started it is gone, however it went: its pipe to us closes.
+
+    A process that is stopped reads no pipe. On Linux it is killed as soon as whoever started it dies.
+    """
     if sys.stdin is None or sys.stdin.isatty():
         return
 
@@ -24,6 +32,37 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    if sys.platform == "linux":
+        _die_with_starter()
+
+
+def _die_with_starter() -> None:
+    """Let the system kill this process when the thread that started it ends.
+
+    That thread outlives us unless it is killed: the command's waits until we have ended, and torch's launcher starts
+    its processes from its main thread.
+    """
+    starter = os.getppid()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    # It may have died just before; one that died before we looked has closed the pipe.
+    if os.getppid() != starter:
+        os._exit(1)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let no Ctrl-C or SIGTERM keep us from ending what we started; only the main thread hears them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in INTERRUPTS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            # None stands for a handler that was not installed from Python and cannot be put back.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def marked_processes(mark: str) -> list[int]:
@@ -66,6 +105,16 @@ def rank_processes(mark: str) -> dict[int, int]:
             if rank is not None and os.getsid(process) == process:
                 found[rank] = process
     return found
+
+
+def hears(process: int, number: signal.Signals) -> bool:
+    """Tell whether a process has a handler for a signal; true where the system does not say."""
+    try:
+        status = (PROC / str(process) / "status").read_text(encoding="utf-8")
+    except OSError:
+        return not PROC.is_dir()
+    caught = next((int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt:")), 0)
+    return bool(caught >> (number - 1) & 1)
 
 
 def is_stopped(process: int) -> bool:

@@ -7,11 +7,14 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from emacheck.errors import UsageError
+from emacheck.experiment import digest
 
 DEFAULT_PORT = 29500
+# Of torch's c10d rendezvous.
+RENDEZVOUS_PORT = 29400
 RANK_LOGS = "ranks"
 LAUNCHERS = ("none", "pytorch", "slurm")
 
@@ -43,8 +46,27 @@ class Processes:
         """How many processes train, all nodes together."""
         return self.nnodes * self.nproc_per_node
 
-    def launcher_arguments(self, run_directory: Path) -> list[str]:
+    @property
+    def meeting_place(self) -> str | None:
+        """``HOST:PORT`` at which the processes meet; None where they do on any free port of this machine.
+
+        Example:
+            >>> Processes(launched=True, nnodes=2, master_addr="n0").meeting_place
+            'n0:29500'
+        """
+        if self.rdzv_endpoint is not None:
+            named = self.rdzv_endpoint.rpartition(":")[2].isdecimal()
+            return self.rdzv_endpoint if named else f"{self.rdzv_endpoint}:{RENDEZVOUS_PORT}"
+        if self.nnodes == 1 and self.master_addr is None and self.master_port is None:
+            return None
+        return f"{self.master_addr or 'localhost'}:{self.master_port or DEFAULT_PORT}"
+
+    def launcher_arguments(self, run_directory: Path, job: Mapping[str, Any] | None = None) -> list[str]:
         """Return the arguments of ``torch.distributed.run`` up to the program that it starts.
+
+        Args:
+            run_directory: Where the launcher keeps what the processes print.
+            job: What the processes are asked to do. At one rendezvous only those meet that are asked for the same.
 
         Example:
             >>> Processes(launched=True, nproc_per_node=2).launcher_arguments(Path("run"))[:2]
@@ -53,17 +75,19 @@ class Processes:
         return [
             f"--nproc-per-node={self.nproc_per_node}",
             f"--nnodes={self.nnodes}",
-            *self._meeting_point(),
+            *self._meeting_point(job or {}),
             "--max-restarts=0",
             "--monitor-interval=0.1",
             "--redirects=3",
             f"--log-dir={run_directory / RANK_LOGS}",
         ]
 
-    def _meeting_point(self) -> list[str]:
+    def _meeting_point(self, job: Mapping[str, Any]) -> list[str]:
         if self.rdzv_endpoint is not None:
-            return ["--rdzv-backend=c10d", f"--rdzv-endpoint={self.rdzv_endpoint}", "--rdzv-id=emacheck"]
-        if self.nnodes == 1 and self.master_addr is None and self.master_port is None:
+            # Another job at the same endpoint must not be taken for a node of this one.
+            own = digest({"job": dict(job), "nnodes": self.nnodes, "nproc_per_node": self.nproc_per_node})
+            return ["--rdzv-backend=c10d", f"--rdzv-endpoint={self.rdzv_endpoint}", f"--rdzv-id=emacheck-{own[:16]}"]
+        if self.meeting_place is None:
             # Any free port; without the address torch asks for the machine's name, which need not resolve.
             return ["--standalone", "--local-addr=localhost"]
         return [

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from emacheck.errors import EmacheckError
+from emacheck.train.deaths import note_death
 from emacheck.train.last_words import QUESTION
 from emacheck.train.parent import end_with_parent
 from emacheck.train.request import REFUSAL_FILE
@@ -38,6 +39,9 @@ def watched_over(work: Callable[[Path], None], run_directory: Path) -> int:
         with contextlib.suppress(FileExistsError), (run_directory / REFUSAL_FILE).open("x", encoding="utf-8") as file:
             file.write(f"{error}\n")
         return REFUSED
+    except BaseException as error:
+        note_death(run_directory, error)
+        raise
     return 0
 
 

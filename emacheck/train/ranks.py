@@ -1,10 +1,13 @@
 """The processes of one training, seen from one of them: which it is, and whether all hold the same state."""
 
+import contextlib
 import datetime
+import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,8 @@ import torch.distributed as dist
 from mmengine.model import is_model_wrapper
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from emacheck.errors import TrainingError
-from emacheck.experiment import digest
+from emacheck.errors import TrainingError, UsageError
+from emacheck.experiment import differences, digest
 from emacheck.rank_files import rank_file
 from emacheck.train.accelerator import initialise_processes, open_device
 from emacheck.train.devices import Device
@@ -22,6 +25,7 @@ from emacheck.train.fingerprint import tensor_hash
 from emacheck.train.sync_bn import SYNCHRONISED
 
 SHOWN = 3
+SHOWN_OPTIONS = 20
 # The command ends a training that hangs, after --timeout; this is for whoever trains without it.
 COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)
 
@@ -61,6 +65,75 @@ def open_device_of_rank(device: Device, backend: str | None) -> Device:
     if backend is not None:
         device = replace(device, kind=replace(device.kind, backend=backend))
     return initialise_processes(device, timeout=COLLECTIVE_TIMEOUT)
+
+
+def agree(task: Mapping[str, Any], refusal: str | None = None) -> None:
+    """Go on only if every rank is asked for the same and none refuses it: one alone would leave the others waiting.
+
+    To be called before the device is opened: ranks with other devices cannot even join each other. They talk through
+    the store of torch's launcher.
+
+    Args:
+        task: What this rank is asked to do: its experiment, and whatever else must be the same on every rank.
+        refusal: Why this rank refuses it, or None.
+
+    Raises:
+        UsageError: On every rank; the message names the node, the rank and the fields that differ.
+    """
+    mine: dict[str, Any] = {"node": int(os.environ.get("GROUP_RANK", "0")), "task": dict(task), "refusal": refusal}
+    all_of_us = _tell_each_other(mine) if is_launched() else [mine]
+    message = describe_other_tasks([(each["node"], each["task"]) for each in all_of_us])
+    if message is not None:
+        raise UsageError(message)
+    for each in all_of_us:
+        if each["refusal"] is not None:
+            where = f"on node {each['node']}: " if each["node"] != mine["node"] else ""
+            raise UsageError(f"{where}{each['refusal']}")
+
+
+def _tell_each_other(mine: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what every rank tells the others."""
+    store = dist.PrefixStore("emacheck", _store())  # type: ignore[attr-defined]
+    store.set(f"told by {rank()}", json.dumps(mine))
+    told = [json.loads(store.get(f"told by {each}")) for each in range(world_size())]
+    # The store goes with the first that leaves, so nobody leaves before all have heard; who waits here has heard.
+    with contextlib.suppress(RuntimeError):
+        store.set(f"heard by {rank()}", "")
+        store.wait([f"heard by {each}" for each in range(world_size())])
+    return told
+
+
+@cache
+def _store() -> Any:
+    """Return the store of torch's launcher; kept, for where rank 0 itself holds it, it would end with the object."""
+    return next(iter(dist.rendezvous("env://", timeout=COLLECTIVE_TIMEOUT)))[0]  # type: ignore[attr-defined]
+
+
+def describe_other_tasks(tasks: Sequence[tuple[int, Mapping[str, Any]]]) -> str | None:
+    """Say which ranks are asked for something else than rank 0, and in what it differs; None if all are the same.
+
+    Args:
+        tasks: The node and the task of each rank.
+    """
+    lines, nodes = [], set()
+    for each, (node, task) in enumerate(tasks):
+        found = differences(tasks[0][1], task, names=("rank 0", f"rank {each}"))
+        # All ranks of a node are told the same.
+        if found and node not in nodes:
+            nodes.add(node)
+            lines += [f"  node {node}: {line}" for line in found]
+    if not lines:
+        return None
+    more = [f"  ... and {len(lines) - SHOWN_OPTIONS} more"] if len(lines) > SHOWN_OPTIONS else []
+    return "\n".join(
+        [
+            "the ranks are asked to do different things, so what they compute together would prove nothing:",
+            *lines[:SHOWN_OPTIONS],
+            *more,
+            "Give the same options, the same configuration and the same data on every node; only --node-rank, "
+            "--work-dir and the place of the data may differ.",
+        ]
+    )
 
 
 def leave() -> None:

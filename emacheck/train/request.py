@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from emacheck.experiment import PATHS
+
 REQUEST_FILE = "request.json"
 REFUSAL_FILE = "refusal.txt"
 WORKER_LOG = "worker.log"
@@ -68,6 +70,26 @@ class TrainingRequest:
             return f"emanet_r50-d8_{self.preset}"
         depth = "r101" if "r101" in self.preset else "r50"
         return f"emanet_{depth}-d8_cityscapes-{'769x769' if '769' in self.preset else '512x1024'}"
+
+    def in_common(self) -> dict[str, Any]:
+        """Return what tells this training from another one, and is the same on every node.
+
+        Where data and configuration lie may differ between nodes.
+
+        Example:
+            >>> there = TrainingRequest(preset="smoke", config=None, cfg_options=("a=1",), data_root="/there")
+            >>> here = TrainingRequest(preset="smoke", config=None, cfg_options=("a=1", "x.data_root=/here"))
+            >>> there.in_common() == here.in_common()
+            True
+        """
+        return {
+            "name": self.experiment_name,
+            "options": [each for each in self.cfg_options if each.split("=")[0].rpartition(".")[2] not in PATHS],
+            "device": self.device.partition(":")[0],
+            "precision": self.precision,
+            "iterations": self.iterations,
+            "seed": self.seed,
+        }
 
     def write(self, run_directory: Path) -> None:
         """Write the request into a run directory."""

@@ -8,7 +8,7 @@ import time
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emacheck.errors import TrainingError, UsageError
 from emacheck.experiment import differences, digest, flatten, parted_batch_matters
@@ -16,6 +16,9 @@ from emacheck.rank_files import RUN_FILE
 from emacheck.strict_json import strict
 from emacheck.train.program import leave_with, watched_over
 from emacheck.train.request import TrainingRequest
+
+if TYPE_CHECKING:
+    from emacheck.train.devices import Device
 
 FORMAT_VERSION = 1
 
@@ -40,7 +43,7 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
         run_directory: Where the record is written.
 
     Raises:
-        UsageError: If the configuration cannot be used or is not the experiment of the reference.
+        UsageError: If the configuration cannot be used, or is not the experiment of the reference or of all ranks.
     """
     import torch
 
@@ -60,10 +63,10 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
     config, notes = resolve(request, run_directory)
     ask_for_precision(config, request.precision)
     experiment = describe_experiment(request, config, processes=ranks.world_size())
-    refuse_other_experiment(request, experiment)
-    _refuse_joined_batch(request, experiment["config"])
+    refusal = _refusal(request, experiment)
     device = parse_device(request.device)
     check_precision(device, request.precision)
+    ranks.agree(describe_task(request, experiment, device), refusal)
     device = ranks.open_device_of_rank(device, request.backend)
     point_mmengine_at(device)
     adapt(config, device)
@@ -120,6 +123,27 @@ def describe_experiment(request: TrainingRequest, config: Any, *, processes: int
         "processes": processes,
         "data_hash": request.data_hash,
     }
+
+
+def describe_task(request: TrainingRequest, experiment: dict[str, Any], device: "Device") -> dict[str, Any]:
+    """Return what must be equal on every rank: the experiment, and whatever else decides what a rank does and when."""
+    return {
+        **experiment,
+        "device": device.type,
+        "iterations": request.iterations,
+        "threads": request.threads,
+        "log format": request.log_format,
+    }
+
+
+def _refusal(request: TrainingRequest, experiment: dict[str, Any]) -> str | None:
+    """Return why this training is refused, to be said when the other ranks can hear it; None if it is not."""
+    try:
+        refuse_other_experiment(request, experiment)
+        _refuse_joined_batch(request, experiment["config"])
+    except UsageError as error:
+        return str(error)
+    return None
 
 
 def refuse_other_experiment(request: TrainingRequest, experiment: dict[str, Any]) -> None:
@@ -185,8 +209,12 @@ def _write_run(run_directory: Path, *, complete: bool, recorder: Any, provenance
         "provenance": provenance,
     }
     temporary = run_directory / f".{RUN_FILE}.{os.getpid()}"
-    temporary.write_text(json.dumps(strict(run), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    temporary.replace(run_directory / RUN_FILE)
+    try:
+        temporary.write_text(json.dumps(strict(run), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.replace(run_directory / RUN_FILE)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _run(config: Any, pairing: Any, recorder: Any) -> None:

@@ -1,0 +1,64 @@
+"""Which of several processes died first: each notes when and of what, and torch's launcher knows who is dead."""
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# What a process says whose partner has gone: gloo, NCCL and its relatives, torch's store.
+SIGNS_OF_ANOTHERS_DEATH = (
+    "connection closed by peer",
+    "connection reset by peer",
+    "connection refused",
+    "broken pipe",
+    "socket closed",
+    "remote process exit",
+    "failed to recv",
+    "recvvalue failed",
+    "sendbytes failed",
+)
+
+
+def note_death(run_directory: Path, error: BaseException) -> None:
+    """Note that this process dies of an error; does nothing in a process that torch's launcher has not started."""
+    rank = os.environ.get("RANK")
+    if rank is None:
+        return
+    said = f"{type(error).__name__}: {error}".lower()
+    death = {"time": time.time(), "of_another": any(sign in said for sign in SIGNS_OF_ANOTHERS_DEATH)}
+    with contextlib.suppress(OSError):
+        _file(run_directory, int(rank)).write_text(json.dumps(death) + "\n", encoding="utf-8")
+
+
+def first_to_blame(failures: Mapping[int, Any], run_directory: Path) -> int:
+    """Return the rank that failed first.
+
+    Of several, one that was killed, for the others fail because it is silent; none that the launcher has ended; and
+    one that lost its connection only if nobody had an error of its own. Of these the one that died first.
+
+    Args:
+        failures: How each rank that failed ended, in the order in which torch's launcher noticed; its times are whole
+            seconds.
+        run_directory: Where the ranks have noted their deaths.
+    """
+
+    def order(rank: int) -> tuple[bool, bool, bool, float]:
+        code, death = failures[rank].exitcode, _death(run_directory, rank)
+        return code == -signal.SIGTERM, code >= 0, death.get("of_another", False), death.get("time", float("inf"))
+
+    return min(failures, key=order)
+
+
+def _death(run_directory: Path, rank: int) -> dict[str, Any]:
+    try:
+        return dict(json.loads(_file(run_directory, rank).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def _file(run_directory: Path, rank: int) -> Path:
+    return run_directory / f"death.rank{rank}.json"
