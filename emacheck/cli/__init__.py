@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from emacheck import __version__
+from emacheck.cli.interrupts import heed_signals
 from emacheck.errors import EmacheckError
 from emacheck.printable import printable
 
@@ -56,7 +57,18 @@ def emacheck() -> None:
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    sys.exit(invoke(sys.argv[1:]))
+    try:
+        code = invoke(sys.argv[1:])
+    except (KeyboardInterrupt, OSError):  # at the very end; or nothing can be said, for the terminal is gone
+        _say_no_more(1, 2)
+        code = TROUBLE
+    sys.exit(code)
+
+
+def _say_no_more(*streams: int) -> None:
+    """Let what is still printed go nowhere, so that the interpreter does not complain about it at exit."""
+    for stream in streams:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
 
 
 def invoke(arguments: list[str]) -> int:
@@ -69,6 +81,7 @@ def invoke(arguments: list[str]) -> int:
         0 PASS, 1 FAIL, 2 trouble, 3 INCONCLUSIVE.
     """
     try:
+        heed_signals()
         result: Any = emacheck.main(args=arguments, prog_name="emacheck", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
@@ -82,8 +95,8 @@ def invoke(arguments: list[str]) -> int:
         click.echo("emacheck: interrupted", err=True)
         return TROUBLE
     except BrokenPipeError:
-        # Whoever read our output has gone; keep the interpreter from complaining about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has gone.
+        _say_no_more(sys.stdout.fileno())
         return TROUBLE
     except Exception:
         click.echo(traceback.format_exc(), err=True)

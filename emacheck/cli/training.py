@@ -3,10 +3,8 @@
 import contextlib
 import datetime
 import re
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -219,20 +217,13 @@ def train_and_read(
 
 @contextlib.contextmanager
 def interruptible(kept: str) -> Iterator[None]:
-    """Let SIGTERM interrupt as Ctrl-C does, and say what is left.
+    """Say what is left after an interrupt.
 
     Args:
         kept: What is left, as the end of a sentence.
     """
-    previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     except KeyboardInterrupt:
         click.echo(f"emacheck: interrupted; {kept}", err=True)
         raise
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    raise KeyboardInterrupt
