@@ -8,6 +8,7 @@ import pytest
 
 from emacheck.errors import LogError, UsageError
 from emacheck.experiment import differences
+from emacheck.judge import Outcome, decide
 from emacheck.judge.comparison import compare
 from emacheck.logs import read_log
 from emacheck.oddity import OddityKind
@@ -193,7 +194,37 @@ def test_a_rank_that_ended_early_is_averaged_where_all_are_and_the_record_is_inc
 def test_a_rank_whose_file_is_missing_makes_the_record_incomplete(tmp_path):
     record = read_log(write_run(tmp_path / "missing", {0: [(1.0, ["a"])]}, processes=2, iterations=1))
     assert record.complete is False
-    assert any("counts 2 processes, there are the iterations of 1" in str(each) for each in record.oddities)
+    assert any("found the iterations of rank 0, expected those of 2 processes" in str(each) for each in record.oddities)
+
+
+def partial_of_node_1(tmp_path, count):
+    """What the second of two nodes holds when the first is gone: the iterations of rank 1, and no description."""
+    rows = [(4.0 - 0.1 * at, [f"b{at}"]) for at in range(count)]
+    folder = write_run(tmp_path / "node1", {1: rows}, iterations=count)
+    (folder / "run.json").unlink()
+    return folder
+
+
+def test_the_directory_of_a_node_without_rank_0_is_read_as_incomplete(tmp_path):
+    folder = partial_of_node_1(tmp_path, 3)
+    record = read_log(folder)
+    assert record.curves["loss"].values.tolist() == [4.0, 3.9, 3.8]
+    assert (record.complete, record.batches) == (False, ())
+    (missing,) = (each for each in record.oddities if each.kind is OddityKind.RANKS_MISSING)
+    assert "found the iterations of rank 1, expected those of 2 processes" in missing.message
+    picked = read_log(folder, rank=1)
+    assert (picked.complete, len(picked.batches)) == (False, 3)
+
+
+def test_a_record_that_lacks_a_rank_never_passes(tmp_path):
+    record = read_log(partial_of_node_1(tmp_path, 30))
+    assert decide(compare(record, record)).outcome is Outcome.INCONCLUSIVE
+
+
+def test_a_directory_without_the_iterations_of_any_rank_is_no_run(tmp_path):
+    (tmp_path / "iterations.rank01.jsonl").touch()
+    with pytest.raises(LogError, match="this is no run directory"):
+        read_log(tmp_path)
 
 
 def test_a_stored_reference_keeps_every_rank(tmp_path, parted):
