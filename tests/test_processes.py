@@ -108,7 +108,16 @@ def test_processes_that_part_the_same_batch_are_the_same_experiment():
 
 
 def test_processes_that_train_on_more_samples_are_another_experiment():
-    assert differences(experiment(1, 4), experiment(2, 4)) == ["processes: reference 1, candidate 2"]
+    (line,) = differences(experiment(1, 4), experiment(2, 4))
+    assert line == (
+        "joined batch: reference 4 (1 process x 4), candidate 8 (2 processes x 4); "
+        "train_dataloader.batch_size=2 would fit"
+    )
+    (line,) = differences(experiment(1, 2), experiment(3, 2))
+    assert line == (
+        "joined batch: reference 2 (1 process x 2), candidate 6 (3 processes x 2); "
+        "only --reference-device trains a fitting one"
+    )
     assert differences(experiment(1, 2), experiment(1, 4)) == ["train_dataloader.batch_size: reference 2, candidate 4"]
 
 

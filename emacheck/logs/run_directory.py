@@ -57,7 +57,7 @@ def read_directory(folder: Path, rank: int | None = None) -> Record:
 
     Returns:
         The record; not complete if ``run.json`` is missing, says so, or counts other iterations than there are, or if
-        the iterations of a rank are missing. Of several nodes, the directory of another than that of rank 0 is read too.
+        the iterations of a rank are missing. Of several nodes, any node's directory is read.
 
     Raises:
         LogError: If the directory is no run directory, or of another format version.
@@ -183,7 +183,7 @@ def _missing(header: _Header, ranks: _Ranks, *, has_header: bool) -> str | None:
         return None
     held = ", ".join(map(str, list(ranks)[:LISTED])) + (", ..." if len(ranks) > LISTED else "")
     return (
-        f"found the iterations of rank {held}, expected those of {processes} processes; of several nodes, the directory "
+        f"found the iterations of rank {held}, expected those of {processes} processes; of several nodes, that "
         "of rank 0 holds all when the training is over"
     )
 
