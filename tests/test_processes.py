@@ -1,6 +1,7 @@
 """Several processes: what is decided before they start, what they write, and how their records are read."""
 
 import json
+import os
 import socket
 from pathlib import Path
 
@@ -18,6 +19,13 @@ from emacheck.train.processes import Processes, plan_processes, work_dir_of_node
 
 RUN = Path("run")
 SLURM = {"SLURM_JOB_ID": "1", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "2"}
+
+# A batch script runs once, on the first node, and has no step.
+SBATCH = {"SLURM_JOB_ID": "1", "SLURM_PROCID": "0", "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "a7,b2"}
+
+
+def without(variables, name):
+    return {key: value for key, value in variables.items() if key != name}
 
 
 def arguments(environment=None, **options):
@@ -52,6 +60,28 @@ def test_a_rendezvous_takes_the_place_of_an_address():
     assert not [argument for argument in made if argument.startswith("--node-rank")]
 
 
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("n0:1", "n0:1"),
+        ("10.0.0.1", "10.0.0.1:29400"),
+        ("[fd00::1]:65535", "[fd00::1]:65535"),
+        ("[::1]", "[::1]:29400"),
+    ],
+)
+def test_a_rendezvous_without_a_port_has_that_of_torch(given, taken):
+    assert plan_processes(nnodes=2, rdzv_endpoint=given, environment={}).rdzv_endpoint == taken
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["", " ", ":1", "localhost:abc", "localhost:", "localhost:99999", "localhost:0", "fd00::1", "a b:1", "a:1:2"],
+)
+def test_an_address_that_is_no_rendezvous_is_refused(given):
+    with pytest.raises(UsageError, match="expected HOST:PORT with a port from 1 to 65535"):
+        plan_processes(nnodes=2, rdzv_endpoint=given, environment={})
+
+
 def test_slurm_says_which_node_this_is():
     made = arguments({**SLURM, "SLURM_STEP_NODELIST": "a7,b2"}, launcher="slurm", nproc_per_node=4)
     assert {"--nnodes=2", "--node-rank=1", "--master-addr=a7", "--nproc-per-node=4"} <= set(made)
@@ -61,6 +91,7 @@ def test_slurm_says_which_node_this_is():
 
 def test_slurm_on_one_node_needs_no_address():
     assert "--standalone" in arguments({"SLURM_JOB_ID": "1"}, launcher="slurm", nproc_per_node=2)
+    assert "--standalone" in arguments(SBATCH, launcher="slurm", nproc_per_node=2, nnodes=1)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +109,14 @@ def test_slurm_on_one_node_needs_no_address():
         ({"launcher": "slurm"}, {**SLURM, "SLURM_STEP_NUM_TASKS": "8"}, "--ntasks-per-node=1"),
         ({"launcher": "slurm"}, {**SLURM, "SLURM_STEP_NUM_NODES": "two"}, "SLURM_STEP_NUM_NODES=two"),
         ({"launcher": "slurm"}, SLURM, "--master-addr HOST"),
+        ({"launcher": "slurm"}, SBATCH, "Start it with srun: srun --nodes=2"),
+        ({"launcher": "slurm", "nnodes": 2}, SBATCH, "Start it with srun: srun --nodes=2"),
+        ({"launcher": "slurm", "rdzv_endpoint": "a:1"}, SBATCH, "Start it with srun: srun --nodes=2"),
+        ({"launcher": "slurm"}, without(SLURM, "SLURM_PROCID"), "no SLURM_PROCID"),
+        ({"launcher": "slurm"}, {**SLURM, "SLURM_STEP_NUM_TASKS": "1"}, "found 1 tasks on 2 nodes"),
+        ({"launcher": "slurm"}, {**SLURM, "MASTER_ADDR": "m", "MASTER_PORT": "99999"}, "from 1 to 65535"),
+        ({"launcher": "slurm"}, {**SLURM, "MASTER_ADDR": "m", "MASTER_PORT": "0"}, "from 1 to 65535"),
+        ({"launcher": "slurm"}, {**SLURM, "SLURM_STEP_NUM_NODES": "9" * 5000}, "from 1 to"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_way_out(options, environment, said):
@@ -92,10 +131,17 @@ def test_what_others_left_in_the_environment_of_one_process_does_not_matter():
 
 def test_every_node_writes_into_a_directory_of_its_own():
     first, second = (Processes(launched=True, nnodes=2, node_rank=rank, master_addr="a") for rank in (0, 1))
+    assert work_dir_of_node(Path("x/out"), first) == Path("x/out")
+    assert work_dir_of_node(Path("x/out"), second) == Path("x/out-node1")
+    assert work_dir_of_node(Path(), second) == Path.cwd().with_name(f"{Path.cwd().name}-node1")
+
+
+def test_nodes_that_a_rendezvous_numbers_are_told_apart_by_host_and_process(monkeypatch):
     somewhere = Processes(launched=True, nnodes=2, node_rank=None, rdzv_endpoint="a:1")
-    assert work_dir_of_node(Path("x/out"), first, chosen_by_user=True) == Path("x/out")
-    assert work_dir_of_node(Path("x/out"), second, chosen_by_user=True) == Path("x/out-node1")
-    assert work_dir_of_node(Path("out"), somewhere, chosen_by_user=False) == Path(f"out-{socket.gethostname()}")
+    monkeypatch.setattr(socket, "gethostname", lambda: "n/0 é.x")
+    assert work_dir_of_node(Path("x/out"), somewhere) == Path(f"x/out-n_0__.x-{os.getpid()}")
+    alone = Processes(launched=True, nproc_per_node=2, node_rank=None, rdzv_endpoint="a:1")
+    assert work_dir_of_node(Path("x/out"), alone) == Path("x/out")
 
 
 def experiment(processes, batch_size, **config):
