@@ -94,17 +94,19 @@ def differences(
     Returns:
         One line per differing field, ``field: reference X, candidate Y``; empty if the experiments are equal. N
         processes with batches of b and one process with batches of N b are equal, unless something in the configuration
-        depends on how the joined batch is parted; then that is named. How samples are loaded may differ between runs
-        that draw each of them from a seed of its own.
+        depends on how the joined batch is parted; then that is named. Of other numbers of processes with joined batches
+        of other sizes, these sizes are named. How samples are loaded may differ between runs that draw each of them
+        from a seed of its own.
 
     Example:
         >>> differences({"seed": 0, "config": {"lr": 0.1}}, {"seed": 0, "config": {"lr": 0.2}})
         ['lr: reference 0.1, candidate 0.2']
     """
-    lines = []
+    lines = list[str]()
     ours, theirs = reference.get("config") or {}, candidate.get("config") or {}
-    joined = joined_alike(reference, candidate)
-    alike = loading_alike(reference, candidate) | ({"processes", BATCH_SIZE} if joined else set())
+    joined, other = joined_alike(reference, candidate), _other_joined(reference, candidate, names)
+    alike = loading_alike(reference, candidate) | ({"processes", BATCH_SIZE} if joined or other else set())
+    lines += other
     for key in sorted({*reference, *candidate} - {"config"} - alike):
         lines += _difference(key, reference, candidate, names)
     for key in sorted({*ours, *theirs} - alike):
@@ -134,6 +136,22 @@ def joined_alike(reference: Mapping[str, Any], candidate: Mapping[str, Any]) -> 
     """
     joined = _joined(reference)
     return joined is not None and joined == _joined(candidate) and reference["processes"] != candidate["processes"]
+
+
+def _other_joined(reference: Mapping[str, Any], candidate: Mapping[str, Any], names: tuple[str, str]) -> list[str]:
+    """Name the joined batches of other numbers of processes, where their sizes differ, and what would fit."""
+    ours, theirs = _joined(reference), _joined(candidate)
+    if ours is None or theirs is None or ours == theirs or reference["processes"] == candidate["processes"]:
+        return []
+    size, rest = divmod(ours, candidate["processes"])
+    hint = f"{BATCH_SIZE}={size} would fit" if size and not rest else "only --reference-device trains a fitting one"
+    shown = [f"{_joined(side)} ({_parted(side)})" for side in (reference, candidate)]
+    return [f"joined batch: {names[0]} {shown[0]}, {names[1]} {shown[1]}; {hint}"]
+
+
+def _parted(experiment: Mapping[str, Any]) -> str:
+    processes = experiment["processes"]
+    return f"{processes} process{'' if processes == 1 else 'es'} x {experiment['config'][BATCH_SIZE]}"
 
 
 def _joined(experiment: Mapping[str, Any]) -> int | None:

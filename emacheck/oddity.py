@@ -30,6 +30,7 @@ class OddityKind(str, Enum):
     COUNTED = "counted"
     RANKS = "ranks"
     RANKS_LACKING = "ranks_lacking"
+    RANKS_MISSING = "ranks_missing"
     ARRAYS = "arrays"
     NAMELESS = "nameless"
     LEFT_OUT = "left_out"
@@ -64,7 +65,7 @@ _LIMITING = (
 )
 EFFECTS: Mapping[OddityKind, Effect] = MappingProxyType(
     {kind: Effect.LIMITS if kind in _LIMITING else Effect.NOTE for kind in OddityKind}
-    | {OddityKind.SHORT_LAST_RUN: Effect.INCONCLUSIVE}
+    | {OddityKind.SHORT_LAST_RUN: Effect.INCONCLUSIVE, OddityKind.RANKS_MISSING: Effect.INCONCLUSIVE}
 )
 """What each kind of oddity means for a verdict."""
 

@@ -1,6 +1,7 @@
 """Several processes: what is decided before they start, what they write, and how their records are read."""
 
 import json
+import os
 import socket
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from emacheck.errors import LogError, UsageError
 from emacheck.experiment import differences
+from emacheck.judge import Outcome, decide
 from emacheck.judge.comparison import compare
 from emacheck.logs import read_log
 from emacheck.oddity import OddityKind
@@ -18,6 +20,13 @@ from emacheck.train.request import TrainingRequest
 
 RUN = Path("run")
 SLURM = {"SLURM_JOB_ID": "1", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "2"}
+
+# A batch script runs once, on the first node, and has no step.
+SBATCH = {"SLURM_JOB_ID": "1", "SLURM_PROCID": "0", "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "a7,b2"}
+
+
+def without(variables, name):
+    return {key: value for key, value in variables.items() if key != name}
 
 
 def arguments(environment=None, **options):
@@ -65,6 +74,28 @@ def test_only_nodes_of_the_same_job_meet_at_a_rendezvous():
     assert identity(device="sdaa:1") == identity(device="sdaa")
 
 
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("n0:1", "n0:1"),
+        ("10.0.0.1", "10.0.0.1:29400"),
+        ("[fd00::1]:65535", "[fd00::1]:65535"),
+        ("[::1]", "[::1]:29400"),
+    ],
+)
+def test_a_rendezvous_without_a_port_has_that_of_torch(given, taken):
+    assert plan_processes(nnodes=2, rdzv_endpoint=given, environment={}).rdzv_endpoint == taken
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["", " ", ":1", "localhost:abc", "localhost:", "localhost:99999", "localhost:0", "fd00::1", "a b:1", "a:1:2"],
+)
+def test_an_address_that_is_no_rendezvous_is_refused(given):
+    with pytest.raises(UsageError, match="expected HOST:PORT with a port from 1 to 65535"):
+        plan_processes(nnodes=2, rdzv_endpoint=given, environment={})
+
+
 def test_slurm_says_which_node_this_is():
     made = arguments({**SLURM, "SLURM_STEP_NODELIST": "a7,b2"}, launcher="slurm", nproc_per_node=4)
     assert {"--nnodes=2", "--node-rank=1", "--master-addr=a7", "--nproc-per-node=4"} <= set(made)
@@ -74,6 +105,7 @@ def test_slurm_says_which_node_this_is():
 
 def test_slurm_on_one_node_needs_no_address():
     assert "--standalone" in arguments({"SLURM_JOB_ID": "1"}, launcher="slurm", nproc_per_node=2)
+    assert "--standalone" in arguments(SBATCH, launcher="slurm", nproc_per_node=2, nnodes=1)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +123,14 @@ def test_slurm_on_one_node_needs_no_address():
         ({"launcher": "slurm"}, {**SLURM, "SLURM_STEP_NUM_TASKS": "8"}, "--ntasks-per-node=1"),
         ({"launcher": "slurm"}, {**SLURM, "SLURM_STEP_NUM_NODES": "two"}, "SLURM_STEP_NUM_NODES=two"),
         ({"launcher": "slurm"}, SLURM, "--master-addr HOST"),
+        ({"launcher": "slurm"}, SBATCH, "Start it with srun: srun --nodes=2"),
+        ({"launcher": "slurm", "nnodes": 2}, SBATCH, "Start it with srun: srun --nodes=2"),
+        ({"launcher": "slurm", "rdzv_endpoint": "a:1"}, SBATCH, "Start it with srun: srun --nodes=2"),
+        ({"launcher": "slurm"}, without(SLURM, "SLURM_PROCID"), "no SLURM_PROCID"),
+        ({"launcher": "slurm"}, {**SLURM, "SLURM_STEP_NUM_TASKS": "1"}, "found 1 tasks on 2 nodes"),
+        ({"launcher": "slurm"}, {**SLURM, "MASTER_ADDR": "m", "MASTER_PORT": "99999"}, "from 1 to 65535"),
+        ({"launcher": "slurm"}, {**SLURM, "MASTER_ADDR": "m", "MASTER_PORT": "0"}, "from 1 to 65535"),
+        ({"launcher": "slurm"}, {**SLURM, "SLURM_STEP_NUM_NODES": "9" * 5000}, "from 1 to"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_way_out(options, environment, said):
@@ -105,10 +145,17 @@ def test_what_others_left_in_the_environment_of_one_process_does_not_matter():
 
 def test_every_node_writes_into_a_directory_of_its_own():
     first, second = (Processes(launched=True, nnodes=2, node_rank=rank, master_addr="a") for rank in (0, 1))
+    assert work_dir_of_node(Path("x/out"), first) == Path("x/out")
+    assert work_dir_of_node(Path("x/out"), second) == Path("x/out-node1")
+    assert work_dir_of_node(Path(), second) == Path.cwd().with_name(f"{Path.cwd().name}-node1")
+
+
+def test_nodes_that_a_rendezvous_numbers_are_told_apart_by_host_and_process(monkeypatch):
     somewhere = Processes(launched=True, nnodes=2, node_rank=None, rdzv_endpoint="a:1")
-    assert work_dir_of_node(Path("x/out"), first, chosen_by_user=True) == Path("x/out")
-    assert work_dir_of_node(Path("x/out"), second, chosen_by_user=True) == Path("x/out-node1")
-    assert work_dir_of_node(Path("out"), somewhere, chosen_by_user=False) == Path(f"out-{socket.gethostname()}")
+    monkeypatch.setattr(socket, "gethostname", lambda: "n/0 é.x")
+    assert work_dir_of_node(Path("x/out"), somewhere) == Path(f"x/out-n_0__.x-{os.getpid()}")
+    alone = Processes(launched=True, nproc_per_node=2, node_rank=None, rdzv_endpoint="a:1")
+    assert work_dir_of_node(Path("x/out"), alone) == Path("x/out")
 
 
 def experiment(processes, batch_size, **config):
@@ -121,7 +168,16 @@ def test_processes_that_part_the_same_batch_are_the_same_experiment():
 
 
 def test_processes_that_train_on_more_samples_are_another_experiment():
-    assert differences(experiment(1, 4), experiment(2, 4)) == ["processes: reference 1, candidate 2"]
+    (line,) = differences(experiment(1, 4), experiment(2, 4))
+    assert line == (
+        "joined batch: reference 4 (1 process x 4), candidate 8 (2 processes x 4); "
+        "train_dataloader.batch_size=2 would fit"
+    )
+    (line,) = differences(experiment(1, 2), experiment(3, 2))
+    assert line == (
+        "joined batch: reference 2 (1 process x 2), candidate 6 (3 processes x 2); "
+        "only --reference-device trains a fitting one"
+    )
     assert differences(experiment(1, 2), experiment(1, 4)) == ["train_dataloader.batch_size: reference 2, candidate 4"]
 
 
@@ -207,7 +263,37 @@ def test_a_rank_that_ended_early_is_averaged_where_all_are_and_the_record_is_inc
 def test_a_rank_whose_file_is_missing_makes_the_record_incomplete(tmp_path):
     record = read_log(write_run(tmp_path / "missing", {0: [(1.0, ["a"])]}, processes=2, iterations=1))
     assert record.complete is False
-    assert any("counts 2 processes, there are the iterations of 1" in str(each) for each in record.oddities)
+    assert any("found the iterations of rank 0, expected those of 2 processes" in str(each) for each in record.oddities)
+
+
+def partial_of_node_1(tmp_path, count):
+    """What the second of two nodes holds when the first is gone: the iterations of rank 1, and no description."""
+    rows = [(4.0 - 0.1 * at, [f"b{at}"]) for at in range(count)]
+    folder = write_run(tmp_path / "node1", {1: rows}, iterations=count)
+    (folder / "run.json").unlink()
+    return folder
+
+
+def test_the_directory_of_a_node_without_rank_0_is_read_as_incomplete(tmp_path):
+    folder = partial_of_node_1(tmp_path, 3)
+    record = read_log(folder)
+    assert record.curves["loss"].values.tolist() == [4.0, 3.9, 3.8]
+    assert (record.complete, record.batches) == (False, ())
+    (missing,) = (each for each in record.oddities if each.kind is OddityKind.RANKS_MISSING)
+    assert "found the iterations of rank 1, expected those of 2 processes" in missing.message
+    picked = read_log(folder, rank=1)
+    assert (picked.complete, len(picked.batches)) == (False, 3)
+
+
+def test_a_record_that_lacks_a_rank_never_passes(tmp_path):
+    record = read_log(partial_of_node_1(tmp_path, 30))
+    assert decide(compare(record, record)).outcome is Outcome.INCONCLUSIVE
+
+
+def test_a_directory_without_the_iterations_of_any_rank_is_no_run(tmp_path):
+    (tmp_path / "iterations.rank01.jsonl").touch()
+    with pytest.raises(LogError, match="this is no run directory"):
+        read_log(tmp_path)
 
 
 def test_a_stored_reference_keeps_every_rank(tmp_path, parted):

@@ -169,7 +169,8 @@ def test_two_processes_pass_against_a_stored_reference_of_one_and_are_audited(wo
 
 def test_two_processes_with_full_batches_are_another_experiment(workshop):
     done = finished("run", *SHORT, *TWO, "--work-dir", "full", cwd=workshop)
-    assert (done.returncode, "processes: reference 1, candidate 2" in done.stderr) == (2, True), done.stderr
+    assert done.returncode == 2
+    assert "joined batch: reference 2 (1 process x 2), candidate 4 (2 processes x 2)" in done.stderr
     assert nothing_is_left_of("full")
 
 
@@ -430,7 +431,7 @@ def test_two_nodes_train_together_and_the_first_one_judges(workshop):
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     there = ("--nnodes", 2, "--master-addr", "localhost", "--master-port", port, "--work-dir", workshop / "nodes")
-    live = ("--reference-device", "cpu", *AUDITED)
+    live = ("--reference-device", "cpu", "--log-format", "tcap", *AUDITED)
     nodes = [
         emacheck_process("run", *SHORT, *there, "--node-rank", rank, *live, *ONE_EACH, cwd=workshop) for rank in (0, 1)
     ]
@@ -446,6 +447,24 @@ def test_two_nodes_train_together_and_the_first_one_judges(workshop):
     assert "Auditing" not in other_err
     assert read_log(workshop / "nodes").ranks == 2
     assert (workshop / "nodes-node1" / "iterations.rank1.jsonl").is_file()
+    tcap, record = read_log(workshop / "nodes" / "cpu.log"), read_log(workshop / "nodes")
+    assert (tcap.ranks, tcap.curves["loss"].values.tolist()) == (2, record.curves["loss"].values.tolist())
+
+
+@pytest.mark.slow
+def test_nodes_of_a_rendezvous_share_the_directory_that_the_user_names(workshop):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    there = ("--nnodes", 2, "--rdzv-endpoint", f"localhost:{port}", "--work-dir", workshop / "met")
+    nodes = [
+        emacheck_process("run", *SHORT, *there, "--reference-device", "cpu", *ONE_EACH, cwd=workshop) for _ in range(2)
+    ]
+    said = [node.communicate(timeout=240) for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], said
+    assert sorted("PASS" in out for out, _ in said) == [False, True]
+    directories = sorted(workshop.glob(f"met-{socket.gethostname()}-*"))
+    assert sorted(read_log(directory).ranks for directory in directories) == [1, 2]
 
 
 @pytest.mark.slow

@@ -234,7 +234,7 @@ def test_a_killed_worker_exits_2_with_its_last_words_and_keeps_the_partial_recor
     assert len(record.curves["loss"]) >= 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_exits_2_keeps_the_partial_record_and_leaves_no_process(workshop, number):
     directory = workshop / f"interrupted-{number}"
     process = emacheck_process("run", *LONG, "--work-dir", directory, cwd=workshop)

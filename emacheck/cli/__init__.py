@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from emacheck import __version__
+from emacheck.cli.interrupts import heed_signals
 from emacheck.errors import EmacheckError
 from emacheck.printable import printable
 
@@ -61,7 +62,12 @@ def main() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started the program
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - open until the end
-    sys.exit(invoke(sys.argv[1:]))
+    try:
+        code = invoke(sys.argv[1:])
+    except KeyboardInterrupt:  # at the very end
+        _let_go_of_output()
+        code = TROUBLE
+    sys.exit(code)
 
 
 def invoke(arguments: list[str]) -> int:
@@ -87,6 +93,7 @@ def invoke(arguments: list[str]) -> int:
 def _invoke(arguments: list[str]) -> int:
     """Run the command line; what the system refused is left to the caller, because saying it may fail as well."""
     try:
+        heed_signals()
         result: Any = emacheck.main(args=arguments, prog_name="emacheck", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:

@@ -69,7 +69,7 @@ def run(
         reference_device = _check_devices(request, reference_device)
     live = _reference_request(request, processes, reference_device, reference_nproc) if reference_device else None
     bundle = None if reference_device else _choose_bundle(request, reference)
-    directory = work_dir_of_node(work_dir or default_work_dir(request), processes, chosen_by_user=work_dir is not None)
+    directory = work_dir_of_node(work_dir or default_work_dir(request), processes)
     if bundle is not None:
         request = replace(request, must_match=bundle.experiment)
     batches = (audit_batches or BATCHES) if audit else None

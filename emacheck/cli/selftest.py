@@ -6,11 +6,12 @@ import json
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -214,14 +215,27 @@ def _run(setup: Callable[[], None], work: list[Work], jobs: int) -> "Iterator[Ma
     for name, value in WORKER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=partial(_set_up, setup)) as pool:
-        for at, made in enumerate(pool.map(_try, work), 1):
-            yield _told(made, at, len(work))
+        try:
+            for at, made in enumerate(pool.map(_try, work), 1):
+                yield _told(made, at, len(work))
+        except KeyboardInterrupt:
+            # The pool would wait for the trials that it has begun.
+            for process in active_children():
+                process.kill()
+            raise
 
 
 def _set_up(setup: Callable[[], None]) -> None:
-    """Prepare a process of the pool, whose output goes where errors go."""
+    """Prepare a process of the pool, which ends with the command and whose output goes where errors go."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     setup()
+
+
+def _end_with_parent() -> None:
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _told(made: "Made", at: int, of: int) -> "Made":

@@ -3,11 +3,9 @@
 import contextlib
 import datetime
 import re
-import signal
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -220,7 +218,7 @@ def train_and_read(
 
 @contextlib.contextmanager
 def interruptible(left: Callable[[], str]) -> Iterator[None]:
-    """Let SIGTERM interrupt as Ctrl-C does, and say what is left.
+    """Say what is left after an interrupt.
 
     Args:
         left: Returns what is left then, as the end of a sentence.
@@ -228,14 +226,7 @@ def interruptible(left: Callable[[], str]) -> Iterator[None]:
     Raises:
         KeyboardInterrupt: If the user interrupted; its argument says what is left.
     """
-    previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(left()) from None
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    raise KeyboardInterrupt

@@ -57,30 +57,35 @@ def read_directory(folder: Path, rank: int | None = None) -> Record:
 
     Returns:
         The record; not complete if ``run.json`` is missing, says so, or counts other iterations than there are, or if
-        the iterations of a rank are missing.
+        the iterations of a rank are missing. Of several nodes, any node's directory is read.
 
     Raises:
         LogError: If the directory is no run directory, or of another format version.
     """
-    has_header = (folder / RUN_FILE).is_file()
-    if not (folder / ITERATIONS).is_file():
+    has_header, files = (folder / RUN_FILE).is_file(), rank_files(folder)
+    if not files:
         raise LogError(_no_run(folder, has_header=has_header))
     header = _read_header(folder / RUN_FILE) if has_header else _Header()
     gathering = Gathering(format=NAME, name=str(folder), rank=rank, plain=True)
     ranks: dict[int, dict[int, _Batch]] = {}
-    for number, path in rank_files(folder).items():
+    for number, path in files.items():
         with path.open("rb") as file:
             lines = Lines(file)
             ranks[number] = _read_iterations(lines, gathering, number)
         gathering.oddities += lines.remarks
     complete = _complete(header, ranks, gathering, has_header=has_header)
+    missing = _missing(header, ranks, has_header=has_header)
+    if missing is not None:
+        complete = False
+        # One rank of several is all that was asked for.
+        gathering.remark(OddityKind.RANKS_MISSING if rank is None else OddityKind.ENDED_EARLY, missing)
     curves = gathering.curves()
     record = gathering.record(curves)
     return replace(
         record,
         provenance=header.provenance,
         initial_state=header.initial_state,
-        batches=_in_order(ranks[rank] if rank is not None else _joined(ranks)),
+        batches=_in_order(ranks[rank] if rank is not None else {} if missing else _joined(ranks)),
         complete=complete,
     )
 
@@ -161,17 +166,26 @@ def _complete(header: _Header, ranks: _Ranks, gathering: Gathering, *, has_heade
     if not header.complete:
         gathering.remark(OddityKind.ENDED_EARLY, "the run ended before its time")
         return False
-    processes = (header.provenance.get("experiment") or {}).get("processes", 1)
-    if isinstance(processes, int) and processes != len(ranks):
-        message = f"{RUN_FILE} counts {processes} processes, there are the iterations of {len(ranks)}"
-        gathering.remark(OddityKind.ENDED_EARLY, message)
-        return False
     for rank, batches in ranks.items():
         if header.iterations != len(batches):
             message = f"{RUN_FILE} counts {header.iterations} iterations, {rank_file(rank)} holds {len(batches)}"
             gathering.remark(OddityKind.ENDED_EARLY, message)
             return False
     return True
+
+
+def _missing(header: _Header, ranks: _Ranks, *, has_header: bool) -> str | None:
+    """Say which ranks there are, if those are not all of them and no others."""
+    least = max(ranks) + 1
+    counted = (header.provenance.get("experiment") or {}).get("processes", 1) if has_header else least
+    processes = counted if isinstance(counted, int) else least
+    if len(ranks) == least == processes:
+        return None
+    held = ", ".join(map(str, list(ranks)[:LISTED])) + (", ..." if len(ranks) > LISTED else "")
+    return (
+        f"found the iterations of rank {held}, expected those of {processes} processes; of several nodes, that "
+        "of rank 0 holds all when the training is over"
+    )
 
 
 def _joined(ranks: _Ranks) -> dict[int, _Batch]:

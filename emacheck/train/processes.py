@@ -1,6 +1,7 @@
 """Processes: how many train, on which nodes, and the arguments with which torch's own launcher starts them."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from emacheck.experiment import digest
 DEFAULT_PORT = 29500
 # Of torch's c10d rendezvous.
 RENDEZVOUS_PORT = 29400
+LAST_PORT = 65535
 RANK_LOGS = "ranks"
 LAUNCHERS = ("none", "pytorch", "slurm")
 
@@ -116,7 +118,7 @@ def plan_processes(
         node_rank: Which of the nodes this is.
         master_addr: Host name or address of node 0.
         master_port: The port on which node 0 waits.
-        rdzv_endpoint: ``HOST:PORT`` of a c10d rendezvous.
+        rdzv_endpoint: ``HOST:PORT`` of a c10d rendezvous; without a port, torch's own, 29400.
         launcher: ``none``, ``pytorch``, ``slurm``, or None to choose: ``pytorch`` as soon as an option asks for it.
         environment: The environment's variables; those of this process if None.
 
@@ -156,7 +158,8 @@ def plan_processes(
             f"--rdzv-endpoint {rdzv_endpoint}: found --node-rank, --master-addr or --master-port beside it; the "
             "rendezvous decides these. Give either the endpoint or the address of node 0."
         )
-    given = _Given(nproc_per_node or 1, nnodes, node_rank, master_addr, master_port, rdzv_endpoint)
+    endpoint = None if rdzv_endpoint is None else _endpoint(rdzv_endpoint)
+    given = _Given(nproc_per_node or 1, nnodes, node_rank, master_addr, master_port, endpoint)
     if launcher == "slurm":
         return _of_nodes(_from_slurm(given, environment))
     return _of_nodes(given) if launcher == "pytorch" or several else Processes()
@@ -171,6 +174,18 @@ class _Given(NamedTuple):
     addr: str | None
     port: int | None
     endpoint: str | None
+
+
+def _endpoint(text: str) -> str:
+    """Return a rendezvous's address, with its port; an IPv6 address stands in brackets, as torch reads it."""
+    found = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::([0-9]{1,5}))?", text.strip(), re.ASCII)
+    port = int(found[2] or RENDEZVOUS_PORT) if found else 0
+    if found is None or not 1 <= port <= LAST_PORT:
+        raise UsageError(
+            f"--rdzv-endpoint {text!r}: expected HOST:PORT with a port from 1 to {LAST_PORT} (without one, "
+            f"{RENDEZVOUS_PORT}), such as node0:{RENDEZVOUS_PORT} or [fd00::1]:{RENDEZVOUS_PORT}."
+        )
+    return f"{found[1]}:{port}"
 
 
 def _of_nodes(given: _Given) -> Processes:
@@ -220,30 +235,56 @@ def _from_slurm(given: _Given, environment: Mapping[str, str]) -> _Given:
             "--launcher slurm: found no SLURM_JOB_ID in the environment, expected to be inside of a Slurm job. "
             "Start it with srun, or say --launcher pytorch."
         )
-    tasks = _number(environment, "SLURM_STEP_NUM_TASKS", 1)
-    nodes = _number(environment, "SLURM_STEP_NUM_NODES", 1)
-    if tasks > nodes:
-        raise UsageError(
-            f"--launcher slurm: found {tasks} tasks on {nodes} nodes, expected one on each, for emacheck starts the "
-            f"processes of its node itself: srun --nodes={nodes} --ntasks-per-node=1 emacheck run --launcher slurm "
-            f"--nproc-per-node {-(-tasks // nodes)} ..."
-        )
-    nnodes = given.nnodes or nodes
+    nnodes = given.nnodes or _slurm_nodes(environment)
+    if "SLURM_STEP_NUM_NODES" in environment:
+        tasks = _number(environment, "SLURM_STEP_NUM_TASKS", nnodes)
+        if tasks != nnodes:
+            raise UsageError(
+                f"--launcher slurm: found {tasks} tasks on {nnodes} nodes, expected one on each, for emacheck starts "
+                f"the processes of its node itself: srun --nodes={nnodes} --ntasks-per-node=1 emacheck run --launcher "
+                f"slurm --nproc-per-node {max(-(-tasks // nnodes), given.nproc)} ..."
+            )
     if nnodes == 1 or given.endpoint is not None:
         return given._replace(nnodes=nnodes)
+    if given.node_rank is None and not {"SLURM_PROCID", "SLURM_STEP_NUM_NODES"} <= environment.keys():
+        raise UsageError(
+            f"--launcher slurm: found {nnodes} nodes and no SLURM_PROCID of a step, expected the number of this node. "
+            f"{_srun(nnodes)}"
+        )
     return given._replace(
         nnodes=nnodes,
-        node_rank=_number(environment, "SLURM_PROCID", 0) if given.node_rank is None else given.node_rank,
+        node_rank=_number(environment, "SLURM_PROCID", 0, least=0) if given.node_rank is None else given.node_rank,
         addr=given.addr or environment.get("MASTER_ADDR") or _first_host(environment),
-        port=given.port or _number(environment, "MASTER_PORT", DEFAULT_PORT),
+        port=given.port or _number(environment, "MASTER_PORT", DEFAULT_PORT, most=LAST_PORT),
     )
 
 
-def _number(environment: Mapping[str, str], name: str, otherwise: int) -> int:
+def _slurm_nodes(environment: Mapping[str, str]) -> int:
+    """Return how many nodes Slurm has started this command on; a job of several that has no step is refused."""
+    if "SLURM_STEP_NUM_NODES" in environment:
+        return _number(environment, "SLURM_STEP_NUM_NODES", 1)
+    nodes = _number(environment, "SLURM_JOB_NUM_NODES", 1)
+    if nodes > 1:
+        raise UsageError(
+            f"--launcher slurm: found a job of {nodes} nodes (SLURM_JOB_NUM_NODES) without a step, so that emacheck "
+            f"runs on one of them, expected it on each. {_srun(nodes)} To use this node alone: --nnodes 1."
+        )
+    return nodes
+
+
+def _srun(nnodes: int) -> str:
+    return f"Start it with srun: srun --nodes={nnodes} --ntasks-per-node=1 emacheck run --launcher slurm ..."
+
+
+def _number(environment: Mapping[str, str], name: str, otherwise: int, *, least: int = 1, most: int = 10**6) -> int:
     text = environment.get(name, str(otherwise))
-    if not text.isdecimal():
-        raise UsageError(f"--launcher slurm: found {name}={text}, expected a number. Correct the variable or unset it.")
-    return int(text)
+    # The length comes first: Python refuses to convert thousands of digits.
+    if len(text) <= 7 and text.isdecimal() and least <= int(text) <= most:
+        return int(text)
+    raise UsageError(
+        f"--launcher slurm: found {name}={text}, expected a number from {least} to {most}. Correct the variable or "
+        "unset it."
+    )
 
 
 def _first_host(environment: Mapping[str, str]) -> str:
@@ -262,16 +303,21 @@ def _first_host(environment: Mapping[str, str]) -> str:
     )
 
 
-def work_dir_of_node(work_dir: Path, processes: Processes, *, chosen_by_user: bool) -> Path:
+def work_dir_of_node(work_dir: Path, processes: Processes) -> Path:
     """Return where this node writes: nodes may share a file system, and each needs a directory of its own.
+
+    Where a rendezvous numbers the nodes, their host names tell them apart, and the ids of processes those on one host.
 
     Example:
         >>> two = Processes(launched=True, nnodes=2, node_rank=1, master_addr="a")
-        >>> str(work_dir_of_node(Path("out"), two, chosen_by_user=True))
+        >>> str(work_dir_of_node(Path("out"), two))
         'out-node1'
     """
     if processes.nnodes == 1 or processes.node_rank == 0:
         return work_dir
-    if processes.node_rank is not None:
-        return work_dir.with_name(f"{work_dir.name}-node{processes.node_rank}")
-    return work_dir if chosen_by_user else work_dir.with_name(f"{work_dir.name}-{socket.gethostname()}")
+    node = f"node{processes.node_rank}"
+    if processes.node_rank is None:
+        node = f"{re.sub(r'[^A-Za-z0-9.-]', '_', socket.gethostname())}-{os.getpid()}"
+    # "." and ".." are no names to which something could be added.
+    named = work_dir if work_dir.name not in ("", "..") else work_dir.resolve()
+    return named.with_name(f"{named.name}-{node}")

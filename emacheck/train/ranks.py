@@ -214,14 +214,29 @@ def describe_differences(states: Mapping[int, Mapping[str, str]]) -> str | None:
     return "; ".join(found) or None
 
 
-def gather_records(run_directory: Path) -> None:
-    """Bring the records of other nodes' ranks to the directory of rank 0; on one node they are there already."""
+def gather_records(run_directory: Path, tcap_log: Path | None = None) -> None:
+    """Bring the records of other nodes' ranks to the directory of rank 0; on one node they are there already.
+
+    Args:
+        run_directory: The run directory of this node.
+        tcap_log: The log that all ranks of this node share, or None; the lines of the other nodes are added to it.
+    """
     if not dist.is_initialized() or os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE"):
         return
-    mine = run_directory / rank_file(rank())
-    texts: list[Any] = [None] * world_size()
-    dist.all_gather_object(texts, mine.read_text(encoding="utf-8") if os.environ.get("GROUP_RANK") != "0" else None)
-    if rank() == 0:
-        for other, text in enumerate(texts):
-            if text is not None:
-                (run_directory / rank_file(other)).write_text(text, encoding="utf-8")
+    for other, text in _from_other_nodes(run_directory / rank_file(rank())).items():
+        (run_directory / rank_file(other)).write_text(text, encoding="utf-8")
+    if tcap_log is None:
+        return
+    # Every rank has handed over its record, so that every line is written; one rank of each node sends them.
+    speaks = os.environ.get("LOCAL_RANK") == "0"
+    for text in _from_other_nodes(tcap_log if speaks and tcap_log.is_file() else None).values():
+        with tcap_log.open("a", encoding="utf-8") as log:
+            log.write(text)
+
+
+def _from_other_nodes(file: Path | None) -> dict[int, str]:
+    """Return, in rank 0, the texts of the files that the ranks of other nodes hold; elsewhere nothing."""
+    texts: list[str | None] = [None] * world_size()
+    sent = None if file is None or os.environ.get("GROUP_RANK") == "0" else file.read_text(encoding="utf-8")
+    dist.all_gather_object(texts, sent)
+    return {other: text for other, text in enumerate(texts) if text is not None} if rank() == 0 else {}

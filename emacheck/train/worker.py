@@ -84,7 +84,7 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
     try:
         with as_on_accelerators(request.precision) if device.is_cpu else nullcontext():
             _run(config, pairing, recorder)
-        ranks.gather_records(run_directory)
+        ranks.gather_records(run_directory, tcap_log)
         ended_well = True
     finally:
         from emacheck.train.provenance import peak_memory

@@ -1,0 +1,116 @@
+"""What ends a command from outside, at whatever moment: exit code 2 and a word, and nothing left over."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, emacheck_process
+
+SIGNALS = [signal.SIGTERM, signal.SIGHUP]
+
+
+def status(process, field):
+    """Return a set of signals of a process, such as those that it catches (``SigCgt``)."""
+    lines = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8").splitlines()
+    mask = next(int(line.split()[1], 16) for line in lines if line.startswith(f"{field}:"))
+    return {number for number in SIGNALS if mask >> (number - 1) & 1}
+
+
+def children(process):
+    return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()
+
+
+def wait_until(condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_ends_any_command_with_exit_code_2_and_a_word(tmp_path, number):
+    process = emacheck_process("show", "-", cwd=tmp_path, stdin=subprocess.PIPE)
+    wait_until(lambda: status(process, "SigCgt") == set(SIGNALS))
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err.strip()) == (2, "", "emacheck: interrupted")
+
+
+def test_a_signal_that_is_ignored_as_under_nohup_stays_ignored(tmp_path):
+    process = subprocess.Popen(
+        ["nohup", sys.executable, "-m", "emacheck", "show", "-"],
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    wait_until(lambda: signal.SIGTERM in status(process, "SigCgt"))
+    assert status(process, "SigIgn") == {signal.SIGHUP}
+    process.send_signal(signal.SIGHUP)
+    out, err = process.communicate(b"iteration,loss\n1,4.5\n2,4.25\n", timeout=30)
+    assert (process.returncode, b"CSV" in out) == (0, True), err
+
+
+def test_a_second_signal_does_not_interrupt_what_cleans_up_after_the_first(tmp_path):
+    program = (
+        "import os, signal, time\n"
+        "from emacheck.cli.interrupts import heed_signals\n"
+        "heed_signals()\n"
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "    time.sleep(30)\n"
+        "except KeyboardInterrupt:\n"
+        "    for number in (signal.SIGHUP, signal.SIGTERM):\n"
+        "        os.kill(os.getpid(), number)\n"
+        "    print('cleaned up')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (0, "cleaned up\n"), done.stderr
+
+
+def test_a_closed_terminal_ends_a_command_with_exit_code_2(tmp_path):
+    """Nothing can be said there any more; that must not look like a FAIL."""
+    controller, terminal = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "emacheck", "show", "-"],
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+    ) as process:
+        os.close(terminal)
+        wait_until(lambda: status(process, "SigCgt") == set(SIGNALS))
+        os.close(controller)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=30) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_processes_of_a_selftest_end_with_it(tmp_path, number):
+    """A trial takes minutes: nobody waits for it after an interrupt."""
+    (tmp_path / "jobs.py").write_text(
+        "import time\n"
+        "from functools import partial\n"
+        "from importlib import import_module\n"
+        "from emacheck.cli.interrupts import heed_signals\n"
+        "if __name__ == '__main__':\n"
+        "    heed_signals()\n"
+        "    list(import_module('emacheck.cli.selftest')._run(partial(time.sleep, 300), [('benign', None)] * 2, 2))\n",
+        encoding="utf-8",
+    )
+    with subprocess.Popen(
+        [sys.executable, "jobs.py"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE
+    ) as process:
+        # The tracker of multiprocessing's resources is the third.
+        wait_until(lambda: len(children(process)) == 3)
+        time.sleep(1)
+        found = children(process)
+        process.send_signal(number)
+        process.communicate(timeout=30)
+    wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in found))
