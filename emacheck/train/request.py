@@ -13,7 +13,7 @@ REFUSAL_FILE = "refusal.txt"
 WORKER_LOG = "worker.log"
 PRESETS = {
     "smoke": "EMANet-R50-D8, 64x128 crops, batch 2: minutes on a CPU",
-    "smoke-256x512": "EMANet-R50-D8, 256x512 crops, batch 2: about twelve times the work of smoke",
+    "smoke-256x512": "EMANet-R50-D8, 256x512 crops, batch 2: 16 times the pixels of smoke",
     "cityscapes": "EMANet-R50-D8, 512x1024 crops, as mmsegmentation ships it",
     "cityscapes-769x769": "EMANet-R50-D8, 769x769 crops, as mmsegmentation ships it",
     "cityscapes-r101": "EMANet-R101-D8, 512x1024 crops, as mmsegmentation ships it",
