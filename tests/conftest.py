@@ -33,10 +33,15 @@ def emacheck_process(*arguments, cwd, env=None, **options):
         stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
-        # A shell's background job ignores Ctrl-C, and so would everything that the tests start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
+        preexec_fn=hear_signals,  # noqa: PLW1509 - no threads here
         **options,
     )
+
+
+def hear_signals():
+    """Ignore no signal: a background job of a shell ignores Ctrl-C, under nohup SIGHUP, and so would what it starts."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def wait_for_iterations(record, count, process, *, seconds=200):

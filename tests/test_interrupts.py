@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, emacheck_process
+from conftest import ROOT, emacheck_process, hear_signals
 
 SIGNALS = [signal.SIGTERM, signal.SIGHUP]
 
@@ -48,6 +48,7 @@ def test_a_signal_that_is_ignored_as_under_nohup_stays_ignored(tmp_path):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=hear_signals,  # noqa: PLW1509 - no threads here
     )
     wait_until(lambda: signal.SIGTERM in status(process, "SigCgt"))
     assert status(process, "SigIgn") == {signal.SIGHUP}
@@ -69,7 +70,14 @@ def test_a_second_signal_does_not_interrupt_what_cleans_up_after_the_first(tmp_p
         "        os.kill(os.getpid(), number)\n"
         "    print('cleaned up')\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        preexec_fn=hear_signals,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
     assert (done.returncode, done.stdout) == (0, "cleaned up\n"), done.stderr
 
 
@@ -83,6 +91,7 @@ def test_a_closed_terminal_ends_a_command_with_exit_code_2(tmp_path):
         stdout=terminal,
         stderr=terminal,
         start_new_session=True,
+        preexec_fn=hear_signals,  # noqa: PLW1509 - no threads here
     ) as process:
         os.close(terminal)
         wait_until(lambda: status(process, "SigCgt") == set(SIGNALS))
@@ -105,7 +114,11 @@ def test_the_processes_of_a_selftest_end_with_it(tmp_path, number):
         encoding="utf-8",
     )
     with subprocess.Popen(
-        [sys.executable, "jobs.py"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE
+        [sys.executable, "jobs.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        preexec_fn=hear_signals,  # noqa: PLW1509 - no threads here
     ) as process:
         # The tracker of multiprocessing's resources is the third.
         wait_until(lambda: len(children(process)) == 3)
