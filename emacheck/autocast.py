@@ -10,7 +10,7 @@ same places, and in a time that one waits for.
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -125,17 +125,25 @@ def has_kernel(name: str, key: str) -> bool:
 
 def _register() -> Any:
     library: Any = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
-    wanted = policies()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Warning only once for all operators")
-        for name in _listed_for_the_cpu():
-            if name not in wanted:
-                library.impl(name, torch.library.fallthrough_kernel, KEY)
-        for name, policy in wanted.items():
-            # What runs in 16 bits on both is left to torch, which casts each weight once.
-            if policy is not _lower or not has_kernel(name, KEY):
-                library.impl(name, policy(_overload(name)), KEY)
+        for name, kernel in _kernels():
+            library.impl(name, kernel, KEY)
     return library
+
+
+@cache
+def _kernels() -> tuple[tuple[str, Kernel], ...]:
+    """Return what the accelerators' lists have in the place of the CPU's; looking for it takes long."""
+    wanted = policies()
+    none = [(name, torch.library.fallthrough_kernel) for name in _listed_for_the_cpu() if name not in wanted]
+    # What runs in 16 bits on both is left to torch, which casts each weight once.
+    ours = [
+        (name, policy(_overload(name)))
+        for name, policy in wanted.items()
+        if policy is not _lower or not has_kernel(name, KEY)
+    ]
+    return (*none, *ours)
 
 
 def _listed_for_the_cpu() -> list[str]:
