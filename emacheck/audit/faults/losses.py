@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from emacheck.audit.faults.places import Place, rounded, with_attribute
-from emacheck.audit.faults.registry import NotApplicableError, fault, finer_than
+from emacheck.audit.faults.registry import NotApplicableError, fault
 from emacheck.audit.subject import Candidate
 
 
@@ -62,7 +62,8 @@ def loss_weight_off(candidate: Candidate, severity: float) -> str:
     return name
 
 
-@fault(kind="loss", precisions=finer_than(7))
+# Autocast resizes logits in float32, so that this is a fault in every precision.
+@fault(kind="loss")
 def loss_in_bfloat16(candidate: Candidate, severity: float) -> str:  # noqa: ARG001
     """The loss is computed from logits in bfloat16."""
     name, module = _loss(candidate)
