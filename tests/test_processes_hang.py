@@ -85,7 +85,7 @@ def test_a_rank_that_printed_nothing_does_not_get_the_words_of_the_launcher(tmp_
     [
         ({"nnodes": 2, "node_rank": 1, "master_addr": "n0"}, "at n0:29500 within 5 s, so no process was started: is"),
         ({"nnodes": 2, "node_rank": 1, "master_addr": "n0"}, "running on the other node, is the address right"),
-        ({"nnodes": 4, "rdzv_endpoint": "n0"}, "the nodes did not meet at n0:29400 within 5 s"),
+        ({"nnodes": 4, "rdzv_endpoint": "n0:29400"}, "the nodes did not meet at n0:29400 within 5 s"),
         ({"nnodes": 4, "rdzv_endpoint": "n0:7"}, "running on the other 3 nodes"),
         ({"nnodes": 4, "rdzv_endpoint": "n0:7"}, "must be the same on every node, but for --work-dir, --data-root."),
         ({"master_addr": "n0"}, "On a single node no address is needed"),

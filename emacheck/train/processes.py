@@ -57,8 +57,7 @@ class Processes:
             'n0:29500'
         """
         if self.rdzv_endpoint is not None:
-            named = self.rdzv_endpoint.rpartition(":")[2].isdecimal()
-            return self.rdzv_endpoint if named else f"{self.rdzv_endpoint}:{RENDEZVOUS_PORT}"
+            return self.rdzv_endpoint
         if self.nnodes == 1 and self.master_addr is None and self.master_port is None:
             return None
         return f"{self.master_addr or 'localhost'}:{self.master_port or DEFAULT_PORT}"
