@@ -81,6 +81,34 @@ def test_a_second_signal_does_not_interrupt_what_cleans_up_after_the_first(tmp_p
     assert (done.returncode, done.stdout) == (0, "cleaned up\n"), done.stderr
 
 
+@pytest.mark.parametrize("number", [*SIGNALS, signal.SIGINT])
+def test_a_signal_that_comes_while_an_object_is_freed_is_not_lost(number):
+    """Python drops exceptions there, and the command would go on as if nobody had stopped it."""
+    program = (
+        "import os, sys, time\n"
+        "from emacheck.cli.interrupts import heed_signals\n"
+        "class Freed:\n"
+        "    def __del__(self):\n"
+        f"        os.kill(os.getpid(), {int(number)})\n"
+        "        time.sleep(0.1)\n"
+        "heed_signals()\n"
+        "try:\n"
+        "    Freed()\n"
+        "    time.sleep(20)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        preexec_fn=hear_signals,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")
+
+
 def test_a_closed_terminal_ends_a_command_with_exit_code_2(tmp_path):
     """Nothing can be said there any more; that must not look like a FAIL."""
     controller, terminal = pty.openpty()

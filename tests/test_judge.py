@@ -292,3 +292,39 @@ def test_of_a_repeated_iteration_the_later_row_wins():
     assert curves["loss"].values.tolist() == [2.0, 3.0]
     assert curves["lr"].iterations.tolist() == [2]
     assert repeated == (2,)
+
+
+EXPERIMENT = {"name": "emanet", "seed": 0, "precision": "fp32", "processes": 1, "config": {"model.dropout_ratio": 0.1}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"precision": "bf16"}, "precision: reference 'fp32', candidate 'bf16'"),
+        ({"config": {"model.dropout_ratio": 0.2}}, "model.dropout_ratio: reference 0.1, candidate 0.2"),
+        ({"seed": 1}, "seed: reference 0, candidate 1"),
+    ],
+)
+def test_runs_that_were_asked_for_different_things_are_inconclusive_unless_that_is_accepted(asked, said):
+    fingerprints = {"initial_state": "aa", "batches": ("bb",) * 100}
+    reference = record(falling(), provenance={"experiment": EXPERIMENT}, **fingerprints)
+    candidate = record(falling(), provenance={"experiment": {**EXPERIMENT, **asked}}, **fingerprints)
+    verdict = verdict_on(reference, candidate)
+    assert (verdict.outcome, verdict.worst.rule) == (Outcome.INCONCLUSIVE, "integrity")
+    assert f"the two were asked for different things: {said} (accept with --limit integrity=1)" in verdict.worst.message
+    accepted = verdict_on(reference, candidate, *DEFAULT_RULES, integrity={"limit": 1})
+    assert accepted.outcome is Outcome.PASS
+    assert said in next(finding.message for finding in accepted.findings if finding.rule == "integrity")
+
+
+def test_what_may_differ_between_two_runs_of_one_experiment_is_no_reason():
+    fingerprints = {"initial_state": "aa", "batches": ("bb",) * 100}
+    reference = record(falling(), provenance={"experiment": EXPERIMENT}, **fingerprints)
+    for asked in ({"name": "mine"}, {"data_hash": "ab"}):
+        candidate = record(falling(), provenance={"experiment": {**EXPERIMENT, **asked}}, **fingerprints)
+        assert verdict_on(reference, candidate).outcome is Outcome.PASS
+    unpaired = [
+        record(falling(), initial_state=str(seed), provenance={"experiment": {**EXPERIMENT, "seed": seed}})
+        for seed in (0, 1)
+    ]
+    assert outcome_of(verdict_on(*unpaired), "integrity") is Outcome.PASS

@@ -1,5 +1,6 @@
 """The run directories that emacheck itself writes."""
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -7,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import points, remarks, said
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from log_lines import FAST, FLOATS, bits
 
 from emacheck.errors import LogError
+from emacheck.experiment import BATCH_SIZE
+from emacheck.judge import decide, default_rules, make_rules
+from emacheck.judge.comparison import compare
 from emacheck.logs import read_log
 from emacheck.strict_json import encode_value
 
@@ -93,6 +97,36 @@ def test_run_directory_with_a_damaged_header_is_refused(tmp_path, key, value):
     make_run(tmp_path, [iteration(1, loss=4.5)], **{key: value})
     with pytest.raises(LogError, match=rf"run.json: {key}: found"):
         read_log(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "where"), [([1], "experiment"), ("fp32", "experiment"), ({"config": [1]}, "experiment.config")]
+)
+def test_run_directory_with_a_damaged_experiment_is_refused(tmp_path, experiment, where):
+    make_run(tmp_path, [iteration(1, loss=4.5)], provenance={"experiment": experiment})
+    with pytest.raises(LogError, match=rf"run.json: provenance.{where}: found .*, expected an object"):
+        read_log(tmp_path)
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.sampled_from(["", "SyncBN"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["config", "processes", BATCH_SIZE, "model.norm_cfg.type"]), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(*[st.dictionaries(st.sampled_from(["config", "processes", "precision", "draws"]), ANYTHING)] * 2)
+def test_whatever_an_experiment_holds_there_is_a_verdict_or_a_refusal(tmp_path, reference, candidate):
+    rows = [iteration(at, loss=4.5 - at / 10) for at in range(1, 21)]
+    for name, experiment in (("a", reference), ("b", candidate)):
+        make_run(tmp_path / name, rows, provenance={"experiment": experiment})
+    with contextlib.suppress(LogError):
+        comparison = compare(read_log(tmp_path / "a"), read_log(tmp_path / "b"))
+        decide(comparison, make_rules(default_rules(comparison)))
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "[" * 100_000, '{"format_version": ' + "1" * 5000 + "}"])

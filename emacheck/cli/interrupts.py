@@ -2,12 +2,18 @@
 
 import math
 import signal
+import sys
 import time
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 NUMBERS = (signal.SIGTERM, signal.SIGHUP)
 # As long as processes are given to end; a terminal that closes sends SIGHUP more than once.
 QUIET_SECONDS = 20.0
+AGAIN_SECONDS = 0.05
 
 
 def heed_signals() -> None:
@@ -24,3 +30,21 @@ def heed_signals() -> None:
     for number in NUMBERS:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, interrupt)
+    _heed_what_was_lost()
+
+
+def _heed_what_was_lost() -> None:
+    """Raise KeyboardInterrupt again where Python dropped it, as it does when a signal comes while objects are freed."""
+    others = sys.unraisablehook
+
+    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        raise KeyboardInterrupt
+
+    def dropped(what: "UnraisableHookArgs") -> None:
+        if what.exc_type is KeyboardInterrupt:
+            signal.signal(signal.SIGALRM, interrupt)
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+        else:
+            others(what)
+
+    sys.unraisablehook = dropped

@@ -4,7 +4,7 @@ import contextlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -107,11 +107,17 @@ def list_() -> None:
     for bundle in bundles:
         provenance = bundle.record.provenance
         size = f"{bundle.iterations:6} iterations {len(bundle.repeats):3} repeats"
-        torch = provenance["versions"].get("torch", "?")
-        click.echo(f"{bundle.name:40} {size}  torch {torch:14} {provenance['device'].get('name', '?')}  {bundle.path}")
+        torch, device = (_stated(provenance, *entry) for entry in (("versions", "torch"), ("device", "name")))
+        click.echo(f"{bundle.name:40} {size}  torch {torch:14} {device}  {bundle.path}")
     if not bundles:
         places = ", ".join(str(root) for root in bundle_roots()) or "no folder of references"
         click.echo(f"No stored reference ({places}). Make one with: emacheck reference make")
+
+
+def _stated(provenance: Mapping[str, Any], group: str, key: str) -> str:
+    """Return one entry of a provenance, which another program may have written; ``?`` where it has none."""
+    entries = provenance.get(group)
+    return str(entries.get(key, "?")) if isinstance(entries, Mapping) else "?"
 
 
 @reference.command()

@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from emacheck.curve import Curve
+from emacheck.experiment import differences
 from emacheck.judge.advice import option
 from emacheck.judge.comparison import EMPTY, Comparison
 from emacheck.judge.forensics import RATES
@@ -33,9 +34,10 @@ class Integrity:
     """Both records are evidence of a training: the number of reasons against that must be <= limit.
 
     A judged metric of the candidate that stands still (constant, stuck, or collapsed to exactly zero) while that of the
-    reference moves is FAIL. Where the reference's stands still there is nothing to hold against, and an oddity that
-    leaves open what the record is forbids a decision: both are INCONCLUSIVE. Whatever else limits what a verdict
-    rests on is said in the message, also of a PASS.
+    reference moves is FAIL. INCONCLUSIVE is a reference that stands still, for there is nothing to hold against; an
+    oddity that leaves open what the record is; and two runs that were asked for different things, such as another
+    precision, for they say nothing about a device. Whatever else limits what a verdict rests on is said in the message,
+    also of a PASS.
 
     Attributes:
         limit: Allowed number of reasons.
@@ -56,7 +58,7 @@ class Integrity:
 
     def check(self, comparison: Comparison) -> tuple[Finding, ...]:
         """Look for what stands still, and for what the oddities of the records forbid or limit."""
-        reasons = [*_standing_still(comparison), *_forbidding(comparison)]
+        reasons = [*_standing_still(comparison), *_forbidding(comparison), *_different_experiments(comparison)]
         limits = tuple(_limiting(comparison))
         failing = [reason for reason in reasons if reason.outcome is Outcome.FAIL]
         first = next(iter(failing or reasons), None)
@@ -131,6 +133,19 @@ def _limiting(comparison: Comparison) -> Iterator[str]:
         for oddity in record.oddities:
             if oddity.effect is Effect.LIMITS:
                 yield f"the {side}: {oddity}"
+
+
+def _different_experiments(comparison: Comparison) -> Iterator[_Reason]:
+    """Name what the two were asked for differently, as far as both say it and it may not differ."""
+    reference, candidate = (dict(record.provenance.get("experiment") or {}) for _, record in _sides(comparison))
+    # Equal batches are proof enough of equal data; runs of other seeds are compared as such.
+    free = {"name", "data_hash" if comparison.paired else "seed"}
+    stated = (reference.keys() & candidate.keys()) - free
+    found = differences({key: reference[key] for key in stated}, {key: candidate[key] for key in stated})
+    if found:
+        more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        message = f"the two were asked for different things: {'; '.join(found[:SHOWN])}{more}"
+        yield _Reason(outcome=Outcome.INCONCLUSIVE, message=message)
 
 
 def _sides(comparison: Comparison) -> tuple[tuple[str, Record], ...]:

@@ -116,7 +116,20 @@ def _read_header(path: Path) -> _Header:
             expected = " or ".join("null" if k is type(None) else k.__name__ for k in kind)
             found = repr(value[key])[:80] if key in value else "nothing"
             raise LogError(f"{path}: {key}: found {found}, expected {expected}. The file is damaged: repeat the run.")
+    _check_provenance(path, value["provenance"])
     return _Header(**{key: value[key] for key in kinds})
+
+
+def _check_provenance(path: Path, provenance: Mapping[str, Any]) -> None:
+    """Refuse a provenance of another shape than what compares two of them relies on; what it lacks it may lack."""
+    experiment = provenance.get("experiment", {})
+    config = experiment.get("config", {}) if isinstance(experiment, dict) else {}
+    groups = {"provenance.experiment": experiment, "provenance.experiment.config": config}
+    for name, group in groups.items():
+        if not isinstance(group, dict):
+            raise LogError(
+                f"{path}: {name}: found {repr(group)[:80]}, expected an object. The file is damaged: repeat the run."
+            )
 
 
 def _read_iterations(lines: Lines, gathering: Gathering, rank: int) -> dict[int, _Batch]:
