@@ -18,15 +18,20 @@ from emacheck.autocast import SummedInFloat32, accelerator_lists, as_on_accelera
 HEADER = Path(torch.__file__).parent / "include" / "ATen" / "autocast_mode.h"
 PROGRAM = Path(__file__).parent / "simulated_device" / "programs" / "autocast_types.py"
 # What the header lists by name, not by macro: kernels of cuDNN alone, and one that autocast refuses.
-APART = {"binary_cross_entropy", "cudnn_convolution", "cudnn_convolution_transpose"}
+APART = {"binary_cross_entropy", "cudnn_convolution", "cudnn_convolution_transpose", "_cudnn_rnn"}
 
 
 def listed(macro):
     """Return the operators of one of the lists in torch's own header."""
     text = HEADER.read_text(encoding="utf-8")
-    body = re.search(rf"#define {macro}\(_\)(.*?)\n\n", text, re.DOTALL).group(1)
+    body = re.search(rf"#define {macro}\(_\)(.*?[^\\\\])\n", text, re.DOTALL).group(1)
     found = re.findall(r"_\((\w+)(?:, (\w+))?\)", body)
-    return {f"{name}.{overload}" if overload else name for name, overload in found}
+    return without_named_tensors({f"{name}.{overload}" if overload else name for name, overload in found})
+
+
+def without_named_tensors(names):
+    """Leave out the overloads of named tensors, which older versions of torch list and no network here uses."""
+    return {name for name in names if "imname" not in name and ".names_" not in name}
 
 
 @pytest.mark.parametrize(
@@ -40,7 +45,8 @@ def listed(macro):
 )
 def test_the_lists_are_those_of_the_installed_torch(macro, ours):
     assert len(set(ours)) == len(ours)
-    assert set(ours) == listed(macro)
+    # Older versions of torch do not list rms_norm.
+    assert {name for name in ours if has_kernel(name, "AutocastCUDA")} == listed(macro)
 
 
 def test_no_operator_that_autocast_knows_on_an_accelerator_is_left_out():
@@ -49,7 +55,7 @@ def test_no_operator_that_autocast_knows_on_an_accelerator_is_left_out():
         for schema in torch._C._jit_get_all_schemas()
         if schema.name.startswith("aten::")
     }
-    known = {name for name in names if has_kernel(name, "AutocastCUDA")}
+    known = without_named_tensors({name for name in names if has_kernel(name, "AutocastCUDA")})
     assert len(known) > 100
     assert known - APART == set(policies())
 

@@ -104,10 +104,11 @@ torch.sdaa.synchronize("sdaa:1")
 start, end = torch.sdaa.Event(enable_timing=True), torch.sdaa.Event(enable_timing=True)
 start.record(); time.sleep(0.02); end.record()
 assert 15 < start.elapsed_time(end) < 5000
-pinned = torch.ones(3).pin_memory()
-assert pinned.is_pinned() and not torch.ones(3).is_pinned()
+pinned = torch.ones(3).pin_memory("sdaa")  # before torch 2.6 CUDA is meant where no device is named
+assert pinned.is_pinned("sdaa") and not torch.ones(3).is_pinned("sdaa")
 assert torch.equal(pinned.to("sdaa", non_blocking=True).cpu(), pinned)
-loader = torch.utils.data.DataLoader(torch.arange(6), batch_size=3, num_workers=1, pin_memory=True)
+pinning = dict(pin_memory=True, pin_memory_device="sdaa")
+loader = torch.utils.data.DataLoader(torch.arange(6), batch_size=3, num_workers=1, **pinning)
 assert [batch.to("sdaa").sum().item() for batch in loader] == [3, 12]
 """,
         devices=3,

@@ -72,13 +72,18 @@ class Right(BaseMetric):
 SEEN = {"losses": [], "where": set(), "pinned": set(), "right": [], "scale": [], "skipped": []}
 
 
+def is_pinned(tensor):
+    """Before torch 2.6 a tensor that names no device tells whether it is pinned for CUDA."""
+    return tensor.is_pinned() or (hasattr(torch, "sdaa") and tensor.is_pinned("sdaa"))
+
+
 @HOOKS.register_module()
 class Watch(Hook):
     """Note what a device can be recognised by."""
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         # Only of the batch as it comes from the loader.
-        SEEN["pinned"].add(all(tensor.is_pinned() for tensor in data_batch["inputs"]))
+        SEEN["pinned"].add(all(is_pinned(tensor) for tensor in data_batch["inputs"]))
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         SEEN["losses"].append(float(outputs["loss"]))

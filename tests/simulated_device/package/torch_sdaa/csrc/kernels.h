@@ -161,9 +161,24 @@ inline Tensor batch_norm_backward_elemt(const Tensor& gradient, const Tensor& in
   return call.result(result.to(x.scalar_type()));
 }
 
+#if !TORCH_AT_LEAST(2, 6)
+// Later versions of torch ask the device's hooks instead.
+inline bool tensor_is_pinned(const Tensor& self, std::optional<c10::Device>) { return is_pinned(self.storage().data()); }
+
+inline Tensor pin_memory(const Tensor& self, std::optional<c10::Device>) {
+  const auto bytes = at::detail::computeStorageNbytes(self.sizes(), self.strides(), self.dtype().itemsize());
+  c10::Storage storage(c10::Storage::use_byte_size_t(), bytes, pinned_allocator.allocate(bytes), &pinned_allocator, false);
+  return at::empty({0}, self.options()).set_(storage, 0, self.sizes(), self.strides()).copy_(self);
+}
+#endif
+
 }  // namespace simulated
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
+#if !TORCH_AT_LEAST(2, 6)
+  library.impl("is_pinned", TORCH_FN(simulated::tensor_is_pinned));
+  library.impl("_pin_memory", TORCH_FN(simulated::pin_memory));
+#endif
   library.impl("empty.memory_format", TORCH_FN(simulated::empty));
   library.impl("empty_strided", TORCH_FN(simulated::empty_strided));
   library.impl("_copy_from", TORCH_FN(simulated::copy_from));
