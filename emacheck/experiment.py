@@ -26,6 +26,13 @@ LOADING = frozenset(
 )
 UNSYNCHRONISED = ("BN", "BN1d", "BN2d", "BN3d")
 PATHS = frozenset({"data_root", "work_dir"})
+# What mmengine does around an iteration unless a configuration says otherwise; the other default hooks only write.
+USUAL_HOOKS = {
+    "runtime_info": "RuntimeInfoHook",
+    "sampler_seed": "DistSamplerSeedHook",
+    "param_scheduler": "ParamSchedulerHook",
+}
+WRITING_HOOKS = frozenset({"timer", "logger", "checkpoint", "visualization"})
 
 Flat = dict[str, Any]
 
@@ -37,7 +44,8 @@ def flatten(config: Mapping[str, Any]) -> Flat:
         config: A resolved configuration as nested mappings and sequences.
 
     Returns:
-        One entry per leaf, sorted by key; paths to data are left out because they differ between machines.
+        One entry per leaf, sorted by key; paths to data are left out because they differ between machines, and default
+        hooks where they are mmengine's usual ones.
 
     Example:
         >>> flatten({"optim_wrapper": {"optimizer": {"type": "SGD", "lr": 0.01}}, "work_dir": "x"})
@@ -50,7 +58,18 @@ def flatten(config: Mapping[str, Any]) -> Flat:
     loop = config.get("train_cfg") or {}
     if "type" in loop:
         _collect("train_cfg.type", loop["type"], flat)
+    if "max_epochs" in loop and _ends_with_the_loop(config.get("param_scheduler")):
+        _collect("train_cfg.max_epochs", loop["max_epochs"], flat)
+    for name, hook in (config.get("default_hooks") or {}).items():
+        if name not in WRITING_HOOKS and (hook is None or dict(hook) != {"type": USUAL_HOOKS.get(name)}):
+            _collect(f"default_hooks.{name}", hook, flat)
     return dict(sorted(flat.items()))
+
+
+def _ends_with_the_loop(schedulers: Any) -> bool:
+    """Tell whether there is a scheduler without an end of its own; mmengine takes the loop's for it."""
+    each = [schedulers] if isinstance(schedulers, Mapping) else schedulers
+    return isinstance(each, list | tuple) and any(isinstance(one, Mapping) and "end" not in one for one in each)
 
 
 def _collect(prefix: str, value: Any, flat: Flat) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from emacheck.errors import UsageError
+from emacheck.experiment import flatten
 from emacheck.train.presets import resolve
 from emacheck.train.request import TrainingRequest
 
@@ -182,3 +183,35 @@ def test_the_seed_is_that_of_the_option_whatever_a_configuration_file_says(resol
     lines = "randomness = dict(seed=7, deterministic=True)"
     assert resolved(lines, seed=3)[0].randomness == {"seed": 3}
     assert resolved(lines, "randomness.seed=3", seed=3)[0].randomness == {"seed": 3}
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("optim_wraper.optimizer.lr=0.5", "the configuration has no optim_wraper .* perhaps you mean optim_wrapper"),
+        ("work_dir=elsewhere", "has no effect here; use the option --work-dir"),
+        ("launcher=pytorch", "has no effect here; use the option --launcher"),
+        ("resume=True", "has no effect here; a run starts from the weights that its reference starts from"),
+    ],
+)
+def test_an_override_without_effect_is_refused_with_what_was_perhaps_meant(resolved, option, said):
+    with pytest.raises(UsageError, match=rf"--cfg-options {option.partition('=')[0]}: {said}"):
+        resolved("", option)
+
+
+@pytest.mark.parametrize("option", ["resume=False", "auto_scale_lr.enable=True", "val_dataloader.dataset.data_root=x"])
+def test_an_override_of_what_mmengine_reads_is_taken_although_the_configuration_lacks_it(resolved, option):
+    resolved("", option)
+
+
+def test_a_data_root_that_no_dataset_would_read_is_refused(resolved):
+    with pytest.raises(UsageError, match="--data-root there: the configuration's dataset has no data_root"):
+        resolved(data_root="there")
+    option = "train_dataloader.dataset.data_root=there"
+    assert resolved("", option, data_root="there")[0].train_dataloader.dataset.data_root == "there"
+
+
+def test_what_prepares_the_data_is_the_models_wherever_a_configuration_says_it(resolved):
+    apart, _ = resolved('data_preprocessor = dict(type="SegDataPreProcessor", mean=[20])')
+    inside, _ = resolved('model.update(data_preprocessor=dict(type="SegDataPreProcessor", mean=[20]))')
+    assert flatten(apart) == flatten(inside) != flatten(resolved()[0])

@@ -152,6 +152,18 @@ def test_what_does_not_decide_the_numbers_does_not_decide_the_experiment():
     assert digest(flatten(one)) == digest(flatten(two))
 
 
+def test_whatever_decides_the_schedule_is_part_of_the_experiment():
+    def trained_for(epochs, **scheduler):
+        loop = {"type": "EpochBasedTrainLoop", "max_epochs": epochs}
+        return flatten({"train_cfg": loop, "param_scheduler": [{"type": "PolyLR", **scheduler}]})
+
+    assert trained_for(10) != trained_for(20)
+    assert trained_for(10, end=5) == trained_for(20, end=5)
+    usual = {"param_scheduler": {"type": "ParamSchedulerHook"}, "logger": {"type": "LoggerHook", "interval": 5}}
+    assert flatten({"default_hooks": usual}) == flatten({})
+    assert flatten({"default_hooks": {"param_scheduler": None}}) == {"default_hooks.param_scheduler": None}
+
+
 LOADED_OTHERWISE = {
     "num_workers": 4,
     "persistent_workers": True,

@@ -194,8 +194,8 @@ def _place_data(preset: str | None, data_root: str | None, overrides: tuple[str,
 
 
 def default_work_dir(request: TrainingRequest) -> Path:
-    """Return a new place for a run: ``work_dirs/<experiment>/<device>-<time>``."""
-    now = datetime.datetime.now().astimezone().strftime("%Y%m%d_%H%M%S")
+    """Return a new place for a run: ``work_dirs/<experiment>/<device>-<time>``; two may start in one second."""
+    now = datetime.datetime.now().astimezone().strftime("%Y%m%d_%H%M%S_%f")
     device = request.device.replace(":", "-")
     return Path("work_dirs") / request.experiment_name / f"{device}-{now}"
 

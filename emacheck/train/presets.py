@@ -1,12 +1,15 @@
 """From a preset or a configuration file to the configuration that is trained."""
 
 import argparse
+import difflib
+import inspect
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
 
 from emacheck.errors import TrainingError, UsageError
 from emacheck.train.request import TrainingRequest
@@ -14,6 +17,12 @@ from emacheck.train.request import TrainingRequest
 # The crop as (height, width), and the scale before it as (width, height): mmengine's orders.
 SMALL = {"smoke": ((64, 128), (512, 256)), "smoke-256x512": ((256, 512), (1024, 512))}
 SMALL_SCHEDULE = 100
+EVALUATION = tuple(f"{when}_{part}" for when in ("val", "test") for part in ("cfg", "dataloader", "evaluator"))
+OPTIONS_OF_OUR_OWN = {
+    "work_dir": "use the option --work-dir",
+    "launcher": "use the option --launcher, with --nproc-per-node",
+    "resume": "a run starts from the weights that its reference starts from; name weights with load_from=FILE",
+}
 
 
 def resolve(request: TrainingRequest, run_directory: Path) -> tuple[Any, tuple[str, ...]]:
@@ -36,7 +45,10 @@ def resolve(request: TrainingRequest, run_directory: Path) -> tuple[Any, tuple[s
     _train_only(config, request, run_directory)
     if request.data_root is not None:
         _place_data(config, request.data_root)
-    _override(config, request.cfg_options)
+    _override(config, request.cfg_options, notes)
+    if config.get("data_preprocessor") is not None:
+        # mmengine takes it for a model that has none of its own; the record shows the model's.
+        config.model.setdefault("data_preprocessor", config.data_preprocessor)
     config.setdefault("draws", 2)
     _refuse_unusable(config, request)
     _end_after(config, request.iterations)
@@ -91,6 +103,11 @@ def _refuse_unusable(config: Any, request: TrainingRequest) -> None:
         UsageError: If there are any.
     """
     _require_parts(config, f"--cfg-options {' '.join(request.cfg_options)}")
+    if request.data_root is not None and not _rooted(config):
+        raise UsageError(
+            f"--data-root {request.data_root}: the configuration's dataset has no data_root that it could replace, and "
+            "its data are read from where it says. Add data_root to the dataset, or leave the option out."
+        )
     loader = config.train_dataloader
     for key, least in (("batch_size", 1), ("num_workers", 0)):
         value = loader.get(key, least)
@@ -195,8 +212,8 @@ def _train_only(config: Any, request: TrainingRequest, run_directory: Path) -> N
     config.resume = False
     config.randomness = {"seed": request.seed}
     config.last_bit_seed = request.last_bit_seed
-    for key in ("val", "test"):
-        config[f"{key}_cfg"] = config[f"{key}_dataloader"] = config[f"{key}_evaluator"] = None
+    for key in EVALUATION:
+        config[key] = None
     hooks = config.get("default_hooks") or {}
     config.default_hooks = {
         **{name: hook for name, hook in hooks.items() if name != "visualization"},
@@ -228,21 +245,54 @@ def _end_after(config: Any, iterations: int) -> None:
 
 
 def _place_data(config: Any, data_root: str) -> None:
-    for owner in _mappings(config.train_dataloader.get("dataset")):
-        if "data_root" in owner:
-            owner["data_root"] = data_root
+    for owner in _rooted(config):
+        owner["data_root"] = data_root
 
 
-def _override(config: Any, options: tuple[str, ...]) -> None:
+def _rooted(config: Any) -> list[Any]:
+    return [owner for owner in _mappings(config.train_dataloader.get("dataset")) if "data_root" in owner]
+
+
+def _override(config: Any, options: tuple[str, ...], notes: list[str]) -> None:
     if not options:
         return
     parser = argparse.ArgumentParser(exit_on_error=False)
     parser.add_argument("--cfg-options", nargs="+", action=DictAction)
     try:
-        config.merge_from_dict(parser.parse_args(["--cfg-options", *options]).cfg_options)
+        overrides = parser.parse_args(["--cfg-options", *options]).cfg_options
     except Exception as error:
-        raise UsageError(
-            f"--cfg-options {' '.join(options)}: found something that cannot be merged into the configuration "
-            f"({type(error).__name__}: {error}); expected key=value with keys of the configuration, such as "
-            "optim_wrapper.optimizer.lr=0.02"
-        ) from error
+        raise _not_merged(options, error) from error
+    chosen = _chosen(config, overrides, notes)
+    try:
+        config.merge_from_dict(chosen)
+    except Exception as error:
+        raise _not_merged(options, error) from error
+
+
+def _not_merged(options: tuple[str, ...], error: Exception) -> UsageError:
+    return UsageError(
+        f"--cfg-options {' '.join(options)}: found something that cannot be merged into the configuration "
+        f"({type(error).__name__}: {error}); expected key=value with keys of the configuration, such as "
+        "optim_wrapper.optimizer.lr=0.02"
+    )
+
+
+def _chosen(config: Any, overrides: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+    """Return the overrides but those of validation and test, which a run leaves out."""
+    _refuse_without_effect(config, overrides)
+    unused = [key for key in overrides if key.partition(".")[0] in EVALUATION]
+    notes += [f"{key} was not used, for nothing is evaluated" for key in unused]
+    return {key: value for key, value in overrides.items() if key not in unused}
+
+
+def _refuse_without_effect(config: Any, overrides: dict[str, Any]) -> None:
+    """Refuse an override that would change nothing: one that no part of mmengine reads, or that has an option here."""
+    known = {*config.keys(), *inspect.signature(Runner.__init__).parameters, "draws"}
+    for key, value in overrides.items():
+        part = key.partition(".")[0]
+        if part not in known:
+            close = difflib.get_close_matches(part, known, n=1)
+            meant = f"perhaps you mean {close[0]}" if close else f"expected one of {', '.join(sorted(config.keys()))}"
+            raise UsageError(f"--cfg-options {key}: the configuration has no {part} and mmengine reads none; {meant}.")
+        if part in OPTIONS_OF_OUR_OWN and value not in (config.get(part), None):
+            raise UsageError(f"--cfg-options {key}: has no effect here; {OPTIONS_OF_OUR_OWN[part]}.")
