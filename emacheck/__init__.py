@@ -55,5 +55,17 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # Loaded on first use, so that `emacheck --help` does not pay for numpy.
     if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
+        try:
+            return getattr(import_module(_HOME[name]), name)
+        except ModuleNotFoundError as error:
+            from emacheck.errors import MissingExtraError
+
+            raise MissingExtraError(
+                f"emacheck.{name} needs {error.name}, which is not installed here. Install the extra: "
+                "pip install 'emacheck[train]', or use the Python that has the vendor's torch."
+            ) from error
     raise AttributeError(f"module 'emacheck' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

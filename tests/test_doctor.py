@@ -195,8 +195,24 @@ def test_a_distribution_that_does_not_list_its_modules_is_found_by_its_name(monk
             return "1.2.3"
 
         monkeypatch.setattr(host, "version", version)
+        monkeypatch.setattr(host, "requires", lambda _: None)
         found = host._supplier("mmengine", continuation, upstream, {})
         assert (found.status, found.found) == (Status.OK, f"{installed} 1.2.3 ({kind})")
+
+
+def test_a_package_without_what_it_imports_is_an_error_that_names_it(monkeypatch):
+    asked = [
+        "addict",
+        "no-such-thing>=2",
+        "regex; sys_platform == 'win32'",
+        "no-such-extra; extra == 'all'",
+        "opencv-python",
+    ]
+    monkeypatch.setattr(host, "requires", lambda _: asked)
+    found = host._supplier("mmengine", "onedl-mmengine", ("mmengine",), {"mmengine": ["onedl_mmengine"]})
+    assert found.status is Status.ERROR
+    assert found.found.endswith("is there without no-such-thing, which it imports")
+    assert found.advice == "Install what is missing: pip install no-such-thing"
 
 
 def test_a_python_without_distutils_is_an_error_where_mmengine_is(monkeypatch):

@@ -4,6 +4,7 @@ A device that is not in the table comes in through an entry point of the group `
 device type and whose value is a DeviceKind (docs/devices.md).
 """
 
+import contextlib
 import subprocess
 import sys
 from dataclasses import dataclass, field, replace
@@ -202,7 +203,9 @@ def _kind(name: str, option: str) -> DeviceKind:
             "(docs/devices.md). Logs from any device can be judged with: emacheck compare LOG_A LOG_B"
         )
     try:
-        kind = entry.load()
+        # What a vendor's package prints must not get into a report on standard output.
+        with contextlib.redirect_stdout(sys.stderr):
+            kind = entry.load()
     except Exception as error:
         raise UsageError(
             f"{option} {name}: the entry point {entry.value} of the group {ENTRY_POINTS} cannot be loaded "

@@ -50,7 +50,7 @@ def require_training_packages() -> None:
         raise MissingExtraError(
             f"training needs {', '.join(missing)}, which is not installed here. Install the extra: "
             "pip install 'emacheck[train]' (on a vendor image that brings its own torch: "
-            "pip install onedl-mmengine onedl-mmcv onedl-mmsegmentation). "
+            "pip install --no-deps onedl-mmengine onedl-mmcv onedl-mmsegmentation, see docs/vendor-images.md). "
             "Judging logs works without: emacheck compare LOG_A LOG_B"
         )
 

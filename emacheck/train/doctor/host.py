@@ -3,9 +3,11 @@
 import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
 from importlib.util import find_spec
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 import emacheck
 from emacheck.data.cityscapes import fingerprint_dataset
@@ -21,6 +23,13 @@ OPENMMLAB = (
     ("mmcv", "onedl-mmcv", ("mmcv", "mmcv-full", "mmcv-lite")),
     ("mmseg", "onedl-mmsegmentation", ("mmsegmentation",)),
 )
+# Distributions that are not called like the module they bring, as far as OpenMMLab's packages ask for them.
+MODULES = {
+    "opencv-python": "cv2",
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+    **{continuation: module for module, continuation, _ in OPENMMLAB},
+}
 JUDGING = "Judging logs works without: emacheck compare LOG_A LOG_B"
 # The synthetic data take 38 MB and a run of a hundred iterations some more.
 LITTLE_DISK, TOO_LITTLE_DISK = 1 << 30, 100 << 20
@@ -78,7 +87,11 @@ def _supplier(module: str, continuation: str, upstream: Sequence[str], suppliers
         )
     spec = find_spec(module)
     if spec is None:
-        return error(module, "not installed", f"To train here: pip install {continuation}")
+        return error(
+            module,
+            "not installed",
+            f"To train here: pip install {continuation}, on a vendor's image with --no-deps (docs/vendor-images.md)",
+        )
     if not names:
         place = spec.origin or next(iter(spec.submodule_search_locations or ()), "somewhere unknown")
         return warning(
@@ -87,8 +100,24 @@ def _supplier(module: str, continuation: str, upstream: Sequence[str], suppliers
             "Install it with pip, so that records can name it.",
         )
     (name,) = names
+    missing = _missing_requirements(name)
+    if missing:
+        return error(
+            module,
+            f"{name} {version(name)} is there without {', '.join(missing)}, which it imports",
+            f"Install what is missing: pip install {' '.join(missing)}",
+        )
     kind = "the continuation" if name == continuation else "upstream" if name in upstream else "a fork"
     return ok(module, f"{name} {version(name)} ({kind})")
+
+
+def _missing_requirements(distribution: str) -> list[str]:
+    """Return what a distribution asks for and nothing supplies, as after an installation with ``--no-deps``."""
+    asked = [Requirement(text) for text in requires(distribution) or ()]
+    needed = [one.name.lower() for one in asked if one.marker is None or one.marker.evaluate({"extra": ""})]
+    # Another distribution may supply the same module, such as opencv-python-headless.
+    missing = [name for name in needed if not _is_installed(name) and find_spec(MODULES.get(name, name)) is None]
+    return ["opencv-python-headless" if name == "opencv-python" else name for name in missing]
 
 
 def _is_installed(distribution: str) -> bool:
