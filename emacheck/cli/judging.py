@@ -109,6 +109,10 @@ def _read_limits(path: Path) -> Limits:
         raise UsageError(f"--limits {path}: cannot be read ({error.strerror}).") from error
     except ValueError as error:
         raise UsageError(f"--limits {path}: not a TOML file: {error}.") from error
+    except RecursionError as error:
+        raise UsageError(
+            f"--limits {path}: nested too deeply, expected a table for each rule, such as [bias] with limit = 0.01."
+        ) from error
     wrong = [name for name, fields in content.items() if not isinstance(fields, dict)]
     if wrong:
         raise UsageError(f"--limits {path}: expected a table for each rule, such as [{wrong[0]}] with limit = 0.01.")
