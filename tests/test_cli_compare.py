@@ -341,3 +341,39 @@ def test_repeats_of_the_reference_bring_the_envelope_into_play(emacheck_cli, log
 def test_standard_input_is_read_once(emacheck_cli, logs):
     refused = emacheck_cli("compare", "-", "-")
     assert (refused.code, "only once" in refused.err) == (2, True), refused
+
+
+@pytest.mark.parametrize("names", [("pipe", "pipe"), ("pipe#CUDA", "./pipe#SDAA"), ("pipe", "link")])
+def test_a_pipe_under_two_names_is_refused_and_not_waited_for(emacheck_cli, logs, names):
+    os.mkfifo(logs / "pipe")
+    (logs / "link").symlink_to("pipe")
+    for arguments in (names, ("reference.json", "good.json", "--repeat", names[0], "--repeat", names[1])):
+        refused = emacheck_cli("compare", *arguments, timeout=20)
+        assert (refused.code, "only once" in refused.err) == (2, True), refused
+
+
+@pytest.mark.parametrize(("given", "code"), [("cat reference.json | {}", 2), ("{} < reference.json", 0)])
+def test_standard_input_under_its_other_name_is_refused_where_it_is_a_pipe(logs, given, code):
+    command = given.format(f"{sys.executable} -m emacheck compare - /dev/stdin")
+    done = subprocess.run(["bash", "-c", command], cwd=logs, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "only once" in done.stderr) == (code, code == 2), done
+
+
+def test_a_closed_standard_input_is_trouble_that_says_so_and_no_bug(logs):
+    command = f"{sys.executable} -m emacheck compare - reference.json <&-"
+    done = subprocess.run(["bash", "-c", command], cwd=logs, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "standard input is closed" in done.stderr) == (2, True), done
+
+
+@pytest.mark.parametrize("word", ["\x1b[2Jx", "it's\n\\here", "a\u202eb", "损 失", os.fsdecode(b"\xff")])
+def test_the_command_reproduces_whatever_the_arguments_hold(emacheck_cli, logs, word):
+    (logs / word).write_bytes((logs / "reference.json").read_bytes())
+    done = emacheck_cli("compare", word, "reference.json", "--output-dir", "out")
+    command = done.last_line.partition(" | ")[2]
+    assert command.isprintable()
+    shown = subprocess.run(["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True, check=True).stdout
+    assert [os.fsdecode(each) for each in shown.split(b"\0")[:-1]] == [
+        *("emacheck", "compare", word, "reference.json", "--output-dir", "out")
+    ]
+    assert f"```\n{command}\n" in (logs / "out" / "report.md").read_text(encoding="utf-8").replace("```sh", "```")
+    assert json.loads((logs / "out" / "report.json").read_bytes())["command"] == command

@@ -1,7 +1,6 @@
 """The options by which a verdict is reached and shown, shared by the commands that reach one."""
 
 import os
-import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from emacheck.cli.command_line import given_command
 from emacheck.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def deliver(
     """
     from emacheck.report.write import write_atomically
 
-    command = shlex.join(["emacheck", *sys.argv[1:]])
+    command = given_command()
     if directory is not None:
         from emacheck.report.plot import draw
 

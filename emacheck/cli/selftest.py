@@ -19,6 +19,7 @@ import click
 
 from emacheck.cli.audit import audited_request, audited_training_options
 from emacheck.cli.audit_worker import candidate_device
+from emacheck.cli.command_line import given_command
 from emacheck.cli.judging import exit_code
 from emacheck.errors import OutputError, UsageError
 from emacheck.train.launch import WORKER_ENVIRONMENT, require_training_packages
@@ -263,6 +264,4 @@ def _deliver(result: "Selftest", output: Path | None, plot: Path | None, *, as_j
     if as_json:
         click.echo(document, nl=False)
     else:
-        import shlex
-
-        click.echo(selftest_text(result, command=shlex.join(["emacheck", *sys.argv[1:]])))
+        click.echo(selftest_text(result, command=given_command()))
