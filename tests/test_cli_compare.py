@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from conftest import falling, write_scalars
 
+from emacheck.cli.judging import REPORTS
+
 
 def test_exit_code_0_and_a_last_line_that_says_pass(emacheck_cli, logs):
     done = emacheck_cli("compare", "reference.json", "good.json")
@@ -73,6 +75,33 @@ def test_every_report_is_written_and_none_is_overwritten(emacheck_cli, logs):
     assert ET.parse(logs / "junit.xml").getroot().findall(".//failure")  # noqa: S314 - our own file
     again = emacheck_cli(*asked)
     assert (again.code, "exists already" in again.err) == (2, True), again
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--junit", "x", "--plot", "./x"], "--junit names the same file"),
+        (["--output-dir", "d", "--junit", "d/report.json"], "report.json is a report that is written into d anyway"),
+        (["--output-dir", "d", "--plot", "other/../d/report.png"], "report.png is a report"),
+        (["--output-dir", "d", "--junit", "d/deeper/x.xml"], "expected a file right in d"),
+        (["--output-dir", "d", "--junit", "d"], "expected a file right in d"),
+        (["--output-dir", "d/e", "--plot", "d"], "d/e is to be in there"),
+        (["--output-dir", "d", "--junit", "nowhere/x.xml"], "mkdir -p"),
+        (["--plot", "q.png", "--junit", "nowhere/x"], "mkdir -p"),
+        (["--plot", "q.png", "--junit", "good.json/x"], "found:    a file"),
+        (["--output-dir", "good.json/d", "--plot", "q.png"], "good.json/d"),
+    ],
+)
+def test_outputs_that_clash_or_have_no_place_are_refused_and_leave_nothing(emacheck_cli, logs, arguments, said):
+    before = sorted(logs.iterdir())
+    done = emacheck_cli("compare", "reference.json", "good.json", *arguments)
+    assert (done.code, said in done.err, sorted(logs.iterdir())) == (2, True, before), done
+
+
+def test_further_outputs_may_lie_in_the_new_directory(emacheck_cli, logs):
+    asked = ("--output-dir", "d", "--junit", "d/j.xml", "--plot", "d/p.png")
+    assert emacheck_cli("compare", "reference.json", "good.json", *asked).code == 0
+    assert {path.name for path in (logs / "d").iterdir()} == {"j.xml", "p.png", *REPORTS}
 
 
 def test_github_gets_annotations_and_a_summary(emacheck_cli, logs):

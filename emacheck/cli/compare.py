@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from emacheck.cli.judging import Judging, check_outputs, deliver, judging_options, reach_verdict
+from emacheck.cli.judging import REPORTS, Judging, deliver, judging_options, reach_verdict
+from emacheck.cli.outputs import check_outputs
 from emacheck.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,9 +54,9 @@ def compare(
     if scoreboard and judging.output_format == "json":
         raise UsageError("--scoreboard and --format json: the report has no scoreboard; use text or markdown.")
     _refuse_a_stream_twice(log_a, log_b, *repeats)
-    check_outputs(judging)
     if output_dir is not None and output_dir.exists():
         raise UsageError(f"--output-dir {output_dir}: exists already and was not touched. Choose a new directory.")
+    check_outputs(judging.files, directory=output_dir, holds=REPORTS)
     comparison = _measure(log_a, log_b, repeats, judging.metric or ("loss",), reading)
     comparison = _as_stated(comparison, stated)
     if scoreboard or "modelzoo" in judging.rule:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Limits = dict[str, dict[str, Any]]
+REPORTS = ("report.json", "report.md", "report.png")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,11 @@ class Judging:
     junit: Path | None
     github: bool
     plot: Path | None
+
+    @property
+    def files(self) -> dict[str, Path | None]:
+        """The files that the user asked for, by option."""
+        return {"--junit": self.junit, "--plot": self.plot}
 
 
 OPTIONS = (
@@ -119,13 +125,6 @@ def _read_limits(path: Path) -> Limits:
     return content
 
 
-def check_outputs(judging: Judging) -> None:
-    """Refuse, before anything expensive happens, an output file that already holds something."""
-    for option, path in (("--junit", judging.junit), ("--plot", judging.plot)):
-        if path is not None and path.exists():
-            raise OutputError(f"{option} {path}: exists already and was not touched. Remove it or choose another name.")
-
-
 def deliver(
     verdict: "Verdict",
     judging: Judging,
@@ -152,9 +151,10 @@ def deliver(
     if directory is not None:
         from emacheck.report.plot import draw
 
-        write_atomically(directory / "report.png", draw(verdict))
-        write_atomically(directory / "report.md", _markdown(verdict, command, audit, pictures=True))
-        write_atomically(directory / "report.json", _json(verdict, command, audit))
+        markdown = _markdown(verdict, command, audit, pictures=True)
+        contents: tuple[str | bytes, ...] = (_json(verdict, command, audit), markdown, draw(verdict))
+        for name, content in zip(REPORTS, contents, strict=True):
+            write_atomically(directory / name, content)
     if judging.plot is not None:
         from emacheck.report.plot import draw
 
