@@ -288,6 +288,31 @@ def test_whatever_a_limit_is_set_to_it_is_refused_or_decides(name, value):
         assert decide(comparison, rules).outcome in Outcome
 
 
+@given(
+    st.integers(0, 12), st.integers(0, 12), st.sets(st.integers(1, 20), max_size=3), st.sets(st.integers(1, 20)),
+    st.sampled_from(["finite", "coverage", "mean_relative_error", "mean_absolute_error", "bias"]),
+)  # fmt: skip
+def test_the_limit_that_a_finding_needs_lets_it_pass(lost, lacking, broken_here, broken_there, name):
+    reference, candidate = falling(20), falling(20) * 1.07
+    reference[[at - 1 for at in broken_here]] = math.nan
+    candidate[[at - 1 for at in broken_there]] = math.inf
+    comparison = compare(record(reference[lost:], first=lost + 1), record(candidate[: 20 - lacking]))
+    (finding,) = decide(comparison, make_rules([name])).findings
+    if finding.would_pass_at is not None:
+        field = "minimum" if finding.unit == "common iterations needed" else "limit"
+        (again,) = decide(comparison, make_rules([name], {name: {field: finding.would_pass_at}})).findings
+        assert again.outcome is PASS
+
+
+def test_too_few_common_iterations_beside_missing_ones_are_passed_by_no_limit_alone():
+    verdict = verdict_on(record(falling(11)), record(falling(9)), "coverage")
+    (finding,) = verdict.findings
+    assert (finding.outcome, finding.would_pass_at) == (FAIL, None)
+    assert "--limit coverage=0.1819 --limit coverage.minimum=9" in finding.message
+    accepted = verdict_on(record(falling(11)), record(falling(9)), "coverage", coverage={"limit": 0.1819, "minimum": 9})
+    assert accepted.outcome is PASS
+
+
 def test_every_rule_is_frozen_and_known_by_its_own_name():
     for name, rule in RULES.items():
         made = rule()
