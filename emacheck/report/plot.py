@@ -330,8 +330,11 @@ def _largest(above: "Axes", below: "Axes", paired: PairedCurve) -> None:
 
 
 def _legend_below(axes: "Axes") -> None:
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.13), ncols=4, borderaxespad=0, columnspacing=2.0)
+    if entries := len(axes.get_legend_handles_labels()[0]):
+        axes.legend(
+            loc="upper left", bbox_to_anchor=(0, -0.13), ncols=entries, borderaxespad=0, columnspacing=2.0,
+            fontsize=10 if entries < 4 else 8.5,
+        )  # fmt: skip
 
 
 def _scale_of_differences(axes: "Axes", shown: Floats, limit: float) -> float:
