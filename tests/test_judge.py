@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from verdicts_to_show import unhurried
 
 import emacheck
 from emacheck.errors import UsageError
@@ -288,6 +289,7 @@ def test_whatever_a_limit_is_set_to_it_is_refused_or_decides(name, value):
         assert decide(comparison, rules).outcome in Outcome
 
 
+@unhurried
 @given(
     st.integers(0, 12), st.integers(0, 12), st.sets(st.integers(1, 20), max_size=3), st.sets(st.integers(1, 20)),
     st.sampled_from(["finite", "coverage", "mean_relative_error", "mean_absolute_error", "bias"]),
