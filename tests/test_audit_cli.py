@@ -47,6 +47,11 @@ def test_a_selftest_overwrites_nothing(emacheck_cli, tmp_path):
     assert "--plot there.png: exists already" in done.err
 
 
+def test_a_selftest_refuses_what_it_could_not_write_before_it_trains(emacheck_cli):
+    for arguments in (("--output", "x", "--plot", "x"), ("--plot", "nowhere/x.png")):
+        assert emacheck_cli("selftest", *arguments, timeout=60).code == 2
+
+
 def test_a_trial_is_judged_by_its_audit_and_by_its_training():
     plan = _planned({"a": None, "b": None}, 3, 20, precision="fp32", threads=2)
     assert [sort for sort, _ in plan] == ["repeat"] * 9 + ["fault"] * 2 + ["benign"] * 3

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from conftest import falling, write_scalars
 
+from emacheck.cli.judging import REPORTS
+
 
 def test_exit_code_0_and_a_last_line_that_says_pass(emacheck_cli, logs):
     done = emacheck_cli("compare", "reference.json", "good.json")
@@ -75,6 +77,33 @@ def test_every_report_is_written_and_none_is_overwritten(emacheck_cli, logs):
     assert (again.code, "exists already" in again.err) == (2, True), again
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--junit", "x", "--plot", "./x"], "--junit names the same file"),
+        (["--output-dir", "d", "--junit", "d/report.json"], "report.json is a report that is written into d anyway"),
+        (["--output-dir", "d", "--plot", "other/../d/report.png"], "report.png is a report"),
+        (["--output-dir", "d", "--junit", "d/deeper/x.xml"], "expected a file right in d"),
+        (["--output-dir", "d", "--junit", "d"], "expected a file right in d"),
+        (["--output-dir", "d/e", "--plot", "d"], "d/e is to be in there"),
+        (["--output-dir", "d", "--junit", "nowhere/x.xml"], "mkdir -p"),
+        (["--plot", "q.png", "--junit", "nowhere/x"], "mkdir -p"),
+        (["--plot", "q.png", "--junit", "good.json/x"], "found:    a file"),
+        (["--output-dir", "good.json/d", "--plot", "q.png"], "good.json/d"),
+    ],
+)
+def test_outputs_that_clash_or_have_no_place_are_refused_and_leave_nothing(emacheck_cli, logs, arguments, said):
+    before = sorted(logs.iterdir())
+    done = emacheck_cli("compare", "reference.json", "good.json", *arguments)
+    assert (done.code, said in done.err, sorted(logs.iterdir())) == (2, True, before), done
+
+
+def test_further_outputs_may_lie_in_the_new_directory(emacheck_cli, logs):
+    asked = ("--output-dir", "d", "--junit", "d/j.xml", "--plot", "d/p.png")
+    assert emacheck_cli("compare", "reference.json", "good.json", *asked).code == 0
+    assert {path.name for path in (logs / "d").iterdir()} == {"j.xml", "p.png", *REPORTS}
+
+
 def test_github_gets_annotations_and_a_summary(emacheck_cli, logs):
     env = {"GITHUB_STEP_SUMMARY": str(logs / "summary.md")}
     done = emacheck_cli("compare", "reference.json", "low.json", "--github", env=env)
@@ -88,6 +117,15 @@ def test_limits_come_from_options_and_from_a_toml_file(emacheck_cli, logs):
     asked = ("--limits", "limits.toml", "--limit", "mean_relative_error=0.3")
     assert emacheck_cli("compare", "reference.json", "low.json", *asked).code == 1
     assert emacheck_cli("compare", "reference.json", "good.json", "--limit", "mean_relative_error=0.0001").code == 1
+
+
+@pytest.mark.parametrize(
+    "content", ["a = " + "[" * 5000 + "]" * 5000, "[bias]\nlimit = 1" + "0" * 400, "[bias]\nlimit = 0x" + "f" * 9000]
+)
+def test_a_file_of_limits_that_nobody_can_use_is_refused(emacheck_cli, logs, content):
+    (logs / "limits.toml").write_text(content, encoding="utf-8")
+    done = emacheck_cli("compare", "reference.json", "good.json", "--limits", "limits.toml")
+    assert (done.code, "limit" in done.err, "bug" in done.err) == (2, True, False), done
 
 
 def test_the_modelzoo_rule_prints_the_script_s_four_lines_and_unmasks_them(emacheck_cli, logs):
@@ -332,3 +370,39 @@ def test_repeats_of_the_reference_bring_the_envelope_into_play(emacheck_cli, log
 def test_standard_input_is_read_once(emacheck_cli, logs):
     refused = emacheck_cli("compare", "-", "-")
     assert (refused.code, "only once" in refused.err) == (2, True), refused
+
+
+@pytest.mark.parametrize("names", [("pipe", "pipe"), ("pipe#CUDA", "./pipe#SDAA"), ("pipe", "link")])
+def test_a_pipe_under_two_names_is_refused_and_not_waited_for(emacheck_cli, logs, names):
+    os.mkfifo(logs / "pipe")
+    (logs / "link").symlink_to("pipe")
+    for arguments in (names, ("reference.json", "good.json", "--repeat", names[0], "--repeat", names[1])):
+        refused = emacheck_cli("compare", *arguments, timeout=20)
+        assert (refused.code, "only once" in refused.err) == (2, True), refused
+
+
+@pytest.mark.parametrize(("given", "code"), [("cat reference.json | {}", 2), ("{} < reference.json", 0)])
+def test_standard_input_under_its_other_name_is_refused_where_it_is_a_pipe(logs, given, code):
+    command = given.format(f"{sys.executable} -m emacheck compare - /dev/stdin")
+    done = subprocess.run(["bash", "-c", command], cwd=logs, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "only once" in done.stderr) == (code, code == 2), done
+
+
+def test_a_closed_standard_input_is_trouble_that_says_so_and_no_bug(logs):
+    command = f"{sys.executable} -m emacheck compare - reference.json <&-"
+    done = subprocess.run(["bash", "-c", command], cwd=logs, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "standard input is closed" in done.stderr) == (2, True), done
+
+
+@pytest.mark.parametrize("word", ["\x1b[2Jx", "it's\n\\here", "a\u202eb", "损 失", os.fsdecode(b"\xff")])
+def test_the_command_reproduces_whatever_the_arguments_hold(emacheck_cli, logs, word):
+    (logs / word).write_bytes((logs / "reference.json").read_bytes())
+    done = emacheck_cli("compare", word, "reference.json", "--output-dir", "out")
+    command = done.last_line.partition(" | ")[2]
+    assert command.isprintable()
+    shown = subprocess.run(["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True, check=True).stdout
+    assert [os.fsdecode(each) for each in shown.split(b"\0")[:-1]] == [
+        *("emacheck", "compare", word, "reference.json", "--output-dir", "out")
+    ]
+    assert f"```\n{command}\n" in (logs / "out" / "report.md").read_text(encoding="utf-8").replace("```sh", "```")
+    assert json.loads((logs / "out" / "report.json").read_bytes())["command"] == command

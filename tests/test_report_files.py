@@ -1,9 +1,11 @@
 """The picture of a verdict, and how a report is written."""
 
+import io
 import math
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,8 @@ from verdicts_to_show import NUMBERS, VERDICTS, a_record, a_verdict, unhurried
 
 from emacheck.errors import OutputError
 from emacheck.judge import make_rules
-from emacheck.report.plot import draw, moving_mean
+from emacheck.report.lines import moving_median
+from emacheck.report.plot import CANDIDATE, CURVE_BOX, DIFFERENCE_BOX, OVER_LIMIT_COLOUR, draw
 from emacheck.report.write import write_atomically
 
 
@@ -85,10 +88,54 @@ class TestPlot:
 
     @unhurried
     @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40), st.sampled_from([1, 3, 5, 21, 101]))
-    def test_the_moving_mean_is_centred(self, values, window):
-        half = window // 2
-        expected = [np.mean(values[max(i - half, 0) : i + half + 1]) for i in range(len(values))]
-        np.testing.assert_allclose(moving_mean(np.array(values), window), expected, rtol=1e-9, atol=1e-6)
+    def test_the_moving_median_is_centred(self, values, window):
+        half, at = window // 2, np.arange(len(values))
+        expected = [np.median(values[max(i - half, 0) : i + half + 1]) for i in at]
+        np.testing.assert_allclose(moving_median(np.array(values), window, at), expected, rtol=1e-9, atol=1e-6)
+
+    @pytest.mark.parametrize("at", [0, 99, 199])
+    def test_a_single_spike_is_seen_as_one_iteration(self, at):
+        values = np.linspace(4.0, 2.0, 200)
+        spiked = np.where(np.arange(200) == at, 5000.0, values * 1.001)
+        content = draw(a_verdict(a_record("r", list(values)), a_record("c", list(spiked))))
+        above, below = panel(content, CURVE_BOX), panel(content, DIFFERENCE_BOX)
+        columns = np.flatnonzero(like(above[: len(above) // 2], CANDIDATE.colour).any(axis=0))
+        assert 1 < len(columns) < 20  # the ring around the point, and no plateau of a smoothed line
+        assert not like(above, OVER_LIMIT_COLOUR).any()
+        limit = np.flatnonzero(like(below, OVER_LIMIT_COLOUR).any(axis=1))
+        assert len(limit) < 5  # the line of the limit, which lies across
+
+    @pytest.mark.parametrize("first", [1, 2**53, 2**63 - 60])
+    @pytest.mark.parametrize("count", [1, 2, 50])
+    def test_iterations_of_any_size_are_drawn_without_a_warning(self, first, count):
+        verdict = a_verdict(
+            a_record("r", [1.0 + i for i in range(count)], first=first),
+            a_record("c", [1.1 + i for i in range(count)], first=first),
+            make_rules(["mean_relative_error"]),
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            draw(verdict)
+
+
+def panel(content, box):
+    """Return the pixels of one panel of a picture."""
+    from matplotlib.image import imread
+
+    pixels = imread(io.BytesIO(content))
+    height, width = pixels.shape[:2]
+    x, y, wide, high = box
+    return pixels[
+        round((1 - y - high) * height) : round((1 - y) * height),
+        round(x * width) - 5 : round((x + wide) * width) + 5,
+        :3,
+    ]
+
+
+def like(pixels, colour):
+    """Tell which pixels have nearly a colour."""
+    wanted = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    return np.abs(pixels - wanted).max(axis=2) < 0.1
 
 
 class TestWrite:

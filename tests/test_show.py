@@ -36,6 +36,12 @@ def test_show_with_a_pattern_and_a_rank(emacheck_cli, tmp_path):
     assert emacheck_cli("show", "log", "--pattern", pattern, "--rank", "7").code == 2
 
 
+def test_show_does_not_take_an_empty_name_for_the_working_directory(emacheck_cli, tmp_path):
+    (tmp_path / "iterations.jsonl").write_text('{"iteration": 1, "metrics": {"loss": 4.5}}\n')
+    refused = emacheck_cli("show", "")
+    assert (refused.code, "the name of the log is empty" in refused.err) == (2, True), refused
+
+
 def test_show_refuses_with_exit_code_2(emacheck_cli, tmp_path):
     for arguments in (["nowhere"], ["nowhere", "--reader", "x"], [], ["nowhere", "--rank", "-1"]):
         assert emacheck_cli("show", *arguments).code == 2

@@ -3,7 +3,6 @@
 import inspect
 import json
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import click
 
 from emacheck.cli.audit_ranks import audit_processes
 from emacheck.cli.audit_worker import AuditJob, audit_in_worker
+from emacheck.cli.command_line import given_command
 from emacheck.cli.judging import exit_code
 from emacheck.cli.seconds import Seconds
 from emacheck.cli.training import (
@@ -160,7 +160,7 @@ def _document(result: "AuditResult", command: str) -> str:
 def _deliver(result: "AuditResult", directory: Path | None, *, as_json: bool) -> None:
     from emacheck.audit.text import text
 
-    command = shlex.join(["emacheck", *sys.argv[1:]])
+    command = given_command()
     if directory is not None:
         directory.mkdir(parents=True, exist_ok=True)
         write_audit(result, directory, command=command)

@@ -1,8 +1,6 @@
 """The audit that ``emacheck run`` makes of the device: before the training, or after it where nodes wait."""
 
 import contextlib
-import shlex
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +11,7 @@ import click
 from emacheck.cli.audit import PICTURE_FILE, TEXT_FILE, write_audit
 from emacheck.cli.audit_ranks import audit_processes
 from emacheck.cli.audit_worker import AuditJob, audit_in_worker
+from emacheck.cli.command_line import given_command
 from emacheck.cli.training import interruptible
 from emacheck.errors import UsageError
 from emacheck.judge.verdict import Outcome
@@ -68,7 +67,7 @@ def audit_device(
         result = _audit(job, here, request.backend, timeout=PATIENCE * timeout, log=log)
     if processes.nnodes > 1:
         result = replace(result, notes=(*result.notes, _of_nodes(processes)))
-    write_audit(result, directory, command=shlex.join(["emacheck", *sys.argv[1:]]))
+    write_audit(result, directory, command=given_command())
     click.echo(_told(result, directory), err=True)
     return result
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from emacheck.cli.judging import Judging, check_outputs, deliver, judging_options, reach_verdict
+from emacheck.cli.judging import REPORTS, Judging, deliver, judging_options, reach_verdict
+from emacheck.cli.outputs import check_outputs
 from emacheck.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,11 +53,10 @@ def compare(
     """
     if scoreboard and judging.output_format == "json":
         raise UsageError("--scoreboard and --format json: the report has no scoreboard; use text or markdown.")
-    if [log_a, log_b, *repeats].count("-") > 1:
-        raise UsageError("- stands for standard input, which can be read only once.")
-    check_outputs(judging)
+    _refuse_a_stream_twice(log_a, log_b, *repeats)
     if output_dir is not None and output_dir.exists():
         raise UsageError(f"--output-dir {output_dir}: exists already and was not touched. Choose a new directory.")
+    check_outputs(judging.files, directory=output_dir, holds=REPORTS)
     comparison = _measure(log_a, log_b, repeats, judging.metric or ("loss",), reading)
     comparison = _as_stated(comparison, stated)
     if scoreboard or "modelzoo" in judging.rule:
@@ -68,6 +68,22 @@ def compare(
         except OSError as error:
             raise UsageError(f"--output-dir {output_dir}: cannot be made ({error.strerror}).") from error
     return deliver(verdict, judging, directory=output_dir, scoreboard=scoreboard)
+
+
+def _refuse_a_stream_twice(*logs: str) -> None:
+    """Refuse standard input or a pipe under several names: the second reading would find it empty, or wait for ever."""
+    from emacheck.logs.reading import stream_of
+
+    seen: dict[tuple[int, int], str] = {}
+    for log in logs:
+        stream = stream_of(log)
+        if stream in seen:
+            raise UsageError(
+                f"{seen[stream]} and {log}: both are the same pipe or standard input, which can be read only once. "
+                "Write the log to a file first."
+            )
+        if stream is not None:
+            seen[stream] = log
 
 
 def _measure(
@@ -97,7 +113,9 @@ def _with_rank_0(comparison: "Comparison", log_a: str, log_b: str, reading: dict
     several = max(comparison.reference.ranks, comparison.candidate.ranks) > 1
     if not several or reading["rank"] is not None:
         return comparison
-    if "-" in (log_a, log_b) or Path(log_a).is_fifo() or Path(log_b).is_fifo():
+    from emacheck.logs.reading import stream_of
+
+    if stream_of(log_a) or stream_of(log_b):
         raise UsageError(
             "the model zoo's rule looks at rank 0, and standard input or a pipe cannot be read twice: add --rank 0, or "
             "write the logs to files first."

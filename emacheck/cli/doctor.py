@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from emacheck.cli.command_line import quoted
 from emacheck.cli.seconds import Seconds
 from emacheck.printable import MESSAGE_LENGTH, printable
 
@@ -87,7 +88,5 @@ def _counted(number: int, word: str) -> str:
 
 
 def _command(device: str, data_root: Path | None) -> str:
-    import shlex
-
     words = ["emacheck", "doctor", "--device", device, *(["--data-root", str(data_root)] if data_root else [])]
-    return printable(shlex.join(words), length=MESSAGE_LENGTH)
+    return quoted(words)

@@ -1,7 +1,6 @@
 """The options by which a verdict is reached and shown, shared by the commands that reach one."""
 
 import os
-import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from emacheck.cli.command_line import given_command
 from emacheck.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Limits = dict[str, dict[str, Any]]
+REPORTS = ("report.json", "report.md", "report.png")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,11 @@ class Judging:
     junit: Path | None
     github: bool
     plot: Path | None
+
+    @property
+    def files(self) -> dict[str, Path | None]:
+        """The files that the user asked for, by option."""
+        return {"--junit": self.junit, "--plot": self.plot}
 
 
 OPTIONS = (
@@ -109,17 +115,14 @@ def _read_limits(path: Path) -> Limits:
         raise UsageError(f"--limits {path}: cannot be read ({error.strerror}).") from error
     except ValueError as error:
         raise UsageError(f"--limits {path}: not a TOML file: {error}.") from error
+    except RecursionError as error:
+        raise UsageError(
+            f"--limits {path}: nested too deeply, expected a table for each rule, such as [bias] with limit = 0.01."
+        ) from error
     wrong = [name for name, fields in content.items() if not isinstance(fields, dict)]
     if wrong:
         raise UsageError(f"--limits {path}: expected a table for each rule, such as [{wrong[0]}] with limit = 0.01.")
     return content
-
-
-def check_outputs(judging: Judging) -> None:
-    """Refuse, before anything expensive happens, an output file that already holds something."""
-    for option, path in (("--junit", judging.junit), ("--plot", judging.plot)):
-        if path is not None and path.exists():
-            raise OutputError(f"{option} {path}: exists already and was not touched. Remove it or choose another name.")
 
 
 def deliver(
@@ -144,13 +147,14 @@ def deliver(
     """
     from emacheck.report.write import write_atomically
 
-    command = shlex.join(["emacheck", *sys.argv[1:]])
+    command = given_command()
     if directory is not None:
         from emacheck.report.plot import draw
 
-        write_atomically(directory / "report.png", draw(verdict))
-        write_atomically(directory / "report.md", _markdown(verdict, command, audit, pictures=True))
-        write_atomically(directory / "report.json", _json(verdict, command, audit))
+        markdown = _markdown(verdict, command, audit, pictures=True)
+        contents: tuple[str | bytes, ...] = (_json(verdict, command, audit), markdown, draw(verdict))
+        for name, content in zip(REPORTS, contents, strict=True):
+            write_atomically(directory / name, content)
     if judging.plot is not None:
         from emacheck.report.plot import draw
 

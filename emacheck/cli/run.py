@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from emacheck.audit.finding import audit_finding
+from emacheck.cli.audit import REPORTS as AUDIT_REPORTS
 from emacheck.cli.audit_before import BATCHES, audit_device
-from emacheck.cli.judging import Judging, check_outputs, deliver, judging_options, reach_verdict, with_audit
+from emacheck.cli.judging import REPORTS, Judging, deliver, judging_options, reach_verdict, with_audit
+from emacheck.cli.outputs import check_outputs
 from emacheck.cli.training import default_work_dir, describe_training, train_and_read, training_options
 from emacheck.errors import TrainingError, UsageError
 from emacheck.judge.verdict import Outcome
+from emacheck.rank_files import RUN_FILE, rank_file
 from emacheck.train.launch import new_run_directory, require_training_packages
 from emacheck.train.processes import Processes, work_dir_of_node
 from emacheck.train.request import TrainingRequest
@@ -62,7 +65,7 @@ def run(
     if audit_batches and not audit:
         raise UsageError(f"--no-audit and --audit-batches {audit_batches}: give one of the two.")
     _refuse_two_references(reference, reference_device, reference_nproc)
-    check_outputs(judging)
+    check_outputs(judging.files, directory=work_dir, holds=(*REPORTS, *AUDIT_REPORTS, RUN_FILE, rank_file(0)))
     require_training_packages()
     request, processes = describe_training(**options)
     if reference_device:

@@ -19,8 +19,10 @@ import click
 
 from emacheck.cli.audit import audited_request, audited_training_options
 from emacheck.cli.audit_worker import candidate_device
+from emacheck.cli.command_line import given_command
 from emacheck.cli.judging import exit_code
-from emacheck.errors import OutputError, UsageError
+from emacheck.cli.outputs import check_outputs
+from emacheck.errors import UsageError
 from emacheck.train.launch import WORKER_ENVIRONMENT, require_training_packages
 
 if TYPE_CHECKING:
@@ -83,9 +85,7 @@ def selftest(
     and that it misses; exit code 3 if a fault changed no tensor at all.
     """
     require_training_packages()
-    for option, file in (("--output", output), ("--plot", plot)):
-        if file is not None and file.exists():
-            raise OutputError(f"{option} {file}: exists already and was not touched. Remove it or choose another name.")
+    check_outputs({"--output": output, "--plot": plot})
     chosen = choose_faults(faults, only)
     if list_only:
         _list(chosen)
@@ -263,6 +263,4 @@ def _deliver(result: "Selftest", output: Path | None, plot: Path | None, *, as_j
     if as_json:
         click.echo(document, nl=False)
     else:
-        import shlex
-
-        click.echo(selftest_text(result, command=shlex.join(["emacheck", *sys.argv[1:]])))
+        click.echo(selftest_text(result, command=given_command()))

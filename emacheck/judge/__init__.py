@@ -1,5 +1,6 @@
 """From two records to a verdict: pure numpy, no I/O, no torch."""
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -25,6 +26,7 @@ from emacheck.judge.rules import (
 )
 from emacheck.judge.settling import either_suffices, without_blame_for_data
 from emacheck.judge.verdict import Finding, Outcome, Verdict
+from emacheck.printable import NAME_LENGTH, shortened
 
 RULES: dict[str, Any] = {
     rule.name: rule
@@ -58,7 +60,8 @@ def make_rules(names: Sequence[str] = (), limits: dict[str, dict[str, Any]] | No
         The rules in the order of ``names``.
 
     Raises:
-        UsageError: If a rule or one of its fields does not exist, or a limit is not a number >= 0.
+        UsageError: If a rule or one of its fields does not exist, or a limit is not a number >= 0, or a count no whole
+            number.
 
     Example:
         >>> make_rules(["bias"], {"bias": {"limit": 0.01}})
@@ -79,15 +82,28 @@ def make_rules(names: Sequence[str] = (), limits: dict[str, dict[str, Any]] | No
 
 
 def _with_limits(rule: Any, limits: dict[str, Any]) -> Rule:
-    known = {field.name: field for field in fields(rule)}
-    for name, value in limits.items():
-        if name not in known:
-            raise UsageError(f"rule {rule.name!r} has no limit {name!r}. It has: {', '.join(known)}.")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-            raise UsageError(f"rule {rule.name!r}: {name} must be a number that is not negative, found {value!r}.")
-    cast = {name: type(getattr(rule, name))(value) for name, value in limits.items()}
-    made: Rule = replace(rule, **cast)
+    settable = {field.name: field.type for field in fields(rule) if field.type in (int, float)}
+    for name in limits:
+        if name not in settable:
+            raise UsageError(f"rule {rule.name!r} has no limit {name!r}. It has: {', '.join(settable)}.")
+    made: Rule = replace(rule, **{name: _limit(rule.name, name, settable[name], limits[name]) for name in limits})
     return made
+
+
+def _limit(rule: str, name: str, kind: Any, value: Any) -> int | float:
+    """Return a limit as the type that its field has, if it is one."""
+    where = f"rule {rule!r}: {name}"
+    try:
+        limit = math.nan if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+    except OverflowError as error:
+        raise UsageError(f"{where} must be a number of float64, found an integer beyond 1.8e308.") from error
+    if not limit >= 0:
+        raise UsageError(f"{where} must be a number that is not negative, found {shortened(repr(value), NAME_LENGTH)}.")
+    if kind is float:
+        return limit
+    if not limit.is_integer():
+        raise UsageError(f"{where} is a count and must be a whole number, found {value!r}.")
+    return int(limit)
 
 
 def decide(

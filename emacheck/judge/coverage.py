@@ -42,7 +42,8 @@ class Coverage:
         )
         common = len(paired.iterations)
         share = (len(lacks) + len(extra)) / max(common + len(lacks) + len(extra), 1)
-        observed, limit, unit, would_pass_at = share, self.limit, "share of iterations missing", share
+        observed, limit, unit = share, self.limit, "share of iterations missing"
+        would_pass_at: float | None = share if common else None
         first = [int(iterations[0]) for iterations in (lacks, extra) if len(iterations)]
         if metric not in comparison.candidate.curves:
             names = ", ".join(sorted(comparison.candidate.curves)) or "nothing"
@@ -55,12 +56,12 @@ class Coverage:
             sides = (("candidate", lacks), ("reference", extra))
             parts = [f"the {side} lacks {_span(missing)}" for side, missing in sides if len(missing)]
             accepted = option(self.name, share)
-            if common < self.minimum:
-                accepted += f" --limit {self.name}.minimum={common}"
+            if common < self.minimum:  # no limit alone lets it pass
+                accepted, would_pass_at = f"{accepted} --limit {self.name}.minimum={common}", None
             message = f"{_count(common)} in both; {' and '.join(parts)} (accept with {accepted})"
         elif common < self.minimum:
             outcome = Outcome.INCONCLUSIVE
-            observed, limit, unit, would_pass_at = common, self.minimum, "common iterations needed", common
+            observed, limit, unit, would_pass_at = common, self.minimum, "common iterations needed", float(common)
             message = (
                 f"{_count(common)} in common is too little to decide on, {self.minimum} are needed "
                 f"(lower this with --limit coverage.minimum={common})"
@@ -75,7 +76,7 @@ class Coverage:
             unit=unit,
             iteration=min(first, default=None),
             message=message,
-            would_pass_at=float(would_pass_at) if common else None,
+            would_pass_at=would_pass_at,
             metric=metric,
             limited_by=limits if common else (),
         )

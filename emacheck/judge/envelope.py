@@ -154,7 +154,7 @@ def excess_limit(differences: Floats, false_alarms: float) -> float:
     freedom = runs - 1 + PRIOR_WEIGHT
     spread = math.sqrt((PRIOR_WEIGHT * PRIOR_SPREAD**2 + float(np.sum((excess - excess.mean()) ** 2))) / freedom)
     gumbel = (-math.log(-math.log1p(-false_alarms)) - np.euler_gamma) * math.sqrt(6) / math.pi
-    quantile = student_quantile(false_alarms, freedom) * gumbel / NormalDist().inv_cdf(1 - false_alarms)
+    quantile = student_quantile(false_alarms, freedom) * gumbel / -NormalDist().inv_cdf(false_alarms)
     return float(10 ** min(max(excess.mean() + quantile * spread * math.sqrt(1 + 1 / runs), 0.0), 300.0))
 
 

@@ -69,7 +69,7 @@ class Finite:
                 unit="values",
                 iteration=first,
                 message=message,
-                would_pass_at=float(count),
+                would_pass_at=float(max(total for total, _, _ in broken.values())),
                 metric=where or comparison.metrics[0],
             ),
         )

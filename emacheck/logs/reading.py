@@ -114,6 +114,27 @@ def read_log(
     return replace(record, name=str(path) if name is None else name)
 
 
+def stream_of(path: Path | str) -> tuple[int, int] | None:
+    """Return device and inode of what a path names if that can be read only once, else None.
+
+    Args:
+        path: What :func:`read_log` would be given.
+
+    Returns:
+        The same pair for every name of one pipe, and for standard input.
+
+    Example:
+        >>> stream_of("/dev/null") is None, stream_of("/no/such/file") is None
+        (True, True)
+    """
+    try:
+        place, _ = _parted(str(path))
+        found = os.fstat(0) if place == STANDARD_INPUT else Path(place).stat()
+    except (OSError, LogError):  # reading it says what is wrong
+        return None
+    return (found.st_dev, found.st_ino) if place == STANDARD_INPUT or stat.S_ISFIFO(found.st_mode) else None
+
+
 def _picked(reader: str | None, pattern: str | None) -> ModuleType | None:
     if reader is None:
         return None
@@ -127,6 +148,8 @@ def _picked(reader: str | None, pattern: str | None) -> ModuleType | None:
 
 def _parted(path: str) -> tuple[str, str | None]:
     """Return the path, and the array that is named behind ``#`` unless that belongs to the path."""
+    if not path:
+        raise LogError("the name of the log is empty, expected a log or a run directory. Is a variable not set?")
     if "\0" in path:
         raise LogError(f"{path!r}: this is no path, for it holds a NUL character. Give a log or a run directory.")
     place, mark, section = path.rpartition("#")

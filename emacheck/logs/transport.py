@@ -163,6 +163,8 @@ class _Transcoded:
 def arriving(path: Path | str) -> Iterator[Arriving]:
     """Open a log; ``-`` is standard input."""
     if str(path) == STANDARD_INPUT:
+        if sys.stdin is None:
+            raise LogError("standard input is closed, expected a log. Give a file, or pipe the log into emacheck.")
         yield Arriving("standard input", sys.stdin.buffer)
         return
     with Path(path).open("rb", buffering=0) as file:

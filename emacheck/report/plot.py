@@ -13,22 +13,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from emacheck.curve import Curve, Floats, Integers
+from emacheck.curve import Curve, Floats
 from emacheck.judge.comparison import EMPTY, PairedCurve
 from emacheck.judge.verdict import Verdict
 from emacheck.printable import printable, shortened
+from emacheck.report.lines import DRAWABLE, drawable, joined, moving_median, or_nan, unbroken
 from emacheck.report.wording import Divergence, divergence, equality, first_curve, headline, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DRAWABLE = 1e30  # beyond this a value is marked like infinity: an axis that held it would show nothing else
 FLOOR = 1e-18  # no two different float64 are closer than this, relative to one of them
 CURVE_BOX = (0.09, 0.455, 0.81, 0.395)
 DIFFERENCE_BOX = (0.09, 0.105, 0.81, 0.265)
+# Where marks between the panels start and end, in heights of the lower one.
+GAP = (1.03, (CURVE_BOX[1] - DIFFERENCE_BOX[1]) / DIFFERENCE_BOX[3] - 0.05)
 LEFT, RIGHT = CURVE_BOX[0], CURVE_BOX[0] + CURVE_BOX[2]
 LOG_SCALE_FROM = 50.0
+SMOOTHED_AT = 2000  # more points than this on a smoothed line are beyond the picture's resolution
+NARROWEST = 1e-12  # of the iterations' size: matplotlib places nothing on an axis that is much narrower
 INK, PALE = "#333333", "#888888"
 
 
@@ -78,25 +82,12 @@ def draw(verdict: Verdict) -> bytes:
         _missing(above, below, paired)
         _legend_above(above)
         _differences(below, verdict, paired, parting)
-        _partings(above, below, parting)
+        _largest(above, below, paired)
+        _legend_below(below)
+        _partings(below, parting)
         content = BytesIO()
         canvas.print_figure(content, format="png", metadata={"Software": None})
     return content.getvalue()
-
-
-def moving_mean(values: Floats, window: int) -> Floats:
-    """Return the centred mean over ``window`` values, of fewer at both ends; values that cannot be drawn are left out.
-
-    Example:
-        >>> moving_mean(np.array([1.0, 2.0, 6.0, np.nan]), 3).tolist()
-        [1.5, 3.0, 4.0, nan]
-    """
-    drawable = _drawable(values)
-    ones = np.ones(window)
-    total = np.convolve(np.where(drawable, values, 0.0), ones)
-    count = np.convolve(drawable.astype(np.float64), ones)
-    middle = slice((window - 1) // 2, (window - 1) // 2 + len(values))
-    return np.where(drawable, total[middle] / np.maximum(count[middle], 1.0), np.nan)
 
 
 @contextmanager
@@ -153,10 +144,6 @@ def _in_font(text: str, length: int) -> str:
     return shortened(shown, length)
 
 
-def _drawable(values: Floats) -> npt.NDArray[np.bool_]:
-    return np.abs(values) <= DRAWABLE
-
-
 def _curves(axes: "Axes", verdict: Verdict, paired: PairedCurve) -> None:
     """Draw both curves over all of their own iterations."""
     comparison = verdict.comparison
@@ -169,8 +156,8 @@ def _curves(axes: "Axes", verdict: Verdict, paired: PairedCurve) -> None:
         _curve(axes, side, curve, window)
     for side, curve in curves:
         _mark_undrawable(axes, side, curve)
-    values = np.concatenate([curve.values[_drawable(curve.values)] for _, curve in curves])
-    marked = any(not _drawable(curve.values).all() for _, curve in curves)
+    values = np.concatenate([curve.values[drawable(curve.values)] for _, curve in curves])
+    marked = any(not drawable(curve.values).all() for _, curve in curves)
     scale = _scale_of_values(axes, values, marked=marked)
     axes.set_ylabel(_in_font(paired.metric, 40) + scale, parse_math=False)
     axes.tick_params(labelbottom=False)
@@ -196,42 +183,29 @@ def _curve(axes: "Axes", side: Side, curve: Curve, window: int) -> None:
     if not len(curve):
         axes.plot([], [], label=f"{side.name}, no values", **bold)  # type: ignore[arg-type]
         return
-    parts = _unbroken(curve.iterations)
-    iterations = _joined([curve.iterations[part].astype(np.float64) for part in parts])
-    raw = _joined([_or_nan(curve.values[part]) for part in parts])
+    parts = unbroken(curve.iterations)
+    iterations = joined([curve.iterations[part].astype(np.float64) for part in parts])
+    raw = joined([or_nan(curve.values[part]) for part in parts])
     written = "raw" if curve.window == 1 else f"means of {curve.window} as logged" if curve.window else "as logged"
     if window == 1:
         label = side.name if curve.window == 1 else f"{side.name}, {written}"
         axes.plot(iterations, raw, marker="o", markersize=4, label=label, **bold)  # type: ignore[arg-type]
         return
     axes.plot(
-        iterations, raw, color=side.colour, alpha=0.4, linewidth=0.8, marker="." if len(raw) <= 500 else ",",
+        iterations, raw, color=side.colour, alpha=0.5, linewidth=0.8, marker="." if len(raw) <= 500 else ",",
         markersize=1.5, label=f"{side.name}, {written}",
     )  # fmt: skip
-    smooth = _joined([moving_mean(curve.values[part], window) for part in parts])
-    axes.plot(iterations, smooth, label=f"{side.name}, centred mean of {window}", **bold)  # type: ignore[arg-type]
-
-
-def _unbroken(iterations: Integers) -> list[Integers]:
-    """Return the positions of each stretch without a gap; a gap is wider than the usual spacing."""
-    positions = np.arange(len(iterations))
-    if len(positions) < 2:
-        return [positions]
-    spacing = np.diff(iterations.astype(np.float64))
-    return np.split(positions, np.flatnonzero(spacing > 1.5 * np.median(spacing)) + 1)
-
-
-def _joined(parts: list[Floats]) -> Floats:
-    """Return the parts as one array with a NaN between them, where a line is interrupted."""
-    return np.concatenate([piece for part in parts for piece in (part, [np.nan])][:-1])
-
-
-def _or_nan(values: Floats) -> Floats:
-    return np.where(_drawable(values), values, np.nan)
+    every = -(-len(curve) // SMOOTHED_AT)
+    at = [np.unique(np.append(np.arange(0, len(part), every), len(part) - 1)) for part in parts]
+    axes.plot(
+        joined([curve.iterations[part[chosen]].astype(np.float64) for part, chosen in zip(parts, at, strict=True)]),
+        joined([moving_median(curve.values[part], window, chosen) for part, chosen in zip(parts, at, strict=True)]),
+        label=f"{side.name}, centred median of {window}", **bold,  # type: ignore[arg-type]
+    )  # fmt: skip
 
 
 def _mark_undrawable(axes: "Axes", side: Side, curve: Curve) -> None:
-    at = curve.iterations[~_drawable(curve.values)]
+    at = curve.iterations[~drawable(curve.values)]
     if at.size:
         axes.plot(
             at, np.full(len(at), side.height), linestyle="none", marker="x", color=side.colour, clip_on=False,
@@ -241,7 +215,7 @@ def _mark_undrawable(axes: "Axes", side: Side, curve: Curve) -> None:
 
 def _undrawable(values: Floats) -> str:
     """Name the values that are marked instead of drawn, and count them."""
-    hidden = values[~_drawable(values)]
+    hidden = values[~drawable(values)]
     kinds = "NaN or infinite" if not np.isfinite(hidden).any() else f"NaN, infinite or beyond {DRAWABLE:g}"
     return f"{kinds} ({len(hidden)})"
 
@@ -254,6 +228,7 @@ def _missing(above: "Axes", below: "Axes", paired: PairedCurve) -> None:
         above.set_xlim(0, 1)
         return
     half = float(np.median(np.diff(union))) / 2 if len(union) > 1 else 0.5
+    half = max(half, NARROWEST * float(np.abs(union).max()))
     inner = (union[1:] + union[:-1]) / 2
     edges = np.concatenate([[union[0] - half], inner, [union[-1] + half]])
     margin = 0.01 * (edges[-1] - edges[0])
@@ -315,14 +290,14 @@ def _differences(axes: "Axes", verdict: Verdict, paired: PairedCurve, parting: D
         )  # fmt: skip
         return
     relative = np.abs(paired.relative_difference)
-    drawn = _drawable(relative) & (relative > 0)
+    drawn = drawable(relative) & (relative > 0)
     axes.set_yscale("log")
     floor = _scale_of_differences(axes, relative[drawn], parting.limit)
-    parts = _unbroken(paired.iterations)
+    parts = unbroken(paired.iterations)
     heights = np.where(drawn, np.maximum(relative, FLOOR), np.nan)
     axes.plot(
-        _joined([paired.iterations[part].astype(np.float64) for part in parts]),
-        _joined([heights[part] for part in parts]),
+        joined([paired.iterations[part].astype(np.float64) for part in parts]),
+        joined([heights[part] for part in parts]),
         color=INK, linewidth=1.0 if count <= 500 else 0.5, marker=".", markersize=5 if count <= 200 else 2,
         label="|candidate - reference| / |reference|",
     )  # fmt: skip
@@ -332,13 +307,34 @@ def _differences(axes: "Axes", verdict: Verdict, paired: PairedCurve, parting: D
             zero, np.full(len(zero), floor), linestyle="none", marker="v", markersize=4, markerfacecolor="white",
             color=INK, label=f"exactly 0 ({len(zero)})",
         )  # fmt: skip
-    undefined = paired.iterations[~_drawable(relative)]
+    undefined = paired.iterations[~drawable(relative)]
     if undefined.size:
         axes.plot(
             undefined, np.full(len(undefined), 0.94), linestyle="none", marker="x", color=INK,
             transform=axes.get_xaxis_transform(), label=_undrawable(relative),
         )  # fmt: skip
-    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.13), ncols=3, borderaxespad=0, columnspacing=2.5)
+
+
+def _largest(above: "Axes", below: "Axes", paired: PairedCurve) -> None:
+    """Ring the candidate's value at the largest difference, so that a single one is seen as well."""
+    relative = np.abs(paired.relative_difference)
+    heights = np.where(drawable(relative) & drawable(paired.candidate), relative, 0.0)
+    if not heights.any():
+        return
+    at = int(np.argmax(heights))
+    ring = {"linestyle": "none", "marker": "o", "markersize": 11, "markerfacecolor": "none", "clip_on": False}
+    iteration = paired.iterations[at]
+    above.plot(iteration, paired.candidate[at], color=CANDIDATE.colour, **ring)  # type: ignore[arg-type]
+    label = f"largest: iteration {iteration}"
+    below.plot(iteration, max(heights[at], FLOOR), color=CANDIDATE.colour, label=label, **ring)  # type: ignore[arg-type]
+
+
+def _legend_below(axes: "Axes") -> None:
+    if entries := len(axes.get_legend_handles_labels()[0]):
+        axes.legend(
+            loc="upper left", bbox_to_anchor=(0, -0.13), ncols=entries, borderaxespad=0, columnspacing=2.0,
+            fontsize=10 if entries < 4 else 8.5,
+        )  # fmt: skip
 
 
 def _scale_of_differences(axes: "Axes", shown: Floats, limit: float) -> float:
@@ -358,24 +354,31 @@ def _scale_of_differences(axes: "Axes", shown: Floats, limit: float) -> float:
     return float(bottom / room)
 
 
-def _partings(above: "Axes", below: "Axes", parting: Divergence) -> None:
-    """Mark where the curves part with vertical lines through both panels, labelled between them in two rows."""
+def _partings(below: "Axes", parting: Divergence) -> None:
+    """Mark where the curves part between the panels, in two rows, where the marks hide nothing of the curves."""
     over, limit = parting.over_limit_at, number(parting.limit)
     marks = []
     if over is not None and over == parting.unequal_at:
-        marks.append((over, f"first unequal, not within {limit}", OVER_LIMIT_COLOUR, "-."))
+        marks.append((over, f"first unequal, not within {limit}", OVER_LIMIT_COLOUR, "--"))
     else:
         if over is not None:
-            marks.append((over, f"first not within {limit}", OVER_LIMIT_COLOUR, "-."))
+            marks.append((over, f"first not within {limit}", OVER_LIMIT_COLOUR, "--"))
         if parting.unequal_at is not None:
             marks.append((parting.unequal_at, "first unequal", UNEQUAL_COLOUR, ":"))
     first, last = below.get_xlim()
     for row, (iteration, label, colour, style) in enumerate(marks):
-        for axes in (above, below):
-            axes.axvline(iteration, color=colour, linestyle=style, linewidth=1.5)
+        below.plot(
+            [iteration, iteration], GAP, color=colour, linestyle=style, linewidth=1.5, clip_on=False,
+            transform=below.get_xaxis_transform(),
+        )  # fmt: skip
+        for height, marker in zip(GAP, ("v", "^"), strict=True):
+            below.plot(
+                iteration, height, color=colour, marker=marker, markersize=6, clip_on=False,
+                transform=below.get_xaxis_transform(),
+            )  # fmt: skip
         right = iteration > (first + last) / 2
         below.annotate(
             f"{label}: iteration {iteration}", xy=(iteration, 1), xycoords=below.get_xaxis_transform(),
-            xytext=(-2 if right else 2, 4 + 17 * row), textcoords="offset points", color=colour,
-            ha="right" if right else "left", va="bottom",
+            xytext=(-6 if right else 6, 6 + 17 * row), textcoords="offset points", color=colour,
+            ha="right" if right else "left", va="bottom", bbox={"facecolor": "white", "linewidth": 0, "pad": 1},
         )  # fmt: skip

@@ -25,8 +25,8 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         '{}'
     """
     content = data.encode("utf-8", errors="backslashreplace") if isinstance(data, str) else data
+    refuse_what_cannot_be_written(path)
     target = Path(os.path.realpath(path))
-    _refuse_what_cannot_be_replaced(path, target)
     temporary = target.parent / f".emacheck-{os.getpid()}-{secrets.token_hex(4)}"
     try:
         try:
@@ -35,15 +35,12 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written.\n"
-            f"  found:    {error.strerror or error} ({target.parent})\n"
-            "  expected: a directory with room in which files may be created and replaced\n"
-            "Choose another place, or change the permissions of the directory."
-        ) from error
+        raise _trouble(path, error.strerror or str(error)) from error
 
 
-def _refuse_what_cannot_be_replaced(path: Path, target: Path) -> None:
+def refuse_what_cannot_be_written(path: Path) -> None:
+    """Raise OutputError if a file cannot be written, as far as that shows beforehand; nothing is written."""
+    target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
         found = "a file" if target.parent.exists() else "nothing"
         raise OutputError(
@@ -61,3 +58,14 @@ def _refuse_what_cannot_be_replaced(path: Path, target: Path) -> None:
             "  expected: a file, or a name that does not exist yet\n"
             "Name a file."
         )
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise _trouble(path, "permission denied, or a file system for reading only")
+
+
+def _trouble(path: Path, found: str) -> OutputError:
+    return OutputError(
+        f"{path}: cannot be written.\n"
+        f"  found:    {found} ({Path(os.path.realpath(path)).parent})\n"
+        "  expected: a directory with room in which files may be created and replaced\n"
+        "Choose another place, or change the permissions of the directory."
+    )

@@ -1,0 +1,34 @@
+"""The command that was given, as a line that a shell understands and a terminal can show."""
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+
+
+def given_command() -> str:
+    """Return the command line of this process, to be pasted into a shell."""
+    return quoted(["emacheck", *sys.argv[1:]])
+
+
+def quoted(words: Sequence[str]) -> str:
+    r"""Return words as a line for a shell, in which nothing that a terminal would obey or hide stands as it is.
+
+    Such words are quoted as bash, ksh, zsh and POSIX (2024) have it: ``$'...'`` with the bytes as escapes.
+
+    Example:
+        >>> print(quoted(["emacheck", "show", "a b", "\x1b[2Jx"]))
+        emacheck show 'a b' $'\x1b[2Jx'
+    """
+    return " ".join(shlex.quote(word) if word.isprintable() else f"$'{_escaped(word)}'" for word in words)
+
+
+def _escaped(word: str) -> str:
+    return "".join(
+        "\\" + character
+        if character in "\\'"
+        else character
+        if character.isprintable()
+        else "".join(f"\\x{byte:02x}" for byte in os.fsencode(character))
+        for character in word
+    )

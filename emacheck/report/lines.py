@@ -1,0 +1,56 @@
+"""The lines of a picture: what can be drawn, where a line is interrupted, and its course without single outliers."""
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
+
+from emacheck.curve import Floats, Integers
+
+DRAWABLE = 1e30  # beyond this a value is marked like infinity: an axis that held it would show nothing else
+
+
+def moving_median(values: Floats, window: int, at: Integers) -> Floats:
+    """Return the centred median over ``window`` values, of fewer at both ends; a single outlier leaves no trace in it.
+
+    Args:
+        values: What is smoothed; values that cannot be drawn are left out.
+        window: An odd number of values.
+        at: The positions that are asked for.
+
+    Returns:
+        The medians at these positions; NaN where the value itself cannot be drawn.
+
+    Example:
+        >>> moving_median(np.array([1.0, 2.0, 6.0, 90.0, 7.0, np.nan]), 3, np.arange(6)).tolist()
+        [1.5, 2.0, 6.0, 7.0, 48.5, nan]
+    """
+    shown, ends = or_nan(values), np.full(window // 2, np.nan)
+    ordered = np.sort(sliding_window_view(np.concatenate([ends, shown, ends]), window)[at], axis=1)  # NaN is last
+    count = np.count_nonzero(~np.isnan(ordered), axis=1)
+    rows = np.arange(len(at))
+    median = ordered[rows, (count - 1) // 2] / 2 + ordered[rows, count // 2] / 2
+    return np.where(np.isnan(shown[at]), np.nan, median)
+
+
+def drawable(values: Floats) -> npt.NDArray[np.bool_]:
+    """Tell which values have a place on an axis."""
+    return np.abs(values) <= DRAWABLE
+
+
+def unbroken(iterations: Integers) -> list[Integers]:
+    """Return the positions of each stretch without a gap; a gap is wider than the usual spacing."""
+    positions = np.arange(len(iterations))
+    if len(positions) < 2:
+        return [positions]
+    spacing = np.diff(iterations.astype(np.float64))
+    return np.split(positions, np.flatnonzero(spacing > 1.5 * np.median(spacing)) + 1)
+
+
+def joined(parts: list[Floats]) -> Floats:
+    """Return the parts as one array with a NaN between them, where a line is interrupted."""
+    return np.concatenate([piece for part in parts for piece in (part, [np.nan])][:-1])
+
+
+def or_nan(values: Floats) -> Floats:
+    """Return the values with NaN for those that have no place on an axis."""
+    return np.where(drawable(values), values, np.nan)
