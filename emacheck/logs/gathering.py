@@ -12,7 +12,7 @@ from emacheck.logs.columns import MOST_METRICS, Columns
 from emacheck.logs.epochs import counted_on, epoch_length, first_epoch, unnamed_epochs
 from emacheck.logs.header import Header
 from emacheck.logs.naming import looks_like_validation, the_loss, understood
-from emacheck.logs.series import Chosen, course, curves_of, later_records, repeats_that_differ
+from emacheck.logs.series import Chosen, course, curves_of, later_records, not_finite, repeats_that_differ
 from emacheck.oddity import Oddity, OddityKind, oddity
 from emacheck.record import Record
 
@@ -78,7 +78,7 @@ class Gathering:
             epoch = int(self.train.epochs()[-1])
         if iteration is None:
             self.skip("validation records before the first training record", line)
-        elif named and not self.validation.complete_last(iteration, named):
+        elif named and not (self.validation.last_rank == rank and self.validation.complete_last(iteration, named)):
             self.validation.add(iteration, named, line=line, epoch=epoch, rank=rank)
 
     def add_either(self, iteration: int, metrics: Mapping[str, float], line: int, *, epoch: int = 0) -> None:
@@ -93,13 +93,13 @@ class Gathering:
         else:
             self.add(iteration, metrics, line, epoch=epoch)
 
-    def complete_last(self, iteration: int, metrics: Mapping[str, float]) -> bool:
-        """Add metrics to the last training record if it is of this iteration and has none of them."""
+    def complete_last(self, iteration: int, metrics: Mapping[str, float], *, rank: int = 0) -> bool:
+        """Add metrics to the last training record if it is of this iteration and rank and has none of them."""
         train, validation = self._parted(metrics)
         if validation and train:
             return False
         columns = self.validation if validation else self.train
-        return columns.complete_last(iteration, validation or train)
+        return columns.last_rank == rank and columns.complete_last(iteration, validation or train)
 
     def skip(self, what: str, line: int) -> None:
         """Count something that is not read; ``what`` is a plural, such as ``lines that are not valid JSON``."""
@@ -260,7 +260,7 @@ class Gathering:
     def _chosen(self, iterations: Integers, ranks: list[int]) -> tuple[list[Chosen], int]:
         """Return the records of each rank that count, and the line on which the last run starts."""
         lines, of_rank = self.train.lines(), self.train.ranks()
-        chosen, start, said = [], 0, list[Oddity]()
+        chosen, start, said = [], 0, dict[int, list[Oddity]]()
         for rank in ranks if self.rank is None else [self.rank]:
             rows, of_rows = np.arange(len(iterations)), iterations
             if len(ranks) > 1 or self._absurd(iterations):
@@ -269,14 +269,15 @@ class Gathering:
             found = course(of_rows)
             remarks = remark.of_course(found, of_rows, lines[rows])
             start = start or (int(lines[rows[found.start]]) if found.runs > 1 else 0)
-            rows, of_rows = rows[found.start :], of_rows[found.start :]
-            kept, repeated = later_records(rows, of_rows)
-            if len(repeated) and not said:
-                differing = repeats_that_differ(self.train, rows, of_rows)
-                remarks += remark.of_repeats(repeated, differing)
-            said = said or remarks
+            last, of_last = rows[found.start :], of_rows[found.start :]
+            kept, repeated = later_records(last, of_last)
+            if len(repeated):
+                differing, losses = repeats_that_differ(self.train, last, of_last)
+                remarks += remark.of_repeats(repeated, differing) + remark.of_mixture(losses, of_last)
+            broken = not_finite(self.train, rows, kept.rows)
+            said[rank] = remarks + remark.of_not_finite(broken, iterations, lines)
             chosen.append(kept)
-        self.oddities += said
+        self.oddities += remark.of_each_rank(said)
         return chosen, start
 
     @staticmethod

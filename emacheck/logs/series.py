@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from emacheck.curve import Curve, Floats, Integers
 from emacheck.logs.columns import Columns, Metric
+from emacheck.logs.naming import is_loss
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,24 +83,63 @@ def later_records(rows: Integers, iterations: Integers) -> tuple[Chosen, Integer
     return Chosen(rows=rows[order[last]], iterations=ordered[last]), np.unique(ordered[~last])
 
 
-def repeats_that_differ(columns: Columns, rows: Integers, iterations: Integers) -> Integers:
-    """Return the iterations that are recorded more than once with other values, of any metric.
+def repeats_that_differ(columns: Columns, rows: Integers, iterations: Integers) -> tuple[Integers, Integers]:
+    """Find what is not the same in the records of one iteration.
 
     Args:
         columns: The records with their values.
         rows: Numbers of the records, in the order of the log.
         iterations: The iteration of each.
+
+    Returns:
+        The iterations that are recorded more than once with other values, of any metric, and those with several losses.
     """
     order = np.argsort(iterations, kind="stable")
     ordered = iterations[order]
     again = np.flatnonzero(ordered[1:] == ordered[:-1])
     earlier, later = rows[order[again]], rows[order[again + 1]]
-    differ = np.zeros(len(again), np.bool_)
-    for metric in columns.metrics.values():
+    differ, losses = np.zeros(len(again), np.bool_), np.zeros(len(again), np.bool_)
+    for name, metric in columns.metrics.items():
         (has, before), (has_later, after) = (_picked(metric, len(columns), each) for each in (earlier, later))
         equal = (before == after) | (np.isnan(before) & np.isnan(after))
         differ |= (has != has_later) | (has & ~equal)
-    return np.unique(ordered[again[differ]])
+        if is_loss(name):
+            losses |= has & has_later & ~equal
+    return np.unique(ordered[again[differ]]), np.unique(ordered[again[losses]])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotFinite:
+    """Values of a loss that are NaN or infinite, in records that later ones replaced.
+
+    Attributes:
+        metric: The loss.
+        rows: Numbers of these records, in the order of the log.
+    """
+
+    metric: str
+    rows: Integers
+
+
+def not_finite(columns: Columns, rows: Integers, kept: Integers) -> list[NotFinite]:
+    """Find the losses that are NaN or infinite in records that do not count.
+
+    Args:
+        columns: The records with their values.
+        rows: Numbers of all records of one rank.
+        kept: Numbers of those that count.
+    """
+    if len(kept) == len(rows):
+        return []
+    given_up, found = np.setdiff1d(rows, kept, assume_unique=True), []
+    for name, metric in columns.metrics.items():
+        if not is_loss(name):
+            continue
+        has, values = _picked(metric, len(columns), given_up)
+        wrong = given_up[has & ~np.isfinite(values)]
+        if len(wrong):
+            found.append(NotFinite(metric=name, rows=wrong))
+    return found
 
 
 def curves_of(columns: Columns, chosen: Sequence[Chosen]) -> Iterator[Curve]:
