@@ -156,3 +156,104 @@ def test_what_happened_to_one_rank_is_said_of_it_and_what_happened_to_all_once(l
     assert "line 13: the iteration goes back from 3 to 2, as after a resume" in found
     assert any(each.startswith("rank 2: line 19: loss is NaN or infinite in records that") for each in found)
     assert sum("goes back" in each for each in found) == 1
+
+
+# --- lines that a launcher marked with the rank ----------------------------------------------------------------------
+
+
+def marked(*ranks, start=0):
+    """Return the lines of ranks, mixed line by line."""
+    turns = max(map(len, ranks))
+    return "".join(
+        f"[rank{rank}]: {lines[turn]}\n"
+        for turn in range(turns)
+        for rank, lines in enumerate(ranks, start)
+        if turn < len(lines)
+    )
+
+
+def lines_of(losses, name="loss"):
+    return [f"iter {i} {name}: {loss:.6f}" for i, loss in enumerate(losses, 1)]
+
+
+@pytest.mark.parametrize(
+    "unreadable",
+    [[f"iter {i} loss: ***" for i in range(1, N + 1)], ["CUDA error: device-side assert triggered"] * 5],
+    ids=["loss of stars", "device error"],
+)
+@pytest.mark.parametrize("others", [1, 2], ids=["one rank records", "two ranks record"])
+def test_a_rank_whose_losses_cannot_be_read_is_missing(log, unreadable, others):
+    reference = log(marked(*[lines_of(REFERENCE)] * others))
+    candidate = log(marked(*[lines_of(CANDIDATE)] * others, unreadable))
+    (missing,) = (each for each in candidate.oddities if each.kind is OddityKind.RANKS_MISSING)
+    assert missing.message.startswith(f"no line of rank {others} can be read as a record")
+    assert judged(reference, candidate).outcome is Outcome.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("words", ["reducing loss scale to 32768.0", "UserWarning: slow nll_loss kernel", "ready"])
+def test_ranks_that_leave_the_log_to_one_of_them_are_not_missing(log, words):
+    candidate = log(marked(lines_of(CANDIDATE), [words] * 3, [words] * 3))
+    assert OddityKind.RANKS_MISSING not in kinds(candidate)
+    assert "3 ranks are in the log; rank 0 alone has records" in said(candidate)
+    assert judged(log(marked(lines_of(REFERENCE))), candidate).outcome is Outcome.PASS
+
+
+def test_a_metric_that_another_rank_than_the_first_prints_is_not_lost(log):
+    parts = [f"{line}  aux_loss: nan" for line in lines_of(CANDIDATE)]
+    candidate = log(marked(lines_of(CANDIDATE), parts))
+    assert len(candidate.curves["aux_loss"]) == N
+    assert judged(log(marked(*[lines_of(REFERENCE)] * 2)), candidate).outcome is Outcome.FAIL
+
+
+def test_what_is_odd_in_any_rank_is_said_with_the_rank(log):
+    again = [*lines_of([2 * v for v in CANDIDATE]), *lines_of(CANDIDATE)[20:]]
+    spoilt = [*lines_of(CANDIDATE)[:9], "iter 10 loss: nan", *lines_of(CANDIDATE)[9:]]
+    record = log(marked(lines_of(CANDIDATE), again, spoilt))
+    found = {each.kind: str(each) for each in record.oddities if str(each).startswith("rank ")}
+    assert found[OddityKind.RESUMED].startswith("rank 1: line 41: the iteration goes back from 40 to 21")
+    assert found[OddityKind.REPLACED_NOT_FINITE].startswith("rank 2: line 10: loss is NaN or infinite")
+
+
+def test_ranks_that_are_all_odd_in_the_same_way_are_described_once(log):
+    record = log(marked(*[[*lines_of(CANDIDATE)[:30], *lines_of(CANDIDATE)[20:]]] * 4))
+    resumed = [str(each) for each in record.oddities if each.kind is OddityKind.RESUMED]
+    assert resumed == ["line 31: the iteration goes back from 30 to 21, as after a resume"]
+
+
+def test_of_many_ranks_that_differ_a_few_are_named_and_the_others_counted(log):
+    ranks = [[*lines_of(CANDIDATE)[: 10 + rank], *lines_of(CANDIDATE)[2 + rank :]] for rank in range(9)]
+    resumed = [str(each) for each in log(marked(*ranks)).oddities if each.kind is OddityKind.RESUMED]
+    assert (len(resumed), resumed[-1]) == (6, "4 further remarks of this kind, about single ranks")
+
+
+# --- the curves of each rank -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(tcap(i, i + rank, rank=rank) for i in range(1, 4) for rank in (0, 1)),
+        marked(lines_of([1, 2, 3]), lines_of([2, 3, 4])),
+        as_table([(i, rank, i + rank) for i in (1, 2, 3) for rank in (0, 1)]),
+        as_json_lines([(i, rank, i + rank) for i in (1, 2, 3) for rank in (0, 1)]),
+    ],
+    ids=["TCAPPDLL", "marked lines", "CSV", "JSON lines"],
+)
+def test_a_record_of_several_ranks_holds_the_curves_of_each(log, text):
+    record = log(text)
+    assert points(record) == [(1, 1.5), (2, 2.5), (3, 3.5)]
+    assert set(record.of_ranks) == {0, 1}
+    for rank in (0, 1):
+        alone = record.of_rank(rank)
+        assert points(alone) == points(log(text, rank=rank)) == [(i, i + rank) for i in (1, 2, 3)]
+        assert (alone.curves["loss"].window, alone.curves["loss"].quantum) == (
+            record.curves["loss"].window,
+            record.curves["loss"].quantum,
+        )
+    assert {len(curves["loss"]) for curves in record.until(2).of_ranks.values()} == {2}
+    assert not log(text, rank=1).of_ranks
+
+
+def test_a_metric_that_is_taken_for_the_loss_is_so_in_each_rank(log):
+    record = log(csv([(i, rank, i + rank) for i in (1, 2, 3) for rank in (0, 1)], "iteration,rank,total_loss"))
+    assert points(record.of_rank(1)) == points(record.of_rank(1), "total_loss") == [(1, 2.0), (2, 3.0), (3, 4.0)]

@@ -58,6 +58,7 @@ class Gathering:
     _taken: set[tuple[bool, str]] = field(default_factory=set)
     _validation_curves: dict[str, Curve] = field(default_factory=dict)
     _ranks: int = 1
+    _of_ranks: dict[int, dict[str, Curve]] = field(default_factory=dict)
     _first_epoch: int = 1
     _unnamed: Integers | None = None
 
@@ -168,7 +169,7 @@ class Gathering:
         ranks = self._ranks_of(self.train)
         chosen, start = self._chosen(iterations, ranks)
         lines = self.train.lines()
-        curves = {curve.name: self._rounded(curve) for curve in curves_of(self.train, chosen)}
+        curves = self._parted_curves(chosen, ranks if self.rank is None else [self.rank])
         if not curves:
             raise LogError(
                 f"{self.name}: found {len(ranks)} ranks that have no iteration in common, so that there is no "
@@ -191,6 +192,7 @@ class Gathering:
             validation=self._validation_curves,
             header=self.header.close(),
             ranks=self._ranks,
+            of_ranks={rank: _written_like(curves, parts) for rank, parts in self._of_ranks.items()},
             oddities=self.remarks(),
         )
 
@@ -280,6 +282,16 @@ class Gathering:
         self.oddities += remark.of_each_rank(said)
         return chosen, start
 
+    def _parted_curves(self, chosen: list[Chosen], ranks: list[int]) -> dict[str, Curve]:
+        """Return the curves; those of the ranks, where there are several, are kept beside them."""
+        curves = {}
+        for curve, parts in curves_of(self.train, chosen):
+            for at, part in parts.items() if len(ranks) > 1 else ():
+                self._of_ranks.setdefault(ranks[at], {})[part.name] = part
+            if len(curve):
+                curves[curve.name] = self._rounded(curve)
+        return curves
+
     @staticmethod
     def _absurd(iterations: Integers) -> bool:
         return bool(iterations.min() == np.iinfo(np.int64).min)
@@ -295,6 +307,9 @@ class Gathering:
             return curves
         if not validation:
             self.remark(OddityKind.OTHER, f"no metric is called loss: {name} is taken for it")
+            for parts in self._of_ranks.values():
+                if name in parts:
+                    parts["loss"] = replace(parts[name], name="loss")
         return {**curves, "loss": replace(curves[name], name="loss")}
 
     def _remark_ranks(self, ranks: list[int], chosen: list[Chosen], curves: Mapping[str, Curve]) -> None:
@@ -333,7 +348,8 @@ class Gathering:
             if len(rows):
                 chosen.append(later_records(rows, iterations[rows])[0])
         count = len(columns)
-        curves = {curve.name: self._rounded(curve, validation=True) for curve in curves_of(columns, chosen)}
+        means = (mean for mean, _ in curves_of(columns, chosen) if len(mean))
+        curves = {curve.name: self._rounded(curve, validation=True) for curve in means}
         self._validation_curves = self._with_loss(curves, validation=True)
         message = f"validation records are kept apart from the training curves: {count}"
         self.remark(OddityKind.VALIDATION_APART, message)
@@ -345,3 +361,9 @@ def averaged(curves: dict[str, Curve], window: int) -> dict[str, Curve]:
     The curves are taken out of ``curves`` one by one, so that those of a large log are not held twice.
     """
     return {name: replace(curves.pop(name), window=window) for name in list(curves)}
+
+
+def _written_like(curves: Mapping[str, Curve], parts: Mapping[str, Curve]) -> dict[str, Curve]:
+    """Return the curves of one rank with the window and the quantum of those of all."""
+    like = {name: curves.get(name, part) for name, part in parts.items()}
+    return {name: replace(part, window=like[name].window, quantum=like[name].quantum) for name, part in parts.items()}

@@ -90,8 +90,8 @@ def of_not_finite(found: Sequence[NotFinite], iterations: Integers, lines: Lines
         first = each.rows[0]
         message = (
             f"line {lines[first]}: {each.metric} is NaN or infinite in records that later ones replaced: "
-            f"{len(each.rows)}, the first at iteration {iterations[first]}. A run in which that happens proves nothing: "
-            "give the log of one that never was"
+            f"{len(each.rows)}, the first at iteration {iterations[first]}. Find out why: a run in which that happens "
+            "proves nothing, however it went on"
         )
         remarks.append(oddity(OddityKind.REPLACED_NOT_FINITE, message, line=int(lines[first])))
     return remarks
