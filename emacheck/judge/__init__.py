@@ -15,6 +15,7 @@ from emacheck.judge.first_iterations import FirstIterations
 from emacheck.judge.forensics import Schedule, Smoothing
 from emacheck.judge.integrity import Integrity
 from emacheck.judge.modelzoo import ModelZoo
+from emacheck.judge.ranks import Ranks
 from emacheck.judge.rules import (
     Bias,
     Fingerprints,
@@ -38,6 +39,7 @@ RULES: dict[str, Any] = {
         MeanRelativeError,
         MeanAbsoluteError,
         Bias,
+        Ranks,
         Envelope,
         FirstIterations,
         Equivalence,
