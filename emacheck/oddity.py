@@ -41,6 +41,8 @@ class OddityKind(str, Enum):
     GAP = "gap"
     REPEATED = "repeated"
     REPLACED = "replaced"
+    REPLACED_NOT_FINITE = "replaced_not_finite"
+    MIXED = "mixed"
     RESUMED = "resumed"
     SEVERAL_RUNS = "several_runs"
     SHORT_LAST_RUN = "short_last_run"
@@ -63,9 +65,15 @@ _LIMITING = (
     OddityKind.RESUMED,
     OddityKind.SEVERAL_RUNS,
 )
+_FORBIDDING = (
+    OddityKind.RANKS_MISSING,
+    OddityKind.REPLACED_NOT_FINITE,
+    OddityKind.MIXED,
+    OddityKind.SHORT_LAST_RUN,
+)
 EFFECTS: Mapping[OddityKind, Effect] = MappingProxyType(
     {kind: Effect.LIMITS if kind in _LIMITING else Effect.NOTE for kind in OddityKind}
-    | {OddityKind.SHORT_LAST_RUN: Effect.INCONCLUSIVE, OddityKind.RANKS_MISSING: Effect.INCONCLUSIVE}
+    | dict.fromkeys(_FORBIDDING, Effect.INCONCLUSIVE)
 )
 """What each kind of oddity means for a verdict."""
 

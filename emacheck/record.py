@@ -21,6 +21,7 @@ class Record:
         validation: The validation curves by metric name; never mixed with the training curves.
         header: What the log's header says of the run (seed, versions, configuration), by dotted name.
         ranks: How many ranks wrote into the log.
+        of_ranks: The training curves of each rank by metric name, where ``curves`` are the means of several ranks.
         provenance: What is known about how the run was made; empty for a bare log.
         initial_state: Hash of the weights and buffers before the first iteration, if recorded.
         batches: Hash of the input batch of each iteration, if recorded.
@@ -34,6 +35,7 @@ class Record:
     validation: Mapping[str, Curve] = field(default_factory=dict)
     header: Mapping[str, str] = field(default_factory=dict)
     ranks: int = 1
+    of_ranks: Mapping[int, Mapping[str, Curve]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     initial_state: str | None = None
     batches: tuple[str, ...] = ()
@@ -43,6 +45,8 @@ class Record:
     def __post_init__(self) -> None:
         for name in ("curves", "validation", "header", "provenance"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+        ranks = {rank: MappingProxyType(dict(curves)) for rank, curves in self.of_ranks.items()}
+        object.__setattr__(self, "of_ranks", MappingProxyType(ranks))
 
     def until(self, iteration: int) -> "Record":
         """Return the record of the iterations up to and including ``iteration``."""
@@ -50,8 +54,16 @@ class Record:
             self,
             curves={name: curve.until(iteration) for name, curve in self.curves.items()},
             validation={name: curve.until(iteration) for name, curve in self.validation.items()},
+            of_ranks={
+                rank: {name: curve.until(iteration) for name, curve in curves.items()}
+                for rank, curves in self.of_ranks.items()
+            },
             batches=self.batches[:iteration],
         )
+
+    def of_rank(self, rank: int) -> "Record":
+        """Return the record that one of several ranks wrote."""
+        return replace(self, curves=self.of_ranks[rank], of_ranks={})
 
 
 def hash_of_samples(samples: Sequence[str]) -> str:

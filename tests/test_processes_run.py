@@ -94,6 +94,7 @@ def test_two_processes_pass_against_one_with_the_joined_batch(two):
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((directory / "report.json").read_text(encoding="utf-8"))
     assert report["paired"] is True
+    assert "ranks" not in {finding["rule"] for finding in report["findings"]}  # one process has none
     reference, candidate = read_log(directory / "reference"), read_log(directory)
     assert (reference.ranks, candidate.ranks) == (1, 2)
     assert reference.initial_state == candidate.initial_state
@@ -189,6 +190,9 @@ def test_a_reference_of_as_many_processes_is_bit_identical_whatever_the_norm(wor
     done = finished("run", *SHORT, *TWO, *live, "--work-dir", "same", *plain, cwd=workshop)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "bit-identical" in done.stdout
+    report = json.loads((workshop / "same" / "report.json").read_text(encoding="utf-8"))
+    (ranks,) = (each for each in report["findings"] if each["rule"] == "ranks")
+    assert (ranks["outcome"], ranks["observed"]) == ("PASS", 0.0)
 
 
 @pytest.mark.slow

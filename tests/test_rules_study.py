@@ -66,3 +66,13 @@ def test_the_table_on_several_processes_shows_the_stored_results():
     stored = json.loads(RESULTS.read_text(encoding="utf-8"))
     again = "run: python benchmarks/processes_power.py --render"
     assert PAGE.read_text(encoding="utf-8") == render(stored), again
+
+
+def test_the_table_on_the_noise_of_ranks_shows_the_stored_results_and_none_of_it_is_a_false_alarm():
+    from rank_noise import PAGE, RESULTS, render
+
+    from emacheck.judge.ranks import Ranks
+
+    stored = json.loads(RESULTS.read_text(encoding="utf-8"))
+    assert PAGE.read_text(encoding="utf-8") == render(stored), "run: python benchmarks/rank_noise.py --render"
+    assert max(max(pair["ranks"] + pair["late"]) for pair in stored["pairs"].values()) < Ranks().limit

@@ -16,6 +16,7 @@ from emacheck.judge.first_iterations import FirstIterations
 from emacheck.judge.forensics import Schedule, Smoothing
 from emacheck.judge.integrity import Integrity
 from emacheck.judge.modelzoo import ModelZoo
+from emacheck.judge.ranks import Ranks
 from emacheck.judge.rules import (
     Bias,
     Fingerprints,
@@ -40,6 +41,7 @@ RULES: dict[str, Any] = {
         MeanRelativeError,
         MeanAbsoluteError,
         Bias,
+        Ranks,
         Envelope,
         FirstIterations,
         Equivalence,

@@ -9,14 +9,16 @@ from emacheck.judge.pairing import Pairing, pairing_of
 ALWAYS = ("finite", "integrity", "coverage", "schedule")
 MEANS = ("mean_relative_error", "mean_absolute_error", "bias")
 DEFAULT_RULES = (*ALWAYS, "smoothing", *MEANS)
+RANKS = "ranks"
 
 
 def default_rules(comparison: Comparison) -> tuple[str, ...]:
     """Return the names of the rules that suit a comparison.
 
-    Paired runs are held against each other iteration by iteration: by the means of their differences, by their first
-    iterations, and by the envelope of the repeats where there are some. Runs that are not paired differ at every
-    iteration however good the device is: they are asked whether they end at the same level and at the same scores.
+    Paired runs are held against each other iteration by iteration: by the means of their differences, by those of each
+    rank where both have the same several ones, by their first iterations, and by the envelope of the repeats where
+    there are some. Runs that are not paired differ at every iteration however good the device is: they are asked
+    whether they end at the same level and at the same scores.
     Runs of which that is not known are judged as paired, and :func:`emacheck.judge.settling.settle` takes back what
     only paired runs could be blamed for. Runs that claim to be one experiment have to prove that by their fingerprints.
 
@@ -47,4 +49,5 @@ def _of_paired_runs(comparison: Comparison) -> tuple[str, ...]:
     # Where it is not known that the runs are paired, a difference at the first iteration may be that of the data.
     paired = pairing_of(comparison).pairing is Pairing.PAIRED
     early = ("first_iterations",) if paired and FirstIterations().can_tell(comparison) else ()
-    return (*(("envelope",) if comparison.repeats else ()), *early)
+    ranks = (RANKS,) if comparison.ranks else ()
+    return (*ranks, *(("envelope",) if comparison.repeats else ()), *early)

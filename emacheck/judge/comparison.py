@@ -1,7 +1,7 @@
 """A comparison: the measured differences of two records, without an opinion."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -116,6 +116,17 @@ class Comparison:
     rank_0: "Comparison | None" = None
     stated: bool | None = None
 
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The ranks of both records, where they hold the same ones and several; none otherwise."""
+        found = self.reference.of_ranks.keys()
+        return tuple(sorted(found)) if len(found) > 1 and found == self.candidate.of_ranks.keys() else ()
+
+    def of_rank(self, rank: int) -> "Comparison":
+        """Return the comparison of what one of :attr:`ranks` wrote."""
+        reference, candidate = self.reference.of_rank(rank), self.candidate.of_rank(rank)
+        return replace(self, reference=reference, candidate=candidate, repeats=(), rank_0=None)
+
     def curve(self, metric: str) -> PairedCurve:
         """Return one metric of both records, paired by iteration; a metric that a record lacks has no values."""
         return pair(metric, self.reference.curves.get(metric, EMPTY), self.candidate.curves.get(metric, EMPTY))
@@ -128,8 +139,9 @@ class Comparison:
 
     @property
     def losses(self) -> tuple[str, ...]:
-        """The judged metrics, then every further metric with 'loss' in its name that either record has."""
-        names = {**self.reference.curves, **self.candidate.curves}
+        """The judged metrics, then every further metric with 'loss' in its name of a record or one of its ranks."""
+        records = (self.reference, self.candidate)
+        names = {name: None for each in records for curves in (each.curves, *each.of_ranks.values()) for name in curves}
         return (*self.metrics, *(n for n in names if "loss" in n.lower() and n not in self.metrics))
 
 

@@ -8,8 +8,9 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from emacheck.curve import Floats
-from emacheck.judge.comparison import Comparison, PairedCurve
+from emacheck.judge.comparison import EMPTY, Comparison, PairedCurve
 from emacheck.judge.verdict import Finding, Outcome
+from emacheck.record import Record
 
 
 class Rule(Protocol):
@@ -26,9 +27,9 @@ class Rule(Protocol):
 class Finite:
     """No NaN and no infinity: the number of non-finite values must be <= limit.
 
-    Looks at every judged metric and every loss component, over all iterations of each record and not only the common
-    ones. Non-finite values of the candidate are FAIL; of the reference alone INCONCLUSIVE, because a broken reference
-    proves nothing.
+    Looks at every judged metric and every loss component, over all iterations of each record, and of each of its
+    ranks, and not only the common ones. Non-finite values of the candidate are FAIL; of the reference alone
+    INCONCLUSIVE, because a broken reference proves nothing.
 
     Attributes:
         limit: Allowed number of non-finite values.
@@ -39,27 +40,26 @@ class Finite:
 
     def check(self, comparison: Comparison) -> tuple[Finding, ...]:
         """Count non-finite values in both records."""
-        broken: dict[str, tuple[int, int | None, str]] = {}
+        broken: dict[str, tuple[int, int | None, str, int | None]] = {}
         for side, record in (("candidate", comparison.candidate), ("reference", comparison.reference)):
-            total, first, where = 0, None, ""
+            total, first, where, whose = 0, None, "", None
             for metric in comparison.losses:
-                if metric not in record.curves:
-                    continue
-                curve = record.curves[metric]
-                bad = ~np.isfinite(curve.values)
-                at = int(curve.iterations[np.argmax(bad)]) if bad.any() else None
-                total += int(bad.sum())
+                count, at, rank = _not_finite(record, metric)
+                total += count
                 if at is not None and (first is None or at < first):
-                    first, where = at, metric
-            broken[side] = (total, first, where)
+                    first, where, whose = at, metric, rank
+            broken[side] = (total, first, where, whose)
         side = "candidate" if not broken["candidate"][0] <= self.limit else "reference"
-        count, first, where = broken[side]
+        count, first, where, whose = broken[side]
         if count <= self.limit:
             outcome, message = Outcome.PASS, "every loss value is a finite number"
         else:
             outcome = Outcome.FAIL if side == "candidate" else Outcome.INCONCLUSIVE
             also = "; so has the reference" if side == "candidate" and broken["reference"][0] else ""
-            message = f"the {side} has {count} NaN or infinite values, the first in {where} at iteration {first}{also}"
+            of = "" if whose is None else f" of rank {whose}"
+            message = (
+                f"the {side} has {count} NaN or infinite values, the first in {where}{of} at iteration {first}{also}"
+            )
         return (
             Finding(
                 rule=self.name,
@@ -174,6 +174,20 @@ class Bias:
         return _mean_findings(
             comparison, self.name, self.limit, "of the reference, signed", lambda p: p.relative_difference
         )
+
+
+def _not_finite(record: Record, metric: str) -> tuple[int, int | None, int | None]:
+    """Count the iterations at which a metric is not finite, in the mean or in any rank; with the first and its rank."""
+    found = []
+    for rank, curves in (*record.of_ranks.items(), (None, record.curves)):
+        curve = curves.get(metric, EMPTY)
+        bad = curve.iterations[~np.isfinite(curve.values)]
+        if len(bad):
+            found.append((bad, rank))
+    if not found:
+        return 0, None, None
+    first, whose = min(((int(bad[0]), rank) for bad, rank in found), key=lambda each: each[0])
+    return len(np.unique(np.concatenate([bad for bad, _ in found]))), first, whose
 
 
 def _count(iterations: int) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from emacheck.judge.choice import MEANS
+from emacheck.judge.choice import MEANS, RANKS
 from emacheck.judge.comparison import Comparison
 from emacheck.judge.equivalence import Equivalence
 from emacheck.judge.pairing import Pairing, pairing_of
@@ -33,11 +33,27 @@ def without_blame_for_data(
     That is so where it is not known whether the runs are paired, and their levels are the same within the limit of
     ``equivalence``: paired runs would FAIL, runs that are not paired would PASS. Rules that the user named stay.
     """
-    blamed = [f for f in findings if f.rule in MEANS and f.rule not in named and f.outcome is Outcome.FAIL]
+    rules = {*MEANS, RANKS}.difference(named)
+    blamed = [f for f in findings if f.rule in rules and f.outcome is Outcome.FAIL]
     if not blamed or pairing_of(comparison).pairing is not Pairing.UNKNOWN:
         return list(findings)
     levels = {f.metric: f for f in Equivalence().check(comparison) if f.outcome is Outcome.PASS}
-    return [_undecided(f, levels[f.metric]) if f in blamed and f.metric in levels else f for f in findings]
+    # A rank whose own level is wrong is so whatever its batches are.
+    wrong = _wrong_ranks(comparison) if any(f.rule == RANKS for f in blamed) else frozenset()
+    settled = []
+    for finding in findings:
+        excused = finding in blamed and finding.metric in levels
+        if excused and not (finding.rule == RANKS and finding.metric in wrong):
+            settled.append(_undecided(finding, levels[finding.metric]))
+        else:
+            settled.append(finding)
+    return settled
+
+
+def _wrong_ranks(comparison: Comparison) -> frozenset[str]:
+    """Return the metrics of which any rank ends at another level than it does in the reference."""
+    found = (each for rank in comparison.ranks for each in Equivalence().check(comparison.of_rank(rank)))
+    return frozenset(each.metric for each in found if each.outcome is Outcome.FAIL)
 
 
 def _undecided(finding: Finding, level: Finding) -> Finding:

@@ -25,6 +25,11 @@ class Steady:
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def last(self) -> int | None:
+        """The last one, or None."""
+        return None if not self._count else self._value if self._values is None else self._values[-1]
+
     def append(self, value: int) -> None:
         """Add one integer of 64 bits."""
         if self._values is not None:
@@ -131,6 +136,11 @@ class Columns:
     def last_iteration(self) -> int | None:
         """The iteration of the last record, as the log numbers it, or None."""
         return self._iterations[-1] if self._iterations else None
+
+    @property
+    def last_rank(self) -> int | None:
+        """The rank of the last record, or None."""
+        return self._ranks.last
 
     @property
     def last_line(self) -> int:

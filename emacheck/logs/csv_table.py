@@ -11,7 +11,8 @@ from emacheck.errors import LogError
 from emacheck.logs import oddities
 from emacheck.logs.gathering import Gathering
 from emacheck.logs.lines import numbered
-from emacheck.logs.values import parse_iteration, parse_number
+from emacheck.logs.naming import is_rank, the_rank
+from emacheck.logs.values import is_fraction, parse_iteration, parse_number
 from emacheck.oddity import OddityKind
 from emacheck.record import Record
 
@@ -31,12 +32,13 @@ _TIMES = frozenset({"wall_time", "timestamp", "_timestamp", "_runtime", "datetim
 
 @dataclass(slots=True)
 class _Header:
-    """The columns of a table, and those of the iteration (None if rows are counted) and of the epoch beside it."""
+    """The columns of a table, and those of the iteration (None if rows are counted), of the epoch and of the rank."""
 
     names: list[str]
     separator: str
     iteration: int | None
     epoch: int | None = None
+    rank: int | None = None
     row: int = 0
 
 
@@ -123,7 +125,8 @@ def _header(line: str) -> _Header | None:
         return None  # text with bars in it
     if at is None and not found[0]:
         at = 0  # the nameless index that pandas writes
-    return _Header(_unique(_named(found)), separator, at, epoch)
+    rank = the_rank(found)
+    return _Header(_unique(_named(found)), separator, at, epoch, None if rank is None else found.index(rank))
 
 
 def _named(cells: list[str]) -> list[str]:
@@ -191,16 +194,24 @@ def _take(header: _Header, texts: list[str], cells: _Cells, number: int, gatheri
     if iteration is None:
         gathering.skip("rows whose iteration is not an integer of 64 bits", number)
         return
+    if header.row == 1 and header.rank is not None and is_fraction(texts[header.rank]):
+        header.rank = None  # a metric that is called so
+    rank = parse_iteration(texts[header.rank]) if header.rank is not None else 0
+    if rank is None:
+        gathering.skip("rows whose rank is not an integer of 64 bits", number)
+        return
     epoch = (parse_iteration(texts[header.epoch]) or 0) if header.epoch is not None else 0
     metrics = _metrics(header, texts, cells, number)
-    if metrics and not gathering.complete_last(iteration, metrics):
-        gathering.add(iteration, metrics, number, epoch=epoch)
+    if metrics and not gathering.complete_last(iteration, metrics, rank=rank):
+        gathering.add(iteration, metrics, number, epoch=epoch, rank=rank)
 
 
 def _metrics(header: _Header, texts: list[str], cells: _Cells, number: int) -> dict[str, float]:
     metrics = {}
     for column, (name, text) in enumerate(zip(header.names, texts, strict=True)):
         if column in (header.iteration, header.epoch) or not text or name.lower().replace(" ", "_") in _TIMES:
+            continue
+        if header.rank is not None and is_rank(name):
             continue
         value = parse_number(text)
         if value is None:

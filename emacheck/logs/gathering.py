@@ -12,7 +12,7 @@ from emacheck.logs.columns import MOST_METRICS, Columns
 from emacheck.logs.epochs import counted_on, epoch_length, first_epoch, unnamed_epochs
 from emacheck.logs.header import Header
 from emacheck.logs.naming import looks_like_validation, the_loss, understood
-from emacheck.logs.series import Chosen, course, curves_of, later_records, repeats_that_differ
+from emacheck.logs.series import Chosen, course, curves_of, later_records, not_finite, repeats_that_differ
 from emacheck.oddity import Oddity, OddityKind, oddity
 from emacheck.record import Record
 
@@ -58,6 +58,7 @@ class Gathering:
     _taken: set[tuple[bool, str]] = field(default_factory=set)
     _validation_curves: dict[str, Curve] = field(default_factory=dict)
     _ranks: int = 1
+    _of_ranks: dict[int, dict[str, Curve]] = field(default_factory=dict)
     _first_epoch: int = 1
     _unnamed: Integers | None = None
 
@@ -78,7 +79,7 @@ class Gathering:
             epoch = int(self.train.epochs()[-1])
         if iteration is None:
             self.skip("validation records before the first training record", line)
-        elif named and not self.validation.complete_last(iteration, named):
+        elif named and not (self.validation.last_rank == rank and self.validation.complete_last(iteration, named)):
             self.validation.add(iteration, named, line=line, epoch=epoch, rank=rank)
 
     def add_either(self, iteration: int, metrics: Mapping[str, float], line: int, *, epoch: int = 0) -> None:
@@ -93,13 +94,13 @@ class Gathering:
         else:
             self.add(iteration, metrics, line, epoch=epoch)
 
-    def complete_last(self, iteration: int, metrics: Mapping[str, float]) -> bool:
-        """Add metrics to the last training record if it is of this iteration and has none of them."""
+    def complete_last(self, iteration: int, metrics: Mapping[str, float], *, rank: int = 0) -> bool:
+        """Add metrics to the last training record if it is of this iteration and rank and has none of them."""
         train, validation = self._parted(metrics)
         if validation and train:
             return False
         columns = self.validation if validation else self.train
-        return columns.complete_last(iteration, validation or train)
+        return columns.last_rank == rank and columns.complete_last(iteration, validation or train)
 
     def skip(self, what: str, line: int) -> None:
         """Count something that is not read; ``what`` is a plural, such as ``lines that are not valid JSON``."""
@@ -168,7 +169,7 @@ class Gathering:
         ranks = self._ranks_of(self.train)
         chosen, start = self._chosen(iterations, ranks)
         lines = self.train.lines()
-        curves = {curve.name: self._rounded(curve) for curve in curves_of(self.train, chosen)}
+        curves = self._parted_curves(chosen, ranks if self.rank is None else [self.rank])
         if not curves:
             raise LogError(
                 f"{self.name}: found {len(ranks)} ranks that have no iteration in common, so that there is no "
@@ -191,6 +192,7 @@ class Gathering:
             validation=self._validation_curves,
             header=self.header.close(),
             ranks=self._ranks,
+            of_ranks={rank: _written_like(curves, parts) for rank, parts in self._of_ranks.items()},
             oddities=self.remarks(),
         )
 
@@ -260,7 +262,7 @@ class Gathering:
     def _chosen(self, iterations: Integers, ranks: list[int]) -> tuple[list[Chosen], int]:
         """Return the records of each rank that count, and the line on which the last run starts."""
         lines, of_rank = self.train.lines(), self.train.ranks()
-        chosen, start, said = [], 0, list[Oddity]()
+        chosen, start, said = [], 0, dict[int, list[Oddity]]()
         for rank in ranks if self.rank is None else [self.rank]:
             rows, of_rows = np.arange(len(iterations)), iterations
             if len(ranks) > 1 or self._absurd(iterations):
@@ -269,15 +271,26 @@ class Gathering:
             found = course(of_rows)
             remarks = remark.of_course(found, of_rows, lines[rows])
             start = start or (int(lines[rows[found.start]]) if found.runs > 1 else 0)
-            rows, of_rows = rows[found.start :], of_rows[found.start :]
-            kept, repeated = later_records(rows, of_rows)
-            if len(repeated) and not said:
-                differing = repeats_that_differ(self.train, rows, of_rows)
-                remarks += remark.of_repeats(repeated, differing)
-            said = said or remarks
+            last, of_last = rows[found.start :], of_rows[found.start :]
+            kept, repeated = later_records(last, of_last)
+            if len(repeated):
+                differing, losses = repeats_that_differ(self.train, last, of_last)
+                remarks += remark.of_repeats(repeated, differing) + remark.of_mixture(losses, of_last)
+            broken = not_finite(self.train, rows, kept.rows)
+            said[rank] = remarks + remark.of_not_finite(broken, iterations, lines)
             chosen.append(kept)
-        self.oddities += said
+        self.oddities += remark.of_each_rank(said)
         return chosen, start
+
+    def _parted_curves(self, chosen: list[Chosen], ranks: list[int]) -> dict[str, Curve]:
+        """Return the curves; those of the ranks, where there are several, are kept beside them."""
+        curves = {}
+        for curve, parts in curves_of(self.train, chosen):
+            for at, part in parts.items() if len(ranks) > 1 else ():
+                self._of_ranks.setdefault(ranks[at], {})[part.name] = part
+            if len(curve):
+                curves[curve.name] = self._rounded(curve)
+        return curves
 
     @staticmethod
     def _absurd(iterations: Integers) -> bool:
@@ -294,6 +307,9 @@ class Gathering:
             return curves
         if not validation:
             self.remark(OddityKind.OTHER, f"no metric is called loss: {name} is taken for it")
+            for parts in self._of_ranks.values():
+                if name in parts:
+                    parts["loss"] = replace(parts[name], name="loss")
         return {**curves, "loss": replace(curves[name], name="loss")}
 
     def _remark_ranks(self, ranks: list[int], chosen: list[Chosen], curves: Mapping[str, Curve]) -> None:
@@ -332,7 +348,8 @@ class Gathering:
             if len(rows):
                 chosen.append(later_records(rows, iterations[rows])[0])
         count = len(columns)
-        curves = {curve.name: self._rounded(curve, validation=True) for curve in curves_of(columns, chosen)}
+        means = (mean for mean, _ in curves_of(columns, chosen) if len(mean))
+        curves = {curve.name: self._rounded(curve, validation=True) for curve in means}
         self._validation_curves = self._with_loss(curves, validation=True)
         message = f"validation records are kept apart from the training curves: {count}"
         self.remark(OddityKind.VALIDATION_APART, message)
@@ -344,3 +361,9 @@ def averaged(curves: dict[str, Curve], window: int) -> dict[str, Curve]:
     The curves are taken out of ``curves`` one by one, so that those of a large log are not held twice.
     """
     return {name: replace(curves.pop(name), window=window) for name in list(curves)}
+
+
+def _written_like(curves: Mapping[str, Curve], parts: Mapping[str, Curve]) -> dict[str, Curve]:
+    """Return the curves of one rank with the window and the quantum of those of all."""
+    like = {name: curves.get(name, part) for name, part in parts.items()}
+    return {name: replace(part, window=like[name].window, quantum=like[name].quantum) for name, part in parts.items()}

@@ -11,6 +11,7 @@ from emacheck.logs import json_rows, oddities
 from emacheck.logs.gathering import Gathering
 from emacheck.logs.json_lines import json_object
 from emacheck.logs.lines import Lines
+from emacheck.logs.naming import is_rank, the_rank
 from emacheck.logs.values import measured, parse_iteration
 from emacheck.oddity import OddityKind
 from emacheck.record import Record
@@ -80,7 +81,7 @@ def _tables(value: Any, depth: int) -> Iterator[list[dict[str, Any]]]:
 
 
 def _take_lists(document: dict[str, Any], gathering: Gathering) -> None:
-    """Take an object of lists of numbers, among which one may be that of the iterations."""
+    """Take an object of lists of numbers, among which may be one of the iterations and one of the ranks."""
     lists = {key: value for key, value in document.items() if _numbers(value)}
     if not lists:
         for value in document.values():
@@ -92,14 +93,20 @@ def _take_lists(document: dict[str, Any], gathering: Gathering) -> None:
     key = key or next((key for key in lists if key.lower() == json_rows.EPOCH_KEY), None)
     if key is None:
         gathering.remark(OddityKind.COUNTED, "the numbers have no iteration: they are counted from 1")
+    said = the_rank(lists)
     for at in range(max(map(len, lists.values()))):
         iteration = at + 1 if key is None else parse_iteration(lists[key][at]) if at < len(lists[key]) else None
-        values = {name: measured(each[at]) for name, each in lists.items() if name != key and at < len(each)}
+        values = {
+            name: measured(each[at])
+            for name, each in lists.items()
+            if name != key and not is_rank(name) and at < len(each)
+        }
         metrics = {name: value for name, value in values.items() if value is not None}
-        if iteration is None:
-            gathering.skip("values without an iteration", 1)
+        rank = 0 if said is None else parse_iteration(lists[said][at]) if at < len(lists[said]) else None
+        if iteration is None or rank is None:
+            gathering.skip("values without an iteration" if iteration is None else "values without a rank", 1)
         elif metrics:
-            gathering.add(iteration, metrics, 1)
+            gathering.add(iteration, metrics, 1, rank=rank)
 
 
 def _numbers(value: Any) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 from emacheck.logs import oddities
 from emacheck.logs.gathering import Gathering
 from emacheck.logs.json_lines import leading_objects, objects
-from emacheck.logs.naming import says_validation, understood
+from emacheck.logs.naming import is_rank, says_validation, the_rank, understood
 from emacheck.logs.values import measured, parse_iteration, parse_number
 from emacheck.oddity import OddityKind
 from emacheck.record import Record
@@ -21,7 +21,7 @@ _ITERATION_KEYS = (
 )
 _MODE_KEYS = ("mode", "phase", "split", "stage", "subset", "part", "prefix", "dataset", "job_type", "event", "type")
 _NOT_METRICS = frozenset(
-    {"rank", "timestamp", "_timestamp", "_runtime", "total_steps", "percentage", "n_parameters", "wall_time"}
+    {"timestamp", "_timestamp", "_runtime", "total_steps", "percentage", "n_parameters", "wall_time"}
 )
 
 
@@ -52,8 +52,9 @@ def take(row: Mapping[str, Any], number: int, gathering: Gathering) -> str:
     key = _iteration_key(row)
     epoch = parse_iteration(row.get(_epoch_key(row), 0))
     iteration = parse_iteration(row[key]) if key is not None else epoch if _epoch_key(row) in row else None
-    rank = parse_iteration(row.get("rank", 0))
-    left = {key, _epoch_key(row), *_NOT_METRICS, *(each for each in row if is_iteration(each))}
+    said = the_rank(row)
+    rank = 0 if said is None else parse_iteration(row[said])
+    left = {key, _epoch_key(row), *_NOT_METRICS, *(each for each in row if is_iteration(each) or is_rank(each))}
     metrics = dict(_numbers({name: value for name, value in row.items() if name not in left}))
     if iteration is None or rank is None:
         _skip(row, number, gathering)

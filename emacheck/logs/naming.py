@@ -1,6 +1,7 @@
 """What a metric is called, and whether a name says that it was measured in a validation."""
 
 import re
+from collections.abc import Iterable
 
 _TRAIN, _VALIDATION = r"train(?:ing)?", r"vali?(?:d(?:ation)?)?|eval(?:uation)?|test"
 _GAP = r"[\s_./-]+"
@@ -15,6 +16,8 @@ _TOTALS = (
     *("loss step", "step loss", "batch loss", "loss batch", "loss value", "train loss", "training loss"),
     *("avg loss", "average loss", "mean loss", "loss avg", "loss mean", "running loss", "loss epoch", "epoch loss"),
 )
+# The most telling first: processes of two nodes share their local ranks.
+_RANKS = ("global_rank", "rank", "local_rank")
 _NO_LOSS = re.compile(r"scale|weight|ratio|coeff?|min$|max$")
 # Metrics that only a validation yields, however its record is labelled.
 _ONLY_VALIDATION = re.compile(r"(?:m(?:IoU|Acc|Dice|Fscore|Precision|Recall)|aAcc|(?:IoU|Acc)\..*|.*mAP.*)\Z")
@@ -65,6 +68,36 @@ def the_loss(names: list[str]) -> str | None:
             return plain[known]
     candidates = [name for key, name in plain.items() if "loss" in key and not _NO_LOSS.search(key)]
     return candidates[0] if len(candidates) == 1 else None
+
+
+def is_loss(name: str) -> bool:
+    """Tell whether a metric is a loss or a part of one, by its name.
+
+    Example:
+        >>> is_loss("decode.loss_ce"), is_loss("grad_norm")
+        (True, False)
+    """
+    return "loss" in name.lower()
+
+
+def the_rank(names: Iterable[str]) -> str | None:
+    """Return the name under which a record says which rank wrote it, or None.
+
+    Example:
+        >>> the_rank(["step", "local_rank", "Rank"]), the_rank(["step", "loss"])
+        ('Rank', None)
+    """
+    found = {_plain(name): name for name in names}
+    return next((found[name] for name in _RANKS if name in found), None)
+
+
+def is_rank(name: str) -> bool:
+    """Tell whether a name is one under which a record says which rank wrote it."""
+    return _plain(name) in _RANKS
+
+
+def _plain(name: str) -> str:
+    return name.lower().lstrip("# ").replace(" ", "_")
 
 
 def looks_like_validation(names: list[str]) -> bool:

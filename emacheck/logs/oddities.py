@@ -1,16 +1,19 @@
 """What a reader of a curve should know about the log it comes from, one sentence each, with the line."""
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from emacheck.curve import Curve, Integers
-from emacheck.logs.series import Chosen, Course
+from emacheck.logs.series import Chosen, Course, NotFinite
 from emacheck.oddity import Oddity, OddityKind, oddity
 
 Lines = npt.NDArray[np.uintc]
 _NAMED = 5
+_LINE = re.compile(r"line \d+")
 SHORT = 0.5
 """A last run with a smaller share of the records of a run before it is hardly the one that is meant."""
 
@@ -46,8 +49,6 @@ def of_course(found: Course, iterations: Integers, lines: Lines) -> list[Oddity]
 
 def of_repeats(repeated: Integers, differing: Integers) -> list[Oddity]:
     """Remark iterations that were recorded more than once, and those of them whose values differ."""
-    if not len(repeated):
-        return []
     message = (
         f"iterations that are recorded more than once, of which the later record is used: {len(repeated)}, "
         f"the first is {repeated[0]}"
@@ -55,6 +56,74 @@ def of_repeats(repeated: Integers, differing: Integers) -> list[Oddity]:
     if not len(differing):
         return [oddity(OddityKind.REPEATED, f"{message}; all values are the same each time")]
     return [oddity(OddityKind.REPLACED, f"{message}; with other values than before: {len(differing)}")]
+
+
+def of_mixture(losses: Integers, iterations: Integers) -> list[Oddity]:
+    """Remark records of several writers that are mixed: a resume runs on, here most iterations have several losses.
+
+    Args:
+        losses: The iterations that are recorded with several losses.
+        iterations: Those of all records, in the order of the log.
+    """
+    number = len(np.unique(iterations))
+    standing = int(np.sum(iterations[1:] <= iterations[:-1]))
+    if 2 * len(losses) <= number or 2 * standing <= number:
+        return []
+    message = (
+        f"{len(losses)} of {number} iterations are recorded with several losses, as where several processes or the "
+        "parts of a batch write one log and nothing says which of them does: give the log of one of them, or one with "
+        "a column or key rank"
+    )
+    return [oddity(OddityKind.MIXED, message)]
+
+
+def of_not_finite(found: Sequence[NotFinite], iterations: Integers, lines: Lines) -> list[Oddity]:
+    """Remark losses that were NaN or infinite before later records took their place.
+
+    Args:
+        found: Where they are.
+        iterations: The iteration of each record of the log.
+        lines: The line of each record of the log.
+    """
+    remarks = []
+    for each in found:
+        first = each.rows[0]
+        message = (
+            f"line {lines[first]}: {each.metric} is NaN or infinite in records that later ones replaced: "
+            f"{len(each.rows)}, the first at iteration {iterations[first]}. Find out why: a run in which that happens "
+            "proves nothing, however it went on"
+        )
+        remarks.append(oddity(OddityKind.REPLACED_NOT_FINITE, message, line=int(lines[first])))
+    return remarks
+
+
+def of_each_rank(remarks: Mapping[int, Sequence[Oddity]]) -> list[Oddity]:
+    """Join what is remarked of each rank: once what holds for all of them, the rest with the ranks that it is about.
+
+    Example:
+        >>> resumed = [oddity(OddityKind.RESUMED, "line 9: the iteration goes back from 50 to 41, as after a resume")]
+        >>> [str(each) for each in of_each_rank({0: resumed, 1: [], 2: resumed})]
+        ['ranks 0, 2: line 9: the iteration goes back from 50 to 41, as after a resume']
+    """
+    alike: dict[tuple[OddityKind, str], tuple[Oddity, dict[int, None]]] = {}
+    for rank, found in remarks.items():
+        for each in found:
+            # Ranks that go the same way do so on lines of their own.
+            alike.setdefault((each.kind, _LINE.sub("", each.message)), (each, {}))[1][rank] = None
+    joined, named = list[Oddity](), dict[OddityKind, int]()
+    for each, ranks in alike.values():
+        if len(ranks) == len(remarks):
+            joined.append(each)
+            continue
+        named[each.kind] = named.get(each.kind, 0) + 1
+        if named[each.kind] <= _NAMED:
+            which = ", ".join(map(str, list(ranks)[:_NAMED])) + ", ..." * (len(ranks) > _NAMED)
+            message = f"rank{'s' if len(ranks) > 1 else ''} {which}: {each.message}"
+            joined.append(replace(each, message=message))
+    for kind, count in named.items():
+        if count > _NAMED:
+            joined.append(oddity(kind, f"{count - _NAMED} further remarks of this kind, about single ranks"))
+    return joined
 
 
 def of_gaps(chosen: Chosen, lines: Lines) -> list[Oddity]:

@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from emacheck.curve import Curve, Floats, Integers
 from emacheck.logs.columns import Columns, Metric
+from emacheck.logs.naming import is_loss
+
+Array = TypeVar("Array", bound=npt.NDArray[Any])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,59 +78,99 @@ def later_records(rows: Integers, iterations: Integers) -> tuple[Chosen, Integer
         What is kept, and the iterations of which a record was given up.
     """
     if np.all(iterations[1:] > iterations[:-1]):
-        iterations.flags.writeable = False  # so that curves may share it
-        return Chosen(rows=rows, iterations=iterations), np.zeros(0, np.int64)
+        return Chosen(rows=rows, iterations=_shared(iterations)), np.zeros(0, np.int64)
     order = np.argsort(iterations, kind="stable")
     ordered = iterations[order]
     last = np.append(ordered[1:] != ordered[:-1], True)
-    return Chosen(rows=rows[order[last]], iterations=ordered[last]), np.unique(ordered[~last])
+    return Chosen(rows=rows[order[last]], iterations=_shared(ordered[last])), np.unique(ordered[~last])
 
 
-def repeats_that_differ(columns: Columns, rows: Integers, iterations: Integers) -> Integers:
-    """Return the iterations that are recorded more than once with other values, of any metric.
+def repeats_that_differ(columns: Columns, rows: Integers, iterations: Integers) -> tuple[Integers, Integers]:
+    """Find what is not the same in the records of one iteration.
 
     Args:
         columns: The records with their values.
         rows: Numbers of the records, in the order of the log.
         iterations: The iteration of each.
+
+    Returns:
+        The iterations that are recorded more than once with other values, of any metric, and those with several losses.
     """
     order = np.argsort(iterations, kind="stable")
     ordered = iterations[order]
     again = np.flatnonzero(ordered[1:] == ordered[:-1])
     earlier, later = rows[order[again]], rows[order[again + 1]]
-    differ = np.zeros(len(again), np.bool_)
-    for metric in columns.metrics.values():
+    differ, losses = np.zeros(len(again), np.bool_), np.zeros(len(again), np.bool_)
+    for name, metric in columns.metrics.items():
         (has, before), (has_later, after) = (_picked(metric, len(columns), each) for each in (earlier, later))
         equal = (before == after) | (np.isnan(before) & np.isnan(after))
         differ |= (has != has_later) | (has & ~equal)
-    return np.unique(ordered[again[differ]])
+        if is_loss(name):
+            losses |= has & has_later & ~equal
+    return np.unique(ordered[again[differ]]), np.unique(ordered[again[losses]])
 
 
-def curves_of(columns: Columns, chosen: Sequence[Chosen]) -> Iterator[Curve]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotFinite:
+    """Values of a loss that are NaN or infinite, in records that later ones replaced.
+
+    Attributes:
+        metric: The loss.
+        rows: Numbers of these records, in the order of the log.
+    """
+
+    metric: str
+    rows: Integers
+
+
+def not_finite(columns: Columns, rows: Integers, kept: Integers) -> list[NotFinite]:
+    """Find the losses that are NaN or infinite in records that do not count.
+
+    Args:
+        columns: The records with their values.
+        rows: Numbers of all records of one rank.
+        kept: Numbers of those that count.
+    """
+    if len(kept) == len(rows):
+        return []
+    given_up, found = np.setdiff1d(rows, kept, assume_unique=True), []
+    for name, metric in columns.metrics.items():
+        if not is_loss(name):
+            continue
+        has, values = _picked(metric, len(columns), given_up)
+        wrong = given_up[has & ~np.isfinite(values)]
+        if len(wrong):
+            found.append(NotFinite(metric=name, rows=wrong))
+    return found
+
+
+def curves_of(columns: Columns, chosen: Sequence[Chosen]) -> Iterator[tuple[Curve, dict[int, Curve]]]:
     """Build one curve per metric: of the only rank, or the mean of several at the iterations that all of them have.
 
     Args:
         columns: The records; the values of a metric are given up as soon as its curve is built.
         chosen: The records that count, of each rank.
+
+    Returns:
+        Of each metric the curve, which may be empty, and those of the ranks that have it, by position in ``chosen``.
     """
     count = len(columns)
     ordered = [each.increasing() for each in chosen]
     for name in list(columns.metrics):
         metric = columns.metrics.pop(name)
-        parts = [
-            part
-            for each, increasing in zip(chosen, ordered, strict=True)
-            if len((part := _values(metric, count, each, increasing))[0])
-        ]
-        if not parts:
-            continue
-        iterations, values = parts[0] if len(parts) == 1 else _mean(parts)
-        if len(iterations):
-            yield Curve(name=name, iterations=iterations, values=values)
+        parts = {}
+        for at, (each, increasing) in enumerate(zip(chosen, ordered, strict=True)):
+            iterations, values = _values(metric, count, each, increasing)
+            if len(iterations):
+                parts[at] = Curve(name=name, iterations=iterations, values=_shared(values))
+        if parts:
+            yield mean_of([*parts.values()]), parts
 
 
 def mean_of(parts: Sequence[Curve]) -> Curve:
     """Return the mean of the curves of several ranks, at the iterations that all of them have."""
+    if len(parts) == 1:
+        return parts[0]
     iterations, values = _mean([(part.iterations, part.values) for part in parts])
     quantum = max(part.quantum for part in parts)
     return Curve(name=parts[0].name, iterations=iterations, values=values, window=parts[0].window, quantum=quantum)
@@ -165,3 +209,9 @@ def _mean(parts: Sequence[tuple[Integers, Floats]]) -> tuple[Integers, Floats]:
         means = np.add.reduceat(values, first) / counts
     common = counts == len(parts)
     return iterations[first[common]], means[common]
+
+
+def _shared(array: Array) -> Array:
+    """Make an array read-only, so that curves may share it."""
+    array.flags.writeable = False
+    return array

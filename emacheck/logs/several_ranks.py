@@ -1,6 +1,7 @@
 """The log of several ranks whose lines a launcher marked and mixed: read rank by rank, then averaged."""
 
 import contextlib
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -9,7 +10,8 @@ from typing import IO
 
 from emacheck.curve import Curve
 from emacheck.errors import LogError
-from emacheck.logs.lines import Bytes, Lines
+from emacheck.logs import oddities
+from emacheck.logs.lines import LONGEST, Bytes, Lines
 from emacheck.logs.prefixes import Prefix, of_each_rank
 from emacheck.logs.series import mean_of
 from emacheck.oddity import Oddity, OddityKind, oddity
@@ -18,11 +20,17 @@ from emacheck.record import Record
 MOST = 256
 """So many ranks are read; each takes an open file."""
 IN_MEMORY = 1 << 20
+LISTED = 10
+# A loss that nobody can read, or the error of a device; words such as "loss scale" are no loss.
+_SAYS = re.compile(rb"(?i)\bloss(?: ?[:=]| +[^\sa-z_])|(?-i:\b[A-Z]{3,6} error:)")
 Reader = Callable[[Lines], Record]
 
 
 def read_ranks(stream: Bytes, found: tuple[Prefix, ...], name: str, rank: int | None, read: Reader) -> Record:
     """Read the lines of each rank as a log of its own, and return the mean of those that hold records.
+
+    Where several ranks hold records, those that print something else are missing. Where a single one does, the others
+    are missing only if they print a loss that cannot be read, or the error of a device: often one rank alone logs.
 
     Args:
         stream: The log.
@@ -33,6 +41,7 @@ def read_ranks(stream: Bytes, found: tuple[Prefix, ...], name: str, rank: int | 
     """
     records: dict[int, Record] = {}
     trouble: LogError | None = None
+    silent: dict[int, bool] = {}
     with ExitStack() as stack:
         files = _parted(stream, found, name, stack)
         if rank is not None and rank not in files:
@@ -47,11 +56,14 @@ def read_ranks(stream: Bytes, found: tuple[Prefix, ...], name: str, rank: int | 
                 record = read(lines)
             except LogError as error:  # ranks other than the first often print nothing
                 trouble = trouble or error
+                silent[each] = _speaks(files[each])
                 continue
             records[each] = replace(record, oddities=record.oddities + lines.remarks)
     if not records:
         raise trouble or LogError(f"{name}: found no line of any rank.")
-    return _averaged(records, len(files), name, rank)
+    record = _averaged(records, len(files), name, rank)
+    missing = [each for each, speaks in silent.items() if speaks or len(records) > 1]
+    return replace(record, oddities=record.oddities + _missing(missing))
 
 
 def _parted(stream: Bytes, found: tuple[Prefix, ...], name: str, stack: ExitStack) -> dict[int, IO[bytes]]:
@@ -92,14 +104,38 @@ def _averaged(records: dict[int, Record], ranks: int, name: str, rank: int | Non
     message = f"{len(records)} ranks are in the log; their mean is shown, at the iterations all have"
     left = f", {lacking} that some ranks lack are left out" if lacking else ""
     kind = OddityKind.RANKS_LACKING if lacking else OddityKind.RANKS
-    remarks: list[Oddity] = [*first.oddities, oddity(kind, message + left)]
-    validation = _means([record.validation for record in records.values() if record.validation])
-    return replace(first, curves=curves, validation=validation, ranks=len(records), oddities=tuple(remarks))
+    said = oddities.of_each_rank({each: record.oddities for each, record in records.items()})
+    return replace(
+        first,
+        curves=curves,
+        of_ranks={each: record.curves for each, record in records.items()},
+        validation=_means([record.validation for record in records.values()]),
+        ranks=len(records),
+        oddities=(*said, oddity(kind, message + left)),
+    )
+
+
+def _missing(ranks: Sequence[int]) -> tuple[Oddity, ...]:
+    """Remark ranks that print lines, none of which is a record."""
+    if not ranks:
+        return ()
+    which = ", ".join(map(str, ranks[:LISTED])) + ", ..." * (len(ranks) > LISTED)
+    message = (
+        f"no line of rank {which} can be read as a record: what was trained there is not known. Look at these lines, "
+        "or pick another rank with rank=N (--rank N)"
+    )
+    return (oddity(OddityKind.RANKS_MISSING, message),)
+
+
+def _speaks(file: IO[bytes]) -> bool:
+    """Tell whether lines without a record speak of a loss, or of an error of the device."""
+    file.seek(0)
+    return any(_SAYS.search(line) for line in iter(lambda: file.readline(LONGEST), b""))
 
 
 def _means(curves: Sequence[Mapping[str, Curve]]) -> dict[str, Curve]:
     means = {}
-    for name in curves[0] if curves else ():
+    for name in dict.fromkeys(name for each in curves for name in each):
         parts = [each[name] for each in curves if name in each]
         mean = mean_of(parts)
         if len(mean):

@@ -1,5 +1,6 @@
 """TensorBoard's event files, by the ``tensorboard`` package: an optional extra, which needs no TensorFlow."""
 
+import math
 import struct
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from emacheck.errors import MissingExtraError
 from emacheck.logs import oddities
 from emacheck.logs.gathering import Gathering
 from emacheck.logs.lines import BLOCK, Bytes
+from emacheck.logs.naming import is_loss
 from emacheck.oddity import OddityKind
 from emacheck.record import Record
 
@@ -31,18 +33,23 @@ def read(source: Bytes, name: str, rank: int | None = None) -> Record:
     """Read every scalar as a curve; ``loss/train`` and ``train/loss`` are ``loss``, ``loss/val`` its validation."""
     gathering = Gathering(format=NAME, name=name, rank=rank)
     steps: dict[int, dict[str, float]] = {}  # each tag may be written in its own time
-    repeated, differing = 0, False
+    repeated, differing, broken = 0, False, dict[str, int]()
     for tag, step, value in _scalars(source, gathering):
         metrics = steps.setdefault(step, {})
         if tag in metrics:
             repeated += 1
             differing = differing or metrics[tag] != value
+            if is_loss(tag) and not math.isfinite(metrics[tag]):
+                broken.setdefault(tag, step)
         metrics[tag] = value
     for step in sorted(steps):
         gathering.add(step, steps[step], gathering.lines)
     if repeated:
         kind = OddityKind.REPLACED if differing else OddityKind.REPEATED
         gathering.remark(kind, f"values that are recorded again, of which the later one is used: {repeated}")
+    for tag, step in broken.items():
+        message = f"{tag} is NaN or infinite in records that later ones replaced, the first at iteration {step}"
+        gathering.remark(OddityKind.REPLACED_NOT_FINITE, message)
     curves = gathering.curves()
     gathering.oddities += oddities.of_interval(curves[next(iter(curves))].iterations)
     return gathering.record(curves)

@@ -33,6 +33,16 @@ def parse_iteration(value: object) -> int | None:
     return value
 
 
+def is_fraction(text: str) -> bool:
+    """Tell whether a text is a number that counts nothing.
+
+    Example:
+        >>> is_fraction("3.5"), is_fraction("3"), is_fraction("")
+        (True, False, False)
+    """
+    return parse_iteration(text) is None and parse_number(text) is not None
+
+
 def measured(value: object) -> float | None:
     """Return the metric that a decoded JSON value is, or None unless it is a number."""
     if isinstance(value, bool) or not isinstance(value, int | float):

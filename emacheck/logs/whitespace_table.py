@@ -2,13 +2,15 @@
 
 import io
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import islice, pairwise
 
 from emacheck.logs import oddities
 from emacheck.logs.csv_table import EPOCHS, ITERATION_COLUMNS
 from emacheck.logs.gathering import Gathering
 from emacheck.logs.lines import numbered
-from emacheck.logs.values import parse_iteration, parse_number, printed_unit
+from emacheck.logs.naming import is_rank, the_rank
+from emacheck.logs.values import is_fraction, parse_iteration, parse_number, printed_unit
 from emacheck.oddity import OddityKind
 from emacheck.record import Record
 
@@ -16,6 +18,17 @@ NAME = "whitespace columns"
 WIDEST = 10_000
 _LOOKED_AT = 100
 _RULER = frozenset("-=+|: ")
+
+
+@dataclass(slots=True)
+class _Titles:
+    """The names of the columns, and which of them hold the iteration, the epoch beside it, and the rank."""
+
+    names: list[str]
+    iteration: int = 0
+    epoch: int | None = None
+    rank: int | None = None
+    rows: int = 0
 
 
 def recognises(head: str) -> bool:
@@ -37,49 +50,60 @@ def recognises(head: str) -> bool:
 
 
 def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
-    """Read each column of numbers but that of the iterations as a curve."""
+    """Read each column of numbers but those of the iterations and ranks as a curve."""
     gathering = Gathering(format=NAME, name=name, rank=rank)
-    names: list[str] = []
-    at = 0
+    titles = _Titles([])
     for number, line in numbered(lines):
         gathering.lines = number
-        row = line.split() if names else _apart(line)
+        row = line.split() if titles.names else _apart(line)
         if not row or _is_ruler(line):
             continue
         header = _names(row)
         if header is not None:
-            names, at = header, _place(header)
-        elif not names and line.startswith("#"):
+            titles = _titles(header)
+        elif not titles.names and line.startswith("#"):
             gathering.header.read(line)
-        elif not names and _all_numbers(row):
-            names, at = _nameless(len(row)), 0
+        elif not titles.names and _all_numbers(row):
+            titles = _titles(_nameless(len(row)))
             gathering.remark(OddityKind.NAMELESS, "the columns have no names: the first is taken for the iteration")
         if header is None and not line.startswith("#"):
-            _take(_apart(line) if len(row) != len(names) else row, names, at, gathering)
-    if len(names) > at and names[at].lower() in EPOCHS:
+            _take(_apart(line) if len(row) != len(titles.names) else row, titles, gathering)
+    if titles.names and titles.names[titles.iteration].lower() in EPOCHS:
         gathering.remark(OddityKind.EPOCHS, "there is no iteration: the epoch is taken for it")
     curves = gathering.curves()
     gathering.oddities += oddities.of_interval(curves[next(iter(curves))].iterations)
     return gathering.record(curves)
 
 
-def _take(row: list[str], names: list[str], at: int, gathering: Gathering) -> None:
-    number = gathering.lines
-    iteration = parse_iteration(row[at]) if names and len(row) == len(names) else None
+def _titles(names: list[str]) -> _Titles:
+    at, rank = _place(names), the_rank(names)
+    epoch = next((i for i, name in enumerate(names) if name.lower() in EPOCHS and i != at), None)
+    return _Titles(names, at, epoch, None if rank is None else names.index(rank))
+
+
+def _take(row: list[str], titles: _Titles, gathering: Gathering) -> None:
+    names, number = titles.names, gathering.lines
+    iteration = parse_iteration(row[titles.iteration]) if names and len(row) == len(names) else None
     if iteration is None:
         gathering.skip("lines that are no row of the table", number)
         return
-    epoch = next((i for i, name in enumerate(names) if name.lower() in EPOCHS and i != at), None)
-    values = {name: parse_number(text) for i, (name, text) in enumerate(zip(names, row, strict=True)) if i != at}
-    metrics = {name: value for name, value in values.items() if value is not None}
-    its_epoch = parse_iteration(row[epoch]) if epoch is not None else None
-    if its_epoch is not None and epoch is not None:
-        del metrics[names[epoch]]
-    for name, text in zip(names, row, strict=True):
-        if name in metrics:
+    if titles.rank is not None and not titles.rows and is_fraction(row[titles.rank]):
+        titles.rank = None  # a metric that is called so
+    titles.rows += 1
+    rank = parse_iteration(row[titles.rank]) if titles.rank is not None else 0
+    if rank is None:
+        gathering.skip("rows whose rank is not an integer of 64 bits", number)
+        return
+    its_epoch = parse_iteration(row[titles.epoch]) if titles.epoch is not None else None
+    left = {titles.iteration, titles.epoch if its_epoch is not None else None}
+    metrics = {}
+    for at, (name, text) in enumerate(zip(names, row, strict=True)):
+        value = parse_number(text) if at not in left and not (titles.rank is not None and is_rank(name)) else None
+        if value is not None:
+            metrics[name] = value
             gathering.rounded_to(name, printed_unit(text))
     if metrics:
-        gathering.add(iteration, metrics, number, epoch=its_epoch or 0)
+        gathering.add(iteration, metrics, number, epoch=its_epoch or 0, rank=rank)
 
 
 def _nameless(width: int) -> list[str]:
