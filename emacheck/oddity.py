@@ -57,7 +57,6 @@ _LIMITING = (
     OddityKind.COUNTED,
     OddityKind.RANKS_LACKING,
     OddityKind.DAMAGED,
-    OddityKind.ENDED_EARLY,
     OddityKind.GAP,
     OddityKind.REPLACED,
     OddityKind.RESUMED,
@@ -65,7 +64,7 @@ _LIMITING = (
 )
 EFFECTS: Mapping[OddityKind, Effect] = MappingProxyType(
     {kind: Effect.LIMITS if kind in _LIMITING else Effect.NOTE for kind in OddityKind}
-    | {OddityKind.SHORT_LAST_RUN: Effect.INCONCLUSIVE, OddityKind.RANKS_MISSING: Effect.INCONCLUSIVE}
+    | dict.fromkeys((OddityKind.ENDED_EARLY, OddityKind.SHORT_LAST_RUN, OddityKind.RANKS_MISSING), Effect.INCONCLUSIVE)
 )
 """What each kind of oddity means for a verdict."""
 

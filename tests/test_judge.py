@@ -13,6 +13,7 @@ from emacheck.errors import UsageError
 from emacheck.judge import DEFAULT_RULES, RULES, Finding, Outcome, Verdict, decide, make_rules
 from emacheck.judge.comparison import Comparison, compare, pair
 from emacheck.judge.modelzoo import ModelZoo, seen_by_script
+from emacheck.oddity import OddityKind, oddity
 from emacheck.record import Record, curves_from_rows
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
@@ -328,3 +329,19 @@ def test_what_may_differ_between_two_runs_of_one_experiment_is_no_reason():
         for seed in (0, 1)
     ]
     assert outcome_of(verdict_on(*unpaired), "integrity") is Outcome.PASS
+
+
+@pytest.mark.parametrize("early", ["reference", "candidate"])
+def test_a_run_that_ended_before_its_time_never_passes_though_both_hold_the_same_iterations(early):
+    sides = {side: record(falling(), complete=side != early) for side in ("reference", "candidate")}
+    verdict = decide(compare(sides["reference"], sides["candidate"]))
+    assert (verdict.outcome, verdict.worst.rule) == (INCONCLUSIVE, "integrity")
+    assert f"the {early}: the run ended before its time (accept with --limit integrity=1)" in verdict.worst.message
+
+
+def test_a_run_that_says_why_it_is_incomplete_counts_once():
+    ended = oddity(OddityKind.ENDED_EARLY, "run.json counts 200 iterations, iterations.jsonl holds 100")
+    candidate = record(falling(), complete=False, oddities=(ended,))
+    verdict = verdict_on(record(falling()), candidate, "integrity")
+    assert (verdict.outcome, verdict.worst.observed) == (INCONCLUSIVE, 1)
+    assert str(ended) in verdict.worst.message

@@ -17,6 +17,8 @@ from emacheck.oddity import Effect, OddityKind
 from emacheck.record import Record
 
 SHOWN = 6
+# Oddities that say already why a record is not complete.
+_INCOMPLETE = (OddityKind.ENDED_EARLY, OddityKind.RANKS_MISSING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +36,9 @@ class Integrity:
     """Both records are evidence of a training: the number of reasons against that must be <= limit.
 
     A judged metric of the candidate that stands still (constant, stuck, or collapsed to exactly zero) while that of the
-    reference moves is FAIL. INCONCLUSIVE is a reference that stands still, for there is nothing to hold against; an
-    oddity that leaves open what the record is; and two runs that were asked for different things, such as another
-    precision, for they say nothing about a device. Whatever else limits what a verdict rests on is said in the message,
+    reference moves is FAIL. INCONCLUSIVE is a reference that stands still, for there is nothing to hold against; a run
+    that is known to have ended before its time or to be still going on; an oddity that leaves open what the record is;
+    and two runs that were asked for different things, such as another precision, for they say nothing about a device. Whatever else limits what a verdict rests on is said in the message,
     also of a PASS.
 
     Attributes:
@@ -121,6 +123,8 @@ def _moves(reference: Curve, still: Standstill) -> bool:
 
 def _forbidding(comparison: Comparison) -> Iterator[_Reason]:
     for side, record in _sides(comparison):
+        if not record.complete and not any(o.kind in _INCOMPLETE for o in record.oddities):
+            yield _Reason(outcome=Outcome.INCONCLUSIVE, message=f"the {side}: the run ended before its time")
         for oddity in record.oddities:
             if oddity.effect is Effect.INCONCLUSIVE:
                 yield _Reason(outcome=Outcome.INCONCLUSIVE, message=f"the {side}: {oddity}")
@@ -128,8 +132,6 @@ def _forbidding(comparison: Comparison) -> Iterator[_Reason]:
 
 def _limiting(comparison: Comparison) -> Iterator[str]:
     for side, record in _sides(comparison):
-        if not record.complete and not any(o.kind is OddityKind.ENDED_EARLY for o in record.oddities):
-            yield f"the {side}: the run ended before its time"
         for oddity in record.oddities:
             if oddity.effect is Effect.LIMITS:
                 yield f"the {side}: {oddity}"
