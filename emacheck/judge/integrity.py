@@ -38,8 +38,8 @@ class Integrity:
     A judged metric of the candidate that stands still (constant, stuck, or collapsed to exactly zero) while that of the
     reference moves is FAIL. INCONCLUSIVE is a reference that stands still, for there is nothing to hold against; a run
     that is known to have ended before its time or to be still going on; an oddity that leaves open what the record is;
-    and two runs that were asked for different things, such as another precision, for they say nothing about a device. Whatever else limits what a verdict rests on is said in the message,
-    also of a PASS.
+    and two runs that were asked for different things, such as another precision, for they say nothing about a device.
+    Whatever else limits what a verdict rests on is said in the message, also of a PASS.
 
     Attributes:
         limit: Allowed number of reasons.
