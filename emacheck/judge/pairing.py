@@ -138,8 +138,10 @@ def _move(comparison: Comparison, paired: PairedCurve, noise: Floats) -> bool:
     sides = ((comparison.reference, paired.reference), (comparison.candidate, paired.candidate))
     for record, values in sides:
         early = values[: len(noise)]
-        unit = resolution(early, record.curves[paired.metric].quantum) * (1 + 1e-6)
-        if not np.any(np.abs(early - early[0]) > np.maximum(noise * np.abs(early[0]), unit)):
+        with np.errstate(all="ignore"):
+            unit = resolution(early, record.curves[paired.metric].quantum) * (1 + 1e-6)
+            moves = np.any(np.abs(early - early[0]) > np.maximum(noise * np.abs(early[0]), unit))
+        if not moves:
             return False
     return True
 
