@@ -122,7 +122,8 @@ def test_a_reference_of_zero_lets_only_zero_pass():
 
 
 def test_a_relative_error_over_its_limit_is_accepted_when_the_absolute_error_is_within_its_own():
-    reference, candidate = record(np.full(20, 1e-4)), record(np.full(20, 1.9e-4))
+    early = [4.0] * 10
+    reference, candidate = record([*early, *[1e-4] * 10]), record([*early, *[1.9e-4] * 10])
     verdict = verdict_on(reference, candidate, "mean_relative_error", "mean_absolute_error")
     assert verdict.outcome is PASS
     assert "accepted because mean_absolute_error passes" in verdict.findings[0].message
@@ -345,3 +346,21 @@ def test_a_run_that_says_why_it_is_incomplete_counts_once():
     verdict = verdict_on(record(falling()), candidate, "integrity")
     assert (verdict.outcome, verdict.worst.observed) == (INCONCLUSIVE, 1)
     assert str(ended) in verdict.worst.message
+
+
+def test_an_absolute_limit_of_the_size_of_the_loss_excuses_nothing():
+    wave = 1 + 0.8 * (-1.0) ** (np.arange(200) // 20)
+    small = 1e-4 * (1 + np.exp(-3 * np.arange(200) / 200))
+    verdict = verdict_on(record(small), record(small * wave))
+    assert (verdict.outcome, outcome_of(verdict, "mean_relative_error")) == (FAIL, FAIL)
+    assert outcome_of(verdict, "mean_absolute_error") is PASS
+    message = next(f.message for f in verdict.findings if f.rule == "mean_relative_error")
+    assert "mean_absolute_error passes, but its limit is more than 1% of the reference's level, 0.00013" in message
+    chosen = verdict_on(
+        record(small),
+        record(small * wave),
+        "mean_relative_error",
+        "mean_absolute_error",
+        mean_absolute_error={"limit": 1e-3},
+    )
+    assert chosen.outcome is PASS, "a limit that somebody set means what it says"
