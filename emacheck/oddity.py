@@ -59,13 +59,13 @@ _LIMITING = (
     OddityKind.COUNTED,
     OddityKind.RANKS_LACKING,
     OddityKind.DAMAGED,
-    OddityKind.ENDED_EARLY,
     OddityKind.GAP,
     OddityKind.REPLACED,
     OddityKind.RESUMED,
     OddityKind.SEVERAL_RUNS,
 )
 _FORBIDDING = (
+    OddityKind.ENDED_EARLY,
     OddityKind.RANKS_MISSING,
     OddityKind.REPLACED_NOT_FINITE,
     OddityKind.MIXED,

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from emacheck import Curve, Record
 from emacheck.errors import UsageError
 from emacheck.judge import Outcome
+from emacheck.judge.band import benign_scale, excess_limit, fit_band, student_quantile
 from emacheck.judge.comparison import Comparison, compare
-from emacheck.judge.envelope import Envelope, benign_scale, excess_limit, fit_band, student_quantile
+from emacheck.judge.envelope import Envelope
 from emacheck.judge.first_iterations import AMPLIFICATION, STOCK_AMPLIFICATION, FirstIterations, rounding
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
@@ -135,6 +136,39 @@ def test_fewer_than_two_distinct_repeats_are_inconclusive_however_often_they_are
         finding = judge(run(REFERENCE), repeats)
         assert finding.outcome is INCONCLUSIVE
         assert "needs 2" in finding.message
+
+
+def test_a_repeat_that_is_the_candidate_excuses_nothing():
+    bad = REFERENCE * (1 + 0.2 * (-1.0) ** np.arange(LENGTH))
+    finding = judge(run(bad), [some_repeats(1)[0], run(bad, name="twin")])
+    assert finding.outcome is INCONCLUSIVE
+    assert "1 of the candidate's own numbers do not count" in finding.message
+    assert judge(run(bad), [*some_repeats(4), run(bad, name="twin")]).outcome is FAIL
+
+
+@pytest.mark.parametrize(
+    ("nonsense", "said"),
+    [
+        (REFERENCE * 1.1, "in loss at iteration 1, benign variations stay below 0.09 there"),
+        (np.full(LENGTH, 4.0), "is 4 at all 60 recorded iterations"),
+        (REFERENCE * (1 + 0.01 * np.random.default_rng(3).normal(size=LENGTH)), "do not fluctuate together"),
+    ],
+)
+def test_repeats_that_are_no_benign_variations_make_no_envelope(nonsense, said):
+    candidate = run(REFERENCE * (1 + 0.2 * (-1.0) ** np.arange(LENGTH)))
+    repeats = [run(nonsense, name="one"), run(nonsense * (1 + 1e-7 * np.arange(LENGTH) % 3), name="other")]
+    finding = judge(candidate, [*some_repeats(1), *repeats])
+    assert finding.outcome is INCONCLUSIVE
+    assert said in finding.message
+
+
+def test_a_repeat_of_another_seed_makes_no_envelope():
+    repeats = some_repeats(4, header={"seed": "2"})
+    finding = Envelope().check(compare(run(REFERENCE, header={"seed": "1"}), run(REFERENCE), repeats=repeats))[0]
+    assert (finding.outcome, "repeat 1 is not paired with the reference: seed 1" in finding.message) == (
+        INCONCLUSIVE,
+        True,
+    )
 
 
 def test_what_makes_repeats_useless_is_named():

@@ -1,5 +1,6 @@
 """Rules about the records themselves: smoothing and schedule."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from emacheck.curve import Curve
 from emacheck.judge import Outcome, decide, make_rules
 from emacheck.judge.comparison import compare
+from emacheck.judge.forensics import Schedule
 from emacheck.record import Record
 
 ITERATIONS = np.arange(1, 41)
@@ -68,3 +70,36 @@ def test_without_rates_the_schedule_is_passed_over_and_says_so():
         Outcome.PASS,
         "no learning rates on both sides to compare",
     )
+
+
+def with_rates(**rates):
+    curves = {name: Curve(name=name, iterations=ITERATIONS, values=np.full(40, rate)) for name, rate in rates.items()}
+    return replace(record(), curves={**record().curves, **curves})
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "outcome_expected", "named"),
+    [
+        ({"lr": 0.1}, {"learning_rate": 0.1}, Outcome.PASS, "lr (learning_rate of the candidate) is the same"),
+        ({"lr": 0.1}, {"learning_rate": 0.2}, Outcome.INCONCLUSIVE, "lr (learning_rate of the candidate) differs"),
+        ({"base_lr": 0.1}, {"lr": 0.2}, Outcome.INCONCLUSIVE, "base_lr (lr of the candidate) differs"),
+        ({"lr": 0.1, "base_lr": 0.1}, {"lr": 0.1}, Outcome.PASS, "lr is the same"),
+        (
+            {"lr": 0.1, "lr_backbone": 0.01},
+            {"lr": 0.1, "lr_backbone": 0.05},
+            Outcome.INCONCLUSIVE,
+            "lr_backbone differs",
+        ),
+        ({"lr": 0.1, "lr_backbone": 0.01}, {"lr": 0.1, "lr_backbone": math.nan}, Outcome.INCONCLUSIVE, "lr_backbone"),
+        (
+            {"lr": 0.1, "lr_backbone": 0.01},
+            {"lr": 0.1, "lr_backbone": 0.01},
+            Outcome.PASS,
+            "lr, lr_backbone are the same",
+        ),
+    ],
+)
+def test_every_learning_rate_is_compared_under_whatever_name_it_has(ours, theirs, outcome_expected, named):
+    (finding,) = Schedule().check(compare(with_rates(**ours), with_rates(**theirs)))
+    assert finding.outcome is outcome_expected
+    assert named in finding.message

@@ -14,6 +14,7 @@ from emacheck.errors import UsageError
 from emacheck.judge import DEFAULT_RULES, RULES, Finding, Outcome, Verdict, decide, make_rules
 from emacheck.judge.comparison import Comparison, compare, pair
 from emacheck.judge.modelzoo import ModelZoo, seen_by_script
+from emacheck.oddity import OddityKind, oddity
 from emacheck.record import Record, curves_from_rows
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
@@ -122,7 +123,8 @@ def test_a_reference_of_zero_lets_only_zero_pass():
 
 
 def test_a_relative_error_over_its_limit_is_accepted_when_the_absolute_error_is_within_its_own():
-    reference, candidate = record(np.full(20, 1e-4)), record(np.full(20, 1.9e-4))
+    early = [4.0] * 10
+    reference, candidate = record([*early, *[1e-4] * 10]), record([*early, *[1.9e-4] * 10])
     verdict = verdict_on(reference, candidate, "mean_relative_error", "mean_absolute_error")
     assert verdict.outcome is PASS
     assert "accepted because mean_absolute_error passes" in verdict.findings[0].message
@@ -381,3 +383,37 @@ def test_what_may_differ_between_two_runs_of_one_experiment_is_no_reason():
         for seed in (0, 1)
     ]
     assert outcome_of(verdict_on(*unpaired), "integrity") is Outcome.PASS
+
+
+@pytest.mark.parametrize("early", ["reference", "candidate"])
+def test_a_run_that_ended_before_its_time_never_passes_though_both_hold_the_same_iterations(early):
+    sides = {side: record(falling(), complete=side != early) for side in ("reference", "candidate")}
+    verdict = decide(compare(sides["reference"], sides["candidate"]))
+    assert (verdict.outcome, verdict.worst.rule) == (INCONCLUSIVE, "integrity")
+    assert f"the {early}: the run ended before its time (accept with --limit integrity=1)" in verdict.worst.message
+
+
+def test_a_run_that_says_why_it_is_incomplete_counts_once():
+    ended = oddity(OddityKind.ENDED_EARLY, "run.json counts 200 iterations, iterations.jsonl holds 100")
+    candidate = record(falling(), complete=False, oddities=(ended,))
+    verdict = verdict_on(record(falling()), candidate, "integrity")
+    assert (verdict.outcome, verdict.worst.observed) == (INCONCLUSIVE, 1)
+    assert str(ended) in verdict.worst.message
+
+
+def test_an_absolute_limit_of_the_size_of_the_loss_excuses_nothing():
+    wave = 1 + 0.8 * (-1.0) ** (np.arange(200) // 20)
+    small = 1e-4 * (1 + np.exp(-3 * np.arange(200) / 200))
+    verdict = verdict_on(record(small), record(small * wave))
+    assert (verdict.outcome, outcome_of(verdict, "mean_relative_error")) == (FAIL, FAIL)
+    assert outcome_of(verdict, "mean_absolute_error") is PASS
+    message = next(f.message for f in verdict.findings if f.rule == "mean_relative_error")
+    assert "mean_absolute_error passes, but its limit is more than 1% of the reference's level, 0.00013" in message
+    chosen = verdict_on(
+        record(small),
+        record(small * wave),
+        "mean_relative_error",
+        "mean_absolute_error",
+        mean_absolute_error={"limit": 1e-3},
+    )
+    assert chosen.outcome is PASS, "a limit that somebody set means what it says"

@@ -14,7 +14,7 @@ from log_lines import FAST, FLOATS, bits
 
 from emacheck.errors import LogError
 from emacheck.experiment import BATCH_SIZE
-from emacheck.judge import decide, default_rules, make_rules
+from emacheck.judge import Outcome, decide, default_rules, make_rules
 from emacheck.judge.comparison import compare
 from emacheck.logs import read_log
 from emacheck.strict_json import encode_value
@@ -68,6 +68,22 @@ def test_run_directory_with_fewer_iterations_than_it_counts_is_not_complete(tmp_
     record = read_log(make_run(tmp_path, [iteration(1, loss=4.5)], iterations=2))
     assert not record.complete
     assert tuple(map(str, record.oddities)) == ("run.json counts 2 iterations, iterations.jsonl holds 1",)
+
+
+def test_a_run_that_is_still_going_on_is_inconclusive_and_a_shorter_one_that_is_over_is_not(tmp_path):
+    whole, going = tmp_path / "whole", tmp_path / "going"
+    for folder, complete in ((whole, True), (going, False)):
+        make_run(folder, [iteration(at, loss=4.5 - 0.1 * at) for at in range(1, 31)], complete=complete)
+    assert decide(compare(read_log(whole), read_log(whole))).outcome is Outcome.PASS
+    verdict = decide(compare(read_log(whole), read_log(going)))
+    assert (verdict.outcome, verdict.worst.rule) == (Outcome.INCONCLUSIVE, "integrity")
+
+
+def test_the_only_rank_that_was_asked_for_is_complete_where_others_are_missing(tmp_path):
+    described = {"provenance": {"experiment": {"processes": 2}}}
+    make_run(tmp_path, [iteration(at, loss=4.5 - 0.1 * at) for at in range(1, 31)], **described)
+    assert read_log(tmp_path, rank=0).complete
+    assert not read_log(tmp_path).complete
 
 
 def test_run_directory_drops_a_torn_last_line_and_skips_a_broken_one(tmp_path):

@@ -35,19 +35,37 @@ def test_fingerprints_count_before_everything_else():
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("one", "other", "agreeing"),
     [
-        ({"header": {"seed": "1"}}, {"header": {"seed": "2"}}),
-        ({"ranks": 1}, {"ranks": 4}),
-        ({"provenance": {"experiment": {"seed": 0}}}, {"provenance": {"experiment": {"seed": 1}}}),
+        ({"header": {"seed": "1"}}, {"header": {"seed": "2"}}, Pairing.UNPAIRED),
+        ({"header": {"dataset_type": "A"}}, {"header": {"dataset_type": "B"}}, Pairing.UNPAIRED),
+        ({"provenance": {"experiment": {"seed": 0}}}, {"provenance": {"experiment": {"seed": 1}}}, Pairing.UNPAIRED),
+        ({"ranks": 1}, {"ranks": 4}, Pairing.PAIRED),
+        ({"header": {"world_size": "1"}}, {"header": {"world_size": "4"}}, Pairing.PAIRED),
+        ({"header": {"dataset": "/a/city"}}, {"header": {"dataset": "/b/city"}}, Pairing.PAIRED),
+        ({"header": {"deterministic": "True"}}, {"header": {"deterministic": "False"}}, Pairing.PAIRED),
     ],
 )
-def test_records_that_state_other_data_are_not_paired_unless_their_first_iterations_agree(one, other):
+def test_agreeing_first_iterations_overrule_how_data_is_divided_but_no_stated_seed_or_data(one, other, agreeing):
     comparison = compare(run(noisy(1), **one), run(noisy(1, off=0.001), **other))
     assert pairing_of(comparison).pairing is Pairing.UNPAIRED
     assert decide(comparison).outcome is PASS
     same = compare(run(noisy(1), **one), run(noisy(1) * (1 + 1e-8), **other))
-    assert pairing_of(same).pairing is Pairing.PAIRED, "one process may see the joined batch of several"
+    assert pairing_of(same).pairing is agreeing
+
+
+@pytest.mark.parametrize("decimals", [4, 15])
+@pytest.mark.parametrize("stated", [False, True])
+def test_a_head_that_starts_at_zero_does_not_make_runs_of_other_seeds_paired(decimals, stated):
+    def run_of(seed):
+        noise = np.random.default_rng(seed).normal(0, 0.12, 300)
+        falling_away = 1 - np.linspace(0, 0.5, 300) * (1 + noise)
+        values = np.log(1000) * np.where(np.arange(300) < 3, 1 - 1e-6 * np.arange(300), falling_away)
+        return run(values.round(decimals), header={"seed": str(seed)} if stated else {})
+
+    comparison = compare(run_of(1), run_of(2))
+    assert pairing_of(comparison).pairing is (Pairing.UNPAIRED if stated else Pairing.UNKNOWN)
+    assert decide(comparison).outcome is not FAIL
 
 
 @pytest.mark.parametrize(("draws", "pairing"), [(2, Pairing.UNKNOWN), (1, Pairing.UNPAIRED)])

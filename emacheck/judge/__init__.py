@@ -114,7 +114,8 @@ def decide(
     """Let rules judge a comparison.
 
     Of ``mean_relative_error`` and ``mean_absolute_error``, when both are in use, either suffices for each metric:
-    the one that is over its limit is then a PASS that says so. Where nobody named the rules, mean errors over their
+    the one that is over its limit is then a PASS that says so; but not the default absolute limit of a loss that is
+    itself as small. Where nobody named the rules, mean errors over their
     limits are INCONCLUSIVE if other batches explain them as well as a wrong device.
 
     Args:
@@ -135,7 +136,7 @@ def decide(
     """
     if rules is None:
         rules, named = make_rules(default_rules(comparison)), named or ()
-    findings = either_suffices([finding for rule in rules for finding in rule.check(comparison)])
+    findings = either_suffices(comparison, [finding for rule in rules for finding in rule.check(comparison)])
     named = {rule.name for rule in rules} if named is None else named
     findings = without_blame_for_data(comparison, findings, named)
     return Verdict(comparison=comparison, findings=tuple(findings))

@@ -5,6 +5,7 @@ from emacheck.judge.final_metric import is_score
 from emacheck.judge.first_iterations import FirstIterations
 from emacheck.judge.headers import different_experiment
 from emacheck.judge.pairing import Pairing, pairing_of
+from emacheck.record import Record
 
 ALWAYS = ("finite", "integrity", "coverage", "schedule")
 MEANS = ("mean_relative_error", "mean_absolute_error", "bias")
@@ -17,10 +18,12 @@ def default_rules(comparison: Comparison) -> tuple[str, ...]:
 
     Paired runs are held against each other iteration by iteration: by the means of their differences, by those of each
     rank where both have the same several ones, by their first iterations, and by the envelope of the repeats where
-    there are some. Runs that are not paired differ at every iteration however good the device is: they are asked
-    whether they end at the same level and at the same scores.
-    Runs of which that is not known are judged as paired, and :func:`emacheck.judge.settling.settle` takes back what
-    only paired runs could be blamed for. Runs that claim to be one experiment have to prove that by their fingerprints.
+    there are some. Runs that are not paired differ at every
+    iteration however good the device is: they are asked whether they end at the same level. All are asked whether they
+    end at the same scores, if the reference (of unpaired runs, either) was validated, for what only a validation shows
+    never reaches the training loss. Runs of which it is not known whether they are paired are judged as paired, and
+    :func:`emacheck.judge.settling.without_blame_for_data` takes back what only paired runs could be blamed for. Runs
+    that claim to be one experiment have to prove that by their fingerprints.
 
     Args:
         comparison: What was measured.
@@ -39,10 +42,29 @@ def default_rules(comparison: Comparison) -> tuple[str, ...]:
     unpaired = pairing_of(comparison).pairing is Pairing.UNPAIRED
     knowingly = bool(different_experiment(comparison.reference, comparison.candidate))
     proof = ("fingerprints",) if comparison.paired or (comparison.paired is False and not knowingly) else ()
+    scores = ("final_metric",) if _validated(comparison, unpaired=unpaired) else ()
     if unpaired:
-        scores = any(map(is_score, (*comparison.reference.validation, *comparison.candidate.validation)))
-        return (*proof, *ALWAYS, "equivalence", *(("final_metric",) if scores else ()))
-    return (*proof, *DEFAULT_RULES, *_of_paired_runs(comparison))
+        return (*proof, *ALWAYS, "equivalence", *scores)
+    return (*proof, *DEFAULT_RULES, *_of_paired_runs(comparison), *scores)
+
+
+def _validated(comparison: Comparison, *, unpaired: bool) -> bool:
+    """Tell whether there are scores to hold the candidate's against, or that it lacks.
+
+    A run that ends before the other's first validation lacks none. Curves of paired runs carry a verdict where only the
+    candidate was validated; runs that are not paired are told by their scores above all.
+    """
+    ours, theirs = ({n: c for n, c in r.validation.items() if len(c) and is_score(n)} for r in _records(comparison))
+    if ours and theirs:
+        return True
+    lacking = comparison.reference if theirs else comparison.candidate
+    last = max((int(curve.iterations[-1]) for curve in lacking.curves.values() if len(curve)), default=0)
+    first = min((int(curve.iterations[0]) for curve in (ours or theirs).values()), default=last + 1)
+    return first <= last and (unpaired or bool(ours))
+
+
+def _records(comparison: Comparison) -> tuple[Record, Record]:
+    return comparison.reference, comparison.candidate
 
 
 def _of_paired_runs(comparison: Comparison) -> tuple[str, ...]:

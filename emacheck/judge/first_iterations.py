@@ -10,7 +10,7 @@ import numpy as np
 from emacheck.curve import Curve, Floats, Integers
 from emacheck.errors import UsageError
 from emacheck.judge.comparison import EMPTY, Comparison, PairedCurve
-from emacheck.judge.envelope import distinct_repeats
+from emacheck.judge.repeats import distinct_repeats
 from emacheck.judge.verdict import Finding, Outcome
 
 # Unit roundoff 2^-p of a format with p significant bits. Source: IEEE 754-2019, table 3.5 (fp32, fp16); NVIDIA A100

@@ -1,17 +1,31 @@
 """Rules about the records themselves: whether what they hold may be compared at all."""
 
 import math
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from emacheck.judge.comparison import Comparison
+from emacheck.curve import Floats
+from emacheck.judge.comparison import Comparison, PairedCurve, pair
 from emacheck.judge.verdict import Finding, Outcome
 
 RATES = ("lr", "base_lr", "learning_rate")
 # Schedules are computed in double precision; two devices agree to the last digits.
 RATE_TOLERANCE = 1e-6
+_RATE = re.compile(r"(?:^|[/._-])(?:lr|learning_rate)(?:[/._-]|\d|$)", flags=re.IGNORECASE)
+
+
+def is_rate(name: str) -> bool:
+    """Tell whether a metric is a learning rate.
+
+    Example:
+        >>> [name for name in ("lr", "base_lr", "lr_backbone", "lr-SGD/pg1", "clr_loss") if is_rate(name)]
+        ['lr', 'base_lr', 'lr_backbone', 'lr-SGD/pg1']
+    """
+    return _RATE.search(name) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +72,11 @@ class Smoothing:
 class Schedule:
     """Same learning rates: max(|c - r| / |r|) over the common iterations must be <= limit, beyond printed decimals.
 
-    Runs that are proven to be the same experiment FAIL, because then the device has changed the schedule; other records
-    with different learning rates are different experiments and INCONCLUSIVE. Without learning rates on both sides there
-    is nothing to compare and the rule passes, saying so.
+    Every learning rate that both records have is compared, such as lr and lr_backbone; where they share none of lr,
+    base_lr and learning_rate, the first of these that either has is compared with that of the other. Runs that are
+    proven to be the same experiment FAIL, because then the device has changed the schedule; other records with
+    different learning rates are different experiments and INCONCLUSIVE. Without learning rates on both sides there is
+    nothing to compare and the rule passes, saying so.
 
     Attributes:
         limit: Largest allowed relative difference.
@@ -71,26 +87,27 @@ class Schedule:
 
     def check(self, comparison: Comparison) -> tuple[Finding, ...]:
         """Compare the recorded learning rates."""
-        sides = (comparison.reference, comparison.candidate)
-        name = next((rate for rate in RATES if all(rate in side.curves for side in sides)), None)
-        if name is None:
+        rates = list(_rates(comparison))
+        if not rates:
             return (self._finding(Outcome.PASS, 0.0, None, "no learning rates on both sides to compare", comparison),)
-        paired = comparison.curve(name)
-        quantum = sum(side.curves[name].quantum for side in sides)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            excess = np.maximum(np.abs(paired.difference) - quantum, 0)
-            off = np.where(excess == 0, 0.0, excess / np.abs(paired.reference))
-        if not off.size:
-            return (self._finding(Outcome.PASS, 0.0, None, f"{name}: no iteration is in both", comparison),)
-        worst = int(np.argmax(off))
-        observed = float(off[worst])
+        # The worst of NaN and numbers is NaN, which passes no limit.
+        found = [(float(np.max(off, initial=0.0)), paired, off) for paired, off in rates]
+        observed, paired, off = next(
+            (each for each in found if math.isnan(each[0])), max(found, key=lambda each: each[0])
+        )
         if observed <= self.limit:
-            message = f"{name} is the same in {off.size} iterations"
-            return (self._finding(Outcome.PASS, observed, None, message, comparison),)
+            counts = {each.metric: len(each.iterations) for each, _ in rates}
+            same = [name for name, count in counts.items() if count]
+            parts = [
+                f"{', '.join(same)} {'is' if len(same) == 1 else 'are'} the same in {max(counts.values())} iterations"
+            ]
+            parts = parts * bool(same) + [f"{name}: no iteration is in both" for name in counts if name not in same]
+            return (self._finding(Outcome.PASS, observed, None, "; ".join(parts), comparison),)
+        worst = int(np.argmax(off))
         iteration = int(paired.iterations[np.flatnonzero(~(off <= self.limit))[0]])
         outcome = Outcome.FAIL if comparison.paired else Outcome.INCONCLUSIVE
         message = (
-            f"{name} differs from iteration {iteration} on, at worst {paired.candidate[worst]:.6g} against "
+            f"{paired.metric} differs from iteration {iteration} on, at worst {paired.candidate[worst]:.6g} against "
             f"{paired.reference[worst]:.6g} at iteration {paired.iterations[worst]}"
         )
         return (self._finding(outcome, observed, iteration, message, comparison),)
@@ -109,3 +126,18 @@ class Schedule:
             would_pass_at=observed if math.isfinite(observed) else None,
             metric=comparison.metrics[0],
         )
+
+
+def _rates(comparison: Comparison) -> Iterator[tuple[PairedCurve, Floats]]:
+    """Return each learning rate that both records have, and by how much it is off at each common iteration."""
+    reference, candidate = comparison.reference.curves, comparison.candidate.curves
+    shared = [name for name in RATES if name in reference and name in candidate]
+    ours, theirs = ([name for name in RATES if name in curves] for curves in (reference, candidate))
+    names = dict(zip(shared, shared, strict=True)) or dict(zip(ours[:1], theirs[:1], strict=False))
+    names |= {name: name for name in reference if name in candidate and is_rate(name)}
+    for one, other in names.items():
+        paired = pair(one if one == other else f"{one} ({other} of the candidate)", reference[one], candidate[other])
+        quantum = reference[one].quantum + candidate[other].quantum
+        with np.errstate(divide="ignore", invalid="ignore"):
+            excess = np.maximum(np.abs(paired.difference) - quantum, 0)
+            yield paired, np.where(excess == 0, 0.0, excess / np.abs(paired.reference))

@@ -22,6 +22,8 @@ _BATCHES = {
 }
 _SIZES = {"crop_size", "img_size", "image_size", "input_size", "dataset_type", "dataset", "train_split"}
 _DECISIVE = _SEEDS | _PROCESSES | _BATCHES | _SIZES
+# One process may see the joined batch of several, and how a seed is used is not the seed.
+_DIVIDING = _PROCESSES | _BATCHES | {"processes", "deterministic", "diff_rank_seed"}
 # Everything under these decides what a training sees, whatever it is called.
 _TRAINING_DATA = re.compile(r"config\.(?:train_dataloader|train_pipeline|data\.train|train_dataset)\.")
 _EVALUATION = re.compile(r"(?:^|[._])(?:val|valid|validation|test|eval)(?:[._]|$)")
@@ -64,7 +66,27 @@ def different_experiment(reference: Record, candidate: Record) -> tuple[str, ...
         >>> different_experiment(record(seed="1", resumed="no"), record(seed="2", resumed="yes"))
         ('seed 1 against 2',)
     """
-    found = list(different_processes(reference, candidate))
+    return tuple(_different(reference, candidate))
+
+
+def different_data(reference: Record, candidate: Record) -> tuple[str, ...]:
+    """Return what of :func:`different_experiment` holds even if the first iterations agree: other seeds, other data.
+
+    Left out is how the data is divided among processes and batches, for one process may see the joined batch of
+    several, and what both give as a path, for one data set may lie in two places.
+
+    Example:
+        >>> def record(**header):
+        ...     return Record(name="", format="", curves={}, header=header)
+        >>> different_data(record(seed="1", world_size="1"), record(seed="2", world_size="4"))
+        ('seed 1 against 2',)
+    """
+    return tuple(entry for entry, settled in _different(reference, candidate).items() if settled)
+
+
+def _different(reference: Record, candidate: Record) -> dict[str, bool]:
+    """Return each difference in what decides the data, and whether it holds even if the first iterations agree."""
+    found = dict.fromkeys(different_processes(reference, candidate), False)
     experiments = _experiments(reference, candidate)
     alike = {f"config.{key}" for key in loading_alike(*experiments)}
     if joined_alike(*experiments):
@@ -77,8 +99,9 @@ def different_experiment(reference: Record, candidate: Record) -> tuple[str, ...
             if name in alike:
                 continue
             if ABSENT not in (one, other) and _same(one) != _same(other) and decides_data(name) and entry not in found:
-                found.append(entry)
-    return tuple(found)
+                paths = all("/" in each or "\\" in each for each in (one, other))
+                found[entry] = not paths and key.rpartition(".")[2].lower() not in _DIVIDING
+    return found
 
 
 def _experiments(reference: Record, candidate: Record) -> tuple[Mapping[str, Any], Mapping[str, Any]]:

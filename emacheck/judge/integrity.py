@@ -10,13 +10,17 @@ from emacheck.curve import Curve
 from emacheck.experiment import differences
 from emacheck.judge.advice import option
 from emacheck.judge.comparison import EMPTY, Comparison
-from emacheck.judge.forensics import RATES
+from emacheck.judge.forensics import is_rate
+from emacheck.judge.pairing import Pairing, pairing_of
 from emacheck.judge.standstill import Standstill, standstill
+from emacheck.judge.unjudged import gross_components, gross_gradients, lacking_components
 from emacheck.judge.verdict import Finding, Outcome
 from emacheck.oddity import Effect, OddityKind
 from emacheck.record import Record
 
 SHOWN = 6
+# Oddities that say already why a record is not complete.
+_INCOMPLETE = (OddityKind.ENDED_EARLY, OddityKind.RANKS_MISSING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +38,12 @@ class Integrity:
     """Both records are evidence of a training: the number of reasons against that must be <= limit.
 
     A judged metric of the candidate that stands still (constant, stuck, or collapsed to exactly zero) while that of the
-    reference moves is FAIL. INCONCLUSIVE is a reference that stands still, for there is nothing to hold against; an
-    oddity that leaves open what the record is; and two runs that were asked for different things, such as another
-    precision, for they say nothing about a device. Whatever else limits what a verdict rests on is said in the message,
-    also of a PASS.
+    reference moves is FAIL. INCONCLUSIVE is a reference that stands still, for there is nothing to hold against; a run
+    that is known to have ended before its time or to be still going on; an oddity that leaves open what the record is;
+    two runs that were asked for different things, such as another precision, for they say nothing about a device; a
+    component of the loss that the candidate lacks, in a log of the reference's format; and one that is far off between
+    paired runs.
+    Whatever else limits what a verdict rests on is said in the message, also of a PASS.
 
     Attributes:
         limit: Allowed number of reasons.
@@ -59,7 +65,12 @@ class Integrity:
     def check(self, comparison: Comparison) -> tuple[Finding, ...]:
         """Look for what stands still, and for what the oddities of the records forbid or limit."""
         reasons = [*_standing_still(comparison), *_forbidding(comparison), *_different_experiments(comparison)]
-        limits = tuple(_limiting(comparison))
+        limits = [*_limiting(comparison), *gross_gradients(comparison)]
+        for decisive, message in _components(comparison):
+            if decisive:
+                reasons.append(_Reason(outcome=Outcome.INCONCLUSIVE, message=message))
+            else:
+                limits.append(message)
         failing = [reason for reason in reasons if reason.outcome is Outcome.FAIL]
         first = next(iter(failing or reasons), None)
         count = float(len(reasons))
@@ -72,10 +83,10 @@ class Integrity:
                 limit=self.limit,
                 unit="reasons against the records",
                 iteration=None if first is None else first.iteration,
-                message=self._message([*failing, *(r for r in reasons if r not in failing)], limits, outcome),
+                message=self._message([*failing, *(r for r in reasons if r not in failing)], tuple(limits), outcome),
                 would_pass_at=count,
                 metric=(first.metric if first is not None else None) or comparison.metrics[0],
-                limited_by=limits,
+                limited_by=tuple(limits),
             ),
         )
 
@@ -95,7 +106,7 @@ class Integrity:
 
 def _standing_still(comparison: Comparison) -> Iterator[_Reason]:
     for metric in comparison.metrics:
-        if metric in RATES:
+        if is_rate(metric):
             continue
         # An accuracy may well be 100 % for a while; only a loss has to move all the time.
         stretches = "loss" in metric.lower()
@@ -121,6 +132,8 @@ def _moves(reference: Curve, still: Standstill) -> bool:
 
 def _forbidding(comparison: Comparison) -> Iterator[_Reason]:
     for side, record in _sides(comparison):
+        if not record.complete and not any(o.kind in _INCOMPLETE for o in record.oddities):
+            yield _Reason(outcome=Outcome.INCONCLUSIVE, message=f"the {side}: the run ended before its time")
         for oddity in record.oddities:
             if oddity.effect is Effect.INCONCLUSIVE:
                 yield _Reason(outcome=Outcome.INCONCLUSIVE, message=f"the {side}: {oddity}")
@@ -128,11 +141,21 @@ def _forbidding(comparison: Comparison) -> Iterator[_Reason]:
 
 def _limiting(comparison: Comparison) -> Iterator[str]:
     for side, record in _sides(comparison):
-        if not record.complete and not any(o.kind is OddityKind.ENDED_EARLY for o in record.oddities):
-            yield f"the {side}: the run ended before its time"
         for oddity in record.oddities:
             if oddity.effect is Effect.LIMITS:
                 yield f"the {side}: {oddity}"
+
+
+def _components(comparison: Comparison) -> Iterator[tuple[bool, str]]:
+    """Say what is the matter with components of the loss, and whether it forbids a decision or limits it."""
+    lacking = lacking_components(comparison)
+    if lacking:
+        more = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
+        message = f"the candidate lacks {', '.join(lacking[:SHOWN])}{more}, which the reference has"
+        # Another format may have no place for it.
+        yield comparison.reference.format == comparison.candidate.format, message
+    for message in gross_components(comparison):
+        yield pairing_of(comparison).pairing is Pairing.PAIRED, message
 
 
 def _different_experiments(comparison: Comparison) -> Iterator[_Reason]:

@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from emacheck.curve import Floats
+from emacheck.judge.band import fit_band
 from emacheck.judge.comparison import EMPTY, Comparison, PairedCurve
-from emacheck.judge.envelope import distinct_repeats, fit_band
 from emacheck.judge.first_iterations import (
     AMPLIFICATION,
     SATURATION,
@@ -15,6 +15,7 @@ from emacheck.judge.first_iterations import (
     rounding,
     rounding_of_repeats,
 )
+from emacheck.judge.repeats import distinct_repeats
 
 # How many times the largest rounding seen may be rounding still; the default limit of the rule `first_iterations`.
 MARGIN = 10.0

@@ -6,10 +6,12 @@ from enum import Enum
 
 import numpy as np
 
+from emacheck.curve import Floats
 from emacheck.judge.comparison import EMPTY, Comparison, PairedCurve
 from emacheck.judge.first_iterations import SATURATION, known_precision, rounding
-from emacheck.judge.headers import different_experiment
+from emacheck.judge.headers import different_data, different_experiment
 from emacheck.judge.noise import MARGIN, printed, size
+from emacheck.judge.standstill import resolution
 
 # Iterations in which paired runs still fluctuate together, whatever the device does wrong.
 TOGETHER = 20
@@ -80,9 +82,10 @@ def pairing_of(comparison: Comparison) -> Evidence:
         pairing = Pairing.PAIRED if comparison.stated else Pairing.UNPAIRED
         return Evidence(pairing=pairing, why="as stated; no fingerprints prove it")
     by_curves = paired_by_curves(comparison)
-    different = different_experiment(comparison.reference, comparison.candidate)
-    # Other seeds or processes do not make three equal iterations in a row: one process may see the batch of two.
-    if different and by_curves is not True:
+    records = (comparison.reference, comparison.candidate)
+    different = different_experiment(*records)
+    # Three equal iterations overrule how many processes there are: one may see the batch of two.
+    if different and (by_curves is not True or different_data(*records)):
         more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
         return Evidence(pairing=Pairing.UNPAIRED, why=", ".join(different[:SHOWN]) + more)
     return _BY_CURVES[by_curves]
@@ -91,7 +94,8 @@ def pairing_of(comparison: Comparison) -> Evidence:
 def paired_by_curves(comparison: Comparison) -> bool | None:
     """Decide from the first iterations whether two records start from the same weights and see the same data.
 
-    They do where the first three iterations agree in every judged metric within MARGIN times rounding and printing.
+    They do where the first three iterations agree in every judged metric within MARGIN times rounding and printing,
+    and both curves move there by more than that: a head that starts at zero has the same loss whatever it sees.
     They do not where iteration 1 differs and the curves do not fluctuate together either: the correlation of their
     changes from one iteration to the next, over the first 20 or fewer, at least 10, is not above 0 with 99 %
     confidence. A device that is wrong from the first iteration on still sees the same data and fluctuates together, so
@@ -122,11 +126,24 @@ def paired_by_curves(comparison: Comparison) -> bool | None:
         if not first.size or first[0] != 0 or any(curve.window != 1 for curve in curves):
             return None
         within = size(paired)[first] <= MARGIN * early[first] + printed(comparison, paired)[first]
-        agree.append(bool(np.all(within)))
+        agree.append(bool(np.all(within)) and _move(comparison, paired, MARGIN * early[first]))
         if not within[0] and _fluctuate_together(paired) is False:
             return False
     telling = all(printed(comparison, comparison.curve(metric))[0] <= SATURATION for metric in comparison.metrics)
     return True if agree and all(agree) and telling else None
+
+
+def _move(comparison: Comparison, paired: PairedCurve, noise: Floats) -> bool:
+    """Tell whether both curves leave their first value by more than printed digits and noise, relative to it, hide."""
+    sides = ((comparison.reference, paired.reference), (comparison.candidate, paired.candidate))
+    for record, values in sides:
+        early = values[: len(noise)]
+        with np.errstate(all="ignore"):
+            unit = resolution(early, record.curves[paired.metric].quantum) * (1 + 1e-6)
+            moves = np.any(np.abs(early - early[0]) > np.maximum(noise * np.abs(early[0]), unit))
+        if not moves:
+            return False
+    return True
 
 
 def _fluctuate_together(paired: PairedCurve) -> bool | None:

@@ -60,7 +60,7 @@ class Ranks:
         for rank in comparison.ranks:
             alone = replace(comparison.of_rank(rank), metrics=(metric,))
             if metric in alone.reference.curves or metric in alone.candidate.curves:
-                relative, _ = either_suffices([finding for rule in rules for finding in rule.check(alone)])
+                relative, _ = either_suffices(alone, [finding for rule in rules for finding in rule.check(alone)])
                 yield rank, relative
 
     def _nothing(self, comparison: Comparison, metric: str) -> Finding:

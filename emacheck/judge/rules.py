@@ -1,7 +1,7 @@
 """The rules: each turns a comparison into findings and holds its limits as fields."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from emacheck.curve import Floats
 from emacheck.judge.comparison import EMPTY, Comparison, PairedCurve
+from emacheck.judge.unjudged import broken_metrics, broken_validation
 from emacheck.judge.verdict import Finding, Outcome
 from emacheck.record import Record
 
@@ -28,8 +29,10 @@ class Finite:
     """No NaN and no infinity: the number of non-finite values must be <= limit.
 
     Looks at every judged metric and every loss component, over all iterations of each record, and of each of its
-    ranks, and not only the common ones. Non-finite values of the candidate are FAIL; of the reference alone
-    INCONCLUSIVE, because a broken reference proves nothing.
+    ranks, and not only the common ones. Non-finite values of the candidate are FAIL; of the reference alone INCONCLUSIVE, because a broken reference
+    proves nothing. So are those of losses and scores in validations, each in a finding of its own. Any other metric of
+    the candidate that is not finite where the reference's is, such as a gradient norm, is INCONCLUSIVE; steps that a
+    scaler of fp16 left out are not, see :func:`emacheck.judge.unjudged.broken_metrics`.
 
     Attributes:
         limit: Allowed number of non-finite values.
@@ -72,7 +75,27 @@ class Finite:
                 would_pass_at=float(max(total for total, _, _ in broken.values())),
                 metric=where or comparison.metrics[0],
             ),
+            *self._unjudged(comparison),
         )
+
+    def _unjudged(self, comparison: Comparison) -> Iterator[Finding]:
+        """Find what is broken in validations, and in metrics beside the losses."""
+        fatal = {"candidate": Outcome.FAIL, "reference": Outcome.INCONCLUSIVE}
+        broken = [(each, fatal[each.side]) for each in broken_validation(comparison)]
+        broken += [(each, Outcome.INCONCLUSIVE) for each in broken_metrics(comparison)]
+        for each, outcome in broken:
+            if not each.count <= self.limit:
+                yield Finding(
+                    rule=self.name,
+                    outcome=outcome,
+                    observed=float(each.count),
+                    limit=self.limit,
+                    unit="values",
+                    iteration=each.iteration,
+                    message=each.message,
+                    would_pass_at=float(each.count),
+                    metric=each.metric,
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,26 +3,51 @@
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from emacheck.judge.choice import MEANS, RANKS
 from emacheck.judge.comparison import Comparison
 from emacheck.judge.equivalence import Equivalence
 from emacheck.judge.pairing import Pairing, pairing_of
+from emacheck.judge.rules import MeanAbsoluteError
 from emacheck.judge.verdict import ALTERNATIVES, Finding, Outcome
 
+# The default absolute limit suffices where it is at most this part of the reference: then the bias, whose limit it is,
+# cannot be larger either.
+SMALL = 0.01
 
-def either_suffices(findings: Sequence[Finding]) -> list[Finding]:
-    """Turn the FAIL of an alternative into a PASS that says so, where the other alternative passes for the metric."""
-    passing = {(f.metric, f.rule) for f in findings if f.rule in ALTERNATIVES and f.outcome is Outcome.PASS}
+
+def either_suffices(comparison: Comparison, findings: Sequence[Finding]) -> list[Finding]:
+    """Turn the FAIL of an alternative into a PASS that says so, where the other alternative passes for the metric.
+
+    The default limit of mean_absolute_error is made for losses near 1: where it is more than SMALL of the reference's
+    level it does not suffice. A limit that somebody set means what it says.
+    """
+    passing = {(f.metric, f.rule): f for f in findings if f.rule in ALTERNATIVES and f.outcome is Outcome.PASS}
     settled = []
     for finding in findings:
-        if finding.rule in ALTERNATIVES and finding.outcome is Outcome.FAIL:
-            other = next(rule for rule in ALTERNATIVES if rule != finding.rule)
-            if (finding.metric, other) in passing:
-                message = f"over its limit, accepted because {other} passes; {finding.message}"
-                settled.append(replace(finding, outcome=Outcome.PASS, message=message))
-                continue
-        settled.append(finding)
+        other = next(rule for rule in ALTERNATIVES if rule != finding.rule)
+        accepting = passing.get((finding.metric, other)) if finding.rule in ALTERNATIVES else None
+        if finding.outcome is Outcome.FAIL and accepting is not None:
+            settled.append(_accepted(comparison, finding, accepting))
+        else:
+            settled.append(finding)
     return settled
+
+
+def _accepted(comparison: Comparison, finding: Finding, accepting: Finding) -> Finding:
+    if accepting.rule == MeanAbsoluteError.name and accepting.limit == MeanAbsoluteError().limit:
+        reference = comparison.curve(finding.metric).reference
+        with np.errstate(over="ignore", invalid="ignore"):
+            level = float(np.mean(np.abs(reference)))
+        if not accepting.limit <= SMALL * level:
+            message = (
+                f"{accepting.rule} passes, but its limit is more than {SMALL:.0%} of the reference's level, "
+                f"{level:.2g}; {finding.message}"
+            )
+            return replace(finding, message=message)
+    message = f"over its limit, accepted because {accepting.rule} passes; {finding.message}"
+    return replace(finding, outcome=Outcome.PASS, message=message)
 
 
 def without_blame_for_data(

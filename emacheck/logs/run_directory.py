@@ -76,9 +76,9 @@ def read_directory(folder: Path, rank: int | None = None) -> Record:
     complete = _complete(header, ranks, gathering, has_header=has_header)
     missing = _missing(header, ranks, has_header=has_header)
     if missing is not None:
-        complete = False
         # One rank of several is all that was asked for.
-        gathering.remark(OddityKind.RANKS_MISSING if rank is None else OddityKind.ENDED_EARLY, missing)
+        complete = complete and rank is not None
+        gathering.remark(OddityKind.RANKS_MISSING if rank is None else OddityKind.RANKS_LACKING, missing)
     curves = gathering.curves()
     record = gathering.record(curves)
     return replace(

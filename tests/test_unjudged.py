@@ -1,0 +1,155 @@
+"""What stands beside the judged metrics: broken validations and gradients, loss components that are off or lacking."""
+
+import math
+
+import numpy as np
+import pytest
+
+from emacheck import Curve, Record
+from emacheck.judge import Outcome, decide, default_rules, make_rules
+from emacheck.judge.comparison import compare
+
+PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
+COUNT = 200
+RNG = np.random.default_rng(0)
+LOSS = (1.5 + 2.5 * np.exp(-3 * np.arange(COUNT) / COUNT)) * (1 + 0.03 * RNG.standard_normal(COUNT))
+
+
+def curve_of(name, values, at=None):
+    iterations = range(1, len(values) + 1) if at is None else at
+    return Curve(name=name, iterations=list(iterations), values=list(values))
+
+
+def run(*, off=0.0, validation=None, loss=LOSS, format="test", precision=None, **curves):  # noqa: A002
+    metrics = {"loss": loss * (1 + off), **curves}
+    return Record(
+        name="run",
+        format=format,
+        curves={name: curve_of(name, values) for name, values in metrics.items()},
+        validation={
+            name: values if isinstance(values, Curve) else curve_of(name, values, range(50, 50 * len(values) + 1, 50))
+            for name, values in (validation or {}).items()
+        },
+        provenance={"experiment": {"precision": precision}} if precision else {},
+    )
+
+
+def with_nan(at, value=math.inf, level=3.0):
+    values = np.full(COUNT, level)
+    values[at] = value
+    return values
+
+
+def finding_on(reference, candidate, rule="integrity"):
+    found = decide(compare(reference, candidate), make_rules([rule])).findings
+    return next((each for each in found if each.outcome is not PASS), found[0])
+
+
+@pytest.mark.parametrize("off", [1e-8, 0.001], ids=["paired", "perhaps paired"])
+def test_scores_count_whether_runs_are_paired_or_not(off):
+    reference = run(validation={"mIoU": [70.0, 72.0, 72.3]})
+    assert default_rules(compare(reference, run(off=off)))[-1] == "final_metric"
+    good = decide(compare(reference, run(off=off, validation={"mIoU": [70.0, 72.0, 72.2]})))
+    wrong = decide(compare(reference, run(off=off, validation={"mIoU": [3.0, 3.1, 3.1]})))
+    none = decide(compare(reference, run(off=off)))
+    assert [each.outcome for each in (good, wrong, none)] == [PASS, FAIL, INCONCLUSIVE]
+    assert wrong.worst.rule == none.worst.rule == "final_metric"
+
+
+def test_scores_that_only_the_candidate_has_are_not_asked_of_a_paired_reference():
+    comparison = compare(run(), run(validation={"mIoU": [70.0, 72.0, 72.3]}))
+    assert "final_metric" not in default_rules(comparison)
+    assert decide(comparison).outcome is PASS
+
+
+def test_a_run_that_is_shorter_than_the_first_validation_lacks_no_score():
+    reference = run(validation={"mIoU": Curve(name="mIoU", iterations=[180], values=[72.0])})
+    short = run(loss=LOSS[:170])
+    comparison = compare(reference, short)
+    assert "final_metric" not in default_rules(comparison)
+    assert {each.rule for each in decide(comparison).findings if each.outcome is not PASS} == {"coverage"}
+
+
+@pytest.mark.parametrize("metric", ["loss", "mIoU"])
+@pytest.mark.parametrize("poison", [math.nan, math.inf])
+def test_a_validation_that_is_not_finite_fails_the_candidate_and_makes_the_reference_useless(metric, poison):
+    good = run(validation={metric: [0.7, 0.7, 0.7]})
+    broken = run(validation={metric: [0.7, poison, 0.7]})
+    candidate, reference = decide(compare(good, broken)), decide(compare(broken, good))
+    assert (candidate.outcome, candidate.worst.rule, candidate.worst.iteration) == (FAIL, "finite", 100)
+    assert (reference.outcome, reference.worst.rule, reference.worst.metric) == (INCONCLUSIVE, "finite", metric)
+
+
+def test_the_score_of_a_class_that_the_data_lack_is_nan_on_both_sides_and_no_finding():
+    lacking = run(validation={"IoU.train": [math.nan, math.nan]})
+    assert finding_on(lacking, lacking, "finite").outcome is PASS
+    has = run(validation={"IoU.train": [30.0, 31.0]})
+    assert finding_on(has, lacking, "finite").outcome is FAIL
+    mean = run(validation={"mIoU": [math.nan, math.nan]})
+    assert finding_on(mean, mean, "finite").outcome is FAIL
+
+
+@pytest.mark.parametrize(
+    ("at", "more", "outcome"),
+    [
+        (range(3, COUNT), {}, INCONCLUSIVE),
+        (range(COUNT - 3, COUNT), {}, INCONCLUSIVE),
+        (range(0, 80, 2), {}, INCONCLUSIVE),
+        ([0, 1, 2, 90], {}, PASS),
+        ([COUNT - 1], {}, PASS),
+        ([0, 1, 2, 90], {"precision": "fp16"}, PASS),
+        ([90], {"precision": "fp32"}, INCONCLUSIVE),
+        ([0, 1, 90], {"skipped_steps": np.repeat([2.0, 3.0], [90, COUNT - 90])}, PASS),
+        ([0, 1, 90, 91], {"skipped_steps": np.repeat([2.0, 3.0], [90, COUNT - 90])}, INCONCLUSIVE),
+    ],
+)
+def test_gradient_norms_may_be_infinite_where_a_scaler_leaves_steps_out_but_not_to_the_end(at, more, outcome):
+    reference = run(grad_norm=np.full(COUNT, 3.0))
+    candidate = run(grad_norm=with_nan(list(at)), **more)
+    finding = finding_on(reference, candidate, "finite")
+    assert finding.outcome is outcome
+    if outcome is INCONCLUSIVE:
+        assert (finding.metric, finding.iteration) == ("grad_norm", at[0] + 1)
+
+
+def test_what_is_not_finite_in_the_reference_either_or_is_no_gradient_is_told_apart():
+    broken = run(grad_norm=with_nan(list(range(3, COUNT))))
+    assert finding_on(broken, broken, "finite").outcome is PASS
+    reference, candidate = run(acc_seg=with_nan([])), run(acc_seg=with_nan([7], math.nan))
+    finding = finding_on(reference, candidate, "finite")
+    assert (finding.outcome, finding.metric, finding.iteration) == (INCONCLUSIVE, "acc_seg", 8)
+
+
+def test_a_loss_component_that_the_candidate_lacks_is_inconclusive_in_the_same_format_and_else_limits():
+    reference = run(loss_aux=0.4 * LOSS, loss_scale=np.full(COUNT, 1024.0))
+    finding = finding_on(reference, run())
+    assert (finding.outcome, finding.observed) == (INCONCLUSIVE, 1)
+    assert "the candidate lacks loss_aux, which the reference has (accept with" in finding.message
+    other = finding_on(reference, run(format="another"))
+    assert (other.outcome, other.limited_by) == (PASS, ("the candidate lacks loss_aux, which the reference has",))
+    assert finding_on(run(), reference).outcome is PASS
+
+
+@pytest.mark.parametrize("factor", [50.0, 0.0, 1.6])
+def test_a_component_that_is_far_off_is_inconclusive_between_paired_runs_and_else_limits(factor):
+    reference = run(loss_aux=0.4 * LOSS)
+    paired = finding_on(reference, run(loss_aux=0.4 * LOSS * factor))
+    assert paired.outcome is INCONCLUSIVE
+    assert "loss_aux is off by" in paired.message
+    perhaps = finding_on(reference, run(off=0.001, loss_aux=0.4 * LOSS * factor))
+    assert perhaps.outcome is PASS
+    assert "loss_aux is off by" in "".join(perhaps.limited_by)
+
+
+def test_noise_of_a_component_and_one_that_is_almost_nothing_speak_against_nobody():
+    reference = run(loss_aux=0.4 * LOSS, loss_tiny=np.full(COUNT, 1e-6))
+    candidate = run(loss_aux=0.4 * LOSS * (1 + 0.3 * RNG.standard_normal(COUNT)), loss_tiny=np.full(COUNT, 1e-4))
+    finding = finding_on(reference, candidate)
+    assert (finding.outcome, finding.limited_by) == (PASS, ())
+
+
+def test_gradient_norms_that_are_far_off_limit_what_a_pass_rests_on():
+    reference, candidate = run(grad_norm=np.full(COUNT, 3.0)), run(grad_norm=np.repeat([3.0, 9.0], [3, COUNT - 3]))
+    finding = finding_on(reference, candidate)
+    assert finding.outcome is PASS
+    assert finding.limited_by == ("grad_norm is off by 5.91 on average, its level in the reference is 3",)
