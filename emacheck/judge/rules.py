@@ -29,10 +29,11 @@ class Finite:
     """No NaN and no infinity: the number of non-finite values must be <= limit.
 
     Looks at every judged metric and every loss component, over all iterations of each record, and of each of its
-    ranks, and not only the common ones. Non-finite values of the candidate are FAIL; of the reference alone INCONCLUSIVE, because a broken reference
-    proves nothing. So are those of losses and scores in validations, each in a finding of its own. Any other metric of
-    the candidate that is not finite where the reference's is, such as a gradient norm, is INCONCLUSIVE; steps that a
-    scaler of fp16 left out are not, see :func:`emacheck.judge.unjudged.broken_metrics`.
+    ranks, and not only the common ones. Non-finite values of the candidate are FAIL; of the reference alone
+    INCONCLUSIVE, because a broken reference proves nothing. So are those of losses and scores in validations, each in a
+    finding of its own. Any other metric of the candidate that is not finite where the reference's is, such as a
+    gradient norm, is INCONCLUSIVE; steps that a scaler of fp16 left out are not, see
+    :func:`emacheck.judge.unjudged.broken_metrics`.
 
     Attributes:
         limit: Allowed number of non-finite values.
@@ -72,7 +73,7 @@ class Finite:
                 unit="values",
                 iteration=first,
                 message=message,
-                would_pass_at=float(max(total for total, _, _ in broken.values())),
+                would_pass_at=float(max(total for total, *_ in broken.values())),
                 metric=where or comparison.metrics[0],
             ),
             *self._unjudged(comparison),
