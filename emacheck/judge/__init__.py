@@ -25,6 +25,7 @@ from emacheck.judge.rules import (
 )
 from emacheck.judge.settling import either_suffices, without_blame_for_data
 from emacheck.judge.verdict import Finding, Outcome, Verdict
+from emacheck.judge.worst_window import WorstWindow
 
 RULES: dict[str, Any] = {
     rule.name: rule
@@ -38,6 +39,7 @@ RULES: dict[str, Any] = {
         MeanRelativeError,
         MeanAbsoluteError,
         Bias,
+        WorstWindow,
         Envelope,
         FirstIterations,
         Equivalence,

@@ -7,16 +7,17 @@ from emacheck.judge.headers import different_experiment
 from emacheck.judge.pairing import Pairing, pairing_of
 
 ALWAYS = ("finite", "integrity", "coverage", "schedule")
-MEANS = ("mean_relative_error", "mean_absolute_error", "bias")
+MEANS = ("mean_relative_error", "mean_absolute_error", "bias", "worst_window")
 DEFAULT_RULES = (*ALWAYS, "smoothing", *MEANS)
 
 
 def default_rules(comparison: Comparison) -> tuple[str, ...]:
     """Return the names of the rules that suit a comparison.
 
-    Paired runs are held against each other iteration by iteration: by the means of their differences, by their first
-    iterations, and by the envelope of the repeats where there are some. Runs that are not paired differ at every
-    iteration however good the device is: they are asked whether they end at the same level and at the same scores.
+    Paired runs are held against each other iteration by iteration: by the means of their differences, over all and over
+    the worst window, by their first iterations, and by the envelope of the repeats where there are some. Runs that are
+    not paired differ at every iteration however good the device is: they are asked whether they end at the same level
+    and at the same scores.
     Runs of which that is not known are judged as paired, and :func:`emacheck.judge.settling.settle` takes back what
     only paired runs could be blamed for. Runs that claim to be one experiment have to prove that by their fingerprints.
 
@@ -32,7 +33,7 @@ def default_rules(comparison: Comparison) -> tuple[str, ...]:
         ...     loss = Curve(name="loss", iterations=[1, 2, 3], values=[first, 4.0, 3.9])
         ...     return Record(name="", format="", curves={"loss": loss}, header={"seed": seed})
         >>> [default_rules(compare(run("1", 4.1), other))[-2:] for other in (run("1", 4.1), run("2", 4.3))]
-        [('bias', 'first_iterations'), ('schedule', 'equivalence')]
+        [('worst_window', 'first_iterations'), ('schedule', 'equivalence')]
     """
     unpaired = pairing_of(comparison).pairing is Pairing.UNPAIRED
     knowingly = bool(different_experiment(comparison.reference, comparison.candidate))

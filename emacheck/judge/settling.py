@@ -11,15 +11,17 @@ from emacheck.judge.verdict import ALTERNATIVES, Finding, Outcome
 
 
 def either_suffices(findings: Sequence[Finding]) -> list[Finding]:
-    """Turn the FAIL of an alternative into a PASS that says so, where the other alternative passes for the metric."""
-    passing = {(f.metric, f.rule) for f in findings if f.rule in ALTERNATIVES and f.outcome is Outcome.PASS}
+    """Give an alternative over its limit the better outcome of the other one for the metric, and say so."""
+    said = {(f.metric, f.rule): f.outcome for f in findings if f.rule in ALTERNATIVES}
     settled = []
     for finding in findings:
-        if finding.rule in ALTERNATIVES and finding.outcome is Outcome.FAIL:
+        if finding.rule in ALTERNATIVES and finding.outcome is not Outcome.PASS:
             other = next(rule for rule in ALTERNATIVES if rule != finding.rule)
-            if (finding.metric, other) in passing:
-                message = f"over its limit, accepted because {other} passes; {finding.message}"
-                settled.append(replace(finding, outcome=Outcome.PASS, message=message))
+            better = said.get((finding.metric, other), Outcome.FAIL)
+            if better not in (Outcome.FAIL, finding.outcome):
+                why = f"accepted because {other} passes" if better is Outcome.PASS else f"but {other} is undecided"
+                message = f"over its limit, {why}; {finding.message}"
+                settled.append(replace(finding, outcome=better, message=message))
                 continue
         settled.append(finding)
     return settled
