@@ -88,6 +88,18 @@ def envelope(result: dict[str, Any]) -> list[str]:
     ]
 
 
+def stretches(result: dict[str, Any]) -> list[str]:
+    """Describe what is said of runs that are wrong for a stretch or in the end."""
+    rows = []
+    for name, said in result["stretches"].items():
+        cells = [
+            ", ".join(f"{said[of][o]} {SHORT[o]}" for o in ("FAIL", "INCONCLUSIVE", "PASS") if o in said[of])
+            for of in ("without", "alone", "with")
+        ]
+        rows.append([name, *cells])
+    return table(["the candidate's loss", "the other default rules", "`worst_window`", "all default rules"], rows)
+
+
 def unpaired(result: dict[str, Any]) -> list[str]:
     """Describe what is said of runs that are not paired."""
     rows = []
@@ -136,12 +148,21 @@ def measured(result: dict[str, Any]) -> list[str]:
         f"Alone, each rule judges the loss; `envelope` and `first_iterations` the gradient norm as well. The {len(benign)} benign runs vary threads, kernels "
         "(with and without oneDNN), memory format and the last bits of the weights, also together. Every run of them, of the "
         f"eight repeats and of the reference held against every other, {pairs['pairs']} pairs of {pairs['runs']} runs (not independent): {alarms['mean_relative_error']} false alarms of "
-        f"`mean_relative_error`, {alarms['bias']} of `bias`, {alarms['first_iterations']} of `first_iterations`, {alarms['default rules']} of the default rules. "
+        f"`mean_relative_error`, {alarms['bias']} of `bias`, {alarms['worst_window']} of `worst_window`, {alarms['first_iterations']} of `first_iterations`, {alarms['default rules']} of the default rules. "
         f"Without fingerprints, the first iterations alone show {paired['paired']} of {len(benign)} benign runs to be paired.",
         "",
         *per_fault(faults),
         "",
         "`mean_absolute_error` alone is left out of this table: its limit fails every run, benign ones included, which is why it is only an alternative.",
+        "",
+        "### Wrong for a stretch, or in the end",
+        "",
+        f"What means over a whole run hide, put onto the loss of each of the {len(benign)} benign runs, as two records with fingerprints. "
+        f"The largest window of the {pairs['pairs']} pairs of benign runs is "
+        + "; ".join(f"{metric}: {largest:.2g}" for metric, largest in pairs["largest worst window"].items())
+        + ".",
+        "",
+        *stretches(result),
         "",
         "### The envelope, by number of repeats",
         "",
@@ -172,6 +193,8 @@ def measured(result: dict[str, Any]) -> list[str]:
         + "; ".join(f"{m}: {found['largest mean relative error']:.2g}" for m, found in calibration.items())
         + ". Largest |bias| "
         + "; ".join(f"{m}: {found['largest bias']:.2g}" for m, found in calibration.items())
+        + ". Largest worst window "
+        + "; ".join(f"{m}: {found['largest worst window']:.2g}" for m, found in calibration.items())
         + ". For `first_iterations` also the calibration set of the table above. "
         + f"Left out of the benign runs above, because earlier limits were chosen with a run of its kind in view: {', '.join(sorted(seen))}.",
     ]

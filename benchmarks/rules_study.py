@@ -8,7 +8,7 @@ to the eight that are called repeats, which are judged only where that is said, 
 import itertools
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from recorded_runs import load
 from variations import BENIGN, FAULTS, LONG_FAULTS, LONG_SEEDS, REFERENCE, REPEATS, SEEDS
 
 from emacheck.curve import Curve, Floats
-from emacheck.judge import RULES, Outcome, decide, make_rules
+from emacheck.judge import RULES, Outcome, decide, default_rules, make_rules
 from emacheck.judge.comparison import Comparison, compare
 from emacheck.judge.divergence import hint
 from emacheck.judge.envelope import Envelope
@@ -27,6 +27,7 @@ from emacheck.judge.final_metric import FinalMetric
 from emacheck.judge.first_iterations import FirstIterations
 from emacheck.judge.pairing import pairing_of
 from emacheck.judge.ranks import Ranks
+from emacheck.judge.worst_window import WorstWindow, worst_window
 from emacheck.record import Record
 from emacheck.strict_json import encode_value
 
@@ -35,6 +36,16 @@ STARTS = Path(__file__).parent / "results" / "starting_points.json"
 DRAWS = 60
 # All runs are of one process; what ranks do is measured by rank_noise.py.
 ALONE = tuple(name for name in RULES if name != Ranks.name)
+# What means over a whole run hide: put onto the loss of benign runs, by its factor at each of n iterations.
+STRETCHES: dict[str, Callable[[int], Floats]] = {
+    "last 20th rises to 1.35 times the loss": lambda n: rising(n, n // 20, 1.35),
+    "last tenth rises to 1.25 times the loss": lambda n: rising(n, n // 10, 1.25),
+    "a tenth in the middle alternates between 0.75 and 1.25 times the loss": lambda n: alternating(n, n // 10, 0.25),
+    "an eighth in the middle alternates between 0.61 and 1.39 times the loss": lambda n: alternating(n, n // 8, 0.39),
+    "drifts steadily from 0.91 to 1.09 times the loss": lambda n: np.linspace(0.91, 1.09, n),
+    "last 3 iterations 3.9 times the loss": lambda n: stretch(n, n - 3, 3, 3.9),
+    "last iteration 2.7 times the loss": lambda n: stretch(n, n - 1, 1, 2.7),
+}
 # A fault that changes none of these cannot be seen in a log of the training, whatever the rule.
 SHOWN = ("loss", "grad_norm", "lr")
 WINDOW, QUANTUM = 10, 1e-4
@@ -67,6 +78,23 @@ def printed(record: Record) -> Record:
         )
 
     return replace(bare(record), curves={name: means(curve) for name, curve in record.curves.items()})
+
+
+def stretch(count: int, start: int, length: int, factor: Floats | float) -> Floats:
+    """Return a factor for each of ``count`` iterations, 1 but for a stretch."""
+    factors = np.ones(count)
+    factors[start : start + length] = factor
+    return factors
+
+
+def alternating(count: int, length: int, by: float) -> Floats:
+    """Return a factor for each of ``count`` iterations, 1 but for a stretch in the middle, 1 - by and 1 + by in turn."""
+    return stretch(count, count // 2, length, 1 + by * (-1.0) ** np.arange(1, length + 1))
+
+
+def rising(count: int, length: int, last: float) -> Floats:
+    """Return a factor for each of ``count`` iterations, 1 and in the end rising to ``last``."""
+    return stretch(count, count - length, length, np.linspace(1, last, length + 1)[1:])
 
 
 def in_roundoffs(relative: Floats) -> list[float]:
@@ -152,6 +180,7 @@ class Paired:
                 "amplification": in_roundoffs(relative),
                 "largest mean relative error": float(np.abs(relative).mean(axis=1).max()),
                 "largest bias": float(np.abs(relative.mean(axis=1)).max()),
+                "largest worst window": max(worst_window(np.abs(of))[2] for of in relative),
             }
         return found
 
@@ -188,15 +217,41 @@ class Paired:
     def benign_pairs(self, benign: Sequence[Record]) -> dict[str, Any]:
         """Hold every benign run against every other, as logs with fingerprints and without repeats."""
         pool = [as_from_a_device(run, self.reference) for run in (self.reference, *self.repeats, *benign)]
-        names = ("mean_relative_error", "bias", "first_iterations", "default rules")
+        names = ("mean_relative_error", "bias", "worst_window", "first_iterations", "default rules")
         alarms = dict.fromkeys(names, 0)
+        largest = {"loss": 0.0, "grad_norm": 0.0}
         pairs = list(itertools.combinations(pool, 2))
         for reference, candidate in pairs:
             comparison = compare(reference, candidate)
             for name in names:
                 rules = None if name == "default rules" else make_rules([name])
-                alarms[name] += decide(comparison, rules).outcome is Outcome.FAIL
-        return {"runs": len(pool), "pairs": len(pairs), "false alarms": alarms}
+                alarms[name] += decide(comparison, rules).outcome is not Outcome.PASS
+            for metric, most in largest.items():
+                off = np.abs(comparison.curve(metric).relative_difference)
+                largest[metric] = max(most, worst_window(off)[2])
+        return {"runs": len(pool), "pairs": len(pairs), "false alarms": alarms, "largest worst window": largest}
+
+    def stretches(self, benign: Sequence[Record]) -> dict[str, Any]:
+        """Put what means over a whole run hide onto benign runs, and judge with and without the rule for it."""
+        found = {}
+        for name, factors in STRETCHES.items():
+            said: dict[str, dict[str, int]] = {}
+            for run in benign:
+                loss = run.curves["loss"]
+                wrong = replace(loss, values=loss.values * factors(len(loss)))
+                candidate = replace(as_from_a_device(run, self.reference), curves={**run.curves, "loss": wrong})
+                comparison = compare(self.reference, candidate)
+                others = [rule for rule in default_rules(comparison) if rule != WorstWindow.name]
+                for of, rules in {
+                    "alone": [WorstWindow.name],
+                    "without": others,
+                    "with": default_rules(comparison),
+                }.items():
+                    outcome = decide(comparison, make_rules(rules)).outcome.value
+                    counts = said.setdefault(of, {})
+                    counts[outcome] = counts.get(outcome, 0) + 1
+            found[name] = said
+        return found
 
     def _envelope(self, run: Record, repeats: Sequence[Record]) -> str:
         comparison = compare(self.reference, as_from_a_device(run, self.reference), repeats=repeats)
@@ -252,6 +307,7 @@ def study() -> dict[str, Any]:
         "faults": {name: rows[name] for name in faults},
         "leave one out": paired.leave_one_out(),
         "benign pairs": paired.benign_pairs(unseen),
+        "stretches": paired.stretches(unseen),
         "by repeats": paired.by_repeats(unseen, list(faults.values())),
         "unpaired": {
             "16 seeds, 100 iterations": unpaired(itertools.combinations(short, 2)),

@@ -112,7 +112,8 @@ def test_github_gets_annotations_and_a_summary(emacheck_cli, logs):
 
 
 def test_limits_come_from_options_and_from_a_toml_file(emacheck_cli, logs):
-    (logs / "limits.toml").write_text("[mean_relative_error]\nlimit = 0.5\n[bias]\nlimit = 0.5\n", encoding="utf-8")
+    limits = "".join(f"[{rule}]\nlimit = 0.5\n" for rule in ("mean_relative_error", "bias", "worst_window"))
+    (logs / "limits.toml").write_text(limits, encoding="utf-8")
     assert emacheck_cli("compare", "reference.json", "low.json", "--limits", "limits.toml").code == 0
     asked = ("--limits", "limits.toml", "--limit", "mean_relative_error=0.3")
     assert emacheck_cli("compare", "reference.json", "low.json", *asked).code == 1

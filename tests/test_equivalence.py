@@ -49,10 +49,15 @@ def autoregressive(rng, phi, shape):
     return noise
 
 
-def outcomes(*, phi, n, sigma, off, trials, seed):
-    """Judge pairs of unpaired runs whose levels truly differ by ``off``; count the outcomes."""
+def outcomes(*, phi, n, sigma, off, trials, seed, slow=1.0):
+    """Judge pairs of unpaired runs whose levels truly differ by ``off``; count the outcomes.
+
+    A share ``slow`` of the noise's variance has neighbours that correlate by ``phi``, the rest has no memory.
+    """
     rng = np.random.default_rng(seed)
-    noise = sigma * autoregressive(rng, phi, (trials, 2, n))
+    noise = sigma * math.sqrt(slow) * autoregressive(rng, phi, (trials, 2, n))
+    if slow < 1:
+        noise += sigma * math.sqrt(1 - slow) * rng.normal(size=noise.shape)
     counts = dict.fromkeys(Outcome, 0)
     for of_reference, of_candidate in noise:
         reference, candidate = falling(n) + of_reference, falling(n) * (1 + off) + of_candidate
@@ -98,11 +103,50 @@ def measured_table():
     return lines
 
 
+def measured_slow_noise():
+    """Measure the table of slow noise under fast noise in docs/rules-unpaired.md, in percent, as its lines."""
+    lines = []
+    for slow, phi in ((0.33, 0.9), (0.36, 0.97)):
+        for judged in (30, 50, 100, 200):
+            common = {"phi": phi, "slow": slow, "n": 2 * judged, "sigma": 0.03}
+            at_limit = outcomes(**common, off=0.05, trials=500, seed=[86, judged, int(100 * phi)])
+            equal = outcomes(**common, off=0.0, trials=200, seed=[87, judged, int(100 * phi)])
+            rates = (at_limit[PASS] / 5, at_limit[FAIL] / 5, equal[PASS] / 2, equal[FAIL] / 2)
+            lines.append(f"| {slow:.0%} | {phi} | {judged} | " + " | ".join(f"{rate:.1f}" for rate in rates) + " |")
+    return lines
+
+
 @pytest.mark.slow
-def test_the_table_in_the_documentation_is_what_is_measured():
+@pytest.mark.parametrize(
+    ("row", "measure"),
+    [(r"\| \d+ \| 0\.\d \|", measured_table), (r"\| \d+% \| 0\.\d+ \|", measured_slow_noise)],
+)
+def test_the_tables_in_the_documentation_are_what_is_measured(row, measure):
     text = (Path(__file__).parent.parent / "docs/rules-unpaired.md").read_text(encoding="utf-8")
-    printed = [line for line in text.splitlines() if re.match(r"\| \d+ \| 0\.\d \|", line)]
-    assert printed == measured_table()
+    assert [line for line in text.splitlines() if re.match(row, line)] == measure()
+
+
+def test_noise_too_slow_for_the_judged_part_is_seen_over_the_whole_span():
+    counts = outcomes(phi=0.97, slow=0.36, n=200, sigma=0.03, off=0.05, trials=150, seed=[88])
+    assert counts[PASS] <= most_of(150)
+
+
+@pytest.mark.parametrize("wrong", [3.0, 1 / 3])
+def test_a_pass_needs_a_first_half_that_is_no_other_run(wrong):
+    noise = 0.03 * np.random.default_rng(89).normal(size=(2, 400))
+    reference, candidate = falling(400) + noise[0], falling(400) + noise[1]
+    assert finding_on(record(reference), record(candidate)).outcome is PASS
+    candidate[:195] *= wrong
+    finding = finding_on(record(reference), record(candidate))
+    assert finding.outcome is INCONCLUSIVE
+    assert "over all iterations the two drift" in finding.message
+
+
+def test_a_level_that_is_far_off_fails_whatever_happened_before():
+    noise = 0.03 * np.random.default_rng(90).normal(size=(2, 400))
+    candidate = 1.39 * falling(400) + noise[1]
+    candidate[:195] *= 3
+    assert finding_on(record(falling(400) + noise[0]), record(candidate)).outcome is FAIL
 
 
 @pytest.mark.parametrize("phi", [0.0, 0.6])

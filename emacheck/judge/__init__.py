@@ -27,6 +27,7 @@ from emacheck.judge.rules import (
 )
 from emacheck.judge.settling import either_suffices, without_blame_for_data
 from emacheck.judge.verdict import Finding, Outcome, Verdict
+from emacheck.judge.worst_window import WorstWindow
 from emacheck.printable import NAME_LENGTH, shortened
 
 RULES: dict[str, Any] = {
@@ -41,6 +42,7 @@ RULES: dict[str, Any] = {
         MeanRelativeError,
         MeanAbsoluteError,
         Bias,
+        WorstWindow,
         Ranks,
         Envelope,
         FirstIterations,

@@ -8,7 +8,7 @@ from emacheck.judge.pairing import Pairing, pairing_of
 from emacheck.record import Record
 
 ALWAYS = ("finite", "integrity", "coverage", "schedule")
-MEANS = ("mean_relative_error", "mean_absolute_error", "bias")
+MEANS = ("mean_relative_error", "mean_absolute_error", "bias", "worst_window")
 DEFAULT_RULES = (*ALWAYS, "smoothing", *MEANS)
 RANKS = "ranks"
 
@@ -16,10 +16,10 @@ RANKS = "ranks"
 def default_rules(comparison: Comparison) -> tuple[str, ...]:
     """Return the names of the rules that suit a comparison.
 
-    Paired runs are held against each other iteration by iteration: by the means of their differences, by those of each
-    rank where both have the same several ones, by their first iterations, and by the envelope of the repeats where
-    there are some. Runs that are not paired differ at every
-    iteration however good the device is: they are asked whether they end at the same level. All are asked whether they
+    Paired runs are held against each other iteration by iteration: by the means of their differences, over all and over
+    the worst window, by those of each rank where both have the same several ones, by their first iterations, and by the
+    envelope of the repeats where there are some. Runs that are not paired differ at every iteration however good the
+    device is: they are asked whether they end at the same level. All are asked whether they
     end at the same scores, if the reference (of unpaired runs, either) was validated, for what only a validation shows
     never reaches the training loss. Runs of which it is not known whether they are paired are judged as paired, and
     :func:`emacheck.judge.settling.without_blame_for_data` takes back what only paired runs could be blamed for. Runs
@@ -37,7 +37,7 @@ def default_rules(comparison: Comparison) -> tuple[str, ...]:
         ...     loss = Curve(name="loss", iterations=[1, 2, 3], values=[first, 4.0, 3.9])
         ...     return Record(name="", format="", curves={"loss": loss}, header={"seed": seed})
         >>> [default_rules(compare(run("1", 4.1), other))[-2:] for other in (run("1", 4.1), run("2", 4.3))]
-        [('bias', 'first_iterations'), ('schedule', 'equivalence')]
+        [('worst_window', 'first_iterations'), ('schedule', 'equivalence')]
     """
     unpaired = pairing_of(comparison).pairing is Pairing.UNPAIRED
     knowingly = bool(different_experiment(comparison.reference, comparison.candidate))

@@ -31,11 +31,12 @@ class Equivalence:
         difference ± (t(1 - alpha, blocks - 1) * standard error + rounding)
 
     with a standard error that accounts for neighbouring losses being alike (:func:`measured`), and with half a quantum
-    of each record for its printed decimals. The interval within ±limit is PASS: at most a
-    share of alpha of the pairs whose levels truly differ by the limit get there. The interval outside of ±limit is
-    FAIL. Everything else is INCONCLUSIVE, too few values and too few independent blocks of values included, unless
-    each of 10 or more values is off by more than twice the limit in the same direction, which is FAIL. Of several
-    metrics each has to PASS at alpha, which keeps the probability that all do; to FAIL, each gets its share of alpha.
+    of each record for its printed decimals. The interval within ±limit is PASS: at most a share of alpha of the pairs
+    whose levels truly differ by the limit get there. To PASS, the noise is granted the memory that it shows over the
+    whole span, because the last part alone may be too short to show it. The interval outside of ±limit is FAIL.
+    Everything else is INCONCLUSIVE, too few values and too few independent blocks of values included, unless each of 10
+    or more values is off by more than twice the limit in the same direction, which is FAIL. Of several metrics each has
+    to PASS at alpha, which keeps the probability that all do; to FAIL, each gets its share of alpha.
 
     It speaks of these two runs. How far another seed would have moved the level, two runs cannot tell.
 
@@ -84,9 +85,10 @@ class Equivalence:
             return self._undecided(metric, "the candidate has values that are NaN or infinite", Outcome.FAIL)
         if not np.all(np.isfinite(reference.values)):
             return self._undecided(metric, "the reference has values that are NaN or infinite")
-        return self._decided(metric, last_part(reference, candidate, self.last), share)
+        part, whole = (last_part(reference, candidate, share) for share in (self.last, 1.0))
+        return self._decided(metric, part, whole, share)
 
-    def _decided(self, metric: str, part: "LastPart", share: float) -> Finding:
+    def _decided(self, metric: str, part: "LastPart", whole: "LastPart", share: float) -> Finding:
         count = len(part.reference)
         minimum = max(self.minimum, FEWEST_BLOCKS)
         if count < minimum:
@@ -99,7 +101,7 @@ class Equivalence:
         if not (np.all(part.reference > 0) or np.all(part.reference < 0)):
             return self._undecided(metric, "the reference changes sign or is zero: a ratio of levels means nothing")
         with np.errstate(over="ignore", invalid="ignore"):
-            level = measured(part)
+            level = measured(part, whole)
         if not math.isfinite(level.difference):
             return self._undecided(metric, "the values are too large to average")
         if level.blocks < FEWEST_BLOCKS or not math.isfinite(level.error):
@@ -113,21 +115,23 @@ class Equivalence:
 
     def _judged(self, metric: str, part: "LastPart", level: "Level", share: float) -> Finding:
         freedom = level.blocks - 1
-        reach = student(1 - self.alpha, freedom) * level.error + level.rounding
-        lower, upper = level.difference - reach, level.difference + reach
-        if max(-lower, upper) <= self.limit:
-            outcome = Outcome.PASS
-        elif abs(level.difference) - student(1 - share, freedom) * level.error - level.rounding > self.limit:
+        least = abs(level.difference) - student(1 - share, freedom) * level.error - level.rounding
+        needed = abs(level.difference) + student(1 - self.alpha, freedom) * level.cautious + level.rounding
+        outcome = Outcome.PASS if needed <= self.limit else Outcome.INCONCLUSIVE
+        if least > self.limit:
             outcome = Outcome.FAIL
-        else:
-            outcome = Outcome.INCONCLUSIVE
-        seen = (student(1 - self.alpha, freedom) + student(POWER, freedom)) * level.error + level.rounding
+        error = level.error if outcome is Outcome.FAIL or math.isinf(level.cautious) else level.cautious
+        reach = student(1 - self.alpha, freedom) * error + level.rounding
+        lower, upper = level.difference - reach, level.difference + reach
+        seen = (student(1 - self.alpha, freedom) + student(POWER, freedom)) * error + level.rounding
         confidence = f"with {1 - 2 * self.alpha:.0%} confidence between {lower:+.4g} and {upper:+.4g}"
         message = (
             f"over iterations {part.first} to {part.last} the level of {metric} is {level.candidate:.6g} against "
             f"{level.reference:.6g}, a difference of {level.difference:+.4g}, {confidence}; the smallest difference "
             f"that these {len(part.reference)} values could have shown is {seen:.2g}"
         )
+        if outcome is Outcome.INCONCLUSIVE and max(-lower, upper) <= self.limit:
+            message += "; over all iterations the two drift too slowly around each other, or apart, to rely on that"
         return Finding(
             rule=self.name,
             outcome=outcome,
@@ -136,7 +140,7 @@ class Equivalence:
             unit="of the reference's level, signed",
             iteration=None,
             message=message,
-            would_pass_at=max(-lower, upper),
+            would_pass_at=needed if math.isfinite(needed) else None,
             metric=metric,
         )
 
@@ -252,6 +256,7 @@ class Level:
         candidate: The candidate's mean, in the metric's unit.
         difference: Their difference, as a share of |reference|.
         error: Its standard error, likewise.
+        cautious: The same with the memory that the noise shows over the whole span, likewise; at least ``error``.
         rounding: How far printed decimals can have moved it, likewise.
         blocks: Number of independent blocks behind the standard error.
     """
@@ -260,11 +265,12 @@ class Level:
     candidate: float
     difference: float
     error: float
+    cautious: float
     rounding: float
     blocks: float
 
 
-def measured(part: LastPart) -> Level:
+def measured(part: LastPart, whole: LastPart | None = None) -> Level:
     """Measure the level of both curves and the standard error of their relative difference.
 
     The ratio of the means is linearised: its error is that of the mean of (c - ratio * r) / |mean(r)|. A trend that
@@ -277,6 +283,7 @@ def measured(part: LastPart) -> Level:
 
     Args:
         part: The last part of both curves.
+        whole: All of both curves, which ends with the part; None for nothing but the part.
 
     Returns:
         The levels.
@@ -288,15 +295,22 @@ def measured(part: LastPart) -> Level:
         (0.1, 0.0)
     """
     reference, candidate = float(np.mean(part.reference)), float(np.mean(part.candidate))
-    influence = (part.candidate - candidate / reference * part.reference) / abs(reference)
-    influence[np.abs(influence) < NEGLIGIBLE] = 0.0
+
+    def influence_of(of: LastPart) -> Floats:
+        influence: Floats = (of.candidate - candidate / reference * of.reference) / abs(reference)
+        influence[np.abs(influence) < NEGLIGIBLE] = 0.0
+        return influence
+
+    influence = influence_of(part)
     shortest = max(part.window, round(TIMES_PER_BLOCK * correlation_time(influence)), len(influence) // MOST_BLOCKS)
     block = max(block_length(influence), shortest)
+    error = max(block_error(influence, block), autoregressive_error(influence))
     return Level(
         reference=reference,
         candidate=candidate,
         difference=(candidate - reference) / abs(reference),
-        error=max(block_error(influence, block), autoregressive_error(influence)),
+        error=error,
+        cautious=error if whole is None else max(error, autoregressive_error(influence, influence_of(whole))),
         rounding=part.quantum / abs(reference),
         blocks=len(influence) / block,
     )

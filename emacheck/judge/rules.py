@@ -1,14 +1,14 @@
 """The rules: each turns a comparison into findings and holds its limits as fields."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import numpy as np
 
-from emacheck.curve import Floats
-from emacheck.judge.comparison import EMPTY, Comparison, PairedCurve
+from emacheck.judge.comparison import EMPTY, Comparison
+from emacheck.judge.near_zero import near_zero, scaled_difference
 from emacheck.judge.unjudged import broken_metrics, broken_validation
 from emacheck.judge.verdict import Finding, Outcome
 from emacheck.record import Record
@@ -152,6 +152,8 @@ class Fingerprints:
 class MeanRelativeError:
     """mean(|candidate - reference| / |reference|) must be <= limit.
 
+    Over it, but not relative to the reference's mean size, is INCONCLUSIVE where the reference comes close to zero.
+
     Attributes:
         limit: Largest allowed mean, a dimensionless ratio.
     """
@@ -161,9 +163,7 @@ class MeanRelativeError:
 
     def check(self, comparison: Comparison) -> tuple[Finding, ...]:
         """Average the unsigned relative differences of each judged metric."""
-        return _mean_findings(
-            comparison, self.name, self.limit, "of the reference", lambda p: np.abs(p.relative_difference)
-        )
+        return _mean_findings(comparison, self.name, self.limit, "of the reference")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,12 +179,14 @@ class MeanAbsoluteError:
 
     def check(self, comparison: Comparison) -> tuple[Finding, ...]:
         """Average the unsigned differences of each judged metric."""
-        return _mean_findings(comparison, self.name, self.limit, "in the metric's unit", lambda p: np.abs(p.difference))
+        return _mean_findings(comparison, self.name, self.limit, "in the metric's unit", relative=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bias:
     """|mean((candidate - reference) / reference)| must be <= limit: two-sided, too low counts like too high.
+
+    Over it, but not relative to the reference's mean size, is INCONCLUSIVE where the reference comes close to zero.
 
     Attributes:
         limit: Largest allowed |mean|, a dimensionless ratio.
@@ -195,9 +197,7 @@ class Bias:
 
     def check(self, comparison: Comparison) -> tuple[Finding, ...]:
         """Average the signed relative differences of each judged metric."""
-        return _mean_findings(
-            comparison, self.name, self.limit, "of the reference, signed", lambda p: p.relative_difference
-        )
+        return _mean_findings(comparison, self.name, self.limit, "of the reference, signed", signed=True)
 
 
 def _not_finite(record: Record, metric: str) -> tuple[int, int | None, int | None]:
@@ -219,13 +219,15 @@ def _count(iterations: int) -> str:
 
 
 def _mean_findings(
-    comparison: Comparison, rule: str, limit: float, unit: str, measure: Callable[[PairedCurve], Floats]
+    comparison: Comparison, rule: str, limit: float, unit: str, *, relative: bool = True, signed: bool = False
 ) -> tuple[Finding, ...]:
     findings = []
     for metric in comparison.metrics:
         paired = comparison.curve(metric)
         with np.errstate(invalid="ignore", over="ignore"):
-            differences = measure(paired)
+            differences = paired.relative_difference if relative else paired.difference
+            if not signed:
+                differences = np.abs(differences)
             observed = float(np.mean(differences)) if differences.size else math.nan
         iteration = None
         if not differences.size:
@@ -247,6 +249,11 @@ def _mean_findings(
                     f"with {differences[worst]:.4g} "
                     f"({paired.candidate[worst]:.6g} against {paired.reference[worst]:.6g})"
                 )
+        if outcome is Outcome.FAIL and relative:
+            scaled = scaled_difference(paired)
+            size = math.nan if scaled is None else abs(float(np.mean(scaled if signed else np.abs(scaled))))
+            if size <= limit:
+                outcome, message = Outcome.INCONCLUSIVE, f"{near_zero(metric, size)}; {message}"
         findings.append(
             Finding(
                 rule=rule,

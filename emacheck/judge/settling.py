@@ -18,18 +18,23 @@ SMALL = 0.01
 
 
 def either_suffices(comparison: Comparison, findings: Sequence[Finding]) -> list[Finding]:
-    """Turn the FAIL of an alternative into a PASS that says so, where the other alternative passes for the metric.
+    """Give an alternative over its limit the better outcome of the other one for the metric, and say so.
 
     The default limit of mean_absolute_error is made for losses near 1: where it is more than SMALL of the reference's
     level it does not suffice. A limit that somebody set means what it says.
     """
-    passing = {(f.metric, f.rule): f for f in findings if f.rule in ALTERNATIVES and f.outcome is Outcome.PASS}
+    said = {(f.metric, f.rule): f for f in findings if f.rule in ALTERNATIVES}
     settled = []
     for finding in findings:
         other = next(rule for rule in ALTERNATIVES if rule != finding.rule)
-        accepting = passing.get((finding.metric, other)) if finding.rule in ALTERNATIVES else None
-        if finding.outcome is Outcome.FAIL and accepting is not None:
-            settled.append(_accepted(comparison, finding, accepting))
+        better = said.get((finding.metric, other)) if finding.rule in ALTERNATIVES else None
+        if better is None or finding.outcome is Outcome.PASS:
+            settled.append(finding)
+        elif better.outcome is Outcome.PASS:
+            settled.append(_accepted(comparison, finding, better))
+        elif (finding.outcome, better.outcome) == (Outcome.FAIL, Outcome.INCONCLUSIVE):
+            message = f"over its limit, but {other} is undecided; {finding.message}"
+            settled.append(replace(finding, outcome=Outcome.INCONCLUSIVE, message=message))
         else:
             settled.append(finding)
     return settled

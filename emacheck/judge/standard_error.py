@@ -40,7 +40,7 @@ def correlation_time(values: Floats) -> float:
     return (1 + phi) / (1 - phi)
 
 
-def autoregressive_error(values: Floats) -> float:
+def autoregressive_error(values: Floats, longer: Floats | None = None) -> float:
     """Return the standard error of the mean of a series whose memory is that of a first-order autoregression.
 
     Fast noise hides slow noise from the correlation of neighbours, so the same is asked of the means of 2, 4, 8, ...
@@ -48,6 +48,8 @@ def autoregressive_error(values: Floats) -> float:
 
     Args:
         values: The series, shape (n,), n over 4.
+        longer: A series that ends with it, shape (k,), k >= n, from which to take the correlations, because it can show
+            slower noise; None for the series itself.
 
     Returns:
         The largest sqrt(variance * time / (m - time)) over the series of means, m long each, in the unit of the
@@ -57,17 +59,24 @@ def autoregressive_error(values: Floats) -> float:
         >>> round(autoregressive_error(np.array([1.0, -1.0] * 50)), 4)
         0.1005
     """
-    errors = [_first_order_error(values)]
-    width = 2
-    while len(values) // width >= FEWEST_MEANS:
-        whole = len(values) // width * width
-        errors.append(_first_order_error(values[-whole:].reshape(-1, width).mean(axis=1)))
+    longer = values if longer is None else longer
+    errors = []
+    width = 1
+    while width == 1 or (len(longer) // width >= FEWEST_MEANS and len(values) // width > 1):
+        errors.append(_first_order_error(_means(values, width), correlation_time(_means(longer, width))))
         width *= 2
     return max(errors)
 
 
-def _first_order_error(values: Floats) -> float:
-    count, time = len(values), correlation_time(values)
+def _means(values: Floats, width: int) -> Floats:
+    """Return the means of ``width`` neighbours, counted from the end."""
+    whole = len(values) // width * width
+    means: Floats = values[-whole:].reshape(-1, width).mean(axis=1)
+    return means
+
+
+def _first_order_error(values: Floats, time: float) -> float:
+    count = len(values)
     return math.sqrt(float(np.var(values)) * time / (count - time)) if time < count else math.inf
 
 

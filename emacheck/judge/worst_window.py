@@ -1,0 +1,131 @@
+"""Are two paired runs apart for a stretch, or at their end, which a mean over the whole run hides?"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from emacheck.curve import Floats
+from emacheck.judge.comparison import Comparison, PairedCurve
+from emacheck.judge.near_zero import near_zero, scaled_difference
+from emacheck.judge.verdict import Finding, Outcome
+
+# A window is this part of the common iterations long, and no shorter than the fewest that tell a stretch from a spike.
+SHARE = 10
+FEWEST = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorstWindow:
+    """mean(|candidate - reference| / |reference|) over each window must be <= limit.
+
+    Windows are a tenth of the common iterations long, at least 10, at every place; the last 10 iterations are one as
+    well, because a run that diverges does so at its end. FAIL is a window that is over the limit even if the worst
+    iteration of the run is taken for equal. Otherwise that one iteration is to blame, and it is INCONCLUSIVE: it may be
+    the start of a divergence or one odd batch. Over the limit, but not relative to the reference's mean size, is
+    INCONCLUSIVE where the reference comes close to zero.
+
+    Attributes:
+        limit: Largest allowed mean of a window, a dimensionless ratio.
+
+    Example:
+        >>> from emacheck import Curve, Record, compare
+        >>> def run(*end):
+        ...     values = [2.0] * (40 - len(end)) + list(end)
+        ...     loss = Curve(name="loss", iterations=range(40), values=values)
+        ...     return Record(name="", format="", curves={"loss": loss})
+        >>> for end in ((2.1,) * 10, (6.0,), (6.0, 6.0)):
+        ...     (finding,) = WorstWindow().check(compare(run(), run(*end)))
+        ...     print(finding.outcome, round(finding.observed, 3))
+        PASS 0.05
+        INCONCLUSIVE 0.2
+        FAIL 0.4
+    """
+
+    limit: float = 0.1
+    name: ClassVar[str] = "worst_window"
+
+    def check(self, comparison: Comparison) -> tuple[Finding, ...]:
+        """Average the unsigned relative differences of each judged metric over each window."""
+        return tuple(self._check(comparison.curve(metric)) for metric in comparison.metrics)
+
+    def _check(self, paired: PairedCurve) -> Finding:
+        off = np.abs(paired.relative_difference)
+        if not off.size:
+            return self._finding(paired, Outcome.INCONCLUSIVE, "there is nothing to average")
+        if not np.all(np.isfinite(paired.reference)) and np.all(np.isfinite(paired.candidate)):
+            return self._finding(paired, Outcome.INCONCLUSIVE, "the reference has values that are NaN or infinite")
+        start, stop, observed = worst_window(off)
+        at = start + int(np.argmax(off[start:stop]))
+        message = (
+            f"the worst {stop - start} of {off.size} iterations of {paired.metric} are {paired.iterations[start]} to "
+            f"{paired.iterations[stop - 1]}; the worst of them is iteration {paired.iterations[at]} with {off[at]:.4g} "
+            f"({paired.candidate[at]:.6g} against {paired.reference[at]:.6g})"
+        )
+        outcome = Outcome.PASS if observed <= self.limit else Outcome.FAIL
+        if outcome is Outcome.FAIL:
+            outcome, why = self._over(paired, off)
+            message = f"{why}{message}"
+        return self._finding(paired, outcome, message, observed=observed, iteration=int(paired.iterations[at]))
+
+    def _over(self, paired: PairedCurve, off: Floats) -> tuple[Outcome, str]:
+        """Say what a window over the limit means, and why that is undecided where it is."""
+        scaled = scaled_difference(paired)
+        size = math.nan if scaled is None else worst_window(np.abs(scaled))[2]
+        if size <= self.limit:
+            return Outcome.INCONCLUSIVE, f"{near_zero(paired.metric, size)}; "
+        others = off.copy()
+        others[np.argmax(off)] = 0.0
+        if np.all(np.isfinite(off)) and worst_window(others)[2] <= self.limit:
+            return Outcome.INCONCLUSIVE, "a single iteration, an odd batch or the start of a divergence; "
+        return Outcome.FAIL, ""
+
+    def _finding(
+        self,
+        paired: PairedCurve,
+        outcome: Outcome,
+        message: str,
+        *,
+        observed: float = math.nan,
+        iteration: int | None = None,
+    ) -> Finding:
+        return Finding(
+            rule=self.name,
+            outcome=outcome,
+            observed=observed,
+            limit=self.limit,
+            unit="of the reference",
+            iteration=iteration,
+            message=message,
+            would_pass_at=observed if math.isfinite(observed) else None,
+            metric=paired.metric,
+        )
+
+
+def worst_window(values: Floats) -> tuple[int, int, float]:
+    """Return the window with the largest mean: its start, its end, which is excluded, and its mean.
+
+    Args:
+        values: One number >= 0 for each iteration, shape (n,), n > 0.
+
+    Returns:
+        Of the windows that are a tenth of n long, at least 10, and the last 10 values, the worst; all values where
+        one of them is not finite.
+
+    Example:
+        >>> worst_window(np.array([0.0] * 30 + [1.0] * 10))
+        (30, 40, 1.0)
+    """
+    count = len(values)
+    length = min(max(count // SHARE, FEWEST), count)
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = np.concatenate([[0.0], np.cumsum(values)])
+        if not np.isfinite(sums[-1]):
+            return 0, count, float(sums[-1])
+        means = (sums[length:] - sums[:-length]) / length
+    start = int(np.argmax(means))
+    worst = start, start + length, float(np.mean(values[start : start + length]))
+    end = max(count - FEWEST, 0)
+    last = end, count, float(np.mean(values[end:]))
+    return max(worst, last, key=lambda window: window[2])
