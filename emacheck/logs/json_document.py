@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from emacheck.errors import LogError
-from emacheck.logs import json_rows, oddities
+from emacheck.logs import json_rows
 from emacheck.logs.gathering import Gathering
 from emacheck.logs.json_lines import json_object
 from emacheck.logs.lines import Lines
@@ -53,7 +53,7 @@ def read(lines: Lines, name: str, rank: int | None = None) -> Record:
     elif isinstance(document, dict):
         _take_lists(document, gathering)
     curves = gathering.curves()
-    gathering.oddities += oddities.of_interval(curves[next(iter(curves))].iterations)
+    gathering.remark_interval()
     return gathering.record(curves)
 
 
@@ -82,6 +82,10 @@ def _tables(value: Any, depth: int) -> Iterator[list[dict[str, Any]]]:
 def _take_lists(document: dict[str, Any], gathering: Gathering) -> None:
     """Take an object of lists of numbers, among which one may be that of the iterations."""
     lists = {key: value for key, value in document.items() if _numbers(value)}
+    for name, value in document.items():
+        if isinstance(value, list) and name not in lists:
+            for each in value:
+                gathering.unreadable(name, each, 1)
     if not lists:
         for value in document.values():
             if isinstance(value, dict) and any(_numbers(each) for each in value.values()):
@@ -96,11 +100,18 @@ def _take_lists(document: dict[str, Any], gathering: Gathering) -> None:
         iteration = at + 1 if key is None else parse_iteration(lists[key][at]) if at < len(lists[key]) else None
         values = {name: measured(each[at]) for name, each in lists.items() if name != key and at < len(each)}
         metrics = {name: value for name, value in values.items() if value is not None}
+        for name in values.keys() - metrics.keys():
+            gathering.unreadable(name, lists[name][at], 1)
         if iteration is None:
             gathering.skip("values without an iteration", 1)
-        elif metrics:
+        else:
             gathering.add(iteration, metrics, 1)
 
 
 def _numbers(value: Any) -> bool:
-    return isinstance(value, list) and len(value) > 0 and all(measured(each) is not None for each in value[:100])
+    """Tell whether a value is a list of numbers, some of which may be missing or cannot be read."""
+    if not isinstance(value, list) or not all(each is None or isinstance(each, str | int | float) for each in value):
+        return False
+    numbers = sum(measured(each) is not None for each in value)
+    texts = sum(isinstance(each, str) and measured(each) is None for each in value)
+    return numbers > 0 and texts <= numbers

@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import IO
 
+import numpy as np
+
 from emacheck.curve import Curve
 from emacheck.errors import LogError
 from emacheck.logs.lines import Bytes, Lines
@@ -94,7 +96,10 @@ def _averaged(records: dict[int, Record], ranks: int, name: str, rank: int | Non
     kind = OddityKind.RANKS_LACKING if lacking else OddityKind.RANKS
     remarks: list[Oddity] = [*first.oddities, oddity(kind, message + left)]
     validation = _means([record.validation for record in records.values() if record.validation])
-    return replace(first, curves=curves, validation=validation, ranks=len(records), oddities=tuple(remarks))
+    blank = np.unique(np.concatenate([record.blank for record in records.values()]))
+    return replace(
+        first, curves=curves, validation=validation, ranks=len(records), blank=blank, oddities=tuple(remarks)
+    )
 
 
 def _means(curves: Sequence[Mapping[str, Curve]]) -> dict[str, Curve]:

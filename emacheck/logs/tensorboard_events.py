@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from emacheck.errors import MissingExtraError
-from emacheck.logs import oddities
 from emacheck.logs.gathering import Gathering
 from emacheck.logs.lines import BLOCK, Bytes
 from emacheck.oddity import OddityKind
@@ -29,7 +28,7 @@ def recognises(head: bytes) -> bool:
 
 def read(source: Bytes, name: str, rank: int | None = None) -> Record:
     """Read every scalar as a curve; ``loss/train`` and ``train/loss`` are ``loss``, ``loss/val`` its validation."""
-    gathering = Gathering(format=NAME, name=name, rank=rank)
+    gathering = Gathering(format=NAME, name=name, rank=rank, exact=True)
     steps: dict[int, dict[str, float]] = {}  # each tag may be written in its own time
     repeated, differing = 0, False
     for tag, step, value in _scalars(source, gathering):
@@ -44,7 +43,7 @@ def read(source: Bytes, name: str, rank: int | None = None) -> Record:
         kind = OddityKind.REPLACED if differing else OddityKind.REPEATED
         gathering.remark(kind, f"values that are recorded again, of which the later one is used: {repeated}")
     curves = gathering.curves()
-    gathering.oddities += oddities.of_interval(curves[next(iter(curves))].iterations)
+    gathering.remark_interval()
     return gathering.record(curves)
 
 

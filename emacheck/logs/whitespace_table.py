@@ -4,7 +4,6 @@ import io
 from collections.abc import Iterable
 from itertools import islice, pairwise
 
-from emacheck.logs import oddities
 from emacheck.logs.csv_table import EPOCHS, ITERATION_COLUMNS
 from emacheck.logs.gathering import Gathering
 from emacheck.logs.lines import numbered
@@ -59,7 +58,7 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
     if len(names) > at and names[at].lower() in EPOCHS:
         gathering.remark(OddityKind.EPOCHS, "there is no iteration: the epoch is taken for it")
     curves = gathering.curves()
-    gathering.oddities += oddities.of_interval(curves[next(iter(curves))].iterations)
+    gathering.remark_interval()
     return gathering.record(curves)
 
 
@@ -78,8 +77,10 @@ def _take(row: list[str], names: list[str], at: int, gathering: Gathering) -> No
     for name, text in zip(names, row, strict=True):
         if name in metrics:
             gathering.rounded_to(name, printed_unit(text))
-    if metrics:
-        gathering.add(iteration, metrics, number, epoch=its_epoch or 0)
+    for i, (name, text) in enumerate(zip(names, row, strict=True)):
+        if i not in (at, epoch) and name not in metrics:
+            gathering.unreadable(name, text, number)
+    gathering.add(iteration, metrics, number, epoch=its_epoch or 0)
 
 
 def _nameless(width: int) -> list[str]:
