@@ -21,7 +21,7 @@ class Effect(str, Enum):
 
 
 class OddityKind(str, Enum):
-    """What an oddity is about; docs/logs.md says of each when it is reported."""
+    """What an oddity is about; its message says it in words."""
 
     VALIDATION_APART = "validation_apart"
     INTERVAL = "interval"
@@ -47,6 +47,7 @@ class OddityKind(str, Enum):
     SEVERAL_RUNS = "several_runs"
     SHORT_LAST_RUN = "short_last_run"
     NOT_FINITE = "not_finite"
+    UNREADABLE = "unreadable"
     MISSING_LOSS = "missing_loss"
     NO_LOSS = "no_loss"
     OTHER = "other"

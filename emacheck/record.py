@@ -6,7 +6,9 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from emacheck.curve import Curve
+import numpy as np
+
+from emacheck.curve import Curve, Integers
 from emacheck.oddity import Oddity
 
 
@@ -25,6 +27,7 @@ class Record:
         provenance: What is known about how the run was made; empty for a bare log.
         initial_state: Hash of the weights and buffers before the first iteration, if recorded.
         batches: Hash of the input batch of each iteration, if recorded.
+        blank: Iterations at which there is a training record, but nothing in it that can be read; increasing.
         complete: False when the run is known to have ended before its time.
         oddities: What a reader should know about this record, and what each of it means for a verdict.
     """
@@ -39,6 +42,7 @@ class Record:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     initial_state: str | None = None
     batches: tuple[str, ...] = ()
+    blank: Integers = field(default_factory=lambda: np.zeros(0, np.int64))
     complete: bool = True
     oddities: tuple[Oddity, ...] = ()
 

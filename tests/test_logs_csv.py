@@ -36,7 +36,7 @@ def test_csv_names_its_columns_of_text_and_its_stray_texts(log):
     assert set(record.curves) == {"loss"}
     assert points(record) == [(1, 4.5), (3, 4.0)]
     assert "columns without a number are not read: phase" in said(record)
-    assert "cells of column loss that are not a number: 1 left out, the first on line 3" in said(record)
+    assert "values of loss that are no number: 1 left out ('NA'), the first on line 3" in said(record)
 
 
 def test_csv_without_a_column_of_iterations_is_refused_with_its_columns(log):

@@ -159,7 +159,7 @@ def test_a_pattern_reads_what_no_reader_knows(log):
     assert points(record) == [(1, 4.25)]
     assert points(log(text, pattern=pattern, rank=0))[0] == (1, 4.0)
     assert record.curves["loss"].quantum == 0.01
-    assert "matches with a metric that is not a number: 1 skipped, the first on line 5" in said(record)
+    assert "values of loss that are no number: 1 left out ('x'), the first on line 5" in said(record)
 
 
 @pytest.mark.parametrize(

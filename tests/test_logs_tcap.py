@@ -96,7 +96,7 @@ def test_tcap_metadata_and_metrics_that_are_no_number_are_remarked(log):
     record = log('TCAPPDLL {"type": "METADATA"}\n' + tcap(0, "None") + "\n" + tcap(1, 4.5) + "\n" + tcap("x", 1) + "\n")
     assert points(record) == [(1, 4.5)]
     assert len(record.curves["ips"]) == 2
-    assert "values that are no number: 1 left out, the first on line 2" in said(record)
+    assert "values of loss that are no number: 1 left out ('None'), the first on line 2" in said(record)
     assert "is not an integer of 64 bits: 1 skipped, the first on line 4" in remarks(record)
 
 

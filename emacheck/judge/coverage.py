@@ -9,6 +9,8 @@ from emacheck.curve import Curve, Integers
 from emacheck.judge.advice import option
 from emacheck.judge.comparison import EMPTY, Comparison, PairedCurve
 from emacheck.judge.verdict import Finding, Outcome
+from emacheck.oddity import OddityKind
+from emacheck.record import Record
 
 # Fewest records that show at which interval a log was written.
 SHOW_INTERVAL = 3
@@ -19,8 +21,9 @@ class Coverage:
     """Both records hold the same iterations: missing / (iterations of either) must be <= limit.
 
     Iterations that the candidate lacks are FAIL (a run that died early); iterations that only the reference lacks, no
-    common iteration at all, or fewer than ``minimum`` common ones are INCONCLUSIVE. Where one record logs at a larger
-    interval than the other, iterations in between are not missing, and the finding says that they were not compared.
+    common iteration at all, or fewer than ``minimum`` common ones are INCONCLUSIVE. So are iterations at which a record
+    is there, but the metric is not in it or cannot be read. Where one record logs at a larger interval than the other,
+    iterations in between are not missing, and the finding says that they were not compared.
 
     Attributes:
         limit: Allowed share of iterations that are not in both records.
@@ -37,9 +40,13 @@ class Coverage:
 
     def _check(self, metric: str, comparison: Comparison) -> Finding:
         paired = comparison.curve(metric)
-        lacks, extra, limits = without_interval(
-            paired, *(side.curves.get(metric, EMPTY) for side in (comparison.reference, comparison.candidate))
+        records = (comparison.reference, comparison.candidate)
+        unread = (
+            unreadable(comparison.reference, metric, paired.only_candidate),
+            unreadable(comparison.candidate, metric, paired.only_reference),
         )
+        reference, candidate = (side.curves.get(metric, EMPTY) for side in records)
+        lacks, extra, limits = without_interval(paired, reference, candidate, unread)
         common = len(paired.iterations)
         share = (len(lacks) + len(extra)) / max(common + len(lacks) + len(extra), 1)
         observed, limit, unit = share, self.limit, "share of iterations missing"
@@ -52,9 +59,16 @@ class Coverage:
             outcome = Outcome.INCONCLUSIVE
             message = f"no iteration is in both: the reference has {_span(lacks)}, the candidate has {_span(extra)}"
         elif not share <= self.limit:
-            outcome = Outcome.FAIL if len(lacks) else Outcome.INCONCLUSIVE
-            sides = (("candidate", lacks), ("reference", extra))
+            gone, absent = np.setdiff1d(lacks, unread[1]), np.setdiff1d(extra, unread[0])
+            outcome = Outcome.FAIL if len(gone) else Outcome.INCONCLUSIVE
+            sides = (("candidate", gone), ("reference", absent))
             parts = [f"the {side} lacks {_span(missing)}" for side, missing in sides if len(missing)]
+            parts += [
+                f"the {side} has records without a {metric} that can be read at {_span(there)}"
+                f"{_instead(record, metric)}"
+                for side, record, there in zip(("reference", "candidate"), records, unread, strict=True)
+                if len(there)
+            ]
             accepted = option(self.name, share)
             if common < self.minimum:  # no limit alone lets it pass
                 accepted, would_pass_at = f"{accepted} --limit {self.name}.minimum={common}", None
@@ -98,8 +112,45 @@ def _span(iterations: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> str:
     return f"{len(iterations)} iterations between {first} and {last}"
 
 
+def unreadable(record: Record, metric: str, missing: Integers) -> Integers:
+    """Return at which iterations that lack a metric there is a record all the same, in which it should be.
+
+    Such a record is blank, or holds a metric that accompanies this one in most of its records. Validations and means of
+    an epoch are records of their own.
+
+    Args:
+        record: The record.
+        metric: The metric.
+        missing: The iterations that lack it.
+
+    Example:
+        >>> def curve(name, *iterations):
+        ...     return Curve(name=name, iterations=iterations, values=iterations)
+        >>> curves = {"loss": curve("loss", 1, 3, 5), "lr": curve("lr", 1, 2, 3, 5), "iou": curve("iou", 4)}
+        >>> unreadable(Record(name="", format="", curves=curves), "loss", np.array([2, 4, 6]))
+        array([2])
+    """
+    its = record.curves.get(metric, EMPTY).iterations
+    there = np.isin(missing, record.blank)
+    others = [curve for name, curve in record.curves.items() if name != metric] + [*record.validation.values()]
+    for curve in others if len(missing) else ():
+        if 2 * np.count_nonzero(np.isin(its, curve.iterations)) > len(its):
+            there |= np.isin(missing, curve.iterations)
+    return missing[there]
+
+
+def _instead(record: Record, metric: str) -> str:
+    """Return what the log says of values that are no number, in parentheses."""
+    known = (str(each) for each in record.oddities if each.kind is OddityKind.UNREADABLE)
+    said = next((text for text in known if text.startswith(f"values of {metric} ")), "")
+    return f" ({said})" if said else ""
+
+
 def without_interval(
-    paired: PairedCurve, reference: Curve, candidate: Curve
+    paired: PairedCurve,
+    reference: Curve,
+    candidate: Curve,
+    unread: tuple[Integers, Integers] = (EMPTY.iterations, EMPTY.iterations),
 ) -> tuple[Integers, Integers, tuple[str, ...]]:
     """Return what each record lacks beyond what its logging interval explains.
 
@@ -107,6 +158,7 @@ def without_interval(
         paired: One metric of both records.
         reference: Its curve in the reference.
         candidate: Its curve in the candidate.
+        unread: Where the reference and the candidate have a record in which it cannot be read: no interval explains it.
 
     Returns:
         The iterations that the candidate lacks, those that the reference lacks, and what was not compared, in words.
@@ -118,7 +170,10 @@ def without_interval(
         ('the candidate logs every 20 iterations, the reference every 10 iterations: only common ones were compared',)
     """
     lacks, extra = paired.only_reference, paired.only_candidate
-    intervals = [_interval(curve) for curve in (reference, candidate)]
+    intervals = [
+        _interval(np.union1d(curve.iterations, known))
+        for curve, known in zip((reference, candidate), unread, strict=True)
+    ]
     if 0 in intervals or intervals[0] == intervals[1]:
         return lacks, extra, ()
     coarse, other = ("reference", "candidate") if intervals[0] > intervals[1] else ("candidate", "reference")
@@ -126,16 +181,19 @@ def without_interval(
     places, counts = np.unique(
         (reference if coarse == "reference" else candidate).iterations % interval, return_counts=True
     )
-    on_grid = [iterations[iterations % interval == places[np.argmax(counts)]] for iterations in (lacks, extra)]
+    on_grid = [
+        iterations[(iterations % interval == places[np.argmax(counts)]) | np.isin(iterations, known)]
+        for iterations, known in zip((lacks, extra), reversed(unread), strict=True)
+    ]
     finer = "iteration" if min(intervals) == 1 else f"{min(intervals)} iterations"
     said = f"the {coarse} logs every {interval} iterations, the {other} every {finer}: only common ones were compared"
     return (on_grid[0], extra, (said,)) if coarse == "candidate" else (lacks, on_grid[1], (said,))
 
 
-def _interval(curve: Curve) -> int:
+def _interval(iterations: Integers) -> int:
     """Return the usual distance between records, 0 where there are too few or more than half are at another."""
-    if len(curve) < SHOW_INTERVAL:
+    if len(iterations) < SHOW_INTERVAL:
         return 0
-    distances, counts = np.unique(np.diff(curve.iterations), return_counts=True)
+    distances, counts = np.unique(np.diff(iterations), return_counts=True)
     most = int(np.argmax(counts))
-    return int(distances[most]) if 2 * counts[most] > len(curve) - 1 else 0
+    return int(distances[most]) if 2 * counts[most] > len(iterations) - 1 else 0

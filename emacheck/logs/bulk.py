@@ -50,14 +50,14 @@ class Stretch:
         text: The lines, if they do not look like the sample.
         integers: The integers of each line by name; none if the lines do not look like the sample.
         numbers: The other numbers by name.
-        powers: The power of ten of the last printed digit of each, the largest one, by name.
+        powers: The power of ten of the last printed digit of each, the smallest and the largest one, by name.
     """
 
     lines: Integers
     text: bytes = b""
     integers: dict[str, Integers] = field(default_factory=dict)
     numbers: dict[str, Floats] = field(default_factory=dict)
-    powers: dict[str, int] = field(default_factory=dict)
+    powers: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -227,7 +227,7 @@ class Template:
 
     def _numbers(
         self, text: Text, fences: Integers, sound: npt.NDArray[np.bool_]
-    ) -> tuple[dict[str, Integers], dict[str, Floats], dict[str, int]]:
+    ) -> tuple[dict[str, Integers], dict[str, Floats], dict[str, tuple[int, int]]]:
         """Return the numbers of the lines that are sound, and note which are not."""
         begin, end, fit = self._integers.between(fences)
         whole, right_ones = integers(text, begin.ravel(), end.ravel())
@@ -244,7 +244,7 @@ class Template:
             found = {name: values[sound] for name, values in found.items()}
             numbers = {name: values[sound] for name, values in numbers.items()}
             exponents = {name: power[sound] for name, power in exponents.items()}
-        powers = {name: int(power.max(initial=NO_POWER)) for name, power in exponents.items()}
+        powers = {name: _ends(power) for name, power in exponents.items()}
         return found, {name: numbers[name] for name in self._names}, powers
 
 
@@ -332,6 +332,12 @@ def _learned(block: bytes, sample: Callable[[str], list[Field]]) -> Template | N
         if fields and Template.possible(piece, fields):
             return Template(piece, fields)
     return None
+
+
+def _ends(power: Integers) -> tuple[int, int]:
+    """Return the smallest and the largest power that tells something."""
+    known = power if power.min(initial=0) > NO_POWER else power[power > NO_POWER]
+    return (int(known.min()), int(known.max())) if len(known) else (NO_POWER, NO_POWER)
 
 
 def _unusual(piece: bytes) -> tuple[bool, float, int]:

@@ -191,6 +191,15 @@ class Columns:
         """Tell whether a record has a metric."""
         return name in self.metrics and self.metrics[name].has(row)
 
+    def blank(self) -> npt.NDArray[np.bool_]:
+        """Tell which records have no metric at all."""
+        blank = np.ones(len(self), np.bool_)
+        for metric in self.metrics.values():
+            blank[metric.arrays(len(self))[0] if metric.rows is not None else slice(len(metric.values))] = False
+            if not np.any(blank):
+                break
+        return blank
+
     def drop_last(self) -> None:
         """Remove the last record."""
         row = len(self) - 1

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from emacheck.errors import LogError
-from emacheck.logs import oddities
 from emacheck.logs.gathering import Gathering
 from emacheck.logs.lines import numbered
 from emacheck.logs.naming import is_rank, the_rank
@@ -44,11 +43,10 @@ class _Header:
 
 @dataclass(slots=True)
 class _Cells:
-    """How many cells of each column hold a number, and how many a text (with the line of the first)."""
+    """Which columns hold a number somewhere, and which a text."""
 
-    numbers: dict[str, int] = field(default_factory=dict)
-    texts: dict[str, int] = field(default_factory=dict)
-    first_text: dict[str, int] = field(default_factory=dict)
+    numbers: set[str] = field(default_factory=set)
+    texts: set[str] = field(default_factory=set)
 
 
 def recognises(head: str) -> bool:
@@ -84,7 +82,7 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
         _take(header, texts, cells, number, gathering)
     _remark(gathering, cells, header)
     curves = gathering.curves()
-    gathering.oddities += oddities.of_interval(curves[next(iter(curves))].iterations)
+    gathering.remark_interval()
     return gathering.record(curves)
 
 
@@ -201,12 +199,12 @@ def _take(header: _Header, texts: list[str], cells: _Cells, number: int, gatheri
         gathering.skip("rows whose rank is not an integer of 64 bits", number)
         return
     epoch = (parse_iteration(texts[header.epoch]) or 0) if header.epoch is not None else 0
-    metrics = _metrics(header, texts, cells, number)
-    if metrics and not gathering.complete_last(iteration, metrics, rank=rank):
+    metrics = _metrics(header, texts, cells, gathering)
+    if not gathering.complete_last(iteration, metrics, rank=rank):
         gathering.add(iteration, metrics, number, epoch=epoch, rank=rank)
 
 
-def _metrics(header: _Header, texts: list[str], cells: _Cells, number: int) -> dict[str, float]:
+def _metrics(header: _Header, texts: list[str], cells: _Cells, gathering: Gathering) -> dict[str, float]:
     metrics = {}
     for column, (name, text) in enumerate(zip(header.names, texts, strict=True)):
         if column in (header.iteration, header.epoch) or not text or name.lower().replace(" ", "_") in _TIMES:
@@ -215,23 +213,18 @@ def _metrics(header: _Header, texts: list[str], cells: _Cells, number: int) -> d
             continue
         value = parse_number(text)
         if value is None:
-            cells.texts[name] = cells.texts.get(name, 0) + 1
-            cells.first_text.setdefault(name, number)
+            cells.texts.add(name)
+            gathering.unreadable(name, text, gathering.lines)
         else:
-            cells.numbers[name] = cells.numbers.get(name, 0) + 1
+            cells.numbers.add(name)
             metrics[name] = value
     return metrics
 
 
 def _remark(gathering: Gathering, cells: _Cells, header: _Header) -> None:
-    texts = [name for name in cells.texts if name not in cells.numbers]
+    texts = [name for name in header.names if name in cells.texts - cells.numbers]
     if texts:
         gathering.remark(OddityKind.LEFT_OUT, f"columns without a number are not read: {', '.join(texts)}")
-    for name, count in cells.texts.items():
-        if name in cells.numbers:
-            line = cells.first_text[name]
-            message = f"cells of column {name} that are not a number: {count} left out, the first on line {line}"
-            gathering.remark(OddityKind.SKIPPED, message, line=line)
     if not len(gathering.train):
         return
     if header.iteration is None:

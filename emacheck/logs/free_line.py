@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from emacheck.logs.naming import understood
-from emacheck.logs.values import parse_number
+from emacheck.logs.values import NOT_FINITE, parse_number
 
 LONGEST_LINE = 1 << 16
 TOO_LARGE = -2
@@ -15,20 +15,28 @@ TOO_LARGE = -2
 _GAP = r"[ \t]{0,4}"
 _TRAIN = r"train(?:ing)?(?:_inner)?"
 _VALIDATION = r"vali?(?:d(?:ation|ate)?)?|eval(?:uation|uate|uating)?|test(?:ing)?|validating|dev|cv|saving dict"
+# A whole number before a comma and a digit, a group of three digits or a power is the start of another number.
+_WHOLE = rf"\d+(?!,\d|[ ]\d{{3}}(?:[ ]\d{{3}}){{0,4}}[.,]\d|{_GAP}[\u00b7\u00d7*]{_GAP}10(?!\d))"
 _NUMBER = (
-    r"[-+]?(?:(?:\d{1,3}(?:,\d{3})+\.\d+|\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d{1,6})?|nan|inf(?:inity)?)"
-    rf"(?!\d|\.\d|[\w.]*[^\W\d]|{_GAP}/{_GAP}\d)"
+    rf"(?:{NOT_FINITE}|[-+]?(?:(?:\d{{1,3}}(?:,\d{{3}})+\.\d+|\d+\.\d*|{_WHOLE}|\.\d+)(?:e[-+]?\d{{1,6}})?"
+    r"|nan|inf(?:inity)?))"
+    rf"(?!\d|\.\d|[\w.#]*[^\W\d]|{_GAP}/{_GAP}\d|[ ]e[-+]\d)"
 )
+_NO_NUMBER = r"(?:none|null|n/?a)(?![\w.])|-{1,3}(?=[\s,|]|$)|\*{2,}|\#\w{1,20}[!?]?|[-+]?\.?\d[^\s;|]{0,40}"
 _WORD = (
     r"(?:loss|acc(?:u|uracy)?(?![a-z])|(?<![a-z])lr(?![a-z])|learning.?rate|err(?:or)?(?![a-z])|iou|ppl|perplexity"
     r"|(?<![a-z])g(?:rad)?.?norm|dice|psnr|prec@|(?<![a-z])top[-_@]?\d|auc|f1|(?<![a-z])map|elbo|xent|rmse|bleu)(?!_iter)"
 )
-METRIC = re.compile(
+_NAME = (
     rf"(?<![\w.@/-])((?:[a-z][\w-]{{0,20}}[ \t]+){{0,2}})[\"']?([\w.@/-]{{0,40}}?{_WORD}[\w.@/-]{{0,40}})[\"']?"
     rf"(?:{_GAP}\([\w.% /-]{{0,20}}\))?(?:[ \t]+value)?"
-    rf"[ \t]*(?:([:=]|\bis\b)[ \t]*|[ \t])(?:tensor)?[(\[]{{0,2}}[ \t\"']?({_NUMBER})",
+)
+_OPENED = r"(?:(?:torch\.)?tensor|(?:np|numpy|torch)\.float\d{1,3})?[(\[]{0,2}[ \t\"']?"
+METRIC = re.compile(
+    rf"{_NAME}[ \t]*(?:([:=]|\bis\b)[ \t]*|[ \t]){_OPENED}({_NUMBER})",
     re.IGNORECASE | re.ASCII,
 )
+_UNREAD = re.compile(rf"{_NAME}[ \t]*[:=][ \t]*{_OPENED}(?!{_NUMBER})({_NO_NUMBER})", re.IGNORECASE | re.ASCII)
 _MODE = re.compile(rf"(?<![\w./-])(?:({_TRAIN})|({_VALIDATION}))(?![\w./-]*\.py)(?!\w)", re.IGNORECASE | re.ASCII)
 _EPOCH = re.compile(
     rf"(?<![\w/])(?<!max[ _])(?<!num[ _])(?<!total[ _])(?<!best[ _])epoch(?:s(?={_GAP}[:=]?{_GAP}[\[(]?\d+/))?[\"']?"
@@ -43,16 +51,18 @@ _TRAIN_OF = re.compile(
 )
 _WENET = re.compile(r"\b(?:TRAIN|CV) Batch (\d+)/(\d+)")
 _PAIR = re.compile(rf"^\W{{0,8}}\[{_GAP}(\d+){_GAP},{_GAP}(\d+){_GAP}\]", re.ASCII)
+# With a comma only as a whole number with thousands.
+_COUNT = r"(\d{1,3}(?:,\d{3})+|\d+)(?!\d|\.\d|,\d"
 _GLOBAL = re.compile(
     r"(?<![\w/])(?:global[ _](?:step|iter)s?|num_updates|current_steps|acc(?:umulated)?_iter|total_iters?|total_it)"
-    rf"[\"']?{_GAP}[:=]?{_GAP}(\d+)(?!\d|\.\d)",
+    rf"[\"']?{_GAP}[:=]?{_GAP}{_COUNT})",
     re.IGNORECASE | re.ASCII,
 )
 _ITERATION = re.compile(
     r"(?<![\w/])(?<!max )(?<!num )(?<!skipped )(?<!nan )(?<!warmup )(?<!total )(?<!per )"
     rf"(?:(?:cur_|curr_)?iter(?:ation)?s?|steps?|(?:mini-?)?batch)[\"']?{_GAP}[:=#]?{_GAP}[\[(]?{_GAP}"
-    rf"(\d+)(?!\d|\.\d|{_GAP}%)"
-    rf"(?:{_GAP}(?:/|of){_GAP}(\d+))?",
+    rf"{_COUNT}|{_GAP}%)"
+    rf"(?:{_GAP}(?:/|of){_GAP}{_COUNT}))?",
     re.IGNORECASE | re.ASCII,
 )
 _COUNTER = re.compile(rf"[\[(]{_GAP}(\d+){_GAP}/{_GAP}(\d+){_GAP}(?:\({_GAP}\d+%\){_GAP})?[\])]", re.ASCII)
@@ -106,6 +116,7 @@ class FreeLine:
         within: Whether the line is about a single batch of a validation, or the running means of an unfinished epoch.
         rank: The rank it names, else 0.
         means: Whether means stand in parentheses behind the values.
+        unread: The losses of a training whose value is no number, and what stands there.
     """
 
     metrics: list[Measured] = field(default_factory=list)
@@ -119,6 +130,7 @@ class FreeLine:
     within: bool = False
     rank: int = 0
     means: bool = False
+    unread: list[tuple[str, str]] = field(default_factory=list)
 
 
 def parsed(line: str) -> FreeLine:
@@ -133,14 +145,17 @@ def parsed(line: str) -> FreeLine:
     found = [each for each in METRIC.finditer(line) if is_value(each)]
     for said in _MODE.finditer(line, 0, found[0].start() if found else len(line)):
         result.validation = said[1] is None
-    if not found:
+    if not any("loss" in each[2].lower() for each in found):
+        result.unread = list(_unread(line)) if result.validation is not True else []
+    if not found and not result.unread:
         _place_header(line, result)
         return result
     result.metrics = list(_metrics(found, result))
     if "ank" in line and (rank := _RANK.search(line)):
         result.rank = int(rank[1])
-    result.alone = "{'" in line[: found[0].start() + 1]
-    result.means = _MEAN.match(line, found[-1].end()) is not None
+    if found:
+        result.alone = "{'" in line[: found[0].start() + 1]
+        result.means = _MEAN.match(line, found[-1].end()) is not None
     _place(line, result)
     return result
 
@@ -169,6 +184,14 @@ def _metrics(found: list[re.Match[str]], line: FreeLine) -> Iterator[Measured]:
         if (validation, name.bare) not in seen:
             seen.add((validation, name.bare))
             yield Measured(validation, name.bare, name.printed, value, each[4])
+
+
+def _unread(line: str) -> Iterator[tuple[str, str]]:
+    """Return the losses that a line names without a number, such as ``loss: None``, and what stands there."""
+    for each in _UNREAD.finditer(line) if ":" in line or "=" in line else ():
+        name = _named(each[1], each[2])
+        if name is not None and not name.validation and "loss" in name.bare.lower():
+            yield name.printed, each[3]
 
 
 class _Name(NamedTuple):
@@ -244,4 +267,4 @@ def _place_header(line: str, result: FreeLine) -> None:
 
 
 def _number(text: str | None) -> int | None:
-    return None if text is None else int(text) if len(text) < 19 else TOO_LARGE
+    return None if text is None else int(text.replace(",", "")) if len(text) < 19 else TOO_LARGE

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from emacheck.curve import Integers
-from emacheck.logs import oddities
 from emacheck.logs.columns import Columns
 from emacheck.logs.free_line import LONGEST_LINE, METRIC, TOO_LARGE, FreeLine, is_value, parsed
 from emacheck.logs.gathering import NO_VALIDATION, Gathering, averaged
@@ -92,7 +91,7 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
             gathering.header.read(line)
         else:
             found = parsed(line)
-            last = "" if found.metrics else line
+            last = "" if found.metrics or found.unread else line
             _take(found, line, log)
     return _finish(log)
 
@@ -100,7 +99,8 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
 def _take(found: FreeLine, line: str, log: _Log) -> None:
     gathering = log.gathering
     place = log.places.setdefault(found.rank, _Place())
-    if not found.metrics:
+    blank = _blank(found, place, gathering)
+    if not found.metrics and not blank:
         gathering.header.read(line)
         _move(found, place)
         return
@@ -136,12 +136,18 @@ def _take(found: FreeLine, line: str, log: _Log) -> None:
         if name != each.name:
             log.bare[name] = each.name
         if math.isfinite(each.value):
-            key, unit = (of_validation, name), printed_unit(each.text)
-            gathering.quanta[key] = max(gathering.quanta.get(key, 0.0), unit)
-    if train:
+            gathering.printed_to((of_validation, name), printed_unit(each.text))
+    if train or not found.metrics:
         _add(train, found, line, place, log)
     if validation:
         _validate(validation, found, place, log)
+
+
+def _blank(found: FreeLine, place: _Place, gathering: Gathering) -> bool:
+    """Tell whether a line is a training record whose loss is no number, and note what stands there."""
+    for metric, text in found.unread:
+        gathering.unreadable(metric, text, gathering.lines)
+    return bool(found.unread) and not (found.validation or found.within or place.validating)
 
 
 def _hold(found: FreeLine, place: _Place, log: _Log) -> None:
@@ -178,7 +184,9 @@ def _add(train: dict[str, float], found: FreeLine, line: str, place: _Place, log
     kind = log.kinds[ITERATION if iteration is not None else NOWHERE if epoch == _NONE else EPOCH]
     position = (found.rank, epoch, _NONE if iteration is None else iteration)
     columns = kind.columns
-    if kind.last == position and len(columns):
+    if iteration is None and not train and not any(name in columns.metrics for name, _ in found.unread):
+        return  # a setting, or a message
+    if kind.last == position and len(columns) and (train or iteration is not None):
         if columns.complete_last(len(columns) - 1, train):
             return
         if not own and iteration is not None:  # that iteration has its record: this one is of another
@@ -189,7 +197,7 @@ def _add(train: dict[str, float], found: FreeLine, line: str, place: _Place, log
     kind.epochs.append(epoch)
     kind.iterations.append(position[2])
     kind.losses += any("loss" in name.lower() for name in train)
-    kind.last = position
+    kind.last = position if train or iteration is not None else None  # what comes next is a record of its own
 
 
 def _validate(validation: dict[str, float], found: FreeLine, place: _Place, log: _Log) -> None:
@@ -234,7 +242,7 @@ def _finish(log: _Log) -> Record:
     _name_train(log)
     _place_validations(log, level, log.kinds.index(kind), epochs, iterations)
     curves = gathering.curves()
-    gathering.oddities += oddities.of_interval(curves[next(iter(curves))].iterations)
+    gathering.remark_interval()
     return gathering.record(averaged(curves, 0))
 
 

@@ -1,5 +1,6 @@
 """What a reader gathers while it goes through a log: records, and remarks on everything that is not one."""
 
+from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -12,11 +13,24 @@ from emacheck.logs.columns import MOST_METRICS, Columns
 from emacheck.logs.epochs import counted_on, epoch_length, first_epoch, unnamed_epochs
 from emacheck.logs.header import Header
 from emacheck.logs.naming import looks_like_validation, the_loss, understood
-from emacheck.logs.series import Chosen, course, curves_of, later_records, not_finite, repeats_that_differ
+from emacheck.logs.series import (
+    Chosen,
+    course,
+    curves_of,
+    later_records,
+    not_finite,
+    repeats_that_differ,
+    without_blanks,
+)
+from emacheck.logs.unread import Unread
 from emacheck.oddity import Oddity, OddityKind, oddity
+from emacheck.printed import few_digits, unit_of
 from emacheck.record import Record
 
 MOST_RANKS = 4096
+_NAMED = 5
+# Metrics whose values are cut in logs of plain numbers; a learning rate may be a round number at full precision.
+_CUT = ("loss", "norm")
 NO_VALIDATION = frozenset({"lr", "time", "data_time"})
 
 
@@ -34,7 +48,8 @@ class Gathering:
         header: What the log says of the run besides.
         lines: How many lines were read.
         oddities: What the reader has to say about the log.
-        quanta: The coarsest rounding of each metric, of the validation or not, where it is known.
+        quanta: The finest and the coarsest rounding of each metric, of the validation or not, where it is known.
+        exact: The values are known to be at full precision, however few digits they need.
         length: Iterations per epoch, where the log says it.
         total: What the iterations count up to, where the log says it: perhaps an epoch, perhaps the whole run.
         interval: The usual distance between training records; known once the curves are.
@@ -44,18 +59,23 @@ class Gathering:
     name: str
     rank: int | None = None
     plain: bool = False
+    exact: bool = False
     train: Columns = field(default_factory=Columns)
     validation: Columns = field(default_factory=Columns)
     header: Header = field(default_factory=Header)
     lines: int = 0
     oddities: list[Oddity] = field(default_factory=list)
-    quanta: dict[tuple[bool, str], float] = field(default_factory=dict)
+    quanta: dict[tuple[bool, str], tuple[float, float]] = field(default_factory=dict)
     length: int | None = None
     total: int | None = None
     interval: int = 1
     _counted: dict[tuple[OddityKind, str, str], list[int]] = field(default_factory=dict)
     _names: dict[str, tuple[bool, str]] = field(default_factory=dict)
     _taken: set[tuple[bool, str]] = field(default_factory=set)
+    _unread: dict[str, Unread] = field(default_factory=dict)
+    _measured: frozenset[str] = frozenset()
+    _recorded: Integers = field(default_factory=lambda: np.zeros(0, np.int64))
+    _blank: Integers = field(default_factory=lambda: np.zeros(0, np.int64))
     _validation_curves: dict[str, Curve] = field(default_factory=dict)
     _ranks: int = 1
     _of_ranks: dict[int, dict[str, Curve]] = field(default_factory=dict)
@@ -63,9 +83,12 @@ class Gathering:
     _unnamed: Integers | None = None
 
     def add(self, iteration: int, metrics: Mapping[str, float], line: int, *, epoch: int = 0, rank: int = 0) -> None:
-        """Add a record; metrics whose names say so are of a validation at this iteration."""
+        """Add a record; metrics whose names say so are of a validation at this iteration.
+
+        One without any metric that can be read is kept as a blank: it says that there is a record.
+        """
         train, validation = self._parted(metrics)
-        if train:
+        if train or not validation:
             self.train.add(iteration, train, line=line, epoch=epoch, rank=rank)
         if validation:
             self.validation.add(iteration, validation, line=line, epoch=epoch, rank=rank)
@@ -106,6 +129,16 @@ class Gathering:
         """Count something that is not read; ``what`` is a plural, such as ``lines that are not valid JSON``."""
         self.count(what, "skipped", line)
 
+    def unreadable(self, name: str, value: object, line: int) -> None:
+        """Note what stands in the place of a number; it is remarked if the metric is measured elsewhere."""
+        of_validation, bare = self.known(name)
+        text = "null" if value is None else str(value)
+        if bare in self._unread:
+            self._unread[bare].add(text, line)
+        elif not of_validation and len(self._unread) < MOST_METRICS:
+            self._unread[bare] = Unread(line)
+            self._unread[bare].add(text, line)
+
     def count(self, what: str, fate: str, line: int, *, kind: OddityKind = OddityKind.SKIPPED, number: int = 1) -> None:
         """Count something that was not read as it stands, and say what became of it."""
         self._counted.setdefault((kind, what, fate), [0, line])[0] += number
@@ -115,10 +148,15 @@ class Gathering:
         self.oddities.append(oddity(kind, message, line=line))
 
     def rounded_to(self, name: str, unit: float, *, validation: bool = False) -> None:
-        """Note what one unit of the last printed digit of a metric is worth."""
+        """Note what one unit of the last printed digit of a metric is worth; 0 tells nothing."""
         of_validation, bare = self.known(name)
-        key = (of_validation or validation, bare)
-        self.quanta[key] = max(self.quanta.get(key, 0.0), unit)
+        self.printed_to((of_validation or validation, bare), unit)
+
+    def printed_to(self, key: tuple[bool, str], unit: float) -> None:
+        """Note the unit of the last printed digit of a metric, of the validation or not; 0 tells nothing."""
+        if unit:
+            finest, coarsest = self.quanta.get(key, (unit, unit))
+            self.quanta[key] = min(finest, unit), max(coarsest, unit)
 
     def known(self, name: str) -> tuple[bool, str]:
         """Return whether a metric is of a validation, and what it is called: printable, and one string per metric."""
@@ -151,7 +189,18 @@ class Gathering:
             oddity(kind, f"{what}: {n} {fate}, the first on line {at}", line=at)
             for (kind, what, fate), (n, at) in self._counted.items()
         )
-        return (*self.oddities, *counted)
+        return (*self.oddities, *counted, *self._unreadable())
+
+    def _unreadable(self) -> list[Oddity]:
+        """Remark what stands in the place of numbers, for metrics that are measured elsewhere or speak of a loss."""
+        measured = self.train.metrics.keys() | self._measured
+        found = [
+            oddity(OddityKind.UNREADABLE, f"values of {name} that are no number: {each}", line=each.line)
+            for name, each in self._unread.items()
+            if name in measured or "loss" in name.lower()
+        ]
+        more = oddity(OddityKind.UNREADABLE, f"{len(found) - _NAMED} further metrics have values that are no number")
+        return found if len(found) <= _NAMED else [*found[:_NAMED], more]
 
     def curves(self) -> dict[str, Curve]:
         """Return one raw curve per training metric, with the quantum of its decimals.
@@ -159,7 +208,7 @@ class Gathering:
         Raises:
             LogError: If there is no training record, or none of the rank that is asked for.
         """
-        if not len(self.train):
+        if not self.train.metrics:
             raise LogError(self._nothing())
         left_out = self.train.left_out + self.validation.left_out
         if left_out:
@@ -169,7 +218,9 @@ class Gathering:
         ranks = self._ranks_of(self.train)
         chosen, start = self._chosen(iterations, ranks)
         lines = self.train.lines()
-        curves = self._parted_curves(chosen, ranks if self.rank is None else [self.rank])
+        quanta = {name: self._quantum(name, each.values) for name, each in self.train.metrics.items()}
+        self._measured = frozenset(quanta)
+        curves = self._parted_curves(chosen, ranks if self.rank is None else [self.rank], quanta)
         if not curves:
             raise LogError(
                 f"{self.name}: found {len(ranks)} ranks that have no iteration in common, so that there is no "
@@ -177,11 +228,16 @@ class Gathering:
             )
         curves = self._with_loss(curves)
         self._remark_ranks(ranks, chosen, curves)
-        self.interval = remark.logging_interval(chosen[0].iterations)
+        self._recorded = chosen[0].iterations
+        self.interval = remark.logging_interval(self._recorded)
         self.oddities += remark.of_gaps(chosen[0], lines)
-        self.oddities += remark.of_values(curves, chosen[0], lines)
+        self.oddities += remark.of_values(curves, chosen[0], lines, self._unread.get("loss"))
         self._finish_validation(length, start)
         return curves
+
+    def remark_interval(self) -> None:
+        """Remark that not every iteration is recorded, if so."""
+        self.oddities += remark.of_interval(self._recorded)
 
     def record(self, curves: Mapping[str, Curve]) -> Record:
         """Return the record of these curves, with everything that was remarked."""
@@ -193,6 +249,7 @@ class Gathering:
             header=self.header.close(),
             ranks=self._ranks,
             of_ranks={rank: _written_like(curves, parts) for rank, parts in self._of_ranks.items()},
+            blank=self._blank,
             oddities=self.remarks(),
         )
 
@@ -261,7 +318,7 @@ class Gathering:
 
     def _chosen(self, iterations: Integers, ranks: list[int]) -> tuple[list[Chosen], int]:
         """Return the records of each rank that count, and the line on which the last run starts."""
-        lines, of_rank = self.train.lines(), self.train.ranks()
+        lines, of_rank, blank = self.train.lines(), self.train.ranks(), self.train.blank()
         chosen, start, said = [], 0, dict[int, list[Oddity]]()
         for rank in ranks if self.rank is None else [self.rank]:
             rows, of_rows = np.arange(len(iterations)), iterations
@@ -272,7 +329,11 @@ class Gathering:
             remarks = remark.of_course(found, of_rows, lines[rows])
             start = start or (int(lines[rows[found.start]]) if found.runs > 1 else 0)
             last, of_last = rows[found.start :], of_rows[found.start :]
+            if np.any(blank):
+                filled = without_blanks(blank[last], of_last)
+                last, of_last = last[filled], of_last[filled]
             kept, repeated = later_records(last, of_last)
+            self._blank = np.union1d(self._blank, kept.iterations[blank[kept.rows]])
             if len(repeated):
                 differing, losses = repeats_that_differ(self.train, last, of_last)
                 remarks += remark.of_repeats(repeated, differing) + remark.of_mixture(losses, of_last)
@@ -282,29 +343,34 @@ class Gathering:
         self.oddities += remark.of_each_rank(said)
         return chosen, start
 
-    def _parted_curves(self, chosen: list[Chosen], ranks: list[int]) -> dict[str, Curve]:
+    def _parted_curves(self, chosen: list[Chosen], ranks: list[int], quanta: Mapping[str, float]) -> dict[str, Curve]:
         """Return the curves; those of the ranks, where there are several, are kept beside them."""
         curves = {}
         for curve, parts in curves_of(self.train, chosen):
             for at, part in parts.items() if len(ranks) > 1 else ():
                 self._of_ranks.setdefault(ranks[at], {})[part.name] = part
             if len(curve):
-                curves[curve.name] = self._rounded(curve)
+                curves[curve.name] = _rounded(curve, quanta[curve.name])
         return curves
 
     @staticmethod
     def _absurd(iterations: Integers) -> bool:
         return bool(iterations.min() == np.iinfo(np.int64).min)
 
-    def _rounded(self, curve: Curve, *, validation: bool = False) -> Curve:
-        quantum = self.quanta.get((validation, curve.name), 0.0)
-        return replace(curve, quantum=quantum) if quantum else curve
+    def _quantum(self, name: str, values: "array[float]") -> float:
+        """Return the unit of the last digit that a training metric is printed with, 0 at full precision."""
+        finest, coarsest = self.quanta.get((False, name), (0.0, 0.0))
+        if finest < coarsest:
+            return unit_of(np.frombuffer(values)) or finest
+        if finest or self.exact or not any(word in name.lower() for word in _CUT):
+            return finest
+        return few_digits(np.frombuffer(values))
 
     def _with_loss(self, curves: dict[str, Curve], *, validation: bool = False) -> dict[str, Curve]:
         """Add the curve that can only be the loss under this name, if none is called so."""
         name = None if self.plain else the_loss(list(curves))
-        if name is None or name == "loss":
-            return curves
+        if name is None or name == "loss" or (not validation and "loss" in self._unread):
+            return curves  # what is called loss is the loss, though it cannot be read
         if not validation:
             self.remark(OddityKind.OTHER, f"no metric is called loss: {name} is taken for it")
             for parts in self._of_ranks.values():
@@ -348,11 +414,16 @@ class Gathering:
             if len(rows):
                 chosen.append(later_records(rows, iterations[rows])[0])
         count = len(columns)
+        units = {name: self.quanta.get((True, name), (0.0, 0.0))[1] for name in columns.metrics}
         means = (mean for mean, _ in curves_of(columns, chosen) if len(mean))
-        curves = {curve.name: self._rounded(curve, validation=True) for curve in means}
+        curves = {curve.name: _rounded(curve, units[curve.name]) for curve in means}
         self._validation_curves = self._with_loss(curves, validation=True)
         message = f"validation records are kept apart from the training curves: {count}"
         self.remark(OddityKind.VALIDATION_APART, message)
+
+
+def _rounded(curve: Curve, quantum: float) -> Curve:
+    return replace(curve, quantum=quantum) if quantum else curve
 
 
 def averaged(curves: dict[str, Curve], window: int) -> dict[str, Curve]:

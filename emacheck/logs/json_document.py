@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from emacheck.errors import LogError
-from emacheck.logs import json_rows, oddities
+from emacheck.logs import json_rows
 from emacheck.logs.gathering import Gathering
 from emacheck.logs.json_lines import json_object
 from emacheck.logs.lines import Lines
@@ -54,7 +54,7 @@ def read(lines: Lines, name: str, rank: int | None = None) -> Record:
     elif isinstance(document, dict):
         _take_lists(document, gathering)
     curves = gathering.curves()
-    gathering.oddities += oddities.of_interval(curves[next(iter(curves))].iterations)
+    gathering.remark_interval()
     return gathering.record(curves)
 
 
@@ -83,6 +83,10 @@ def _tables(value: Any, depth: int) -> Iterator[list[dict[str, Any]]]:
 def _take_lists(document: dict[str, Any], gathering: Gathering) -> None:
     """Take an object of lists of numbers, among which may be one of the iterations and one of the ranks."""
     lists = {key: value for key, value in document.items() if _numbers(value)}
+    for name, value in document.items():
+        if isinstance(value, list) and name not in lists:
+            for each in value:
+                gathering.unreadable(name, each, 1)
     if not lists:
         for value in document.values():
             if isinstance(value, dict) and any(_numbers(each) for each in value.values()):
@@ -102,12 +106,19 @@ def _take_lists(document: dict[str, Any], gathering: Gathering) -> None:
             if name != key and not is_rank(name) and at < len(each)
         }
         metrics = {name: value for name, value in values.items() if value is not None}
+        for name in values.keys() - metrics.keys():
+            gathering.unreadable(name, lists[name][at], 1)
         rank = 0 if said is None else parse_iteration(lists[said][at]) if at < len(lists[said]) else None
         if iteration is None or rank is None:
             gathering.skip("values without an iteration" if iteration is None else "values without a rank", 1)
-        elif metrics:
+        else:
             gathering.add(iteration, metrics, 1, rank=rank)
 
 
 def _numbers(value: Any) -> bool:
-    return isinstance(value, list) and len(value) > 0 and all(measured(each) is not None for each in value[:100])
+    """Tell whether a value is a list of numbers, some of which may be missing or cannot be read."""
+    if not isinstance(value, list) or not all(each is None or isinstance(each, str | int | float) for each in value):
+        return False
+    numbers = sum(measured(each) is not None for each in value)
+    texts = sum(isinstance(each, str) and measured(each) is None for each in value)
+    return numbers > 0 and texts <= numbers

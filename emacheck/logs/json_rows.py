@@ -3,11 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from emacheck.logs import oddities
 from emacheck.logs.gathering import Gathering
 from emacheck.logs.json_lines import leading_objects, objects
 from emacheck.logs.naming import is_rank, says_validation, the_rank, understood
-from emacheck.logs.values import measured, parse_iteration, parse_number
+from emacheck.logs.values import measured, parse_iteration
 from emacheck.oddity import OddityKind
 from emacheck.record import Record
 
@@ -37,7 +36,7 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
     if BY_EPOCH in taken and BY_ITERATION not in taken and len(gathering.train):
         gathering.remark(OddityKind.EPOCHS, "there is no iteration: the epoch is taken for it")
     curves = gathering.curves()
-    gathering.oddities += oddities.of_interval(curves[next(iter(curves))].iterations)
+    gathering.remark_interval()
     return gathering.record(curves)
 
 
@@ -59,8 +58,11 @@ def take(row: Mapping[str, Any], number: int, gathering: Gathering) -> str:
     if iteration is None or rank is None:
         _skip(row, number, gathering)
         return NO_RECORD
-    if not metrics:
-        return NO_RECORD
+    unread = {name: value for name, value in row.items() if name not in left and _stands_for_a_number(value)}
+    for name, value in unread.items():
+        gathering.unreadable(name, value, number)
+    if not metrics and (key is None or len(row) > 1) and not any("loss" in name.lower() for name in unread):
+        return NO_RECORD  # a message of another kind
     if "train_runtime" in metrics:  # the Trainer's summary of the whole training
         gathering.count("summaries of the whole training", "left out", number, kind=OddityKind.LEFT_OUT)
         return NO_RECORD
@@ -71,6 +73,11 @@ def take(row: Mapping[str, Any], number: int, gathering: Gathering) -> str:
     else:
         gathering.add(iteration, metrics, number, epoch=whole, rank=rank)
     return BY_EPOCH if key is None else BY_ITERATION
+
+
+def _stands_for_a_number(value: object) -> bool:
+    """Tell whether a value is none, or a text that is no number."""
+    return value is None or (isinstance(value, str) and measured(value) is None)
 
 
 def _iteration_key(row: Mapping[str, Any]) -> str | None:
@@ -116,7 +123,7 @@ def _is_said(row: Mapping[str, Any]) -> bool:
 def _numbers(row: Mapping[str, Any], prefix: str = "", depth: int = DEEPEST) -> "list[tuple[str, float]]":
     found = []
     for key, value in row.items():
-        number = parse_number(value.strip()) if isinstance(value, str) else measured(value)
+        number = measured(value)
         if number is not None:
             found.append((f"{prefix}{key}", number))
         elif isinstance(value, dict) and depth:

@@ -49,9 +49,11 @@ def _take(row: dict[str, Any], number: int, gathering: Gathering) -> None:
     epoch, iteration = parse_iteration(row.get("epoch", 1)), parse_iteration(row.get("iter"))
     values = {key: measured(value) for key, value in row.items() if key not in NOT_METRICS}
     metrics = {key: value for key, value in values.items() if value is not None}
+    for key in values.keys() - metrics.keys():
+        gathering.unreadable(key, row[key], number)
     if epoch is None or iteration is None:
         gathering.skip("rows whose epoch or iter is not an integer of 64 bits", number)
-    elif row["mode"] == "train" and metrics:
+    elif row["mode"] == "train" and (metrics or values):
         gathering.add_either(iteration, metrics, number, epoch=epoch)
     elif metrics:
         # What counts the batches of the validation is smaller than the iteration that the training has reached.

@@ -81,6 +81,7 @@ def _take(record: re.Match[str], text: str, gathering: Gathering) -> None:
     if iteration is None:
         gathering.skip("records whose iteration is not an integer of 64 bits", number)
     elif not metrics:
-        gathering.skip("training records without a metric", number)
+        gathering.count("training records without a metric", "found", number)
+        gathering.add(iteration, {}, number)
     else:
         gathering.add_either(iteration, metrics, number)

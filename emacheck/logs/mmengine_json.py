@@ -27,6 +27,8 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
     for number, row in objects(lines, gathering):
         values = {key: measured(value) for key, value in row.items() if key not in NOT_METRICS}
         metrics = {key: value for key, value in values.items() if value is not None}
+        for key in values.keys() - metrics.keys():
+            gathering.unreadable(key, row[key], number)
         iteration = parse_iteration(row.get("step"))
         if "step" not in row:
             gathering.skip("objects without a step", number)
@@ -34,8 +36,7 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
             gathering.skip("rows whose step is not an integer of 64 bits", number)
         elif "iter" in row or "loss" in row:
             epoch = parse_iteration(row.get("epoch"))
-            if metrics:
-                gathering.add(iteration, metrics, number)
+            gathering.add(iteration, metrics, number)
         elif metrics:  # where the run counts epochs, the step of a validation is the epoch that it follows
             gathering.add_validation(metrics, number, iteration=None if iteration == epoch else iteration)
     curves = gathering.curves()

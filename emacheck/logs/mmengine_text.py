@@ -54,8 +54,8 @@ def read(lines: Lines, name: str, rank: int | None = None) -> Record:
         row = gathering.train.extend(iterations, zeros, zeros, numbers)
         for key, values in stretch.numbers.items():
             gathering.train.metric(gathering.known(key)[1]).extend(row, values)
-            if stretch.powers[key] > NO_POWER:
-                gathering.rounded_to(key, float(f"1e{stretch.powers[key]}"))
+            for power in stretch.powers[key]:
+                gathering.rounded_to(key, float(f"1e{power}") if power > NO_POWER else 0.0)
 
     line = read_blocks(lines, gathering, sample=sample, one=one, many=many, telling=(b"Iter(", b"Epoch("))
     gathering.drop_torn(line)
@@ -102,7 +102,8 @@ def read_line(line: str, gathering: Gathering) -> None:
         if iteration is None:
             gathering.skip("records whose iteration is not an integer of 64 bits", number)
         elif not metrics:
-            gathering.skip("training records without a metric", number)
+            gathering.count("training records without a metric", "found", number)
+            gathering.add(iteration, {}, number)
         else:
             gathering.add_either(iteration, metrics, number)
 
@@ -126,7 +127,10 @@ def metrics_of(text: str, gathering: Gathering, *, validation: bool = False) -> 
     for word, following in pairwise(words):
         name = word[:-1]
         value = parse_number(following)
-        if not word.endswith(":") or not name or name in NOT_METRICS or value is None:
+        if not word.endswith(":") or not name or name in NOT_METRICS:
+            continue
+        if value is None:
+            gathering.unreadable(name, following, gathering.lines)
             continue
         if math.isfinite(value):
             gathering.rounded_to(name, printed_unit(following), validation=validation)

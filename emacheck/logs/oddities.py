@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from emacheck.curve import Curve, Integers
 from emacheck.logs.series import Chosen, Course, NotFinite
+from emacheck.logs.unread import Unread
 from emacheck.oddity import Oddity, OddityKind, oddity
 
 Lines = npt.NDArray[np.uintc]
@@ -145,8 +146,8 @@ def of_gaps(chosen: Chosen, lines: Lines) -> list[Oddity]:
     return [oddity(OddityKind.GAP, message, line=line)]
 
 
-def of_values(curves: Mapping[str, Curve], chosen: Chosen, lines: Lines) -> list[Oddity]:
-    """Remark values that are not finite, and records without the loss."""
+def of_values(curves: Mapping[str, Curve], chosen: Chosen, lines: Lines, unread: Unread | None = None) -> list[Oddity]:
+    """Remark values that are not finite, and records without the loss, with what stands in its place."""
     remarks = []
     for name, curve in curves.items():
         wrong = ~np.isfinite(curve.values)
@@ -164,7 +165,8 @@ def of_values(curves: Mapping[str, Curve], chosen: Chosen, lines: Lines) -> list
         return [*remarks, oddity(OddityKind.NO_LOSS, message)]
     if len(loss) < len(chosen.iterations):
         missing = np.setdiff1d(chosen.iterations, loss.iterations)
-        message = f"records without a loss: {len(missing)}, the first is iteration {missing[0]}"
+        instead = f" (in its place: {unread.found})" if unread is not None else ""
+        message = f"records without a loss: {len(missing)}{instead}, the first is iteration {missing[0]}"
         remarks.append(_at(OddityKind.MISSING_LOSS, message, int(missing[0]), chosen, lines))
     return remarks
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from emacheck.errors import LogError, UsageError
-from emacheck.logs import oddities
 from emacheck.logs.gathering import Gathering, averaged
 from emacheck.logs.lines import Lines, numbered, texts
 from emacheck.logs.naming import LONGEST_NAME
@@ -51,7 +50,7 @@ def read(lines: Lines, name: str, rank: int | None, pattern: str) -> Record:
             for at, groups in _asked(worker, [text for _, text in batch], SECONDS, message):
                 _take(groups, batch[at][0], gathering)
     curves = gathering.curves()
-    gathering.oddities += oddities.of_interval(curves[next(iter(curves))].iterations)
+    gathering.remark_interval()
     return gathering.record(averaged(curves, 0))
 
 
@@ -63,11 +62,11 @@ def _take(groups: Mapping[str, str | None], number: int, gathering: Gathering) -
     found = {key: text.strip() for key, text in groups.items() if key not in _POSITIONS and text is not None}
     numbers = {key: parse_number(text.rstrip(",;")) for key, text in found.items() if len(key) <= LONGEST_NAME}
     metrics = {key: value for key, value in numbers.items() if value is not None}
-    if len(metrics) < len(found):
-        gathering.skip("matches with a metric that is not a number", number)
+    for key in found.keys() - metrics.keys():
+        gathering.unreadable(key, found[key], number)
     for key in metrics:
         gathering.rounded_to(key, printed_unit(found[key].rstrip(",;")))
-    if metrics:
+    if metrics or found:
         gathering.add(iteration, metrics, number, epoch=epoch, rank=rank)
 
 

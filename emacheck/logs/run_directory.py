@@ -66,7 +66,7 @@ def read_directory(folder: Path, rank: int | None = None) -> Record:
     if not files:
         raise LogError(_no_run(folder, has_header=has_header))
     header = _read_header(folder / RUN_FILE) if has_header else _Header()
-    gathering = Gathering(format=NAME, name=str(folder), rank=rank, plain=True)
+    gathering = Gathering(format=NAME, name=str(folder), rank=rank, plain=True, exact=True)
     ranks: dict[int, dict[int, _Batch]] = {}
     for number, path in files.items():
         with path.open("rb") as file:

@@ -67,6 +67,16 @@ def course(iterations: Integers) -> Course:
     return Course(start=start, runs=runs, longest=longest, backs=tuple(backs))
 
 
+def without_blanks(blank: npt.NDArray[np.bool_], iterations: Integers) -> npt.NDArray[np.bool_]:
+    """Tell which records stay when those without a metric give way to others of the same iteration.
+
+    Args:
+        blank: Which records have no metric.
+        iterations: The iteration of each.
+    """
+    return ~blank | ~np.isin(iterations, iterations[~blank])
+
+
 def later_records(rows: Integers, iterations: Integers) -> tuple[Chosen, Integers]:
     """Keep of each iteration the later record.
 

@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import IO
 
+import numpy as np
+
 from emacheck.curve import Curve
 from emacheck.errors import LogError
 from emacheck.logs import oddities
@@ -111,6 +113,7 @@ def _averaged(records: dict[int, Record], ranks: int, name: str, rank: int | Non
         of_ranks={each: record.curves for each, record in records.items()},
         validation=_means([record.validation for record in records.values()]),
         ranks=len(records),
+        blank=np.unique(np.concatenate([record.blank for record in records.values()])),
         oddities=(*said, oddity(kind, message + left)),
     )
 

@@ -6,6 +6,7 @@ its lines with ``DLLL``.
 
 import ast
 import re
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -79,12 +80,12 @@ def _add(data: dict[Any, Any], step: Any, gathering: Gathering, *, summary: bool
         return
     numbers = {str(key): _number(each) for key, each in data.items()}
     metrics = {key: number for key, number in numbers.items() if number is not None}
-    if len(metrics) < len(numbers):
-        gathering.count("values that are no number", "left out", line, kind=OddityKind.LEFT_OUT)
+    for key in numbers.keys() - metrics.keys():
+        gathering.unreadable(key, data[key], line)
     if summary:  # of an epoch, or of the whole run
         gathering.count("means of an epoch", "left out", line, kind=OddityKind.LEFT_OUT)
         metrics = {key: number for key, number in metrics.items() if gathering.known(key)[0]}
-    if any(not gathering.known(key)[0] for key in metrics):
+    if any(not gathering.known(key)[0] for key in (metrics or ({} if summary else numbers))):
         gathering.add(iteration, metrics, line, epoch=epoch, rank=rank)
     elif metrics:  # its iteration counts the batches of the validation
         gathering.add_validation(metrics, line, rank=rank)
@@ -94,7 +95,9 @@ def _data(value: Any) -> dict[Any, Any] | None:
     """Return the object that ``data`` is or holds as text."""
     if isinstance(value, str) and len(value) <= LONGEST_DATA:
         try:
-            value = ast.literal_eval(value)
+            with warnings.catch_warnings():  # Python's own, about what is hardly a literal
+                warnings.simplefilter("ignore")
+                value = ast.literal_eval(value)
         except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
             return json_object(str(value))
     return value if isinstance(value, dict) else None

@@ -99,9 +99,9 @@ def _add(fields: dict[str, str], piece: str, gathering: Gathering) -> None:
         return
     numbers = {key: parse_number(text) for key, text in values.items()}
     metrics = {key: value for key, value in numbers.items() if value is not None}
-    if len(metrics) < len(numbers):
-        gathering.count("values that are no number", "left out", line, kind=OddityKind.LEFT_OUT)
-    if any(key.startswith("train.") for key in metrics):
+    for key in numbers.keys() - metrics.keys():
+        gathering.unreadable(key, values[key], line)
+    if any(key.startswith("train.") for key in (metrics or values)):
         gathering.add(iteration, metrics, line, epoch=epoch, rank=rank)
     elif metrics:  # its iteration counts the batches of the validation
         gathering.add_validation(metrics, line, rank=rank)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from emacheck.errors import MissingExtraError
-from emacheck.logs import oddities
 from emacheck.logs.gathering import Gathering
 from emacheck.logs.lines import BLOCK, Bytes
 from emacheck.logs.naming import is_loss
@@ -31,7 +30,7 @@ def recognises(head: bytes) -> bool:
 
 def read(source: Bytes, name: str, rank: int | None = None) -> Record:
     """Read every scalar as a curve; ``loss/train`` and ``train/loss`` are ``loss``, ``loss/val`` its validation."""
-    gathering = Gathering(format=NAME, name=name, rank=rank)
+    gathering = Gathering(format=NAME, name=name, rank=rank, exact=True)
     steps: dict[int, dict[str, float]] = {}  # each tag may be written in its own time
     repeated, differing, broken = 0, False, dict[str, int]()
     for tag, step, value in _scalars(source, gathering):
@@ -51,7 +50,7 @@ def read(source: Bytes, name: str, rank: int | None = None) -> Record:
         message = f"{tag} is NaN or infinite in records that later ones replaced, the first at iteration {step}"
         gathering.remark(OddityKind.REPLACED_NOT_FINITE, message)
     curves = gathering.curves()
-    gathering.oddities += oddities.of_interval(curves[next(iter(curves))].iterations)
+    gathering.remark_interval()
     return gathering.record(curves)
 
 

@@ -42,7 +42,9 @@ def read(lines: Lines, name: str, rank: int | None = None) -> Record:
             summaries += 1
         elif any(key.startswith(("eval_", "test_")) for key in metrics):
             gathering.add_validation(metrics, at, iteration=iteration)
-        elif metrics:
+        elif metrics or "loss" in row:
+            for key in values.keys() - metrics.keys():
+                gathering.unreadable(key, row[key], at)
             gathering.add(iteration, metrics, at)
     if summaries:
         gathering.remark(OddityKind.LEFT_OUT, f"summaries of the whole training are left out: {summaries}")

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice, pairwise
 
-from emacheck.logs import oddities
 from emacheck.logs.csv_table import EPOCHS, ITERATION_COLUMNS
 from emacheck.logs.gathering import Gathering
 from emacheck.logs.lines import numbered
@@ -71,7 +70,7 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
     if titles.names and titles.names[titles.iteration].lower() in EPOCHS:
         gathering.remark(OddityKind.EPOCHS, "there is no iteration: the epoch is taken for it")
     curves = gathering.curves()
-    gathering.oddities += oddities.of_interval(curves[next(iter(curves))].iterations)
+    gathering.remark_interval()
     return gathering.record(curves)
 
 
@@ -98,12 +97,15 @@ def _take(row: list[str], titles: _Titles, gathering: Gathering) -> None:
     left = {titles.iteration, titles.epoch if its_epoch is not None else None}
     metrics = {}
     for at, (name, text) in enumerate(zip(names, row, strict=True)):
-        value = parse_number(text) if at not in left and not (titles.rank is not None and is_rank(name)) else None
-        if value is not None:
+        if at in left or (titles.rank is not None and is_rank(name)):
+            continue
+        value = parse_number(text)
+        if value is None:
+            gathering.unreadable(name, text, number)
+        else:
             metrics[name] = value
             gathering.rounded_to(name, printed_unit(text))
-    if metrics:
-        gathering.add(iteration, metrics, number, epoch=its_epoch or 0, rank=rank)
+    gathering.add(iteration, metrics, number, epoch=its_epoch or 0, rank=rank)
 
 
 def _nameless(width: int) -> list[str]:
