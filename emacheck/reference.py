@@ -60,9 +60,12 @@ def bundle_roots() -> tuple[Path, ...]:
 
 
 def stored_bundles() -> Iterator[Path]:
-    """Yield the directory of every stored bundle, readable or not."""
+    """Yield the directory of every stored bundle, readable or not, root by root."""
     for root in bundle_roots():
-        yield from (file.parent for file in sorted(root.glob(f"*/*/{BUNDLE_FILE}")))
+        for file in sorted(root.glob(f"*/*/{BUNDLE_FILE}")):
+            # A dot marks what a store that was killed has left half-written or set aside.
+            if not any(part.startswith(".") for part in file.relative_to(root).parts):
+                yield file.parent
 
 
 def list_bundles() -> Iterator[Bundle]:
@@ -191,9 +194,7 @@ def write_bundle(
         target.parent.mkdir(parents=True, exist_ok=True)
         staged = Path(tempfile.mkdtemp(prefix=".bundle-", dir=target.parent))
     except OSError as error:
-        raise OutputError(
-            f"{target}: cannot be written ({error.strerror}). Choose another place with --into."
-        ) from error
+        raise _not_written(target, error) from error
     try:
         for member, source in members.items():
             (staged / member).parent.mkdir(parents=True, exist_ok=True)
@@ -205,7 +206,9 @@ def write_bundle(
         }
         (staged / BUNDLE_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         staged.chmod(0o755)
-        _replace(staged, target)
+        _put_in_place(staged, target, rewrite=rewrite)
+    except OSError as error:
+        raise _not_written(target, error) from error
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return read_bundle(target)
@@ -216,15 +219,24 @@ def _record_of(run_directory: Path) -> list[Path]:
     return [run_directory / RUN_FILE, *rank_files(run_directory).values()]
 
 
-def _replace(staged: Path, target: Path) -> None:
+def _put_in_place(staged: Path, target: Path, *, rewrite: bool) -> None:
     """Move a directory into place; what was there before is removed only after the new one stands."""
-    if not target.exists():
-        staged.rename(target)
-        return
     aside = target.with_name(f".{target.name}.replaced")
-    target.rename(aside)
-    staged.rename(target)
-    shutil.rmtree(aside)
+    if rewrite and target.exists():
+        if aside.exists():  # left by a process that was killed
+            shutil.rmtree(aside)
+        target.rename(aside)
+    try:
+        staged.rename(target)
+    except OSError:
+        if rewrite and aside.exists() and not target.exists():
+            aside.rename(target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _not_written(target: Path, error: OSError) -> OutputError:
+    return OutputError(f"{target}: cannot be written ({error.strerror}). Choose another place with --into.")
 
 
 def _fit_for_reference(record: Record, run_directory: Path) -> None:

@@ -1,5 +1,6 @@
 """Reference bundles: what is stored is verified, what is damaged is refused."""
 
+import errno
 import json
 import shutil
 import tempfile
@@ -7,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from emacheck.errors import BundleError, TrainingError, UsageError
+from emacheck.errors import BundleError, OutputError, TrainingError, UsageError
 from emacheck.experiment import differences, digest, flatten
-from emacheck.reference import find_bundle, list_bundles, match_bundle, read_bundle, write_bundle
+from emacheck.reference import find_bundle, list_bundles, match_bundle, read_bundle, stored_bundles, write_bundle
 
 SHIPPED = Path(__file__).parent.parent / "references"
 SMOKE = "emanet_r50-d8_smoke/cpu-fp32"
@@ -130,6 +131,37 @@ def test_an_existing_reference_is_only_replaced_when_asked_and_then_completely(s
     replaced = write_bundle(run, store, name=SMOKE, rewrite=True)
     assert read_bundle(replaced.path).iterations == 100
     assert sorted(p.name for p in (store / SMOKE).parent.iterdir()) == ["cpu-fp32"]
+
+
+@pytest.mark.parametrize("left", [".cpu-fp32.replaced", ".bundle-abc"])
+def test_what_a_killed_store_has_left_is_no_reference(store, left):
+    shutil.copytree(store / SMOKE, (store / SMOKE).with_name(left))
+    (store / SMOKE).with_name(left).joinpath("run.json").write_text("{", encoding="utf-8")
+    assert [place.name for place in stored_bundles() if store in place.resolve().parents] == ["cpu-fp32"]
+
+
+def test_what_a_killed_rewrite_has_set_aside_does_not_stop_the_next_one(store, tmp_path):
+    run = shutil.copytree(store / SMOKE, tmp_path / "run")
+    shutil.copytree(store / SMOKE, (store / SMOKE).with_name(".cpu-fp32.replaced"))
+    write_bundle(run, store, name=SMOKE, rewrite=True)
+    assert [path.name for path in (store / SMOKE).parent.iterdir()] == ["cpu-fp32"]
+
+
+def test_a_rewrite_that_fails_at_the_end_leaves_the_old_reference_in_place(store, tmp_path, monkeypatch):
+    run = shutil.copytree(store / SMOKE, tmp_path / "run")
+    before = (store / SMOKE / "bundle.json").read_bytes()
+    rename = Path.rename
+
+    def fail(path, target):
+        if path.name.startswith(".bundle-"):
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_bundle(run, store, name=SMOKE, rewrite=True)
+    assert (store / SMOKE / "bundle.json").read_bytes() == before
+    assert [path.name for path in (store / SMOKE).parent.iterdir()] == ["cpu-fp32"]
 
 
 def test_differing_fields_are_named_with_both_values():
