@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ class Bundle:
     """A stored reference.
 
     Attributes:
-        name: ``<experiment>/<device>-<precision>``, such as ``emanet_r50-d8_smoke/cpu-fp32``.
+        name: Its directory and the one above, such as ``emanet_r50-d8_smoke/cpu-fp32``.
         path: Its directory.
         record: What the reference run wrote down.
         repeats: Further runs of it that differ in benign ways only.
@@ -68,14 +68,14 @@ def stored_bundles() -> Iterator[Path]:
                 yield file.parent
 
 
-def list_bundles() -> Iterator[Bundle]:
-    """Yield every stored bundle, the first of each name winning."""
-    seen = set()
-    for place in stored_bundles():
-        bundle = read_bundle(place)
-        if bundle.name not in seen:
-            seen.add(bundle.name)
-            yield bundle
+def name_of(place: Path) -> str:
+    """Return the name of the bundle in a directory: where it is, whatever it was stored as.
+
+    Example:
+        >>> name_of(Path("references/emanet_r50-d8_smoke/cpu-fp32"))
+        'emanet_r50-d8_smoke/cpu-fp32'
+    """
+    return "/".join(place.absolute().parts[-2:])
 
 
 def find_bundle(name: str) -> Bundle:
@@ -95,9 +95,9 @@ def find_bundle(name: str) -> Bundle:
     for root in bundle_roots():
         if (root / name / BUNDLE_FILE).is_file() and ".." not in Path(name).parts:
             return read_bundle(root / name)
-    known = ", ".join(bundle.name for bundle in list_bundles()) or "none"
+    known = ", ".join(dict.fromkeys(map(name_of, stored_bundles()))) or "none"
     raise BundleError(
-        f"--reference {name}: found neither a bundle of that name nor a directory with {BUNDLE_FILE}. "
+        f"no reference {name}: found neither a bundle of that name nor a directory with {BUNDLE_FILE}. "
         f"Stored references: {known}. Make one with: emacheck reference make"
     )
 
@@ -115,7 +115,7 @@ def match_bundle(*, experiment_name: str, precision: str, data_hash: str | None)
     """
     fitting = [
         bundle
-        for bundle in list_bundles()
+        for bundle in map(read_bundle, stored_bundles())
         if bundle.experiment.get("name") == experiment_name
         and bundle.experiment.get("precision") == precision
         and bundle.experiment.get("data_hash") == data_hash
@@ -129,12 +129,12 @@ def read_bundle(path: Path) -> Bundle:
     """Read a bundle and verify the hash of each of its files.
 
     Raises:
-        BundleError: If a file is missing, changed or unreadable, or the format is unknown.
+        BundleError: If a file is missing, changed, unreadable or not listed, or the format is unknown.
     """
-    file = path / BUNDLE_FILE
+    name, file = name_of(path), path / BUNDLE_FILE
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        version, name, hashes = content["format_version"], str(content["name"]), dict(content["files"])
+        version, hashes = content["format_version"], dict(content["files"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(
             f"{file}: cannot be read as a reference bundle ({type(error).__name__}: {error}). "
@@ -151,6 +151,7 @@ def read_bundle(path: Path) -> Bundle:
                 f"{path / member}: found SHA-256 {found or 'nothing'}, expected {hashes.get(member)}; the reference "
                 "was changed or damaged after it was made. Restore it from version control, or make it anew."
             )
+    _refuse_unlisted(path, hashes)
     repeats = sorted({Path(member).parent for member in hashes} - {Path()})
     try:
         record = read_log(path, name=name)
@@ -212,6 +213,18 @@ def write_bundle(
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return read_bundle(target)
+
+
+def _refuse_unlisted(path: Path, hashes: Mapping[str, Any]) -> None:
+    """Refuse records that the description does not list, for they would be read like the others."""
+    folders = {path, *path.glob(f"{REPEATS}/*"), *((path / member).parent for member in hashes)}
+    records = [file for folder in folders if folder.is_dir() for file in _record_of(folder) if file.is_file()]
+    unlisted = sorted({file.relative_to(path).as_posix() for file in records} - hashes.keys())
+    if unlisted:
+        raise BundleError(
+            f"{path / unlisted[0]}: found a record that {BUNDLE_FILE} does not list; the reference was changed after "
+            "it was made. Remove the file, or restore the reference from version control."
+        )
 
 
 def _record_of(run_directory: Path) -> list[Path]:

@@ -10,7 +10,7 @@ import pytest
 
 from emacheck.errors import BundleError, OutputError, TrainingError, UsageError
 from emacheck.experiment import differences, digest, flatten
-from emacheck.reference import find_bundle, list_bundles, match_bundle, read_bundle, stored_bundles, write_bundle
+from emacheck.reference import find_bundle, match_bundle, read_bundle, stored_bundles, write_bundle
 
 SHIPPED = Path(__file__).parent.parent / "references"
 SMOKE = "emanet_r50-d8_smoke/cpu-fp32"
@@ -69,7 +69,7 @@ def test_a_changed_byte_is_found(store, file):
 def test_a_missing_file_is_found(store, file):
     (store / SMOKE / file).unlink()
     with pytest.raises(BundleError, match="found SHA-256 nothing"):
-        list(list_bundles())
+        find_bundle(SMOKE)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +99,47 @@ def test_list_and_show_tell_where_a_reference_comes_from(store, emacheck_cli):
     shown = emacheck_cli("reference", "show", SMOKE).out
     assert '"torch": "2.13.0' in shown
     assert '"seed": 0' in shown
+
+
+def test_a_damaged_reference_of_another_experiment_is_listed_as_damaged_and_stops_nothing(store, said):
+    other = shutil.copytree(store / SMOKE, store / "other" / "x-fp32")
+    with (other / "iterations.jsonl").open("a", encoding="utf-8") as file:
+        file.write("\n")
+    code, listed, _ = said("reference", "list")
+    assert code == 0
+    assert [line.split()[:2] for line in listed.splitlines() if "DAMAGED" in line] == [["other/x-fp32", "DAMAGED,"]]
+    assert SMOKE in listed
+    assert said("reference", "verify")[0] == 2
+
+
+def test_a_reference_that_another_of_its_name_hides_is_listed_with_its_path(store, said):
+    _, listed, _ = said("reference", "list")
+    hidden = next(line for line in listed.splitlines() if "its name finds the one above" in line)
+    assert str(SHIPPED / SMOKE) in hidden
+
+
+@pytest.mark.parametrize("command", ["show", "verify"])
+def test_an_unknown_reference_is_refused_in_the_words_of_the_command(store, said, command):
+    code, _, error = said("reference", command, "nowhere/cpu-fp32")
+    assert (code, "no reference nowhere/cpu-fp32: found neither" in error) == (2, True), error
+    assert "--reference" not in error
+
+
+def test_a_reference_is_named_by_where_it_is(store):
+    moved = shutil.copytree(store / SMOKE, store / "moved" / "here")
+    assert find_bundle("moved/here").name == read_bundle(moved).name == "moved/here"
+    assert find_bundle("moved/here").record.name == "moved/here"
+    assert find_bundle(SMOKE).name == SMOKE
+
+
+@pytest.mark.parametrize(
+    "extra", ["iterations.rank1.jsonl", "repeats/01/iterations.rank2.jsonl", "repeats/09/run.json"]
+)
+def test_a_record_that_is_not_listed_is_refused(store, extra):
+    (store / SMOKE / extra).parent.mkdir(exist_ok=True)
+    shutil.copyfile(store / SMOKE / "iterations.jsonl", store / SMOKE / extra)
+    with pytest.raises(BundleError, match=f"{extra}: found a record that bundle.json does not list"):
+        read_bundle(store / SMOKE)
 
 
 def test_an_incomplete_run_cannot_become_a_reference(store, tmp_path):
@@ -210,6 +251,19 @@ def test_another_number_of_workers_is_another_experiment_only_if_samples_are_not
 def test_the_digest_of_a_stored_configuration_is_that_of_what_it_stores():
     provenance = read_bundle(SHIPPED / SMOKE).record.provenance
     assert provenance["config_hash"] == digest(provenance["experiment"]["config"])
+
+
+@pytest.fixture
+def said(capsys):
+    """Call a command and return its exit code, its output and its errors."""
+
+    def call(*arguments):
+        from emacheck.cli import invoke
+
+        code = invoke([*arguments])
+        return code, *capsys.readouterr()
+
+    return call
 
 
 @pytest.fixture

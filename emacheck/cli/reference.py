@@ -100,18 +100,31 @@ def _scratch_directory() -> Iterator[Path]:
 
 @reference.command(name="list")
 def list_() -> None:
-    """List the stored references."""
-    from emacheck.reference import bundle_roots, list_bundles
+    """List the stored references, damaged ones and those that another of the same name hides among them."""
+    from emacheck.reference import bundle_roots, name_of, stored_bundles
 
-    bundles = list(list_bundles())
-    for bundle in bundles:
-        provenance = bundle.record.provenance
-        size = f"{bundle.iterations:6} iterations {len(bundle.repeats):3} repeats"
-        torch, device = (_stated(provenance, *entry) for entry in (("versions", "torch"), ("device", "name")))
-        click.echo(f"{bundle.name:40} {size}  torch {torch:14} {device}  {bundle.path}")
-    if not bundles:
+    seen = set[str]()
+    for place in stored_bundles():
+        name = name_of(place)
+        hidden = "  (its name finds the one above)" if name in seen else ""
+        click.echo(f"{name:40} {_describe(place)}  {place}{hidden}")
+        seen.add(name)
+    if not seen:
         places = ", ".join(str(root) for root in bundle_roots()) or "no folder of references"
         click.echo(f"No stored reference ({places}). Make one with: emacheck reference make")
+
+
+def _describe(place: Path) -> str:
+    """Return what a bundle holds and was made with, or that it is damaged."""
+    from emacheck.reference import read_bundle
+
+    try:
+        bundle = read_bundle(place)
+    except BundleError:
+        return "DAMAGED, see: emacheck reference verify"
+    provenance = bundle.record.provenance
+    torch, device = (_stated(provenance, *entry) for entry in (("versions", "torch"), ("device", "name")))
+    return f"{bundle.iterations:6} iterations {len(bundle.repeats):3} repeats  torch {torch:14} {device}"
 
 
 def _stated(provenance: Mapping[str, Any], group: str, key: str) -> str:
