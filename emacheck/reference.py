@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from emacheck.errors import BundleError, EmacheckError, OutputError
+from emacheck.experiment import differences
 from emacheck.logs import read_log
 from emacheck.rank_files import RUN_FILE, rank_files
 from emacheck.record import Record
@@ -102,27 +103,57 @@ def find_bundle(name: str) -> Bundle:
     )
 
 
-def match_bundle(*, experiment_name: str, precision: str, data_hash: str | None) -> Bundle | None:
-    """Return the stored reference of an experiment, precision and data set; one made on a CPU is preferred.
+def match_bundles(
+    *, experiment_name: str, precision: str, data_hash: str | None, seed: int, iterations: int
+) -> tuple[Bundle, ...]:
+    """Return the stored references of an experiment, the preferred one first.
+
+    Only the process that trains knows the whole configuration, so these may still differ in it: see
+    :func:`bundle_of`. Those made on a CPU come first, then those of the root that is looked into first.
 
     Args:
         experiment_name: The experiment's name, such as ``emanet_r50-d8_smoke``.
         precision: The precision of the run, such as ``fp32``.
         data_hash: The hash of the data set.
+        seed: The seed; those of another one are returned only where none has it, to say what differs.
+        iterations: How many must be held; if no bundle holds them, the one that holds most is returned.
 
     Returns:
-        The bundle, or None if no stored reference fits.
+        The bundles, their hashes verified; none if no stored reference fits.
+
+    Raises:
+        BundleError: If one of them is damaged.
     """
-    fitting = [
-        bundle
-        for bundle in map(read_bundle, stored_bundles())
-        if bundle.experiment.get("name") == experiment_name
-        and bundle.experiment.get("precision") == precision
-        and bundle.experiment.get("data_hash") == data_hash
-    ]
-    return min(
-        fitting, key=lambda bundle: (not bundle.name.rpartition("/")[2].startswith("cpu"), bundle.name), default=None
-    )
+    wanted = {"name": experiment_name, "precision": precision, "data_hash": data_hash}
+    fitting, unreadable = dict[Path, Any](), list[Path]()
+    for place in stored_bundles():
+        declared = _declared_experiment(place)
+        if declared is None:
+            unreadable += [place] * (place.parent.name == experiment_name)
+        elif all(declared.get(key) == value for key, value in wanted.items()):
+            fitting[place] = declared.get("seed")
+    if not fitting and unreadable:
+        read_bundle(unreadable[0])  # raises, and says what is wrong with it
+    of_seed = [place for place in fitting if fitting[place] == seed] or list(fitting)
+    bundles = sorted(map(read_bundle, of_seed), key=lambda bundle: not bundle.path.name.startswith("cpu"))
+    longest = sorted(bundles, key=lambda bundle: -bundle.iterations)[:1]
+    return tuple([bundle for bundle in bundles if bundle.iterations >= iterations] or longest)
+
+
+def bundle_of(experiment: Mapping[str, Any], bundles: Sequence[Bundle]) -> Bundle:
+    """Return the first of the bundles that is of an experiment, or the first of all if none is."""
+    return next((bundle for bundle in bundles if not differences(bundle.experiment, experiment)), bundles[0])
+
+
+def _declared_experiment(place: Path) -> Mapping[str, Any] | None:
+    """Return the experiment that a bundle says it is of, unverified; None if it cannot be read."""
+    try:
+        run = json.loads((place / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    provenance = run.get("provenance") if isinstance(run, dict) else None
+    experiment = provenance.get("experiment") if isinstance(provenance, dict) else None
+    return experiment if isinstance(experiment, dict) else {}
 
 
 def read_bundle(path: Path) -> Bundle:

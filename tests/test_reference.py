@@ -10,7 +10,9 @@ import pytest
 
 from emacheck.errors import BundleError, OutputError, TrainingError, UsageError
 from emacheck.experiment import differences, digest, flatten
-from emacheck.reference import find_bundle, match_bundle, read_bundle, stored_bundles, write_bundle
+from emacheck.reference import bundle_of, find_bundle, match_bundles, read_bundle, stored_bundles, write_bundle
+from emacheck.train.request import TrainingRequest
+from emacheck.train.worker import refuse_other_experiment
 
 SHIPPED = Path(__file__).parent.parent / "references"
 SMOKE = "emanet_r50-d8_smoke/cpu-fp32"
@@ -41,13 +43,97 @@ def test_the_shipped_reference_holds_100_finite_iterations_with_fingerprints_and
 
 
 def test_a_reference_is_found_by_name_by_directory_and_by_what_it_holds(store):
-    bundle = find_bundle(SMOKE)
+    assert find_bundle(SMOKE).name == SMOKE
     assert find_bundle(str(store / SMOKE)).path == store / SMOKE
-    fields = {"experiment_name": "emanet_r50-d8_smoke", "precision": "fp32"}
-    data_hash = bundle.experiment["data_hash"]
-    assert match_bundle(**fields, data_hash=data_hash).name == SMOKE
-    assert match_bundle(**fields, data_hash="other") is None
-    assert match_bundle(**{**fields, "precision": "bf16"}, data_hash=data_hash) is None
+    assert [bundle.name for bundle in matching()][:1] == [SMOKE]
+    assert matching(data_hash="other") == ()
+    assert matching(precision="bf16") == ()
+
+
+def matching(**changed):
+    """Return what matches the default training, or one that differs from it."""
+    wanted = {"experiment_name": "emanet_r50-d8_smoke", "precision": "fp32", "seed": 0, "iterations": 3}
+    data_hash = read_bundle(SHIPPED / SMOKE).experiment["data_hash"]
+    return match_bundles(**{**wanted, "data_hash": data_hash, **changed})
+
+
+@pytest.fixture
+def stored(tmp_path, monkeypatch):
+    """Store references of few iterations that differ from the shipped one, in a folder of their own."""
+    monkeypatch.chdir(tmp_path)
+
+    def store(where, *, iterations=3, **changed):
+        run = tmp_path / "run"
+        run.mkdir(exist_ok=True)
+        lines = (SHIPPED / SMOKE / "iterations.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        (run / "iterations.jsonl").write_text("".join(lines[:iterations]), encoding="utf-8")
+        header = json.loads((SHIPPED / SMOKE / "run.json").read_text(encoding="utf-8"))
+        header["iterations"] = header["provenance"]["planned_iterations"] = iterations
+        header["provenance"]["experiment"] |= changed
+        (run / "run.json").write_text(json.dumps(header), encoding="utf-8")
+        return write_bundle(run, tmp_path / "references", name=where).path
+
+    return store
+
+
+def places(bundles):
+    return [bundle.path.resolve() for bundle in bundles]
+
+
+def test_a_reference_of_another_seed_hides_no_other_one_of_its_name(stored):
+    five = stored(SMOKE, seed=5)
+    six = stored("emanet_r50-d8_smoke/six", seed=6)
+    assert places(matching()) == [SHIPPED / SMOKE]
+    assert places(matching(seed=5)) == [five]
+    assert places(matching(seed=6)) == [six]
+
+
+def test_a_reference_that_holds_too_few_iterations_gives_way_to_one_that_holds_enough(stored):
+    short = stored(SMOKE)
+    assert places(matching(iterations=3)) == [short, SHIPPED / SMOKE]
+    assert places(matching(iterations=100)) == [SHIPPED / SMOKE]
+    assert [bundle.iterations for bundle in matching(iterations=101)] == [100]
+
+
+def test_where_no_reference_has_the_seed_those_of_others_are_left_to_say_what_differs(stored):
+    assert [bundle.experiment["seed"] for bundle in matching(seed=7)] == [0]
+
+
+def test_references_of_other_configurations_are_left_to_the_training_to_tell_apart(stored):
+    config = {**read_bundle(SHIPPED / SMOKE).experiment["config"], "optim_wrapper.optimizer.momentum": 0.8}
+    other = stored("emanet_r50-d8_smoke/cpu-fp32-momentum", config=config)
+    bundles = matching()
+    assert places(bundles) == [other, SHIPPED / SMOKE]
+    chosen = bundle_of(read_bundle(SHIPPED / SMOKE).experiment, bundles)
+    assert chosen.path.resolve() == SHIPPED / SMOKE
+    assert bundle_of(read_bundle(other).experiment, bundles).path.resolve() == other
+    request = TrainingRequest(preset="smoke", config=None, must_match=tuple(each.experiment for each in bundles))
+    for bundle in bundles:
+        refuse_other_experiment(request, bundle.experiment)
+    neither = {**bundles[0].experiment, "config": {**config, "optim_wrapper.optimizer.momentum": 0.7}}
+    with pytest.raises(UsageError, match=r"momentum: reference 0\.[89], candidate 0\.7"):
+        refuse_other_experiment(request, neither)
+
+
+def test_a_request_carries_every_reference_that_it_may_match(tmp_path):
+    request = TrainingRequest(preset="smoke", config=None, must_match=({"seed": 0}, {"seed": 1}))
+    request.write(tmp_path)
+    assert TrainingRequest.read(tmp_path) == request
+
+
+def test_only_a_damaged_reference_of_the_experiment_asked_for_is_in_the_way(stored):
+    for where, changed in (
+        ("other/x-fp32", {"name": "other"}),
+        ("emanet_r50-d8_smoke/cpu-bf16", {"precision": "bf16"}),
+    ):
+        with (stored(where, **changed) / "iterations.jsonl").open("a", encoding="utf-8") as file:
+            file.write("\n")
+    (stored("emanet_r50-d8_smoke/unreadable") / "run.json").write_text("{", encoding="utf-8")
+    assert places(matching()) == [SHIPPED / SMOKE]
+    with pytest.raises(BundleError, match=r"cpu-bf16.*changed or damaged"):
+        matching(precision="bf16")
+    with pytest.raises(BundleError, match=r"unreadable.*changed or damaged"):
+        matching(precision="fp16")
 
 
 def test_a_reference_that_does_not_exist_is_refused_with_the_list_of_those_that_do(store):

@@ -68,10 +68,9 @@ def run(
     if reference_device:
         reference_device = _check_devices(request, reference_device)
     live = _reference_request(request, processes, reference_device, reference_nproc) if reference_device else None
-    bundle = None if reference_device else _choose_bundle(request, reference)
+    bundles = () if reference_device else _choose_bundles(request, reference)
     directory = work_dir_of_node(work_dir or default_work_dir(request), processes)
-    if bundle is not None:
-        request = replace(request, must_match=bundle.experiment)
+    request = replace(request, must_match=tuple(bundle.experiment for bundle in bundles))
     batches = (audit_batches or BATCHES) if audit else None
     train = partial(train_and_read, timeout=timeout)
     with new_run_directory(directory):
@@ -93,7 +92,10 @@ def run(
         )
         return 0
     repeats: tuple[Record, ...] = ()
-    if bundle is not None:
+    if bundles:
+        from emacheck.reference import bundle_of
+
+        bundle = bundle_of(candidate.provenance["experiment"], bundles)
         record = bundle.record.until(request.iterations)
         repeats = tuple(repeat.until(request.iterations) for repeat in bundle.repeats)
     from emacheck.judge.comparison import compare
@@ -173,27 +175,33 @@ def _check_devices(request: TrainingRequest, reference_device: str) -> str:
     return str(device)
 
 
-def _choose_bundle(request: TrainingRequest, name: str | None) -> "Bundle":
-    from emacheck.reference import find_bundle, match_bundle
+def _choose_bundles(request: TrainingRequest, name: str | None) -> "tuple[Bundle, ...]":
+    """Return the stored references that the training may turn out to fit, the preferred one first."""
+    from emacheck.reference import find_bundle, match_bundles
 
-    bundle = (
-        find_bundle(name)
+    bundles = (
+        (find_bundle(name),)
         if name
-        else match_bundle(
-            experiment_name=request.experiment_name, precision=request.precision, data_hash=request.data_hash
+        else match_bundles(
+            experiment_name=request.experiment_name,
+            precision=request.precision,
+            data_hash=request.data_hash,
+            seed=request.seed,
+            iterations=request.iterations,
         )
     )
-    if bundle is None:
+    if not bundles:
         raise UsageError(
             f"no stored reference fits {request.experiment_name} in {request.precision} on this data set "
             f"(hash {str(request.data_hash)[:12]}). {_how_to_get_one(request)}. What is stored: emacheck reference list"
         )
-    if request.iterations > bundle.iterations:
+    first = bundles[0]
+    if request.iterations > first.iterations:
         raise UsageError(
-            f"--iters {request.iterations}: the reference {bundle.name} holds {bundle.iterations} iterations. "
-            f"Ask for at most --iters {bundle.iterations}, or train a reference now with --reference-device cpu."
+            f"--iters {request.iterations}: the reference {first.name} holds {first.iterations} iterations. "
+            f"Ask for at most --iters {first.iterations}, or train a reference now with --reference-device cpu."
         )
-    return bundle
+    return bundles
 
 
 def _how_to_get_one(request: TrainingRequest) -> str:
