@@ -2,15 +2,18 @@
 
 import errno
 import json
+import re
 import shutil
 import tempfile
 from pathlib import Path
 
 import pytest
 
+from emacheck.cli.reference import _default_name
 from emacheck.errors import BundleError, OutputError, TrainingError, UsageError
 from emacheck.experiment import differences, digest, flatten
 from emacheck.reference import bundle_of, find_bundle, match_bundles, read_bundle, stored_bundles, write_bundle
+from emacheck.train.processes import Processes
 from emacheck.train.request import TrainingRequest
 from emacheck.train.worker import refuse_other_experiment
 
@@ -375,6 +378,24 @@ def make(tmp_path, monkeypatch):
         return code, list((tmp_path / "scratch").iterdir())
 
     return call
+
+
+def test_a_reference_is_named_after_what_is_not_the_default():
+    def name(processes=1, **fields):
+        request = TrainingRequest(**{"preset": "smoke", "config": None, "data_hash": "0" * 64, **fields})
+        return _default_name(request, Processes(launched=True, nproc_per_node=processes)).removeprefix(
+            "emanet_r50-d8_smoke/"
+        )
+
+    assert name() == name(iterations=3) == name(threads=1) == "cpu-fp32"
+    assert name(seed=5, precision="bf16") == "cpu-bf16-seed5"
+    assert name(processes=2, seed=5) == "cpu-fp32-2-processes-seed5"
+    others = [{"cfg_options": ("a=1",)}, {"cfg_options": ("a=2",)}, {"data_root": "/data"}]
+    names = [name(**fields) for fields in others]
+    assert len({*names, "cpu-fp32"}) == 4
+    assert all(re.fullmatch(r"cpu-fp32-[0-9a-f]{8}", each) for each in names)
+    assert name(cfg_options=("a=1", "b=2")) == name(cfg_options=("b=2", "a=1", "work_dir=x"))
+    assert name(cfg_options=("a=1", "a=2")) != name(cfg_options=("a=2", "a=1"))
 
 
 @pytest.mark.parametrize("errors", [[TrainingError], [None, TrainingError], [KeyboardInterrupt]])

@@ -13,9 +13,12 @@ from typing import Any
 import click
 
 from emacheck.cli import TROUBLE
-from emacheck.cli.training import describe_training, train_and_read, training_options
+from emacheck.cli.training import describe_training, has_data_of_its_own, train_and_read, training_options
 from emacheck.errors import BundleError, OutputError, UsageError
+from emacheck.experiment import digest
 from emacheck.train.launch import require_training_packages
+from emacheck.train.processes import Processes
+from emacheck.train.request import TrainingRequest
 
 # Far from the seeds of the benchmarks, so that no repeat is ever judged against itself.
 FIRST_REPEAT_SEED = 1000
@@ -31,7 +34,7 @@ def reference() -> None:
 @click.option(
     "--into", type=click.Path(path_type=Path), default="references", show_default=True, help="Folder of bundles."
 )
-@click.option("--name", metavar="NAME", help="Name of the bundle.  [default: <experiment>/<device>-<precision>]")
+@click.option("--name", metavar="NAME", help="<experiment>/<name> of the bundle.  [default: see below]")
 @click.option(
     "--repeats",
     default=0,
@@ -41,15 +44,18 @@ def reference() -> None:
 )
 @click.option("--rewrite", is_flag=True, help="Replace a stored reference; exits with 2 even when it succeeds.")
 def make(into: Path, name: str | None, *, repeats: int, rewrite: bool, timeout: float, **options: Any) -> int:
-    """Train and store a reference."""
+    """Train and store a reference.
+
+    By default it is named <experiment>/<device>-<precision>, followed by what is not the default: the number of
+    processes, the seed, and eight digits of a digest of overrides and data.
+    """
     from emacheck.reference import write_bundle
 
     require_training_packages()
     request, processes = describe_training(**options)
     if processes.nnodes > 1:
         raise UsageError(f"--nnodes {processes.nnodes}: a reference is made on one node. Drop the option.")
-    nproc = f"-{processes.world_size}-processes" if processes.world_size > 1 else ""
-    name = name or f"{request.experiment_name}/{request.device.replace(':', '-')}-{request.precision}{nproc}"
+    name = name or _default_name(request, processes)
     parts = Path(name).parts
     if len(parts) != 2 or any(part in ("..", "/", ".") for part in parts):
         raise UsageError(f"--name {name}: expected two parts, <experiment>/<device>-<precision>.")
@@ -82,6 +88,21 @@ def make(into: Path, name: str | None, *, repeats: int, rewrite: bool, timeout: 
         click.echo("A stored reference was rewritten: exit code 2, so that no pipeline blesses itself.", err=True)
         return TROUBLE
     return 0
+
+
+def _default_name(request: TrainingRequest, processes: Processes) -> str:
+    """Return a name that another experiment does not have."""
+    parts = [request.device.replace(":", "-"), request.precision]
+    if processes.world_size > 1:
+        parts.append(f"{processes.world_size}-processes")
+    if request.seed:
+        parts.append(f"seed{request.seed}")
+    data_hash = request.data_hash if has_data_of_its_own(request) else None
+    # Sorted by key only, for of two overrides of one key the last counts.
+    overrides = sorted(request.in_common()["options"], key=lambda option: option.partition("=")[0])
+    if overrides or data_hash:
+        parts.append(digest([overrides, data_hash])[:8])
+    return f"{request.experiment_name}/{'-'.join(parts)}"
 
 
 @contextlib.contextmanager

@@ -11,7 +11,13 @@ import click
 from emacheck.audit.finding import audit_finding
 from emacheck.cli.audit_before import BATCHES, audit_device
 from emacheck.cli.judging import Judging, check_outputs, deliver, judging_options, reach_verdict, with_audit
-from emacheck.cli.training import default_work_dir, describe_training, train_and_read, training_options
+from emacheck.cli.training import (
+    default_work_dir,
+    describe_training,
+    experiment_options,
+    train_and_read,
+    training_options,
+)
 from emacheck.errors import TrainingError, UsageError
 from emacheck.judge.verdict import Outcome
 from emacheck.train.launch import new_run_directory, require_training_packages
@@ -68,7 +74,7 @@ def run(
     if reference_device:
         reference_device = _check_devices(request, reference_device)
     live = _reference_request(request, processes, reference_device, reference_nproc) if reference_device else None
-    bundles = () if reference_device else _choose_bundles(request, reference)
+    bundles = () if reference_device else _choose_bundles(request, processes, reference)
     directory = work_dir_of_node(work_dir or default_work_dir(request), processes)
     request = replace(request, must_match=tuple(bundle.experiment for bundle in bundles))
     batches = (audit_batches or BATCHES) if audit else None
@@ -175,7 +181,7 @@ def _check_devices(request: TrainingRequest, reference_device: str) -> str:
     return str(device)
 
 
-def _choose_bundles(request: TrainingRequest, name: str | None) -> "tuple[Bundle, ...]":
+def _choose_bundles(request: TrainingRequest, processes: Processes, name: str | None) -> "tuple[Bundle, ...]":
     """Return the stored references that the training may turn out to fit, the preferred one first."""
     from emacheck.reference import find_bundle, match_bundles
 
@@ -191,25 +197,33 @@ def _choose_bundles(request: TrainingRequest, name: str | None) -> "tuple[Bundle
         )
     )
     if not bundles:
+        data = (
+            f"this data set (hash {request.data_hash[:12]})" if request.data_hash else "data of which no hash is known"
+        )
         raise UsageError(
-            f"no stored reference fits {request.experiment_name} in {request.precision} on this data set "
-            f"(hash {str(request.data_hash)[:12]}). {_how_to_get_one(request)}. What is stored: emacheck reference list"
+            f"no stored reference fits {request.experiment_name} in {request.precision} on {data}. "
+            f"{_how_to_get_one(request, processes)}. What is stored: emacheck reference list"
         )
     first = bundles[0]
     if request.iterations > first.iterations:
         raise UsageError(
             f"--iters {request.iterations}: the reference {first.name} holds {first.iterations} iterations. "
-            f"Ask for at most --iters {first.iterations}, or train a reference now with --reference-device cpu."
+            f"Ask for at most --iters {first.iterations}, or for a longer one. {_how_to_get_one(request, processes)}."
         )
     return bundles
 
 
-def _how_to_get_one(request: TrainingRequest) -> str:
+def _how_to_get_one(request: TrainingRequest, processes: Processes) -> str:
     from emacheck.train.devices import KINDS
 
-    if request.precision in KINDS["cpu"].precisions:
-        return "Train one now with --reference-device cpu, or store one with: emacheck reference make"
+    on_cpu = request.precision in KINDS["cpu"].precisions
+    options = experiment_options(request, processes=processes.world_size)
+    make = " ".join(
+        ["emacheck reference make", *([] if on_cpu else ["--device DEVICE"]), *([options] if options else [])]
+    )
+    if on_cpu:
+        return f"Train one now with --reference-device cpu, or store one with: {make}"
     return (
         f"No CPU computes in {request.precision}: train one now on a trusted device that does, --reference-device "
-        f"DEVICE, or store one there with: emacheck reference make --device DEVICE --precision {request.precision}"
+        f"DEVICE, or store one there with: {make}"
     )
