@@ -1,5 +1,7 @@
 """Reference bundles: stored records of reference runs, with their provenance and the hashes of their files."""
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -8,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from emacheck.errors import BundleError, EmacheckError, OutputError
 from emacheck.experiment import differences
@@ -192,6 +194,62 @@ def read_bundle(path: Path) -> Bundle:
     return Bundle(name=name, path=path, record=record, repeats=others)
 
 
+@contextlib.contextmanager
+def claim_name(root: Path, name: str, *, rewrite: bool = False) -> Iterator[None]:
+    """Hold the name of a bundle that is still to be trained; the system lets go of it when the process ends.
+
+    Args:
+        root: The folder of bundles; made if it does not exist, and removed again if nothing was stored.
+        name: ``<experiment>/<device>-<precision>``.
+        rewrite: Whether a bundle of that name may exist.
+
+    Raises:
+        BundleError: If the bundle exists and ``rewrite`` is False, or another process holds the name.
+        OutputError: If the place cannot be written.
+    """
+    target = root / name
+    made = [folder for folder in (target.parent, root) if not folder.exists()]
+    claim = target.with_name(f".{target.name}.claim")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = claim.open("a", encoding="utf-8")
+    except OSError as error:
+        raise _not_written(target, error) from error
+    try:
+        with file:
+            _lock(file, target)
+            try:
+                if not rewrite:
+                    _refuse_existing(target)
+                yield
+            finally:
+                with contextlib.suppress(OSError):  # the place may have gone meanwhile, which matters only if stored
+                    claim.unlink()
+    finally:
+        for folder in made:
+            with contextlib.suppress(OSError):  # it holds something
+                folder.rmdir()
+
+
+def _lock(file: TextIO, target: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise BundleError(
+            f"{target}: another emacheck is making this reference just now. Wait for it, or give another --name."
+        ) from error
+    except OSError:
+        pass  # a file system without locks; a bundle that exists is not replaced even so
+
+
+def _refuse_existing(target: Path) -> None:
+    if target.exists():
+        raise BundleError(
+            f"{target}: this reference exists already and was not touched. "
+            "Give another --name, or --rewrite to replace it (which exits with 2, so that no pipeline blesses itself)."
+        )
+
+
 def write_bundle(
     run_directory: Path, root: Path, *, name: str, repeats: Sequence[Path] = (), rewrite: bool = False
 ) -> Bundle:
@@ -217,11 +275,8 @@ def write_bundle(
     for run in (run_directory, *repeats):
         _fit_for_reference(read_log(run), run)
     target = root / name
-    if target.exists() and not rewrite:
-        raise BundleError(
-            f"{target}: this reference exists already and was not touched. "
-            "Give another --name, or --rewrite to replace it (which exits with 2, so that no pipeline blesses itself)."
-        )
+    if not rewrite:
+        _refuse_existing(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         staged = Path(tempfile.mkdtemp(prefix=".bundle-", dir=target.parent))

@@ -12,7 +12,15 @@ import pytest
 from emacheck.cli.reference import _default_name
 from emacheck.errors import BundleError, OutputError, TrainingError, UsageError
 from emacheck.experiment import differences, digest, flatten
-from emacheck.reference import bundle_of, find_bundle, match_bundles, read_bundle, stored_bundles, write_bundle
+from emacheck.reference import (
+    bundle_of,
+    claim_name,
+    find_bundle,
+    match_bundles,
+    read_bundle,
+    stored_bundles,
+    write_bundle,
+)
 from emacheck.train.processes import Processes
 from emacheck.train.request import TrainingRequest
 from emacheck.train.worker import refuse_other_experiment
@@ -359,7 +367,7 @@ def said(capsys):
 def make(tmp_path, monkeypatch):
     """Call ``emacheck reference make`` with a training that writes something and then ends with an error."""
 
-    def call(*errors):
+    def call(*errors, meanwhile=lambda: None):
         from emacheck.cli import invoke
         from emacheck.cli import reference as command
 
@@ -367,13 +375,14 @@ def make(tmp_path, monkeypatch):
 
         def train(request, run, **_):
             shutil.copytree(SHIPPED / SMOKE, run, dirs_exist_ok=True)
+            meanwhile()
             error = next(left)
             if error is not None:
                 raise error(f"the record is in {run}")
 
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
         monkeypatch.setattr(command, "train_and_read", train)
-        (tmp_path / "scratch").mkdir()
+        (tmp_path / "scratch").mkdir(exist_ok=True)
         code = invoke(["reference", "make", "--into", str(tmp_path / "store"), "--repeats", str(len(errors) - 1)])
         return code, list((tmp_path / "scratch").iterdir())
 
@@ -413,9 +422,46 @@ def test_a_reference_that_is_stored_or_refused_leaves_nothing_behind(make, error
     assert make(*errors) == (expected, [])
 
 
-def test_a_reference_that_cannot_be_stored_is_not_lost(make, tmp_path, capsys):
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_trained(make, tmp_path, capsys):
     (tmp_path / "store").touch()
-    code, (kept,) = make(None)
+    assert make(TrainingError) == (2, [])
+    assert "cannot be written (Not a directory). Choose another place with --into." in capsys.readouterr().err
+
+
+def test_a_name_that_is_taken_is_refused_before_anything_is_trained(make, tmp_path, capsys):
+    name = "emanet_r50-d8_smoke/cpu-fp32"
+    with claim_name(tmp_path / "store", name):
+        assert make(TrainingError) == (2, [])
+        assert "another emacheck is making this reference" in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()
+    assert make(None) == (0, [])
+    assert [path.name for path in (tmp_path / "store" / name).parent.iterdir()] == ["cpu-fp32"]
+    assert make(TrainingError) == (2, [])
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_a_claim_that_a_killed_process_has_left_is_none(make, tmp_path):
+    left = tmp_path / "store" / "emanet_r50-d8_smoke" / ".cpu-fp32.claim"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    assert make(None) == (0, [])
+
+
+def test_a_reference_of_another_in_the_meantime_is_not_replaced_and_nothing_is_lost(make, tmp_path, capsys):
+    target = tmp_path / "store" / "emanet_r50-d8_smoke" / "cpu-fp32"
+    code, (kept,) = make(None, meanwhile=target.mkdir)
+    assert code == 2
+    assert list(target.iterdir()) == []
+    assert (kept / "run" / "run.json").is_file()
+    assert f"What was trained is kept in {kept}" in capsys.readouterr().err
+
+
+def test_a_reference_that_cannot_be_stored_is_not_lost(make, tmp_path, capsys):
+    def spoil():
+        shutil.rmtree(tmp_path / "store")
+        (tmp_path / "store").touch()
+
+    code, (kept,) = make(None, meanwhile=spoil)
     assert code == 2
     assert (kept / "run" / "run.json").is_file()
     assert f"What was trained is kept in {kept}" in capsys.readouterr().err

@@ -49,7 +49,7 @@ def make(into: Path, name: str | None, *, repeats: int, rewrite: bool, timeout: 
     By default it is named <experiment>/<device>-<precision>, followed by what is not the default: the number of
     processes, the seed, and eight digits of a digest of overrides and data.
     """
-    from emacheck.reference import write_bundle
+    from emacheck.reference import claim_name, write_bundle
 
     require_training_packages()
     request, processes = describe_training(**options)
@@ -59,13 +59,7 @@ def make(into: Path, name: str | None, *, repeats: int, rewrite: bool, timeout: 
     parts = Path(name).parts
     if len(parts) != 2 or any(part in ("..", "/", ".") for part in parts):
         raise UsageError(f"--name {name}: expected two parts, <experiment>/<device>-<precision>.")
-    target = into / name
-    if target.exists() and not rewrite:
-        raise BundleError(
-            f"{target}: this reference exists already and was not touched. "
-            "Give another --name, or --rewrite to replace it."
-        )
-    with _scratch_directory() as scratch:
+    with claim_name(into, name, rewrite=rewrite), _scratch_directory() as scratch:
         title = f"Training the reference {name} on {request.device}"
         run = scratch / "run"
         run.mkdir()
@@ -79,7 +73,7 @@ def make(into: Path, name: str | None, *, repeats: int, rewrite: bool, timeout: 
             threads = 1 if at % 2 else request.threads
             repeat = replace(request, last_bit_seed=FIRST_REPEAT_SEED + at, threads=threads)
             train(repeat, others[-1], title=f"Training repeat {at} of {repeats}")
-        existed = target.exists()
+        existed = (into / name).exists()
         bundle = write_bundle(run, into, name=name, repeats=others, rewrite=rewrite)
     click.echo(
         f"{bundle.name}: {bundle.iterations} iterations and {len(bundle.repeats)} repeats stored in {bundle.path}"
@@ -114,8 +108,8 @@ def _scratch_directory() -> Iterator[Path]:
     except UsageError:
         shutil.rmtree(place, ignore_errors=True)
         raise
-    except OutputError as error:
-        raise OutputError(f"{error} What was trained is kept in {place}.") from error
+    except (BundleError, OutputError) as error:
+        raise type(error)(f"{error} What was trained is kept in {place}.") from error
     shutil.rmtree(place, ignore_errors=True)
 
 
