@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from emacheck.errors import BundleError, EmacheckError, OutputError
+from emacheck.errors import BundleError, EmacheckError, OutputError, UsageError
 from emacheck.experiment import differences
 from emacheck.logs import read_log
 from emacheck.rank_files import RUN_FILE, rank_files
@@ -54,10 +54,18 @@ class Bundle:
 
 
 def bundle_roots() -> tuple[Path, ...]:
-    """Return where bundles are looked for: ``$EMACHECK_REFERENCES``, ``./references``, those shipped with emacheck."""
+    """Return where bundles are looked for: ``$EMACHECK_REFERENCES``, ``./references``, those shipped with emacheck.
+
+    Raises:
+        UsageError: If ``EMACHECK_REFERENCES`` names no directory.
+    """
     package = Path(__file__).resolve().parent
     shipped = package / "references" if (package / "references").is_dir() else package.parent / "references"
     named = os.environ.get("EMACHECK_REFERENCES")
+    if named and not Path(named).is_dir():
+        raise UsageError(
+            f"EMACHECK_REFERENCES={named}: no such directory, expected a folder of references. Correct it, or unset it."
+        )
     roots = [*([Path(named)] if named else []), Path("references"), shipped]
     return tuple({root.resolve(): root for root in roots if root.is_dir()}.values())
 

@@ -147,6 +147,18 @@ def test_only_a_damaged_reference_of_the_experiment_asked_for_is_in_the_way(stor
         matching(precision="fp16")
 
 
+@pytest.mark.parametrize("command", [("reference", "list"), ("reference", "verify"), ("reference", "show", SMOKE)])
+def test_a_folder_of_references_that_does_not_exist_is_refused(tmp_path, monkeypatch, said, command):
+    monkeypatch.setenv("EMACHECK_REFERENCES", str(tmp_path / "nowhere"))
+    code, _, error = said(*command)
+    assert (code, f"EMACHECK_REFERENCES={tmp_path / 'nowhere'}: no such directory" in error) == (2, True), error
+
+
+def test_an_empty_name_of_a_folder_of_references_names_none(monkeypatch):
+    monkeypatch.setenv("EMACHECK_REFERENCES", "")
+    assert [place.resolve() for place in stored_bundles()][-1] == SHIPPED / SMOKE
+
+
 def test_a_reference_that_does_not_exist_is_refused_with_the_list_of_those_that_do(store):
     with pytest.raises(BundleError, match=f"Stored references: {SMOKE}"):
         find_bundle("nowhere/cpu-fp32")
