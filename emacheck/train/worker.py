@@ -160,7 +160,7 @@ def refuse_other_experiment(request: TrainingRequest, experiment: dict[str, Any]
         raise UsageError(
             f"this run and {nearest} are different experiments, so their losses prove nothing:\n{shown}{more}\n"
             "Drop the options that cause this, or make a reference of this experiment: "
-            "--reference-device cpu (now) or emacheck reference make (to keep)."
+            "--reference-device cpu (now), or emacheck reference make with the same options (to keep)."
         )
 
 
