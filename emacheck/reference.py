@@ -119,7 +119,8 @@ def match_bundles(
     """Return the stored references of an experiment, the preferred one first.
 
     Only the process that trains knows the whole configuration, so these may still differ in it: see
-    :func:`bundle_of`. Those made on a CPU come first, then those of the root that is looked into first.
+    :func:`bundle_of`. Those in the folder of the experiment come first, of these those made on a CPU, of these those of
+    the root that is looked into first.
 
     Args:
         experiment_name: The experiment's name, such as ``emanet_r50-d8_smoke``.
@@ -132,7 +133,7 @@ def match_bundles(
         The bundles, their hashes verified; none if no stored reference fits.
 
     Raises:
-        BundleError: If one of them is damaged.
+        BundleError: If the preferred one is damaged; others that are damaged are left out.
     """
     wanted = {"name": experiment_name, "precision": precision, "data_hash": data_hash}
     fitting, unreadable = dict[Path, Any](), list[Path]()
@@ -145,7 +146,13 @@ def match_bundles(
     if not fitting and unreadable:
         read_bundle(unreadable[0])  # raises, and says what is wrong with it
     of_seed = [place for place in fitting if fitting[place] == seed] or list(fitting)
-    bundles = sorted(map(read_bundle, of_seed), key=lambda bundle: not bundle.path.name.startswith("cpu"))
+    bundles = list[Bundle]()
+    for place in sorted(of_seed, key=lambda at: (at.parent.name != experiment_name, not at.name.startswith("cpu"))):
+        try:
+            bundles.append(read_bundle(place))
+        except BundleError:
+            if not bundles:
+                raise
     longest = sorted(bundles, key=lambda bundle: -bundle.iterations)[:1]
     return tuple([bundle for bundle in bundles if bundle.iterations >= iterations] or longest)
 

@@ -132,6 +132,16 @@ def test_a_request_carries_every_reference_that_it_may_match(tmp_path):
     assert TrainingRequest.read(tmp_path) == request
 
 
+def test_a_damaged_reference_is_left_out_unless_it_is_the_preferred_one(stored):
+    for where in ("another/cpu-fp32", "emanet_r50-d8_smoke/x-fp32", SMOKE):
+        with (stored(where) / "iterations.jsonl").open("a", encoding="utf-8") as file:
+            file.write("\n")
+        if where != SMOKE:
+            assert places(matching()) == [SHIPPED / SMOKE]
+    with pytest.raises(BundleError, match=r"cpu-fp32/iterations\.jsonl: found SHA-256"):
+        matching()
+
+
 def test_only_a_damaged_reference_of_the_experiment_asked_for_is_in_the_way(stored):
     for where, changed in (
         ("other/x-fp32", {"name": "other"}),
