@@ -1,16 +1,19 @@
 """Reference bundles: stored records of reference runs, with their provenance and the hashes of their files."""
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from emacheck.errors import BundleError, EmacheckError, OutputError
+from emacheck.errors import BundleError, EmacheckError, OutputError, UsageError
+from emacheck.experiment import differences
 from emacheck.logs import read_log
 from emacheck.rank_files import RUN_FILE, rank_files
 from emacheck.record import Record
@@ -26,7 +29,7 @@ class Bundle:
     """A stored reference.
 
     Attributes:
-        name: ``<experiment>/<device>-<precision>``, such as ``emanet_r50-d8_smoke/cpu-fp32``.
+        name: Its directory and the one above, such as ``emanet_r50-d8_smoke/cpu-fp32``.
         path: Its directory.
         record: What the reference run wrote down.
         repeats: Further runs of it that differ in benign ways only.
@@ -51,28 +54,39 @@ class Bundle:
 
 
 def bundle_roots() -> tuple[Path, ...]:
-    """Return where bundles are looked for: ``$EMACHECK_REFERENCES``, ``./references``, those shipped with emacheck."""
+    """Return where bundles are looked for: ``$EMACHECK_REFERENCES``, ``./references``, those shipped with emacheck.
+
+    Raises:
+        UsageError: If ``EMACHECK_REFERENCES`` names no directory.
+    """
     package = Path(__file__).resolve().parent
     shipped = package / "references" if (package / "references").is_dir() else package.parent / "references"
     named = os.environ.get("EMACHECK_REFERENCES")
+    if named and not Path(named).is_dir():
+        raise UsageError(
+            f"EMACHECK_REFERENCES={named}: no such directory, expected a folder of references. Correct it, or unset it."
+        )
     roots = [*([Path(named)] if named else []), Path("references"), shipped]
     return tuple({root.resolve(): root for root in roots if root.is_dir()}.values())
 
 
 def stored_bundles() -> Iterator[Path]:
-    """Yield the directory of every stored bundle, readable or not."""
+    """Yield the directory of every stored bundle, readable or not, root by root."""
     for root in bundle_roots():
-        yield from (file.parent for file in sorted(root.glob(f"*/*/{BUNDLE_FILE}")))
+        for file in sorted(root.glob(f"*/*/{BUNDLE_FILE}")):
+            # A dot marks what a store that was killed has left half-written or set aside.
+            if not any(part.startswith(".") for part in file.relative_to(root).parts):
+                yield file.parent
 
 
-def list_bundles() -> Iterator[Bundle]:
-    """Yield every stored bundle, the first of each name winning."""
-    seen = set()
-    for place in stored_bundles():
-        bundle = read_bundle(place)
-        if bundle.name not in seen:
-            seen.add(bundle.name)
-            yield bundle
+def name_of(place: Path) -> str:
+    """Return the name of the bundle in a directory: where it is, whatever it was stored as.
+
+    Example:
+        >>> name_of(Path("references/emanet_r50-d8_smoke/cpu-fp32"))
+        'emanet_r50-d8_smoke/cpu-fp32'
+    """
+    return "/".join(place.absolute().parts[-2:])
 
 
 def find_bundle(name: str) -> Bundle:
@@ -92,46 +106,83 @@ def find_bundle(name: str) -> Bundle:
     for root in bundle_roots():
         if (root / name / BUNDLE_FILE).is_file() and ".." not in Path(name).parts:
             return read_bundle(root / name)
-    known = ", ".join(bundle.name for bundle in list_bundles()) or "none"
+    known = ", ".join(dict.fromkeys(map(name_of, stored_bundles()))) or "none"
     raise BundleError(
-        f"--reference {name}: found neither a bundle of that name nor a directory with {BUNDLE_FILE}. "
+        f"no reference {name}: found neither a bundle of that name nor a directory with {BUNDLE_FILE}. "
         f"Stored references: {known}. Make one with: emacheck reference make"
     )
 
 
-def match_bundle(*, experiment_name: str, precision: str, data_hash: str | None) -> Bundle | None:
-    """Return the stored reference of an experiment, precision and data set; one made on a CPU is preferred.
+def match_bundles(
+    *, experiment_name: str, precision: str, data_hash: str | None, seed: int, iterations: int
+) -> tuple[Bundle, ...]:
+    """Return the stored references of an experiment, the preferred one first.
+
+    Only the process that trains knows the whole configuration, so these may still differ in it: see
+    :func:`bundle_of`. Those in the folder of the experiment come first, of these those made on a CPU, of these those of
+    the root that is looked into first.
 
     Args:
         experiment_name: The experiment's name, such as ``emanet_r50-d8_smoke``.
         precision: The precision of the run, such as ``fp32``.
         data_hash: The hash of the data set.
+        seed: The seed; those of another one are returned only where none has it, to say what differs.
+        iterations: How many must be held; if no bundle holds them, the one that holds most is returned.
 
     Returns:
-        The bundle, or None if no stored reference fits.
+        The bundles, their hashes verified; none if no stored reference fits.
+
+    Raises:
+        BundleError: If the preferred one is damaged; others that are damaged are left out.
     """
-    fitting = [
-        bundle
-        for bundle in list_bundles()
-        if bundle.experiment.get("name") == experiment_name
-        and bundle.experiment.get("precision") == precision
-        and bundle.experiment.get("data_hash") == data_hash
-    ]
-    return min(
-        fitting, key=lambda bundle: (not bundle.name.rpartition("/")[2].startswith("cpu"), bundle.name), default=None
-    )
+    wanted = {"name": experiment_name, "precision": precision, "data_hash": data_hash}
+    fitting, unreadable = dict[Path, Any](), list[Path]()
+    for place in stored_bundles():
+        declared = _declared_experiment(place)
+        if declared is None:
+            unreadable += [place] * (place.parent.name == experiment_name)
+        elif all(declared.get(key) == value for key, value in wanted.items()):
+            fitting[place] = declared.get("seed")
+    if not fitting and unreadable:
+        read_bundle(unreadable[0])  # raises, and says what is wrong with it
+    of_seed = [place for place in fitting if fitting[place] == seed] or list(fitting)
+    bundles = list[Bundle]()
+    for place in sorted(of_seed, key=lambda at: (at.parent.name != experiment_name, not at.name.startswith("cpu"))):
+        try:
+            bundles.append(read_bundle(place))
+        except BundleError:
+            if not bundles:
+                raise
+    longest = sorted(bundles, key=lambda bundle: -bundle.iterations)[:1]
+    return tuple([bundle for bundle in bundles if bundle.iterations >= iterations] or longest)
+
+
+def bundle_of(experiment: Mapping[str, Any], bundles: Sequence[Bundle]) -> Bundle:
+    """Return the first of the bundles that is of an experiment, or the first of all if none is."""
+    return next((bundle for bundle in bundles if not differences(bundle.experiment, experiment)), bundles[0])
+
+
+def _declared_experiment(place: Path) -> Mapping[str, Any] | None:
+    """Return the experiment that a bundle says it is of, unverified; None if it cannot be read."""
+    try:
+        run = json.loads((place / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    provenance = run.get("provenance") if isinstance(run, dict) else None
+    experiment = provenance.get("experiment") if isinstance(provenance, dict) else None
+    return experiment if isinstance(experiment, dict) else {}
 
 
 def read_bundle(path: Path) -> Bundle:
     """Read a bundle and verify the hash of each of its files.
 
     Raises:
-        BundleError: If a file is missing, changed or unreadable, or the format is unknown.
+        BundleError: If a file is missing, changed, unreadable or not listed, or the format is unknown.
     """
-    file = path / BUNDLE_FILE
+    name, file = name_of(path), path / BUNDLE_FILE
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        version, name, hashes = content["format_version"], str(content["name"]), dict(content["files"])
+        version, hashes = content["format_version"], dict(content["files"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(
             f"{file}: cannot be read as a reference bundle ({type(error).__name__}: {error}). "
@@ -148,6 +199,7 @@ def read_bundle(path: Path) -> Bundle:
                 f"{path / member}: found SHA-256 {found or 'nothing'}, expected {hashes.get(member)}; the reference "
                 "was changed or damaged after it was made. Restore it from version control, or make it anew."
             )
+    _refuse_unlisted(path, hashes)
     repeats = sorted({Path(member).parent for member in hashes} - {Path()})
     try:
         record = read_log(path, name=name)
@@ -155,6 +207,62 @@ def read_bundle(path: Path) -> Bundle:
     except EmacheckError as error:
         raise BundleError(f"{path}: {error}") from error
     return Bundle(name=name, path=path, record=record, repeats=others)
+
+
+@contextlib.contextmanager
+def claim_name(root: Path, name: str, *, rewrite: bool = False) -> Iterator[None]:
+    """Hold the name of a bundle that is still to be trained; the system lets go of it when the process ends.
+
+    Args:
+        root: The folder of bundles; made if it does not exist, and removed again if nothing was stored.
+        name: ``<experiment>/<device>-<precision>``.
+        rewrite: Whether a bundle of that name may exist.
+
+    Raises:
+        BundleError: If the bundle exists and ``rewrite`` is False, or another process holds the name.
+        OutputError: If the place cannot be written.
+    """
+    target = root / name
+    made = [folder for folder in (target.parent, root) if not folder.exists()]
+    claim = target.with_name(f".{target.name}.claim")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = claim.open("a", encoding="utf-8")
+    except OSError as error:
+        raise _not_written(target, error) from error
+    try:
+        with file:
+            _lock(file, target)
+            try:
+                if not rewrite:
+                    _refuse_existing(target)
+                yield
+            finally:
+                with contextlib.suppress(OSError):  # the place may have gone meanwhile, which matters only if stored
+                    claim.unlink()
+    finally:
+        for folder in made:
+            with contextlib.suppress(OSError):  # it holds something
+                folder.rmdir()
+
+
+def _lock(file: TextIO, target: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise BundleError(
+            f"{target}: another emacheck is making this reference just now. Wait for it, or give another --name."
+        ) from error
+    except OSError:
+        pass  # a file system without locks; a bundle that exists is not replaced even so
+
+
+def _refuse_existing(target: Path) -> None:
+    if target.exists():
+        raise BundleError(
+            f"{target}: this reference exists already and was not touched. "
+            "Give another --name, or --rewrite to replace it (which exits with 2, so that no pipeline blesses itself)."
+        )
 
 
 def write_bundle(
@@ -182,18 +290,13 @@ def write_bundle(
     for run in (run_directory, *repeats):
         _fit_for_reference(read_log(run), run)
     target = root / name
-    if target.exists() and not rewrite:
-        raise BundleError(
-            f"{target}: this reference exists already and was not touched. "
-            "Give another --name, or --rewrite to replace it (which exits with 2, so that no pipeline blesses itself)."
-        )
+    if not rewrite:
+        _refuse_existing(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         staged = Path(tempfile.mkdtemp(prefix=".bundle-", dir=target.parent))
     except OSError as error:
-        raise OutputError(
-            f"{target}: cannot be written ({error.strerror}). Choose another place with --into."
-        ) from error
+        raise _not_written(target, error) from error
     try:
         for member, source in members.items():
             (staged / member).parent.mkdir(parents=True, exist_ok=True)
@@ -205,10 +308,24 @@ def write_bundle(
         }
         (staged / BUNDLE_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         staged.chmod(0o755)
-        _replace(staged, target)
+        _put_in_place(staged, target, rewrite=rewrite)
+    except OSError as error:
+        raise _not_written(target, error) from error
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return read_bundle(target)
+
+
+def _refuse_unlisted(path: Path, hashes: Mapping[str, Any]) -> None:
+    """Refuse records that the description does not list, for they would be read like the others."""
+    folders = {path, *path.glob(f"{REPEATS}/*"), *((path / member).parent for member in hashes)}
+    records = [file for folder in folders if folder.is_dir() for file in _record_of(folder) if file.is_file()]
+    unlisted = sorted({file.relative_to(path).as_posix() for file in records} - hashes.keys())
+    if unlisted:
+        raise BundleError(
+            f"{path / unlisted[0]}: found a record that {BUNDLE_FILE} does not list; the reference was changed after "
+            "it was made. Remove the file, or restore the reference from version control."
+        )
 
 
 def _record_of(run_directory: Path) -> list[Path]:
@@ -216,15 +333,24 @@ def _record_of(run_directory: Path) -> list[Path]:
     return [run_directory / RUN_FILE, *rank_files(run_directory).values()]
 
 
-def _replace(staged: Path, target: Path) -> None:
+def _put_in_place(staged: Path, target: Path, *, rewrite: bool) -> None:
     """Move a directory into place; what was there before is removed only after the new one stands."""
-    if not target.exists():
-        staged.rename(target)
-        return
     aside = target.with_name(f".{target.name}.replaced")
-    target.rename(aside)
-    staged.rename(target)
-    shutil.rmtree(aside)
+    if rewrite and target.exists():
+        if aside.exists():  # left by a process that was killed
+            shutil.rmtree(aside)
+        target.rename(aside)
+    try:
+        staged.rename(target)
+    except OSError:
+        if rewrite and aside.exists() and not target.exists():
+            aside.rename(target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _not_written(target: Path, error: OSError) -> OutputError:
+    return OutputError(f"{target}: cannot be written ({error.strerror}). Choose another place with --into.")
 
 
 def _fit_for_reference(record: Record, run_directory: Path) -> None:

@@ -163,6 +163,12 @@ def test_a_reference_that_is_damaged(doctor, tmp_path):
     assert lines["references"]["status"] == "error"
 
 
+def test_a_folder_of_references_that_does_not_exist(monkeypatch):
+    monkeypatch.setenv("EMACHECK_REFERENCES", "nowhere")
+    line = host.reference_line()
+    assert (line.status, "EMACHECK_REFERENCES=nowhere: no such directory" in line.found) == (Status.ERROR, True)
+
+
 def test_nothing_foreign_controls_the_terminal(emacheck_cli):
     done = emacheck_cli("doctor", "--device", "abacus", "--data-root", "bad\x1b[31m")
     assert "\x1b" not in done.out

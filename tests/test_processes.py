@@ -67,7 +67,7 @@ def test_only_nodes_of_the_same_job_meet_at_a_rendezvous():
         there = Processes(launched=True, nnodes=nnodes, node_rank=None, rdzv_endpoint="n0:1")
         return next(each for each in there.launcher_arguments(RUN, request.in_common()) if "--rdzv-id=" in each)
 
-    same = {"data_root": "/there", "git_commit": "1", "must_match": {"seed": 0}, "cfg_options": ("data_root=/x",)}
+    same = {"data_root": "/there", "git_commit": "1", "must_match": ({"seed": 0},), "cfg_options": ("data_root=/x",)}
     assert identity() == identity(**same)
     others = [{"seed": 1}, {"precision": "bf16"}, {"iterations": 3}, {"cfg_options": ("a=1",)}, {"device": "sdaa"}]
     assert len({identity(), identity(nnodes=3), *(identity(**other) for other in others)}) == 2 + len(others)

@@ -136,6 +136,16 @@ def test_another_seed_is_refused_by_name(workshop):
     assert (done.returncode, "seed: reference 0, candidate 1" in done.stderr) == (2, True), done.stderr
 
 
+def test_a_run_finds_the_reference_that_was_made_of_its_own_experiment_beside_others(workshop):
+    elsewhere = workshop / "elsewhere"
+    elsewhere.mkdir()
+    options = ("--seed", "5", "--iters", "2", "--cfg-options", "optim_wrapper.optimizer.momentum=0.8")
+    made = finished("reference", "make", *options, cwd=elsewhere)
+    assert (made.returncode, "smoke/cpu-fp32-seed5-" in made.stdout) == (0, True), made.stdout + made.stderr
+    done = finished("run", "--no-audit", "--limit", "coverage.minimum=2", *options, cwd=elsewhere)
+    assert (done.returncode, "bit-identical" in done.stdout) == (0, True), done.stdout + done.stderr
+
+
 def test_another_precision_than_the_references_is_refused_by_name(workshop):
     reference = ("--reference", "emanet_r50-d8_smoke/cpu-fp32")
     done = finished("run", *SHORT, "--precision", "bf16", *reference, "--work-dir", "precision", cwd=workshop)

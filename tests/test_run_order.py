@@ -5,15 +5,49 @@ import contextlib
 import pytest
 
 from emacheck.audit.result import AuditResult, ModuleFinding
-from emacheck.cli.run import _audit_and_train
+from emacheck.cli.run import _audit_and_train, _choose_bundles
 from emacheck.errors import OutputError, TrainingError, UsageError
 from emacheck.judge import Outcome
 from emacheck.train.launch import new_run_directory
 from emacheck.train.processes import Processes
+from emacheck.train.request import TrainingRequest
 
 WRONG = ModuleFinding(
     module="conv", kind="processes", outcome=Outcome.FAIL, phase="backward", introduced=True, message="rank 1 differs"
 )
+
+
+@pytest.mark.parametrize(
+    ("fields", "processes", "options"),
+    [
+        ({}, 1, ""),
+        ({"precision": "bf16"}, 1, " --precision bf16"),
+        ({"preset": "smoke-256x512", "seed": 5}, 1, " --preset smoke-256x512 --seed 5"),
+        ({"iterations": 300}, 2, " --iters 300 --nproc-per-node 2"),
+        (
+            {"preset": None, "config": "my file.py", "data_root": "/data", "cfg_options": ("a.b=(1, 2)", "c=3")},
+            1,
+            " --config 'my file.py' --data-root /data --cfg-options 'a.b=(1, 2)' c=3",
+        ),
+    ],
+)
+def test_a_run_without_a_reference_names_the_options_that_make_one(fields, processes, options):
+    request = TrainingRequest(**{"preset": "smoke", "config": None, "data_hash": "0" * 64, **fields})
+    with pytest.raises(UsageError) as caught:
+        _choose_bundles(request, Processes(launched=True, nproc_per_node=processes), None)
+    expected = f"--reference-device cpu, or store one with: emacheck reference make{options}. What is stored:"
+    assert expected in str(caught.value)
+
+
+def test_a_run_in_a_precision_that_no_cpu_computes_in_names_a_device_and_the_options():
+    request = TrainingRequest(preset="smoke", config=None, precision="tf32", seed=1)
+    with pytest.raises(UsageError, match="emacheck reference make --device DEVICE --precision tf32 --seed 1"):
+        _choose_bundles(request, Processes(), None)
+
+
+def test_a_run_on_data_that_are_not_known_speaks_of_no_hash():
+    with pytest.raises(UsageError, match="fits x in fp32 on data of which no hash is known"):
+        _choose_bundles(TrainingRequest(preset=None, config="x.py"), Processes(), None)
 
 
 def test_a_run_that_ends_before_anything_was_written_leaves_no_directory(tmp_path):
@@ -75,7 +109,6 @@ def test_a_node_without_rank_0_audits_nothing():
 @pytest.mark.parametrize("trained", [True, False])
 def test_a_refused_training_leaves_nothing_but_what_it_has_trained(tmp_path, monkeypatch, trained):
     from emacheck.train import launch
-    from emacheck.train.request import TrainingRequest
 
     def refuses(program, run_directory, **options):
         for name in ("refusal.txt", "worker.log", *(["run.json", "iterations.jsonl"] if trained else [])):

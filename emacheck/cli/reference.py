@@ -13,9 +13,12 @@ from typing import Any
 import click
 
 from emacheck.cli import TROUBLE
-from emacheck.cli.training import describe_training, train_and_read, training_options
+from emacheck.cli.training import describe_training, has_data_of_its_own, train_and_read, training_options
 from emacheck.errors import BundleError, OutputError, UsageError
+from emacheck.experiment import digest
 from emacheck.train.launch import require_training_packages
+from emacheck.train.processes import Processes
+from emacheck.train.request import TrainingRequest
 
 # Far from the seeds of the benchmarks, so that no repeat is ever judged against itself.
 FIRST_REPEAT_SEED = 1000
@@ -31,7 +34,7 @@ def reference() -> None:
 @click.option(
     "--into", type=click.Path(path_type=Path), default="references", show_default=True, help="Folder of bundles."
 )
-@click.option("--name", metavar="NAME", help="Name of the bundle.  [default: <experiment>/<device>-<precision>]")
+@click.option("--name", metavar="NAME", help="<experiment>/<name> of the bundle.  [default: see below]")
 @click.option(
     "--repeats",
     default=0,
@@ -41,25 +44,22 @@ def reference() -> None:
 )
 @click.option("--rewrite", is_flag=True, help="Replace a stored reference; exits with 2 even when it succeeds.")
 def make(into: Path, name: str | None, *, repeats: int, rewrite: bool, timeout: float, **options: Any) -> int:
-    """Train and store a reference."""
-    from emacheck.reference import write_bundle
+    """Train and store a reference.
+
+    By default it is named <experiment>/<device>-<precision>, followed by what is not the default: the number of
+    processes, the seed, and eight digits of a digest of overrides and data.
+    """
+    from emacheck.reference import claim_name, write_bundle
 
     require_training_packages()
     request, processes = describe_training(**options)
     if processes.nnodes > 1:
         raise UsageError(f"--nnodes {processes.nnodes}: a reference is made on one node. Drop the option.")
-    nproc = f"-{processes.world_size}-processes" if processes.world_size > 1 else ""
-    name = name or f"{request.experiment_name}/{request.device.replace(':', '-')}-{request.precision}{nproc}"
+    name = name or _default_name(request, processes)
     parts = Path(name).parts
     if len(parts) != 2 or any(part in ("..", "/", ".") for part in parts):
         raise UsageError(f"--name {name}: expected two parts, <experiment>/<device>-<precision>.")
-    target = into / name
-    if target.exists() and not rewrite:
-        raise BundleError(
-            f"{target}: this reference exists already and was not touched. "
-            "Give another --name, or --rewrite to replace it."
-        )
-    with _scratch_directory() as scratch:
+    with claim_name(into, name, rewrite=rewrite), _scratch_directory() as scratch:
         title = f"Training the reference {name} on {request.device}"
         run = scratch / "run"
         run.mkdir()
@@ -73,7 +73,7 @@ def make(into: Path, name: str | None, *, repeats: int, rewrite: bool, timeout: 
             threads = 1 if at % 2 else request.threads
             repeat = replace(request, last_bit_seed=FIRST_REPEAT_SEED + at, threads=threads)
             train(repeat, others[-1], title=f"Training repeat {at} of {repeats}")
-        existed = target.exists()
+        existed = (into / name).exists()
         bundle = write_bundle(run, into, name=name, repeats=others, rewrite=rewrite)
     click.echo(
         f"{bundle.name}: {bundle.iterations} iterations and {len(bundle.repeats)} repeats stored in {bundle.path}"
@@ -82,6 +82,21 @@ def make(into: Path, name: str | None, *, repeats: int, rewrite: bool, timeout: 
         click.echo("A stored reference was rewritten: exit code 2, so that no pipeline blesses itself.", err=True)
         return TROUBLE
     return 0
+
+
+def _default_name(request: TrainingRequest, processes: Processes) -> str:
+    """Return a name that another experiment does not have."""
+    parts = [request.device.replace(":", "-"), request.precision]
+    if processes.world_size > 1:
+        parts.append(f"{processes.world_size}-processes")
+    if request.seed:
+        parts.append(f"seed{request.seed}")
+    data_hash = request.data_hash if has_data_of_its_own(request) else None
+    # Sorted by key only, for of two overrides of one key the last counts.
+    overrides = sorted(request.in_common()["options"], key=lambda option: option.partition("=")[0])
+    if overrides or data_hash:
+        parts.append(digest([overrides, data_hash])[:8])
+    return f"{request.experiment_name}/{'-'.join(parts)}"
 
 
 @contextlib.contextmanager
@@ -93,25 +108,38 @@ def _scratch_directory() -> Iterator[Path]:
     except UsageError:
         shutil.rmtree(place, ignore_errors=True)
         raise
-    except OutputError as error:
-        raise OutputError(f"{error} What was trained is kept in {place}.") from error
+    except (BundleError, OutputError) as error:
+        raise type(error)(f"{error} What was trained is kept in {place}.") from error
     shutil.rmtree(place, ignore_errors=True)
 
 
 @reference.command(name="list")
 def list_() -> None:
-    """List the stored references."""
-    from emacheck.reference import bundle_roots, list_bundles
+    """List the stored references, damaged ones and those that another of the same name hides among them."""
+    from emacheck.reference import bundle_roots, name_of, stored_bundles
 
-    bundles = list(list_bundles())
-    for bundle in bundles:
-        provenance = bundle.record.provenance
-        size = f"{bundle.iterations:6} iterations {len(bundle.repeats):3} repeats"
-        torch, device = (_stated(provenance, *entry) for entry in (("versions", "torch"), ("device", "name")))
-        click.echo(f"{bundle.name:40} {size}  torch {torch:14} {device}  {bundle.path}")
-    if not bundles:
+    seen = set[str]()
+    for place in stored_bundles():
+        name = name_of(place)
+        hidden = "  (its name finds the one above)" if name in seen else ""
+        click.echo(f"{name:40} {_describe(place)}  {place}{hidden}")
+        seen.add(name)
+    if not seen:
         places = ", ".join(str(root) for root in bundle_roots()) or "no folder of references"
         click.echo(f"No stored reference ({places}). Make one with: emacheck reference make")
+
+
+def _describe(place: Path) -> str:
+    """Return what a bundle holds and was made with, or that it is damaged."""
+    from emacheck.reference import read_bundle
+
+    try:
+        bundle = read_bundle(place)
+    except BundleError:
+        return "DAMAGED, see: emacheck reference verify"
+    provenance = bundle.record.provenance
+    torch, device = (_stated(provenance, *entry) for entry in (("versions", "torch"), ("device", "name")))
+    return f"{bundle.iterations:6} iterations {len(bundle.repeats):3} repeats  torch {torch:14} {device}"
 
 
 def _stated(provenance: Mapping[str, Any], group: str, key: str) -> str:

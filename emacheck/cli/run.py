@@ -13,7 +13,13 @@ from emacheck.cli.audit import REPORTS as AUDIT_REPORTS
 from emacheck.cli.audit_before import BATCHES, audit_device
 from emacheck.cli.judging import REPORTS, Judging, deliver, judging_options, reach_verdict, with_audit
 from emacheck.cli.outputs import check_outputs
-from emacheck.cli.training import default_work_dir, describe_training, train_and_read, training_options
+from emacheck.cli.training import (
+    default_work_dir,
+    describe_training,
+    experiment_options,
+    train_and_read,
+    training_options,
+)
 from emacheck.errors import TrainingError, UsageError
 from emacheck.judge.verdict import Outcome
 from emacheck.rank_files import RUN_FILE, rank_file
@@ -71,10 +77,9 @@ def run(
     if reference_device:
         reference_device = _check_devices(request, reference_device)
     live = _reference_request(request, processes, reference_device, reference_nproc) if reference_device else None
-    bundle = None if reference_device else _choose_bundle(request, reference)
+    bundles = () if reference_device else _choose_bundles(request, processes, reference)
     directory = work_dir_of_node(work_dir or default_work_dir(request), processes)
-    if bundle is not None:
-        request = replace(request, must_match=bundle.experiment)
+    request = replace(request, must_match=tuple(bundle.experiment for bundle in bundles))
     batches = (audit_batches or BATCHES) if audit else None
     train = partial(train_and_read, timeout=timeout)
     with new_run_directory(directory):
@@ -96,7 +101,10 @@ def run(
         )
         return 0
     repeats: tuple[Record, ...] = ()
-    if bundle is not None:
+    if bundles:
+        from emacheck.reference import bundle_of
+
+        bundle = bundle_of(candidate.provenance["experiment"], bundles)
         record = bundle.record.until(request.iterations)
         repeats = tuple(repeat.until(request.iterations) for repeat in bundle.repeats)
     from emacheck.judge.comparison import compare
@@ -176,35 +184,49 @@ def _check_devices(request: TrainingRequest, reference_device: str) -> str:
     return str(device)
 
 
-def _choose_bundle(request: TrainingRequest, name: str | None) -> "Bundle":
-    from emacheck.reference import find_bundle, match_bundle
+def _choose_bundles(request: TrainingRequest, processes: Processes, name: str | None) -> "tuple[Bundle, ...]":
+    """Return the stored references that the training may turn out to fit, the preferred one first."""
+    from emacheck.reference import find_bundle, match_bundles
 
-    bundle = (
-        find_bundle(name)
+    bundles = (
+        (find_bundle(name),)
         if name
-        else match_bundle(
-            experiment_name=request.experiment_name, precision=request.precision, data_hash=request.data_hash
+        else match_bundles(
+            experiment_name=request.experiment_name,
+            precision=request.precision,
+            data_hash=request.data_hash,
+            seed=request.seed,
+            iterations=request.iterations,
         )
     )
-    if bundle is None:
-        raise UsageError(
-            f"no stored reference fits {request.experiment_name} in {request.precision} on this data set "
-            f"(hash {str(request.data_hash)[:12]}). {_how_to_get_one(request)}. What is stored: emacheck reference list"
+    if not bundles:
+        data = (
+            f"this data set (hash {request.data_hash[:12]})" if request.data_hash else "data of which no hash is known"
         )
-    if request.iterations > bundle.iterations:
         raise UsageError(
-            f"--iters {request.iterations}: the reference {bundle.name} holds {bundle.iterations} iterations. "
-            f"Ask for at most --iters {bundle.iterations}, or train a reference now with --reference-device cpu."
+            f"no stored reference fits {request.experiment_name} in {request.precision} on {data}. "
+            f"{_how_to_get_one(request, processes)}. What is stored: emacheck reference list"
         )
-    return bundle
+    first = bundles[0]
+    if request.iterations > first.iterations:
+        raise UsageError(
+            f"--iters {request.iterations}: the reference {first.name} holds {first.iterations} iterations. "
+            f"Ask for at most --iters {first.iterations}, or for a longer one. {_how_to_get_one(request, processes)}."
+        )
+    return bundles
 
 
-def _how_to_get_one(request: TrainingRequest) -> str:
+def _how_to_get_one(request: TrainingRequest, processes: Processes) -> str:
     from emacheck.train.devices import KINDS
 
-    if request.precision in KINDS["cpu"].precisions:
-        return "Train one now with --reference-device cpu, or store one with: emacheck reference make"
+    on_cpu = request.precision in KINDS["cpu"].precisions
+    options = experiment_options(request, processes=processes.world_size)
+    make = " ".join(
+        ["emacheck reference make", *([] if on_cpu else ["--device DEVICE"]), *([options] if options else [])]
+    )
+    if on_cpu:
+        return f"Train one now with --reference-device cpu, or store one with: {make}"
     return (
         f"No CPU computes in {request.precision}: train one now on a trusted device that does, --reference-device "
-        f"DEVICE, or store one there with: emacheck reference make --device DEVICE --precision {request.precision}"
+        f"DEVICE, or store one there with: {make}"
     )

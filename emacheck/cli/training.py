@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+DEFAULT_ITERATIONS = 100
 PROCESS_OPTIONS = (
     click.option("--nproc-per-node", type=click.IntRange(min=1), help="Processes of each node.  [default: 1]"),
     click.option("--nnodes", type=click.IntRange(min=1), help="Nodes.  [default: 1]"),
@@ -43,7 +45,13 @@ OPTIONS = (
         metavar="NAME[:INDEX]",
         help="Where to train: cpu, cuda, sdaa, npu, mlu, musa, xpu, mps, or auto.",
     ),
-    click.option("--iters", default=100, show_default=True, type=click.IntRange(min=1), help="Training iterations."),
+    click.option(
+        "--iters",
+        default=DEFAULT_ITERATIONS,
+        show_default=True,
+        type=click.IntRange(min=1),
+        help="Training iterations.",
+    ),
     click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1), help="Seed of every draw."),
     click.option(
         "--threads",
@@ -191,6 +199,34 @@ def _place_data(preset: str | None, data_root: str | None, overrides: tuple[str,
     if not place.exists():
         click.echo(f"Making the synthetic data in {place} (first use only) ...", err=True)
     return str(place), ensure_dataset(place).data_hash
+
+
+def experiment_options(request: TrainingRequest, *, processes: int = 1) -> str:
+    """Return the options with which a command trains the same experiment, as a shell reads them.
+
+    Example:
+        >>> request = TrainingRequest(preset="smoke", config=None, precision="bf16", seed=3, cfg_options=("a=(1, 2)",))
+        >>> experiment_options(request)
+        "--precision bf16 --seed 3 --cfg-options 'a=(1, 2)'"
+    """
+    given = {
+        "--preset": request.preset if request.preset != "smoke" else None,
+        "--config": request.config,
+        "--precision": request.precision if request.precision != "fp32" else None,
+        "--seed": request.seed or None,
+        "--iters": request.iterations if request.iterations > DEFAULT_ITERATIONS else None,
+        "--data-root": request.data_root if has_data_of_its_own(request) else None,
+        "--nproc-per-node": processes if processes > 1 else None,
+    }
+    words = [word for option, value in given.items() if value is not None for word in (option, str(value))]
+    return shlex.join([*words, *(["--cfg-options", *request.cfg_options] if request.cfg_options else [])])
+
+
+def has_data_of_its_own(request: TrainingRequest) -> bool:
+    """Tell whether a training was given data, instead of the synthetic ones or those that its configuration names."""
+    from emacheck.data.synthetic import DEFAULT_NAME, cache_root
+
+    return request.data_root not in (None, str(cache_root() / DEFAULT_NAME))
 
 
 def default_work_dir(request: TrainingRequest) -> Path:

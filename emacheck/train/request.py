@@ -41,7 +41,7 @@ class TrainingRequest:
         batch_factor: How many batches of the configuration each process trains on at once, joined into one.
         log_format: ``tcap`` to write a log of TCAPPDLL lines as well, or None.
         last_bit_seed: Seed of a change in the last bit of the initial weights, for a benign repeat; 0 for none.
-        must_match: The experiment of the reference that this run will be held against, or None.
+        must_match: The experiments of the references that this run may be held against; none if it need not match.
     """
 
     preset: str | None
@@ -59,7 +59,7 @@ class TrainingRequest:
     batch_factor: int = 1
     log_format: str | None = None
     last_bit_seed: int = 0
-    must_match: Mapping[str, Any] | None = None
+    must_match: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def experiment_name(self) -> str:
@@ -104,4 +104,4 @@ class TrainingRequest:
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> "TrainingRequest":
         """Return the request whose fields JSON has carried."""
-        return cls(**{**fields, "cfg_options": tuple(fields["cfg_options"])})
+        return cls(**{**fields, **{key: tuple(fields[key]) for key in ("cfg_options", "must_match")}})

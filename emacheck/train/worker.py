@@ -147,21 +147,20 @@ def _refusal(request: TrainingRequest, experiment: dict[str, Any]) -> str | None
 
 
 def refuse_other_experiment(request: TrainingRequest, experiment: dict[str, Any]) -> None:
-    """Refuse a training that is not the experiment of its reference.
+    """Refuse a training that is not the experiment of one of its references.
 
     Raises:
-        UsageError: If it is not; the message names every field that differs.
+        UsageError: If it is not; the message names every field in which it differs from the nearest of them.
     """
-    if request.must_match is None:
-        return
-    lines = differences(request.must_match, experiment)
+    lines = min((differences(each, experiment) for each in request.must_match), key=len, default=[])
     if lines:
         shown = "\n".join(f"  {line}" for line in lines[:20])
         more = f"\n  ... and {len(lines) - 20} more" if len(lines) > 20 else ""
+        nearest = "its reference" if len(request.must_match) == 1 else "the nearest of its references"
         raise UsageError(
-            f"this run and its reference are different experiments, so their losses prove nothing:\n{shown}{more}\n"
+            f"this run and {nearest} are different experiments, so their losses prove nothing:\n{shown}{more}\n"
             "Drop the options that cause this, or make a reference of this experiment: "
-            "--reference-device cpu (now) or emacheck reference make (to keep)."
+            "--reference-device cpu (now), or emacheck reference make with the same options (to keep)."
         )
 
 

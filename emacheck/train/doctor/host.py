@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 import emacheck
 from emacheck.data.cityscapes import fingerprint_dataset
 from emacheck.data.synthetic import DEFAULT_NAME, cache_root
-from emacheck.errors import BundleError, EmacheckError
+from emacheck.errors import BundleError, EmacheckError, UsageError
 from emacheck.reference import read_bundle, stored_bundles
 from emacheck.train.doctor.line import Line, error, ok, warning
 
@@ -150,7 +150,11 @@ def data_line(root: Path | None) -> Line:
 def reference_line() -> Line:
     """Say which references are stored and whether all can be read."""
     names, broken = [], []
-    for place in stored_bundles():
+    try:
+        places = tuple(stored_bundles())
+    except UsageError as problem:
+        return error("references", str(problem), "See docs/references.md.")
+    for place in places:
         try:
             names.append(read_bundle(place).name)
         except BundleError as problem:
