@@ -1,9 +1,9 @@
 """Modules in isolation: each call of the reference repeated alone on the candidate and on the float64 arbiter."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -11,6 +11,7 @@ from emacheck.audit.calls import Call
 from emacheck.audit.measure import FAR, SAME, Distance, Truth, distance
 from emacheck.audit.poison import Masks, nan_masks
 from emacheck.audit.replay import COPIED, Part, Results, Side, replay
+from emacheck.audit.result import PHASE_OF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -21,7 +22,7 @@ class Baseline:
         call: The call.
         truth: The arbiter's tensors.
         accepted: Distance of the accepted precision by part, the largest of its variations, at least a unit roundoff.
-        unjudged: Parts in which the accepted precision itself is infinitely far off, so that nothing can be held to it.
+        unjudged: Parts in which the accepted precision itself overflows, so that nothing can be held to it.
         nans: Where NaN must arrive when the call is poisoned.
         unable: What the reference or the arbiter raised when it repeated the call; then there is nothing to compare.
     """
@@ -100,7 +101,9 @@ def _baseline(call: Call, arbiter: Side, accepted: list[Side], *, poison: Callab
                 found[part] = here.larger(before)
         if at == 0:
             call.input_gradients = _input_gradients(results)
-    judged = {part: _with_chance(here, truth[part]) for part, here in found.items() if here.finite}
+    vague = [part for part, here in found.items() if not here.norm < arbiter.precision.vague]
+    found |= {part: _with_scale(found[part], part, truth, call) for part in vague}
+    judged = {p: _with_chance(here, truth[p]) for p, here in found.items() if math.isfinite(here.absolute)}
     return Baseline(
         call=call,
         truth={part: tensor for part, tensor in truth.items() if part in judged},
@@ -110,9 +113,25 @@ def _baseline(call: Call, arbiter: Side, accepted: list[Side], *, poison: Callab
     )
 
 
+def _with_scale(accepted: Distance, part: Part, truth: Mapping[Part, Truth], call: Call) -> Distance:
+    """Return what is accepted of a tensor that is zero but for rounding.
+
+    Where terms cancel the reference may be right by luck, so a unit roundoff of the largest tensor that the call makes
+    in the same phase, or is given in the backward pass, is accepted as well.
+    """
+    phase, own = PHASE_OF[part.kind], truth[part]
+    scales = [each.norm for other, each in truth.items() if PHASE_OF[other.kind] == phase]
+    if phase == "backward":
+        scales += [float(gradient.norm()) for gradient in call.output_gradients.values()]
+    least = 2.0**-24 * max(filter(math.isfinite, scales), default=0.0)
+    if not own.norm:
+        return replace(accepted, absolute=max(accepted.absolute, least))
+    return accepted.larger(Distance(norm=least / own.norm, peak=least / own.norm, absolute=least))
+
+
 def _with_chance(accepted: Distance, truth: Truth) -> Distance:
     """Return what is accepted, the slope at least as far off as chance makes it."""
-    if not accepted.slope:
+    if not accepted.slope or not accepted.finite:
         return accepted
     return accepted.larger(Distance(norm=0.0, peak=0.0, slope=accepted.norm / math.sqrt(truth.values())))
 

@@ -16,25 +16,35 @@ class Distance:
         peak: max |c - a| / max |a|; sees what is wrong in one place.
         slope: |<c - a, a>| / <a, a>; sees what is too large or too small everywhere, however little. Rounding errors
             cancel in it. 0 where it is not asked for.
+        absolute: ||c - a||, for where a is so small that a distance relative to it says nothing.
     """
 
     norm: float
     peak: float
     slope: float = 0.0
+    absolute: float = 0.0
 
     @property
     def finite(self) -> bool:
-        """Whether all distances are finite numbers."""
+        """Whether all relative distances are finite numbers."""
         return all(map(math.isfinite, (self.norm, self.peak, self.slope)))
 
     def larger(self, other: "Distance") -> "Distance":
         """Return the larger of two, each distance by itself."""
         return Distance(
-            norm=max(self.norm, other.norm), peak=max(self.peak, other.peak), slope=max(self.slope, other.slope)
+            norm=max(self.norm, other.norm),
+            peak=max(self.peak, other.peak),
+            slope=max(self.slope, other.slope),
+            absolute=max(self.absolute, other.absolute),
         )
 
     def worst(self, accepted: "Distance") -> tuple[str, float, float]:
-        """Return name, distance and accepted distance of that measure whose ratio is the largest."""
+        """Return name, distance and accepted distance of that measure whose ratio is the largest.
+
+        Where the accepted precision is infinitely far off, as of a true value of zero, it is the absolute distance.
+        """
+        if math.isinf(accepted.norm):
+            return "absolute", self.absolute, accepted.absolute
         measures = [(name, getattr(self, name), getattr(accepted, name)) for name in ("norm", "peak", "slope")]
         return max(measures, key=lambda measure: _ratio(*measure[1:]))
 
@@ -84,7 +94,7 @@ def counterpart(kind: torch.dtype, accuracy: torch.dtype | None) -> torch.dtype:
 
 
 PIECE = 1 << 17
-FAR = Distance(norm=math.inf, peak=math.inf)
+FAR = Distance(norm=math.inf, peak=math.inf, absolute=math.inf)
 SAME = Distance(norm=0.0, peak=0.0)
 
 
@@ -135,7 +145,7 @@ def distance(candidate: torch.Tensor, truth: Truth, *, slope: bool = False) -> D
 
     Example:
         >>> distance(torch.tensor([3.0, 4.0]), Truth(tensor=torch.tensor([3.0, 5.0])))
-        Distance(norm=0.17149858514250882, peak=0.2, slope=0.0)
+        Distance(norm=0.17149858514250882, peak=0.2, slope=0.0, absolute=1.0)
     """
     found = on_host(candidate)
     if found.shape != truth.tensor.shape:
@@ -144,7 +154,10 @@ def distance(candidate: torch.Tensor, truth: Truth, *, slope: bool = False) -> D
         norm, peak = _norms(found, truth.tensor)
         along = abs(_product(found, truth.tensor) - truth.norm**2) if slope else 0.0
         return Distance(
-            norm=_ratio(norm, truth.norm), peak=_ratio(peak, truth.peak), slope=_ratio(along, truth.norm**2)
+            norm=_ratio(norm, truth.norm),
+            peak=_ratio(peak, truth.peak),
+            slope=_ratio(along, truth.norm**2),
+            absolute=_ratio(norm, 1.0),
         )
     odd = ~torch.isfinite(truth.tensor)
     if not torch.equal(found[odd].double().nan_to_num(nan=0.5), truth.tensor[odd].nan_to_num(nan=0.5)):
