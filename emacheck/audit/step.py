@@ -14,6 +14,7 @@ from emacheck.audit.fallback import CpuFallback
 from emacheck.audit.judging import Judged, judge
 from emacheck.audit.limits import Limits
 from emacheck.audit.precision import Precision
+from emacheck.audit.premises import find_unfit
 from emacheck.audit.reference import Plan, Reference
 from emacheck.audit.result import AuditResult, ModuleFinding, find
 from emacheck.audit.shared_code import SharedCode
@@ -158,6 +159,10 @@ def audit(
                 if unsteady is not None:
                     break
                 _require_gradients(reference)
+            unfit = find_unfit(reference)
+            if unfit is not None:
+                judged.append(Judged(troubles=[unfit]))
+                continue
             judged.append(judge(reference, candidate))
             foreign |= reference.capture.foreign_draws
             notes += reference.notes
