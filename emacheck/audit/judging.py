@@ -256,7 +256,10 @@ def _end_to_end(reference: Reference, candidate: Candidate, variation: Variation
     try:
         with again.watching(candidate) as watched, iterated(watched, reference.batch, how) as found:
             here = distances(found, whole.truth)
-            broken = next((text for text in (check(candidate.model) for check in plan.invariants) if text), None)
+            before = reference.subject.model
+            broken = next(
+                (text for text in (check(candidate.model, before) for check in plan.invariants) if text), None
+            )
     except Exception as error:
         judged.troubles.append(
             trouble(error, module=ITERATION, kind="whole iteration", phase="forward", device=str(plan.device))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -79,6 +79,18 @@ def float64(tensor: torch.Tensor) -> torch.Tensor:
     return real(tensor.detach()).to(device="cpu", dtype=torch.float64, copy=True)
 
 
+def difference(now: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+    """Return now - start in float64 on the CPU; what is infinite and stays so has not changed.
+
+    Example:
+        >>> difference(torch.tensor([3.0, -math.inf]), torch.tensor([1.0, -math.inf])).tolist()
+        [2.0, 0.0]
+    """
+    before = on_host(start)
+    found = float64(now).sub_(before)
+    return found if bool(torch.isfinite(found.sum())) else found.masked_fill_(on_host(now) == before, 0.0)
+
+
 def counterpart(kind: torch.dtype, accuracy: torch.dtype | None) -> torch.dtype:
     """Return the type that a tensor gets where floating-point numbers get a given one; None changes nothing.
 
@@ -94,6 +106,9 @@ def counterpart(kind: torch.dtype, accuracy: torch.dtype | None) -> torch.dtype:
 
 
 PIECE = 1 << 17
+# Above it a number counts as the largest of its type; outside of the other two a square may overflow, or lose bits.
+ENDLESS = 2.0**1000
+SMALLEST, LARGEST = 2.0**-500, 2.0**450
 FAR = Distance(norm=math.inf, peak=math.inf, absolute=math.inf)
 SAME = Distance(norm=0.0, peak=0.0)
 
@@ -150,19 +165,38 @@ def distance(candidate: torch.Tensor, truth: Truth, *, slope: bool = False) -> D
     found = on_host(candidate)
     if found.shape != truth.tensor.shape:
         return FAR
-    if math.isfinite(truth.norm):
-        norm, peak = _norms(found, truth.tensor)
-        along = abs(_product(found, truth.tensor) - truth.norm**2) if slope else 0.0
-        return Distance(
-            norm=_ratio(norm, truth.norm),
-            peak=_ratio(peak, truth.peak),
-            slope=_ratio(along, truth.norm**2),
-            absolute=_ratio(norm, 1.0),
-        )
-    odd = ~torch.isfinite(truth.tensor)
-    if not torch.equal(found[odd].double().nan_to_num(nan=0.5), truth.tensor[odd].nan_to_num(nan=0.5)):
-        return FAR
-    return distance(found[~odd], Truth(tensor=truth.tensor[~odd]), slope=slope)
+    if not truth.peak <= ENDLESS:  # or NaN
+        odd = ~(truth.tensor.abs() <= ENDLESS)
+        if not _same(_endless(found[odd]), _endless(truth.tensor[odd])):
+            return FAR
+        return distance(found[~odd], Truth(tensor=truth.tensor[~odd]), slope=slope)
+    if truth.peak and not SMALLEST <= truth.peak <= LARGEST:
+        scale = 2.0 ** min(-math.frexp(truth.peak)[1], 1000)
+        scaled = distance(found.double() * scale, Truth(tensor=truth.tensor * scale), slope=slope)
+        return replace(scaled, absolute=scaled.absolute / scale)
+    norm, peak = _norms(found, truth.tensor)
+    along = abs(_product(found, truth.tensor) - truth.norm**2) if slope else 0.0
+    return Distance(
+        norm=_ratio(norm, truth.norm),
+        peak=_ratio(peak, truth.peak),
+        slope=_ratio(along, truth.norm**2),
+        absolute=_ratio(norm, 1.0),
+    )
+
+
+def _endless(tensor: torch.Tensor) -> torch.Tensor:
+    """Return in float64 what is close to the largest number of its type, as in a mask of ``finfo(x.dtype).min``, at it.
+
+    An infinity stays one.
+    """
+    values = tensor.double()
+    kind = tensor.dtype if tensor.is_floating_point() else torch.float64
+    close = (values.abs() > min(torch.finfo(kind).max / 2, ENDLESS)) & ~values.isinf()
+    return torch.where(close, values.sign() * torch.finfo(torch.float64).max, values)
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return bool(((one == other) | (one.isnan() & other.isnan())).all())
 
 
 def _norms(tensor: torch.Tensor, less: torch.Tensor | None = None) -> tuple[float, float]:

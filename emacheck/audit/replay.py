@@ -11,7 +11,7 @@ from emacheck.audit.calls import LOSS, MODEL, Asked, Call, intercepted, module_n
 from emacheck.audit.capture import LossFunction, named_losses, total
 from emacheck.audit.checkpoints import run_plainly
 from emacheck.audit.draws import Draws
-from emacheck.audit.measure import float64
+from emacheck.audit.measure import difference, float64
 from emacheck.audit.nested import converted, kept_in_objects, numbers, replaced, tensors
 from emacheck.audit.precision import Precision
 from emacheck.audit.variations import PLAIN, Variation
@@ -234,7 +234,7 @@ def _in_place(module: torch.nn.Module | None, call: Call, side: Side) -> Iterato
         def change() -> Results:
             found: Results = {}
             for name, (holder, key) in places.items():
-                found[Part("buffer", name)] = _float64(holder._buffers[key]) - starts[name]
+                found[Part("buffer", name)] = difference(_float64(holder._buffers[key]), starts[name])
             for name, parameter in module.named_parameters():
                 if parameter.grad is not None:
                     found[Part("gradient", name)] = parameter.grad
