@@ -8,10 +8,15 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from emacheck.audit.calls import Call
-from emacheck.audit.measure import FAR, SAME, Distance, Truth, distance
+from emacheck.audit.measure import FAR, SAME, Distance, Truth, continuous, distance
+from emacheck.audit.nested import tensors
 from emacheck.audit.poison import Masks, nan_masks
 from emacheck.audit.replay import COPIED, Part, Results, Side, replay
 from emacheck.audit.result import PHASE_OF
+from emacheck.audit.variations import Variation
+
+# Several times what a device's rounding does to what it compares.
+MOVED = Variation(last_bit=1, ulps=16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -22,7 +27,8 @@ class Baseline:
         call: The call.
         truth: The arbiter's tensors.
         accepted: Distance of the accepted precision by part, the largest of its variations, at least a unit roundoff.
-        unjudged: Parts in which the accepted precision itself overflows, so that nothing can be held to it.
+        unjudged: Parts to which nothing can be held: the accepted precision itself overflows, or its last bits decide
+            an integer.
         nans: Where NaN must arrive when the call is poisoned.
         unable: What the reference or the arbiter raised when it repeated the call; then there is nothing to compare.
     """
@@ -94,13 +100,15 @@ def _baseline(call: Call, arbiter: Side, accepted: list[Side], *, poison: Callab
         smallest = side.precision.smallest_slope
         for part, tensor in results.items():
             if part in truth:
-                floor = side.precision.unit_roundoff(_source_type(part, tensor, call))
+                kind = _source_type(part, tensor, call)
+                floor = side.precision.unit_roundoff(kind) if kind.is_floating_point or kind.is_complex else 0.0
                 before = found.get(part, Distance(norm=floor, peak=floor, slope=smallest))
                 # What was copied on the CPU arrived there as it was.
                 here = SAME if part.kind in COPIED else distance(tensor, truth[part], slope=smallest > 0)
                 found[part] = here.larger(before)
         if at == 0:
             call.input_gradients = _input_gradients(results)
+    found |= dict.fromkeys(_undecided(call, accepted[0], truth), FAR)
     vague = [part for part, here in found.items() if not here.norm < arbiter.precision.vague]
     found |= {part: _with_scale(found[part], part, truth, call) for part in vague}
     judged = {p: _with_chance(here, truth[p]) for p, here in found.items() if math.isfinite(here.absolute)}
@@ -111,6 +119,21 @@ def _baseline(call: Call, arbiter: Side, accepted: list[Side], *, poison: Callab
         unjudged=tuple(part for part in truth if part not in judged),
         nans=nan_masks(call, arbiter, truth) if poison(call) else Masks(),
     )
+
+
+def _undecided(call: Call, side: Side, truth: Mapping[Part, Truth]) -> list[Part]:
+    """Return the integer outputs that change when the inputs change in their last bits, as where two are nearly equal.
+
+    Any device may decide such a case otherwise.
+    """
+    if not any(path not in call.by_products and not continuous(tensor) for path, tensor in tensors(call.output)):
+        return []
+    moved = replay(call, replace(side, variation=MOVED))
+    return [
+        part
+        for part, tensor in moved.items()
+        if part.kind == "output" and part in truth and not continuous(tensor) and distance(tensor, truth[part]) != SAME
+    ]
 
 
 def _with_scale(accepted: Distance, part: Part, truth: Mapping[Part, Truth], call: Call) -> Distance:

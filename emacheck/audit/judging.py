@@ -34,7 +34,7 @@ class Judged:
     Attributes:
         errors: Every tensor that was compared.
         troubles: What could not run, and invariants that do not hold.
-        unjudged: Tensors in which the accepted precision itself overflows.
+        unjudged: Tensors in which the accepted precision itself overflows, or whose last bits decide an integer.
         accepted: Accepted error of every output of a module that ran alone, by module and path.
     """
 

@@ -69,6 +69,11 @@ def real(tensor: torch.Tensor) -> torch.Tensor:
     return torch.view_as_real(dense.resolve_conj()) if dense.is_complex() else dense
 
 
+def continuous(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor holds numbers that rounding may move: floating-point or complex ones."""
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
 def on_host(tensor: torch.Tensor) -> torch.Tensor:
     """Return a tensor dense, real and on the CPU; one that is so already shares its numbers with what comes back."""
     return real(tensor.detach()).to(device="cpu")
@@ -156,7 +161,8 @@ def distance(candidate: torch.Tensor, truth: Truth, *, slope: bool = False) -> D
         slope: Measure the slope as well.
 
     Returns:
-        Infinite distances where shapes differ, or where one is finite and the other is not.
+        Infinite distances where shapes differ, where one is finite and the other is not, or where integers or booleans
+        are not equal.
 
     Example:
         >>> distance(torch.tensor([3.0, 4.0]), Truth(tensor=torch.tensor([3.0, 5.0])))
@@ -165,6 +171,8 @@ def distance(candidate: torch.Tensor, truth: Truth, *, slope: bool = False) -> D
     found = on_host(candidate)
     if found.shape != truth.tensor.shape:
         return FAR
+    if not found.is_floating_point():
+        return SAME if bool((found.double() == truth.tensor).all()) else FAR
     if not truth.peak <= ENDLESS:  # or NaN
         odd = ~(truth.tensor.abs() <= ENDLESS)
         if not _same(_endless(found[odd]), _endless(truth.tensor[odd])):

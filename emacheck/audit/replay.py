@@ -129,7 +129,11 @@ def replay(call: Call, side: Side) -> Results:
         draws.position = call.draws
         with side.forward(), run_plainly():
             output = _run(call, side, args, kwargs, results=results)
-        results |= {Part("output", path): tensor.detach() for path, tensor in tensors(output) if _judged(call, path)}
+        # An accuracy is a step function of its inputs, so that the last bit of a logit may move it by a whole pixel. In
+        # evaluation mode nothing is differentiable, and what training says of an output holds.
+        results |= {
+            Part("output", path): tensor.detach() for path, tensor in tensors(output) if path not in call.by_products
+        }
         results |= _other_history(call, output)
         if call.gradients_on:
             _backward(call, side, output)
@@ -168,15 +172,6 @@ def _run(call: Call, side: Side, args: Any, kwargs: dict[str, Any], *, results: 
         output = run(*args, **kwargs)
     player.finish()
     return output
-
-
-def _judged(call: Call, path: str) -> bool:
-    """Return whether an output counts: beside differentiable outputs, others are by-products such as an accuracy.
-
-    An accuracy is a step function of its inputs, so that the last bit of a logit may move it by a whole pixel. In
-    evaluation mode nothing is differentiable, and what training says of an output holds.
-    """
-    return path in call.differentiable or (not call.differentiable and path not in call.by_products)
 
 
 def _other_history(call: Call, output: Any) -> Results:

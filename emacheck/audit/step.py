@@ -262,8 +262,8 @@ def _notes(
     unjudged = sorted({name for each in judged for name in each.unjudged})
     if unjudged:
         notes.append(
-            f"{len(unjudged)} tensors were not judged, because {plan.precision.name} itself overflows there; "
-            f"the first is {unjudged[0]}"
+            f"{len(unjudged)} tensors were not judged, because {plan.precision.name} itself overflows there, or the "
+            f"last bits of its numbers decide an integer; the first is {unjudged[0]}"
         )
     if not plan.end_to_end:
         notes.append("no whole iteration was run")
