@@ -37,6 +37,28 @@ def test_no_window_holds_two_equal_values(kind, pool, values, seed):
     assert bool((windows.diff(dim=2) > 0).all())
 
 
+@given(
+    size=st.one_of(st.integers(1, 6), st.tuples(st.integers(1, 6), st.one_of(st.none(), st.integers(1, 6)))),
+    rows=st.integers(1, 13),
+    columns=st.integers(1, 13),
+)
+def test_no_window_of_an_adaptive_pooling_holds_two_equal_values(size, rows, columns):
+    pool = nn.AdaptiveMaxPool2d(size)
+    value = without_ties(torch.zeros(1, 1, rows, columns), pool)
+    first = pool(value)
+    last = pool(value.flip(-1, -2)).flip(-1, -2)
+    _, chosen = F.adaptive_max_pool2d(value, pool.output_size, return_indices=True)
+    _, turned = F.adaptive_max_pool2d(value.flip(-1, -2), pool.output_size, return_indices=True)
+    assert torch.equal(first, last)
+    assert torch.equal(chosen, rows * columns - 1 - turned.flip(-1, -2))
+
+
+@pytest.mark.parametrize("dimensions", [1, 3])
+def test_adaptive_poolings_of_other_dimensions_have_no_ties_either(dimensions):
+    pool = {1: nn.AdaptiveMaxPool1d, 3: nn.AdaptiveMaxPool3d}[dimensions](1)
+    assert without_ties(torch.zeros(1, 1, *(4,) * dimensions), pool).unique().numel() == 4**dimensions
+
+
 def test_an_input_that_is_not_finite_or_has_too_few_bits_stays_as_it_is():
     odd = torch.tensor([[[1.0, float("inf"), 0.0, 0.0]]])
     assert without_ties(odd, nn.MaxPool1d(2)) is odd
@@ -52,18 +74,28 @@ class LastMaximum(nn.MaxPool2d):
         return super().forward(value.flip(-1, -2)).flip(-1, -2)
 
 
-def pooled():
+class LastAdaptiveMaximum(nn.AdaptiveMaxPool2d):
+    """Does the same, of windows of any size."""
+
+    def forward(self, value):
+        return super().forward(value.flip(-1, -2)).flip(-1, -2)
+
+
+def pooled(pool=None):
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 49, 5))
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), pool or nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 49, 5))
     batch = torch.randn(4, 3, 16, 16), torch.randint(0, 5, (4,))
     return trained(model, batch, lambda model, batch: F.cross_entropy(model(batch[0]), batch[1]))
 
 
-def test_a_device_that_chooses_another_of_equal_maxima_passes():
+@pytest.mark.parametrize(
+    ("pool", "other"), [(nn.MaxPool2d(2), LastMaximum(2)), (nn.AdaptiveMaxPool2d(7), LastAdaptiveMaximum(7))]
+)
+def test_a_device_that_chooses_another_of_equal_maxima_passes(pool, other):
     def replace_pool(candidate):
-        candidate.model[2] = LastMaximum(2)
+        candidate.model[2] = other
 
-    assert audited(pooled(), replace_pool).outcome is Outcome.PASS
+    assert audited(pooled(pool), replace_pool).outcome is Outcome.PASS
 
 
 def test_a_pooling_gradient_that_is_wrong_is_still_found():

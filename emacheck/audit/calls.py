@@ -54,7 +54,7 @@ class Call:
         output: Its output, copied when it returned.
         output_gradients: Gradient of the loss with respect to each output tensor, by path.
         differentiable: Paths of those output tensors that carry gradient history.
-        by_products: Paths of those output tensors that, in training, carry none beside others that do.
+        by_products: Paths of those floating-point outputs that, in training, carry none beside others that do.
         children: The calls it made.
         input_gradients: Gradients with respect to its inputs when it runs alone in the accepted precision.
         depth: Position in the order in which calls began; 0 is the first.

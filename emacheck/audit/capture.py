@@ -12,7 +12,7 @@ import torch
 from emacheck.audit.calls import LOSS, Asked, Call, intercepted, module_names
 from emacheck.audit.checkpoints import Checkpoints, run_plainly
 from emacheck.audit.draws import Draws
-from emacheck.audit.measure import real
+from emacheck.audit.measure import continuous, real
 from emacheck.audit.nested import snapshot, tensors
 from emacheck.audit.precision import Precision
 
@@ -186,7 +186,8 @@ class _Recorder:
         call.output = snapshot(output)
         call.differentiable = frozenset(path for path, tensor in tensors(output) if tensor.requires_grad)
         if call.differentiable:
-            call.by_products = frozenset(path for path, tensor in tensors(output) if not tensor.requires_grad)
+            # Integers are no steps of an accuracy but indices, which decide what the others mean.
+            call.by_products = frozenset(p for p, t in tensors(output) if not t.requires_grad and continuous(t))
         called = {child.name for child in call.children}
         call.buffers = {n: b for n, b in call.buffers.items() if not _owned(call.name, n, called)}
         for path, tensor in tensors(output):

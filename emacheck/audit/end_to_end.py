@@ -14,7 +14,7 @@ from torch.utils.checkpoint import set_checkpoint_early_stop
 from emacheck.audit.calls import LOSS, MODEL
 from emacheck.audit.capture import named_losses, total
 from emacheck.audit.draws import Draws
-from emacheck.audit.measure import FAR, Distance, Truth, distance, float64, on_host
+from emacheck.audit.measure import FAR, Distance, Truth, difference, distance, float64, on_host
 from emacheck.audit.nested import converted
 from emacheck.audit.precision import Precision
 from emacheck.audit.replay import Part
@@ -153,16 +153,11 @@ def observed(candidate: Candidate, batch: Any, conditions: Conditions, weights: 
         if parameter.grad is not None:
             found[module or MODEL, Part("gradient", own)] = partial(on_host, parameter.grad)
         if candidate.optimizer is not None:
-            found[module or MODEL, Part("update", own)] = partial(change, parameter, starts[name])
+            found[module or MODEL, Part("update", own)] = partial(difference, parameter, starts[name])
     for name, buffer in candidate.model.named_buffers():
         module, _, own = name.rpartition(".")
-        found[module or MODEL, Part("buffer", own)] = partial(change, buffer, buffers[name])
+        found[module or MODEL, Part("buffer", own)] = partial(difference, buffer, buffers[name])
     return found
-
-
-def change(now: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
-    """Return now - start in float64 on the CPU."""
-    return float64(now).sub_(on_host(start))
 
 
 @contextmanager

@@ -1,16 +1,22 @@
 """Modules in isolation: each call of the reference repeated alone on the candidate and on the float64 arbiter."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from emacheck.audit.calls import Call
-from emacheck.audit.measure import FAR, SAME, Distance, Truth, distance
+from emacheck.audit.measure import FAR, SAME, Distance, Truth, continuous, distance
+from emacheck.audit.nested import tensors
 from emacheck.audit.poison import Masks, nan_masks
 from emacheck.audit.replay import COPIED, Part, Results, Side, replay
+from emacheck.audit.result import PHASE_OF
+from emacheck.audit.variations import Variation
+
+# Several times what a device's rounding does to what it compares.
+MOVED = Variation(last_bit=1, ulps=16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -21,7 +27,8 @@ class Baseline:
         call: The call.
         truth: The arbiter's tensors.
         accepted: Distance of the accepted precision by part, the largest of its variations, at least a unit roundoff.
-        unjudged: Parts in which the accepted precision itself is infinitely far off, so that nothing can be held to it.
+        unjudged: Parts to which nothing can be held: the accepted precision itself overflows, or its last bits decide
+            an integer.
         nans: Where NaN must arrive when the call is poisoned.
         unable: What the reference or the arbiter raised when it repeated the call; then there is nothing to compare.
     """
@@ -93,14 +100,18 @@ def _baseline(call: Call, arbiter: Side, accepted: list[Side], *, poison: Callab
         smallest = side.precision.smallest_slope
         for part, tensor in results.items():
             if part in truth:
-                floor = side.precision.unit_roundoff(_source_type(part, tensor, call))
+                kind = _source_type(part, tensor, call)
+                floor = side.precision.unit_roundoff(kind) if kind.is_floating_point or kind.is_complex else 0.0
                 before = found.get(part, Distance(norm=floor, peak=floor, slope=smallest))
                 # What was copied on the CPU arrived there as it was.
                 here = SAME if part.kind in COPIED else distance(tensor, truth[part], slope=smallest > 0)
                 found[part] = here.larger(before)
         if at == 0:
             call.input_gradients = _input_gradients(results)
-    judged = {part: _with_chance(here, truth[part]) for part, here in found.items() if here.finite}
+    found |= dict.fromkeys(_undecided(call, accepted[0], truth), FAR)
+    vague = [part for part, here in found.items() if not here.norm < arbiter.precision.vague]
+    found |= {part: _with_scale(found[part], part, truth, call) for part in vague}
+    judged = {p: _with_chance(here, truth[p]) for p, here in found.items() if math.isfinite(here.absolute)}
     return Baseline(
         call=call,
         truth={part: tensor for part, tensor in truth.items() if part in judged},
@@ -110,9 +121,40 @@ def _baseline(call: Call, arbiter: Side, accepted: list[Side], *, poison: Callab
     )
 
 
+def _undecided(call: Call, side: Side, truth: Mapping[Part, Truth]) -> list[Part]:
+    """Return the integer outputs that change when the inputs change in their last bits, as where two are nearly equal.
+
+    Any device may decide such a case otherwise.
+    """
+    if not any(path not in call.by_products and not continuous(tensor) for path, tensor in tensors(call.output)):
+        return []
+    moved = replay(call, replace(side, variation=MOVED))
+    return [
+        part
+        for part, tensor in moved.items()
+        if part.kind == "output" and part in truth and not continuous(tensor) and distance(tensor, truth[part]) != SAME
+    ]
+
+
+def _with_scale(accepted: Distance, part: Part, truth: Mapping[Part, Truth], call: Call) -> Distance:
+    """Return what is accepted of a tensor that is zero but for rounding.
+
+    Where terms cancel the reference may be right by luck, so a unit roundoff of the largest tensor that the call makes
+    in the same phase, or is given in the backward pass, is accepted as well.
+    """
+    phase, own = PHASE_OF[part.kind], truth[part]
+    scales = [each.norm for other, each in truth.items() if PHASE_OF[other.kind] == phase]
+    if phase == "backward":
+        scales += [float(gradient.norm()) for gradient in call.output_gradients.values()]
+    least = 2.0**-24 * max(filter(math.isfinite, scales), default=0.0)
+    if not own.norm:
+        return replace(accepted, absolute=max(accepted.absolute, least))
+    return accepted.larger(Distance(norm=least / own.norm, peak=least / own.norm, absolute=least))
+
+
 def _with_chance(accepted: Distance, truth: Truth) -> Distance:
     """Return what is accepted, the slope at least as far off as chance makes it."""
-    if not accepted.slope:
+    if not accepted.slope or not accepted.finite:
         return accepted
     return accepted.larger(Distance(norm=0.0, peak=0.0, slope=accepted.norm / math.sqrt(truth.values())))
 

@@ -1,5 +1,6 @@
 """Hold one candidate against the reference of one batch."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from emacheck.audit.measure import SAME, Distance
 from emacheck.audit.nested import tensors
 from emacheck.audit.optimizer import stepped
 from emacheck.audit.poison import swallowed
-from emacheck.audit.pooling import whole_errors
+from emacheck.audit.pooling import overflowed, whole_errors
 from emacheck.audit.reference import Reference
 from emacheck.audit.repeats import Repeats
 from emacheck.audit.replay import Part, Side
@@ -33,7 +34,7 @@ class Judged:
     Attributes:
         errors: Every tensor that was compared.
         troubles: What could not run, and invariants that do not hold.
-        unjudged: Tensors that the accepted precision itself gets wrong.
+        unjudged: Tensors in which the accepted precision itself overflows, or whose last bits decide an integer.
         accepted: Accepted error of every output of a module that ran alone, by module and path.
     """
 
@@ -218,6 +219,9 @@ def _optimizer(reference: Reference, candidate: Candidate, variation: Variation,
     floor = plan.precision.unit_roundoff(torch.float32)
     for (module, part), distance in here.items():
         known = whole.accepted[0].get((module, part), SAME).larger(Distance(norm=floor, peak=floor))
+        if not math.isfinite(known.absolute):
+            judged.unjudged.append(f"{part} in {module} after the optimizer's step")
+            continue
         which, observed, accepted = distance.worst(known)
         judged.errors.append(
             TensorError(
@@ -252,7 +256,10 @@ def _end_to_end(reference: Reference, candidate: Candidate, variation: Variation
     try:
         with again.watching(candidate) as watched, iterated(watched, reference.batch, how) as found:
             here = distances(found, whole.truth)
-            broken = next((text for text in (check(candidate.model) for check in plan.invariants) if text), None)
+            before = reference.subject.model
+            broken = next(
+                (text for text in (check(candidate.model, before) for check in plan.invariants) if text), None
+            )
     except Exception as error:
         judged.troubles.append(
             trouble(error, module=ITERATION, kind="whole iteration", phase="forward", device=str(plan.device))
@@ -271,6 +278,7 @@ def _end_to_end(reference: Reference, candidate: Candidate, variation: Variation
         )
     judged.troubles += _repeated(reference, again, judged)
     judged.errors += whole_errors(reference, whole, here)
+    judged.unjudged += overflowed(whole)
 
 
 def _repeated(reference: Reference, again: Repeats, judged: Judged) -> list[ModuleFinding]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -16,25 +16,35 @@ class Distance:
         peak: max |c - a| / max |a|; sees what is wrong in one place.
         slope: |<c - a, a>| / <a, a>; sees what is too large or too small everywhere, however little. Rounding errors
             cancel in it. 0 where it is not asked for.
+        absolute: ||c - a||, for where a is so small that a distance relative to it says nothing.
     """
 
     norm: float
     peak: float
     slope: float = 0.0
+    absolute: float = 0.0
 
     @property
     def finite(self) -> bool:
-        """Whether all distances are finite numbers."""
+        """Whether all relative distances are finite numbers."""
         return all(map(math.isfinite, (self.norm, self.peak, self.slope)))
 
     def larger(self, other: "Distance") -> "Distance":
         """Return the larger of two, each distance by itself."""
         return Distance(
-            norm=max(self.norm, other.norm), peak=max(self.peak, other.peak), slope=max(self.slope, other.slope)
+            norm=max(self.norm, other.norm),
+            peak=max(self.peak, other.peak),
+            slope=max(self.slope, other.slope),
+            absolute=max(self.absolute, other.absolute),
         )
 
     def worst(self, accepted: "Distance") -> tuple[str, float, float]:
-        """Return name, distance and accepted distance of that measure whose ratio is the largest."""
+        """Return name, distance and accepted distance of that measure whose ratio is the largest.
+
+        Where the accepted precision is infinitely far off, as of a true value of zero, it is the absolute distance.
+        """
+        if math.isinf(accepted.norm):
+            return "absolute", self.absolute, accepted.absolute
         measures = [(name, getattr(self, name), getattr(accepted, name)) for name in ("norm", "peak", "slope")]
         return max(measures, key=lambda measure: _ratio(*measure[1:]))
 
@@ -59,6 +69,11 @@ def real(tensor: torch.Tensor) -> torch.Tensor:
     return torch.view_as_real(dense.resolve_conj()) if dense.is_complex() else dense
 
 
+def continuous(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor holds numbers that rounding may move: floating-point or complex ones."""
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
 def on_host(tensor: torch.Tensor) -> torch.Tensor:
     """Return a tensor dense, real and on the CPU; one that is so already shares its numbers with what comes back."""
     return real(tensor.detach()).to(device="cpu")
@@ -67,6 +82,18 @@ def on_host(tensor: torch.Tensor) -> torch.Tensor:
 def float64(tensor: torch.Tensor) -> torch.Tensor:
     """Return a copy, dense and real, in float64 on the CPU."""
     return real(tensor.detach()).to(device="cpu", dtype=torch.float64, copy=True)
+
+
+def difference(now: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+    """Return now - start in float64 on the CPU; what is infinite and stays so has not changed.
+
+    Example:
+        >>> difference(torch.tensor([3.0, -math.inf]), torch.tensor([1.0, -math.inf])).tolist()
+        [2.0, 0.0]
+    """
+    before = on_host(start)
+    found = float64(now).sub_(before)
+    return found if bool(torch.isfinite(found.sum())) else found.masked_fill_(on_host(now) == before, 0.0)
 
 
 def counterpart(kind: torch.dtype, accuracy: torch.dtype | None) -> torch.dtype:
@@ -84,7 +111,10 @@ def counterpart(kind: torch.dtype, accuracy: torch.dtype | None) -> torch.dtype:
 
 
 PIECE = 1 << 17
-FAR = Distance(norm=math.inf, peak=math.inf)
+# Above it a number counts as the largest of its type; outside of the other two a square may overflow, or lose bits.
+ENDLESS = 2.0**1000
+SMALLEST, LARGEST = 2.0**-500, 2.0**450
+FAR = Distance(norm=math.inf, peak=math.inf, absolute=math.inf)
 SAME = Distance(norm=0.0, peak=0.0)
 
 
@@ -131,25 +161,50 @@ def distance(candidate: torch.Tensor, truth: Truth, *, slope: bool = False) -> D
         slope: Measure the slope as well.
 
     Returns:
-        Infinite distances where shapes differ, or where one is finite and the other is not.
+        Infinite distances where shapes differ, where one is finite and the other is not, or where integers or booleans
+        are not equal.
 
     Example:
         >>> distance(torch.tensor([3.0, 4.0]), Truth(tensor=torch.tensor([3.0, 5.0])))
-        Distance(norm=0.17149858514250882, peak=0.2, slope=0.0)
+        Distance(norm=0.17149858514250882, peak=0.2, slope=0.0, absolute=1.0)
     """
     found = on_host(candidate)
     if found.shape != truth.tensor.shape:
         return FAR
-    if math.isfinite(truth.norm):
-        norm, peak = _norms(found, truth.tensor)
-        along = abs(_product(found, truth.tensor) - truth.norm**2) if slope else 0.0
-        return Distance(
-            norm=_ratio(norm, truth.norm), peak=_ratio(peak, truth.peak), slope=_ratio(along, truth.norm**2)
-        )
-    odd = ~torch.isfinite(truth.tensor)
-    if not torch.equal(found[odd].double().nan_to_num(nan=0.5), truth.tensor[odd].nan_to_num(nan=0.5)):
-        return FAR
-    return distance(found[~odd], Truth(tensor=truth.tensor[~odd]), slope=slope)
+    if not found.is_floating_point():
+        return SAME if bool((found.double() == truth.tensor).all()) else FAR
+    if not truth.peak <= ENDLESS:  # or NaN
+        odd = ~(truth.tensor.abs() <= ENDLESS)
+        if not _same(_endless(found[odd]), _endless(truth.tensor[odd])):
+            return FAR
+        return distance(found[~odd], Truth(tensor=truth.tensor[~odd]), slope=slope)
+    if truth.peak and not SMALLEST <= truth.peak <= LARGEST:
+        scale = 2.0 ** min(-math.frexp(truth.peak)[1], 1000)
+        scaled = distance(found.double() * scale, Truth(tensor=truth.tensor * scale), slope=slope)
+        return replace(scaled, absolute=scaled.absolute / scale)
+    norm, peak = _norms(found, truth.tensor)
+    along = abs(_product(found, truth.tensor) - truth.norm**2) if slope else 0.0
+    return Distance(
+        norm=_ratio(norm, truth.norm),
+        peak=_ratio(peak, truth.peak),
+        slope=_ratio(along, truth.norm**2),
+        absolute=_ratio(norm, 1.0),
+    )
+
+
+def _endless(tensor: torch.Tensor) -> torch.Tensor:
+    """Return in float64 what is close to the largest number of its type, as in a mask of ``finfo(x.dtype).min``, at it.
+
+    An infinity stays one.
+    """
+    values = tensor.double()
+    kind = tensor.dtype if tensor.is_floating_point() else torch.float64
+    close = (values.abs() > min(torch.finfo(kind).max / 2, ENDLESS)) & ~values.isinf()
+    return torch.where(close, values.sign() * torch.finfo(torch.float64).max, values)
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return bool(((one == other) | (one.isnan() & other.isnan())).all())
 
 
 def _norms(tensor: torch.Tensor, less: torch.Tensor | None = None) -> tuple[float, float]:

@@ -7,8 +7,8 @@ from functools import partial
 import torch
 
 from emacheck.audit.calls import MODEL
-from emacheck.audit.end_to_end import Conditions, Found, active, change, offered, placed, preserved
-from emacheck.audit.measure import float64
+from emacheck.audit.end_to_end import Conditions, Found, active, offered, placed, preserved
+from emacheck.audit.measure import difference, float64
 from emacheck.audit.replay import Part
 from emacheck.audit.subject import Candidate
 
@@ -41,7 +41,7 @@ def stepped(candidate: Candidate, gradients: Mapping[str, torch.Tensor], conditi
         found: Found = {}
         for name, parameter in candidate.model.named_parameters():
             module, _, own = name.rpartition(".")
-            found[module or MODEL, Part("update", own)] = partial(change, parameter, starts[name])
+            found[module or MODEL, Part("update", own)] = partial(difference, parameter, starts[name])
             for key, value in optimizer.state.get(parameter, {}).items():
                 if isinstance(value, torch.Tensor):
                     found[module or MODEL, Part("state", f"{key} of {own}")] = partial(float64, value)

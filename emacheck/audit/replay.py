@@ -11,7 +11,7 @@ from emacheck.audit.calls import LOSS, MODEL, Asked, Call, intercepted, module_n
 from emacheck.audit.capture import LossFunction, named_losses, total
 from emacheck.audit.checkpoints import run_plainly
 from emacheck.audit.draws import Draws
-from emacheck.audit.measure import float64
+from emacheck.audit.measure import difference, float64
 from emacheck.audit.nested import converted, kept_in_objects, numbers, replaced, tensors
 from emacheck.audit.precision import Precision
 from emacheck.audit.variations import PLAIN, Variation
@@ -129,7 +129,11 @@ def replay(call: Call, side: Side) -> Results:
         draws.position = call.draws
         with side.forward(), run_plainly():
             output = _run(call, side, args, kwargs, results=results)
-        results |= {Part("output", path): tensor.detach() for path, tensor in tensors(output) if _judged(call, path)}
+        # An accuracy is a step function of its inputs, so that the last bit of a logit may move it by a whole pixel. In
+        # evaluation mode nothing is differentiable, and what training says of an output holds.
+        results |= {
+            Part("output", path): tensor.detach() for path, tensor in tensors(output) if path not in call.by_products
+        }
         results |= _other_history(call, output)
         if call.gradients_on:
             _backward(call, side, output)
@@ -168,15 +172,6 @@ def _run(call: Call, side: Side, args: Any, kwargs: dict[str, Any], *, results: 
         output = run(*args, **kwargs)
     player.finish()
     return output
-
-
-def _judged(call: Call, path: str) -> bool:
-    """Return whether an output counts: beside differentiable outputs, others are by-products such as an accuracy.
-
-    An accuracy is a step function of its inputs, so that the last bit of a logit may move it by a whole pixel. In
-    evaluation mode nothing is differentiable, and what training says of an output holds.
-    """
-    return path in call.differentiable or (not call.differentiable and path not in call.by_products)
 
 
 def _other_history(call: Call, output: Any) -> Results:
@@ -234,7 +229,7 @@ def _in_place(module: torch.nn.Module | None, call: Call, side: Side) -> Iterato
         def change() -> Results:
             found: Results = {}
             for name, (holder, key) in places.items():
-                found[Part("buffer", name)] = _float64(holder._buffers[key]) - starts[name]
+                found[Part("buffer", name)] = difference(_float64(holder._buffers[key]), starts[name])
             for name, parameter in module.named_parameters():
                 if parameter.grad is not None:
                     found[Part("gradient", name)] = parameter.grad

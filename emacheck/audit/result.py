@@ -48,7 +48,8 @@ class TensorError:
         error: Of candidate c and arbiter a, in the measure that has the largest ratio.
         accepted: The same for the accepted precision, at least a unit roundoff.
         limit: The largest ratio that passes.
-        measure: ``norm``: ||c - a|| / ||a||, ``peak``: max |c - a| / max |a|, or ``slope``: |<c - a, a>| / <a, a>.
+        measure: ``norm``: ||c - a|| / ||a||, ``peak``: max |c - a| / max |a|, ``slope``: |<c - a, a>| / <a, a>, or
+            ``absolute``: ||c - a||.
     """
 
     module: str

@@ -14,6 +14,7 @@ from emacheck.audit.fallback import CpuFallback
 from emacheck.audit.judging import Judged, judge
 from emacheck.audit.limits import Limits
 from emacheck.audit.precision import Precision
+from emacheck.audit.premises import find_unfit
 from emacheck.audit.reference import Plan, Reference
 from emacheck.audit.result import AuditResult, ModuleFinding, find
 from emacheck.audit.shared_code import SharedCode
@@ -158,6 +159,10 @@ def audit(
                 if unsteady is not None:
                     break
                 _require_gradients(reference)
+            unfit = find_unfit(reference)
+            if unfit is not None:
+                judged.append(Judged(troubles=[unfit]))
+                continue
             judged.append(judge(reference, candidate))
             foreign |= reference.capture.foreign_draws
             notes += reference.notes
@@ -257,8 +262,8 @@ def _notes(
     unjudged = sorted({name for each in judged for name in each.unjudged})
     if unjudged:
         notes.append(
-            f"{len(unjudged)} tensors were not judged, because {plan.precision.name} itself overflows there; "
-            f"the first is {unjudged[0]}"
+            f"{len(unjudged)} tensors were not judged, because {plan.precision.name} itself overflows there, or the "
+            f"last bits of its numbers decide an integer; the first is {unjudged[0]}"
         )
     if not plan.end_to_end:
         notes.append("no whole iteration was run")

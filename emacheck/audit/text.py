@@ -7,8 +7,13 @@ from emacheck.printable import printable
 
 SHOWN_FINDINGS = 5
 SHOWN_TENSORS = 3
-# What each measure sees: everywhere, in one place, and in the size of the whole.
-_MEASURES = {"norm": "relative error", "peak": "error in one place", "slope": "error of scale"}
+# What each measure sees: everywhere, in one place, in the size of the whole, and where nothing is relative to a zero.
+_MEASURES = {
+    "norm": "relative error",
+    "peak": "error in one place",
+    "slope": "error of scale",
+    "absolute": "absolute error",
+}
 _BOLD, _RED, _GREEN, _YELLOW, _OFF = "\x1b[1m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"
 _COLOURS = {"PASS": _GREEN, "FAIL": _RED, "INCONCLUSIVE": _YELLOW}
 

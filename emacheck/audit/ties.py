@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import torch
-from torch.nn.modules.pooling import _MaxPoolNd
+from torch.nn.modules.pooling import _AdaptiveMaxPoolNd, _MaxPoolNd
 
 from emacheck.audit.calls import Call
 
@@ -16,6 +16,7 @@ _BITS = {
     torch.float16: (10, 0, torch.int16),
     torch.bfloat16: (7, 0, torch.int16),
 }
+MaxPool = _MaxPoolNd | _AdaptiveMaxPoolNd
 # Of the largest value: what zeros are lifted to, so small that they stay below whatever else there is.
 _LIFT = 2.0**-20
 
@@ -30,11 +31,11 @@ def break_ties(call: Call, module: torch.nn.Module | None) -> None:
         call: The call; its input is replaced by one of the same shape and type.
         module: The module that it calls.
     """
-    if isinstance(module, _MaxPoolNd) and call.args and isinstance(call.args[0], torch.Tensor):
+    if isinstance(module, MaxPool) and call.args and isinstance(call.args[0], torch.Tensor):
         call.args = (without_ties(call.args[0], module), *call.args[1:])
 
 
-def without_ties(value: torch.Tensor, module: _MaxPoolNd) -> torch.Tensor:
+def without_ties(value: torch.Tensor, module: MaxPool) -> torch.Tensor:
     """Return an input that differs in each window's places: some late bits say where in its window a value stands.
 
     Args:
@@ -45,8 +46,7 @@ def without_ties(value: torch.Tensor, module: _MaxPoolNd) -> torch.Tensor:
         >>> without_ties(torch.zeros(1, 1, 4, 4), torch.nn.MaxPool2d(2)).unique().numel()
         4
     """
-    sizes = module.kernel_size if isinstance(module.kernel_size, tuple) else (module.kernel_size,) * _dimensions(module)
-    gaps = module.dilation if isinstance(module.dilation, tuple) else (module.dilation,) * len(sizes)
+    sizes, gaps = _windows(value, module)
     widths = [math.ceil(math.log2(size)) for size in sizes]
     bits, spared, kind = _BITS.get(value.dtype, (0, 0, torch.int64))
     if sum(widths) > bits - spared or not bool(torch.isfinite(value).all()):
@@ -61,5 +61,21 @@ def without_ties(value: torch.Tensor, module: _MaxPoolNd) -> torch.Tensor:
     return (marked | (place.to(kind) << spared)).view(value.dtype)
 
 
-def _dimensions(module: Any) -> int:
-    return {"MaxPool1d": 1, "MaxPool3d": 3}.get(type(module).__name__, 2)
+def _windows(value: torch.Tensor, module: MaxPool) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the size of the largest window along each dimension, and the gaps between its places."""
+    names = [base.__name__ for base in type(module).__mro__]
+    dimensions = next(int(name[-2]) for name in names if name.endswith(("1d", "2d", "3d")))
+    if isinstance(module, _MaxPoolNd):
+        return _each(module.kernel_size, dimensions), _each(module.dilation, dimensions)
+    # Window i of n goes from floor(i L / n) to ceil((i + 1) L / n).
+    counts = _each(module.output_size, dimensions)
+    lengths = value.shape[-dimensions:]
+    sizes = [
+        1 if n is None else max(-(-(i + 1) * length // n) - i * length // n for i in range(n))
+        for n, length in zip(counts, lengths, strict=True)
+    ]
+    return tuple(sizes), (1,) * dimensions
+
+
+def _each(setting: Any, dimensions: int) -> tuple[Any, ...]:
+    return tuple(setting) if isinstance(setting, tuple | list) else (setting,) * dimensions

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-_SOFTMAX = {"_softmax", "_safe_softmax"}
+# A row that is masked as a whole is NaN in the one, and zero in the other, by definition.
+_SAFE = "_safe_softmax"
+_SOFTMAX = {"_softmax", _SAFE}
 _LOSS_BACKWARD = {"nll_loss_backward", "nll_loss2d_backward"}
 
 
@@ -49,7 +51,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         output = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
         if name in _SOFTMAX and output.numel():
-            self._held.append(_rows_sum_to_one(output, args[1]))
+            self._held.append(_rows_sum_to_one(output, args[1], scores=args[0] if name == _SAFE else None))
         elif name in _LOSS_BACKWARD:
             self._held.append(_ignored_labels_get_nothing(output, labels=args[2], ignored=args[5]))
         return output
@@ -68,10 +70,14 @@ def _ratio(held: Held) -> float:
     return held.error / held.accepted
 
 
-def _rows_sum_to_one(output: torch.Tensor, dim: int) -> Held:
-    """Compare the sums over ``dim`` with 1; a row that is NaN as a whole is what the reference decides about."""
+def _rows_sum_to_one(output: torch.Tensor, dim: int, *, scores: torch.Tensor | None) -> Held:
+    """Compare the sums over ``dim`` with 1, with 0 where all of the scores are -inf, if they are given.
+
+    A row that is NaN as a whole is what the reference decides about.
+    """
     sums = output.detach().to("cpu").double().sum(dim)
-    away = (sums[torch.isfinite(sums)] - 1).abs()
+    due = torch.ones_like(sums) if scores is None else (scores.detach() != -math.inf).any(dim).to(sums)
+    away = (sums - due)[torch.isfinite(sums)].abs()
     # Each element is rounded once, and the divisor is a sum of so many terms in float32.
     accepted = torch.finfo(output.dtype).eps / 2 + math.sqrt(output.shape[dim]) * 2.0**-24
     return Held(

@@ -158,7 +158,7 @@ def with_processes(
         directory: Where the processes have left their reports.
         progress: Called with a line of text before each batch.
     """
-    from emacheck.audit.pooling import pooled_errors
+    from emacheck.audit.pooling import overflowed, pooled_errors
     from emacheck.audit.step import peak_memory
     from emacheck.audit.subject import named_tensors
     from emacheck.train.fingerprint import sample_hashes, tensor_hash
@@ -174,17 +174,19 @@ def with_processes(
     )
     roundoff = plan.precision.unit_roundoff(_dtype(training.subject))
     errors = reduced_errors(reports, unit_roundoff=roundoff, limit=plan.limits.isolated, depths=depths)
+    unjudged: list[str] = []
     for reference in joined.references:
         progress(f"batch {reference.number} of {len(joined.references)}")
         whole = reference.iteration()
         here = distances_of(together(reports, reference.number, directory), whole.truth)
         errors += pooled_errors(whole, here, plan=plan, batch=reference.number, depths=depths, level=LEVEL)
+        unjudged += overflowed(whole)
     found = [*between, *find_whole(errors, size=len(reports), explained=bool(result.findings or between))]
     return replace(
         result,
         errors=(*result.errors, *errors),
         findings=(*result.findings, *found),
-        notes=(*result.notes, *_notes(joined)),
+        notes=(*result.notes, *_notes(joined, unjudged)),
         ranks=tuple(report.device for report in reports),
         seconds=result.seconds + time.monotonic() - started,
         peak_memory=peak_memory(),
@@ -226,10 +228,16 @@ def together(reports: list[RankReport], number: int, directory: Path) -> dict["O
     return found
 
 
-def _notes(joined: Joined) -> list[str]:
-    if not joined.own:
-        return []
-    return [
-        f"{len(joined.own)} statistics of batch norms that are not synchronised are each process's own; those of rank "
-        "0 were compared"
-    ]
+def _notes(joined: Joined, unjudged: list[str]) -> list[str]:
+    notes = []
+    if joined.own:
+        notes.append(
+            f"{len(joined.own)} statistics of batch norms that are not synchronised are each process's own; those of "
+            "rank 0 were compared"
+        )
+    if unjudged:
+        notes.append(
+            f"{len(set(unjudged))} tensors of several processes were not judged, because {joined.plan.precision.name} "
+            f"itself overflows there; the first is {unjudged[0]}"
+        )
+    return notes

@@ -169,7 +169,7 @@ def invariants() -> tuple["Invariant", ...]:
     return (*DEFAULT, bases_are_means_of_unit_vectors)
 
 
-def bases_are_means_of_unit_vectors(model: "torch.nn.Module") -> str | None:
+def bases_are_means_of_unit_vectors(model: "torch.nn.Module", before: "torch.nn.Module") -> str | None:  # noqa: ARG001
     """Complain about EMA bases longer than 1: the buffer is a moving average of vectors of unit l2 norm."""
     for name, buffer in model.named_buffers():
         if name.rpartition(".")[2] == "bases" and buffer.dim() == 3:
