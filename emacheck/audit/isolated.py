@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from emacheck.audit.borrowed import borrowed
 from emacheck.audit.calls import Call
 from emacheck.audit.measure import FAR, SAME, Distance, Truth, distance
 from emacheck.audit.poison import Masks, nan_masks
@@ -61,6 +62,7 @@ def baselines(
     *,
     wanted: Callable[[Call], bool],
     poison: Callable[[Call], bool] = lambda call: False,  # noqa: ARG005
+    elsewhere: bool = False,
 ) -> Iterator[Baseline]:
     """Yield what each call should give; a caller comes after those it called, as it needs their gradients.
 
@@ -70,12 +72,15 @@ def baselines(
         accepted: The accepted precision in one or more benign variations; the first is the reference.
         wanted: Whether a call is to be compared; others run only as far as those need them.
         poison: Whether to find out where NaN goes in a call.
+        elsewhere: Whether the candidate is not on the CPU, so that what a caller uses has to be moved.
     """
     needed = {id(child) for call in calls if wanted(call) for child in call.children}
     for call in calls:
         if wanted(call):
             try:
                 baseline = _baseline(call, arbiter, accepted, poison=poison)
+                if elsewhere:
+                    call.borrowed = borrowed(call, accepted[0])
             except Exception as error:  # of the user's code, so it can be anything
                 baseline = Baseline(call=call, truth={}, accepted={}, unable=error.with_traceback(None))
             yield baseline

@@ -179,6 +179,7 @@ class Reference:
             ],
             wanted=lambda call: plan.wants(call.name),
             poison=lambda call: self.number == 1 and not evaluation and call.index == 0,
+            elsewhere=plan.device.type != "cpu",
         )
 
     def optimizer(self) -> Whole:

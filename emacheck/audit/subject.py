@@ -13,6 +13,9 @@ from emacheck.audit.measure import counterpart
 from emacheck.audit.nested import tensors
 
 Context = Callable[[], AbstractContextManager[Any]]
+# A module, a name in it, and the weight that it has under this name.
+Slot = tuple[torch.nn.Module, str, torch.nn.Parameter]
+_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -91,10 +94,42 @@ def to_accuracy(model: torch.nn.Module, accuracy: torch.dtype) -> torch.nn.Modul
     return same
 
 
-def named_tensors(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield every parameter and buffer of a model with its name."""
-    yield from model.named_parameters()
-    yield from model.named_buffers()
+def named_tensors(model: torch.nn.Module, *, remove_duplicate: bool = True) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield every parameter and buffer of a model with its name, or with each of its names."""
+    yield from model.named_parameters(remove_duplicate=remove_duplicate)
+    yield from model.named_buffers(remove_duplicate=remove_duplicate)
+
+
+def slots(model: torch.nn.Module) -> list[Slot]:
+    """Return every place of a model that holds a weight."""
+    return [
+        (each, k, weight) for each in model.modules() for k, weight in each._parameters.items() if weight is not None
+    ]
+
+
+def reunite(before: list[Slot]) -> None:
+    """Make weights that moved shared again where they were shared, and give them what hung on them.
+
+    On some devices a moved weight is a new object, one for each module that holds it, without hooks and attributes.
+
+    Args:
+        before: The places as they were before.
+    """
+    first: dict[int, torch.nn.Parameter] = {}
+    for holder, key, old in before:
+        now = first.setdefault(id(old), holder._parameters[key])
+        if holder._parameters[key] is not now:
+            setattr(holder, key, now)
+        elif now is not old:
+            _hang(old, now)
+
+
+def _hang(old: torch.nn.Parameter, new: torch.nn.Parameter) -> None:
+    """Give a weight the attributes and hooks of another one."""
+    vars(new).update(vars(old))
+    for hooks in _HOOKS:
+        if getattr(old, hooks, None):
+            setattr(new, hooks, getattr(old, hooks))
 
 
 def relink(optimizer: torch.optim.Optimizer, before: list[torch.nn.Parameter], after: list[torch.nn.Parameter]) -> None:
@@ -125,17 +160,11 @@ def move(candidate: Candidate, *, device: torch.device | None = None, dtype: tor
     """Move a candidate's model and optimizer to a device or into a precision; shared weights stay shared."""
     model = candidate.model
     before = list(model.parameters())
-    names = [(name, id(weight)) for name, weight in model.named_parameters(remove_duplicate=False)]
+    places = slots(model)
     if device is not None:
         model.to(device=device)
     if dtype is not None:
         to_accuracy(model, dtype)
-    # On some devices a moved weight is a new object, one for each module that holds it.
-    first: dict[int, torch.nn.Parameter] = {}
-    for name, old in names:
-        now = first.setdefault(old, model.get_parameter(name))
-        if model.get_parameter(name) is not now:
-            holder, _, key = name.rpartition(".")
-            setattr(model.get_submodule(holder), key, now)
+    reunite(places)
     if candidate.optimizer is not None:
         relink(candidate.optimizer, before, list(model.parameters()))
