@@ -375,3 +375,28 @@ def test_a_function_that_prepare_replaces_for_all_sides_is_put_back_and_refused(
         assert F.mse_loss is before
     finally:
         F.mse_loss = before
+
+
+class Viewed(nn.Module):
+    """Flattens what a convolution returns by a view, which a layout with the channels last refuses."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(64, 1)
+
+    def forward(self, x):
+        x = self.conv(x).relu()
+        return self.linear(x.view(len(x), -1))
+
+
+def test_a_network_that_takes_no_other_memory_layout_is_audited_without_it_and_this_is_noted():
+    torch.manual_seed(0)
+    model, batch = Viewed(), (torch.randn(4, 3, 4, 4), torch.randn(4, 1))
+    optimizer = SGD(model.parameters(), lr=0.1)
+    healthy = emacheck.audit_step(model, optimizer, batch, squares, "cpu")
+    assert healthy.outcome is Outcome.PASS, healthy.findings
+    (note,) = healthy.notes
+    assert note.startswith("(model) and 1 more cannot run in a benign variation")
+    assert "1 threads, channels last: view size is not compatible" in note
+    broken = emacheck.audit_step(model, optimizer, batch, squares, "cpu", prepare=scaled("conv"))
+    assert (broken.outcome, broken.module) == (Outcome.FAIL, "conv")

@@ -256,7 +256,7 @@ def _in_place(module: torch.nn.Module | None, call: Call, side: Side) -> Iterato
 def _moved(
     model: torch.nn.Module, own: list[torch.nn.Module], borrowed: Collection[str], device: torch.device
 ) -> Iterator[None]:
-    """Move the weights and buffers of some modules, and others by name, to a device; put the same objects back afterwards.
+    """Move weights and buffers, of some modules and others by name, to a device; put the same objects back afterwards.
 
     Args:
         model: What holds all that moves.

@@ -4,7 +4,7 @@ import inspect
 import resource
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -148,6 +148,7 @@ def audit(
     judged: list[Judged] = []
     foreign: frozenset[str] = frozenset()
     notes: list[str] = []
+    refused: dict[str, str] = {}
     unsteady: ModuleFinding | None = None
     with plan.precision.lists():
         for number, batch in enumerate(batches, 1):
@@ -161,6 +162,7 @@ def audit(
             judged.append(judge(reference, candidate))
             foreign |= reference.capture.foreign_draws
             notes += reference.notes
+            refused = reference.refused | refused
     errors = tuple(error for each in judged for error in each.errors)
     troubles = [trouble for each in judged for trouble in each.troubles]
     findings = find(errors, troubles if unsteady is None else [*troubles, unsteady])
@@ -169,7 +171,7 @@ def audit(
         precision=plan.precision.name,
         errors=errors,
         findings=findings,
-        notes=(*notes, *_notes(judged, foreign, plan, fallback.used)),
+        notes=(*notes, *_notes(judged, foreign, plan, fallback.used, refused)),
         state_hash=state_hash or state_digest(dict(subject.model.state_dict())),
         batch_hashes=tuple(batch_hashes),
         seconds=time.monotonic() - started,
@@ -245,7 +247,11 @@ def find_unsteady(reference: Reference) -> ModuleFinding | None:
 
 
 def _notes(
-    judged: Sequence[Judged], foreign: frozenset[str], plan: Plan, on_the_cpu: Collection[str]
+    judged: Sequence[Judged],
+    foreign: frozenset[str],
+    plan: Plan,
+    on_the_cpu: Collection[str],
+    refused: Mapping[str, str],
 ) -> tuple[str, ...]:
     notes = []
     if on_the_cpu:
@@ -254,6 +260,10 @@ def _notes(
         )
     if foreign:
         notes.append(f"drawn on the device and so not comparable: {', '.join(sorted(foreign))}")
+    if refused:
+        name, why = next(iter(refused.items()))
+        more = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
+        notes.append(f"{name}{more} cannot run in a benign variation, which does not count there; the first in {why}")
     unjudged = sorted({name for each in judged for name in each.unjudged})
     if unjudged:
         notes.append(

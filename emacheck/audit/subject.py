@@ -117,9 +117,11 @@ def reunite(before: list[Slot]) -> None:
     """
     first: dict[int, torch.nn.Parameter] = {}
     for holder, key, old in before:
-        now = first.setdefault(id(old), holder._parameters[key])
-        if holder._parameters[key] is not now:
-            setattr(holder, key, now)
+        now = holder._parameters[key]
+        if now is None:
+            continue
+        if first.setdefault(id(old), now) is not now:
+            setattr(holder, key, first[id(old)])
         elif now is not old:
             _hang(old, now)
 
