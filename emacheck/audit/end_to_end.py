@@ -1,7 +1,8 @@
 """One whole iteration on the candidate against the arbiter: for what lies between the modules."""
 
+import copy
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -57,9 +58,8 @@ def preserved(candidate: Candidate) -> Iterator[dict[str, torch.Tensor]]:
     weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     buffers = [(m, k, b.clone()) for m in model.modules() for k, b in m._buffers.items() if b is not None]
     modes = [(module, module.training) for module in model.modules()]
-    state = [] if optimizer is None else [_copy(optimizer.state.get(p, {})) for p in _parameters(optimizer)]
-    # Some optimizers count their steps there.
-    groups = [] if optimizer is None else [_copy(group) for group in optimizer.param_groups]
+    # Some optimizers count their steps in the group, or in themselves.
+    kept = None if optimizer is None else _kept(optimizer, model)
     try:
         yield weights
     finally:
@@ -71,21 +71,33 @@ def preserved(candidate: Candidate) -> Iterator[dict[str, torch.Tensor]]:
             module._buffers[key] = value
         for module, mode in modes:
             module.training = mode
-        if optimizer is not None:
+        if optimizer is not None and kept is not None:
+            own, state, groups = kept
+            vars(optimizer).update(own)
             optimizer.state.clear()
             for parameter, values in zip(_parameters(optimizer), state, strict=True):
                 if values:
                     optimizer.state[parameter] = values
             for group, values in zip(optimizer.param_groups, groups, strict=True):
-                group.update({name: value for name, value in values.items() if name != "params"})
+                group.update(values)
+
+
+def _kept(optimizer: torch.optim.Optimizer, model: torch.nn.Module) -> tuple[dict[str, Any], list[Any], list[Any]]:
+    """Return copies of an optimizer's own attributes, of each parameter's state and of each group's settings."""
+    # Whatever points to a weight, to the model or to the optimizer itself goes on pointing to it.
+    same: dict[int, Any] = {id(each): each for each in (optimizer, *model.modules(), *_parameters(optimizer))}
+
+    def copied(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: copy.deepcopy(value, same) for name, value in values.items()}
+
+    attributes = {k: v for k, v in vars(optimizer).items() if k not in ("state", "param_groups") and not callable(v)}
+    settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    state = [copied(optimizer.state.get(parameter, {})) for parameter in _parameters(optimizer)]
+    return copied(attributes), state, [copied(each) for each in settings]
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def _copy(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in values.items()}
 
 
 @contextmanager
