@@ -204,12 +204,11 @@ def _lay_out(model: torch.nn.Module, layout: torch.memory_format) -> None:
 
 def iterate(candidate: Candidate, batch: Any, conditions: Conditions) -> dict[str, torch.Tensor]:
     """Run forward, backward and the optimizer's step; return the losses."""
-    random.seed(conditions.seed)
-    np.random.seed(conditions.seed)  # noqa: NPY002 - models that draw from it draw the same on both sides
-    model, variation = candidate.model, conditions.variation
-    data = candidate.change_batch(batch) if candidate.change_batch else batch
-    data = converted(data, device=conditions.device, dtype=conditions.dtype, channels_last=variation.channels_last)
-    with active(candidate, conditions) as draws:
+    model, layout = candidate.model, conditions.variation.channels_last
+    with _seeded(conditions.seed), ExitStack() as computing:
+        data = candidate.change_batch(batch) if candidate.change_batch else batch
+        data = converted(data, device=conditions.device, dtype=conditions.dtype, channels_last=layout)
+        draws = computing.enter_context(active(candidate, conditions))
         model.zero_grad(set_to_none=True)
         with ExitStack() as stack:
             if conditions.dtype is None:
@@ -219,6 +218,19 @@ def iterate(candidate: Candidate, batch: Any, conditions: Conditions) -> dict[st
         _step(candidate, conditions.precision.loss_scale)
     draws.require_own()
     return {name: value for name, value in losses.items() if value.requires_grad}
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed the generators of Python and numpy for models that draw from them; afterwards they go on as before."""
+    before, before_in_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - what models draw from
+    random.seed(seed)
+    np.random.seed(seed % (1 << 32))  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(before)
+        np.random.set_state(before_in_numpy)  # noqa: NPY002
 
 
 def nudge(model: torch.nn.Module, variation: Variation) -> bool:

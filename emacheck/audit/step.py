@@ -13,6 +13,7 @@ from emacheck.audit.capture import LossFunction
 from emacheck.audit.fallback import CpuFallback
 from emacheck.audit.judging import Judged, judge
 from emacheck.audit.limits import Limits
+from emacheck.audit.originals import outside, untouched
 from emacheck.audit.precision import Precision
 from emacheck.audit.reference import Plan, Reference
 from emacheck.audit.result import AuditResult, ModuleFinding, find
@@ -77,7 +78,8 @@ def audit_step(
 
     Raises:
         UsageError: If the precision is unknown, the model is not on the CPU, the optimizer has none of its parameters
-            or computes losses by itself, as LBFGS does, the loss does not depend on the model, or prepare replaces
+            or computes losses by itself, as LBFGS does, the loss does not depend on the model or reaches the original
+            model or other parameters of the optimizer, what hangs on them cannot be copied, or prepare replaces
             functions of torch or methods of the model's classes for all sides.
 
     Example:
@@ -155,10 +157,12 @@ def audit(
             progress(f"batch {number} of {len(batches)}")
             reference = Reference(subject=subject, batch=batch, plan=plan, number=number)
             if number == 1:
-                unsteady = find_unsteady(reference)
+                with untouched(subject):
+                    unsteady = find_unsteady(reference)
+                    if unsteady is None:
+                        _require_gradients(reference)
                 if unsteady is not None:
                     break
-                _require_gradients(reference)
             judged.append(judge(reference, candidate))
             foreign |= reference.capture.foreign_draws
             notes += reference.notes
@@ -171,7 +175,7 @@ def audit(
         precision=plan.precision.name,
         errors=errors,
         findings=findings,
-        notes=(*notes, *_notes(judged, foreign, plan, fallback.used, refused)),
+        notes=(*notes, *_notes_on(subject), *_notes(judged, foreign, plan, fallback.used, refused)),
         state_hash=state_hash or state_digest(dict(subject.model.state_dict())),
         batch_hashes=tuple(batch_hashes),
         seconds=time.monotonic() - started,
@@ -244,6 +248,11 @@ def find_unsteady(reference: Reference) -> ModuleFinding | None:
             f"same state on the CPU. {advice}"
         ),
     )
+
+
+def _notes_on(subject: Subject) -> tuple[str, ...]:
+    more = len(outside(subject))
+    return (f"{more} parameters of the optimizer are not the model's, and were not audited",) if more else ()
 
 
 def _notes(
