@@ -1,6 +1,7 @@
 """The audit of networks that are unlike EMANet: healthy ones pass, and a fault is found where it sits."""
 
 import warnings
+from collections import deque
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -22,6 +23,16 @@ class Features:
     now: torch.Tensor
     all: list
     name: str = "features"
+
+
+class Box:
+    """Moves itself."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+    def to(self, device):
+        return Box(self.tensor.to(device))
 
 
 class Backbone(nn.Module):
@@ -187,6 +198,27 @@ CASES = {
     ),
     "an object": (
         lambda: Network(lambda y, _: SimpleNamespace(y=y), lambda f: f.y),
+        (6, 8),
+        SGD,
+        scaled("backbone.linear"),
+        "backbone.linear",
+    ),
+    "an object that moves itself": (
+        lambda: Network(lambda y, _: Box(y), lambda box: box.tensor),
+        (6, 8),
+        SGD,
+        scaled("backbone.linear"),
+        "backbone.linear",
+    ),
+    "an object with a list": (
+        lambda: Network(lambda _, both: SimpleNamespace(both=both), lambda f: f.both[0] + f.both[1]),
+        (6, 8),
+        SGD,
+        scaled("backbone.linear"),
+        "backbone.linear",
+    ),
+    "a deque": (
+        lambda: Network(lambda _, both: deque(both, 2), lambda both: both[1]),
         (6, 8),
         SGD,
         scaled("backbone.linear"),
@@ -358,7 +390,7 @@ def test_what_would_audit_nothing_is_refused():
         emacheck.audit_step(model, SGD(other.parameters(), lr=0.1), batch, squares, "cpu")
     with pytest.raises(UsageError, match="no gradient at any parameter"):
         emacheck.audit_step(model, None, batch, lambda _, batch: squares(other, batch), "cpu")
-    with pytest.raises(TypeError, match="each with 6 elements, expected one"):
+    with pytest.raises(UsageError, match="each with 6 elements, expected one"):
         emacheck.audit_step(model, None, batch, lambda m, b: {"one": squares(m, b), "each": m(b[0])}, "cpu")
 
 

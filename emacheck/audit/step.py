@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from emacheck.audit.calls import OPTIMIZER
 from emacheck.audit.capture import LossFunction
 from emacheck.audit.fallback import CpuFallback
 from emacheck.audit.judging import Judged, judge
@@ -79,7 +80,8 @@ def audit_step(
     Raises:
         UsageError: If the precision is unknown, the model is not on the CPU, the optimizer has none of its parameters
             or computes losses by itself, as LBFGS does, the loss does not depend on the model or reaches the original
-            model or other parameters of the optimizer, what hangs on them cannot be copied, or prepare replaces
+            model or other parameters of the optimizer, what hangs on them cannot be copied, the device is not
+            there, modules matches nothing, or prepare replaces
             functions of torch or methods of the model's classes for all sides.
 
     Example:
@@ -106,7 +108,7 @@ def audit_step(
     if away is not None:
         raise UsageError(f"found parameter {away} on a device, expected the model on the CPU: model.cpu()")
     plan = Plan(
-        device=torch.device(device),
+        device=_opened(device),
         precision=Precision(name=precision),
         limits=limits or Limits(),
         seed=seed,
@@ -115,7 +117,9 @@ def audit_step(
         end_to_end=end_to_end,
         cpu_fallback=cpu_fallback,
     )
-    return audit(Subject(model=model, optimizer=optimizer, loss=loss), [batch], plan, prepare=prepare)
+    # Whatever the caller's mode is, an iteration needs gradients.
+    with torch.inference_mode(False), torch.enable_grad():
+        return audit(Subject(model=model, optimizer=optimizer, loss=loss), [batch], plan, prepare=prepare)
 
 
 def audit(
@@ -161,6 +165,7 @@ def audit(
                     unsteady = find_unsteady(reference)
                     if unsteady is None:
                         _require_gradients(reference)
+                        _require_modules(reference)
                 if unsteady is not None:
                     break
             judged.append(judge(reference, candidate))
@@ -181,6 +186,20 @@ def audit(
         seconds=time.monotonic() - started,
         peak_memory=peak_memory(),
     )
+
+
+def _opened(name: torch.device | str) -> torch.device:
+    """Return a device to which a number can be brought, and back."""
+    try:
+        device = torch.device(name)
+        torch.ones(1).to(device).to("cpu")
+    except Exception as error:  # of the device's library, so it can be anything
+        first = next(iter(str(error).strip().splitlines()), "")
+        raise UsageError(
+            f"found device {name}, to which not even one number can be brought ({type(error).__name__}: {first}), "
+            "expected one that is there and known to torch; import the package of a device outside of torch first."
+        ) from error
+    return device
 
 
 def _prepare(prepare: Prepare, candidate: Candidate) -> None:
@@ -220,6 +239,16 @@ def _require_gradients(reference: Reference) -> None:
         raise UsageError(
             "found no gradient at any parameter of the model after the backward pass, expected some; the loss function "
             "must call the model that it is given, and its parameters must require gradients."
+        )
+
+
+def _require_modules(reference: Reference) -> None:
+    optimizer = [] if reference.subject.optimizer is None else [OPTIMIZER]
+    names = [*dict.fromkeys(call.name for call in reference.capture.calls), *optimizer]
+    if not any(reference.plan.wants(name) for name in names):
+        raise UsageError(
+            f"found modules {reference.plan.modules}, which matches nothing that the iteration calls, expected a glob "
+            f"over names such as {', '.join(names[:3])}."
         )
 
 
