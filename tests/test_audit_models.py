@@ -432,3 +432,43 @@ def test_a_network_that_takes_no_other_memory_layout_is_audited_without_it_and_t
     assert "1 threads, channels last: view size is not compatible" in note
     broken = emacheck.audit_step(model, optimizer, batch, squares, "cpu", prepare=scaled("conv"))
     assert (broken.outcome, broken.module) == (Outcome.FAIL, "conv")
+
+
+class Scaling(nn.Module):
+    """Scales its input in place and returns nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(8))
+
+    def forward(self, x):
+        x.mul_(self.weight)
+
+
+class ScaledInPlace(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.scaling, self.last = nn.Linear(8, 8), Scaling(), nn.Linear(8, 1)
+
+    def forward(self, x):
+        y = self.first(x)
+        self.scaling(y)
+        return self.last(y.tanh())
+
+
+def test_what_a_module_does_to_its_input_in_place_is_compared():
+    torch.manual_seed(0)
+    model, batch = ScaledInPlace(), (torch.randn(6, 8), torch.randn(6, 1))
+
+    def wrong(candidate):
+        scaling = candidate.model.scaling
+        scaling.forward = lambda x: (x.mul_(scaling.weight * 1.00001), None)[1]
+
+    healthy = emacheck.audit_step(model, None, batch, squares, "cpu")
+    assert healthy.outcome is Outcome.PASS, healthy.findings
+    broken = emacheck.audit_step(model, None, batch, squares, "cpu", prepare=wrong, end_to_end=False)
+    assert (broken.outcome, broken.module, broken.findings[0].tensor) == (
+        Outcome.FAIL,
+        "scaling",
+        "input after the call 0.0",
+    )

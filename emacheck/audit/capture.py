@@ -135,8 +135,8 @@ def total(losses: Mapping[str, torch.Tensor]) -> torch.Tensor:
     parts = [value.sum() for value in losses.values() if value.requires_grad]
     if not parts:
         raise UsageError(
-            "found no loss with a gradient history, so there is nothing to differentiate; expected a tensor that depends "
-            "on the parameters of the model, not a number or a detached one."
+            "found no loss with a gradient history, so there is nothing to differentiate; expected a tensor that "
+            "depends on the parameters of the model, not a number or a detached one."
         )
     return torch.stack([part.to(parts[0].dtype) for part in parts]).sum() if len(parts) > 1 else parts[0]
 

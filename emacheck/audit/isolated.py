@@ -11,7 +11,7 @@ from emacheck.audit.borrowed import borrowed
 from emacheck.audit.calls import Call
 from emacheck.audit.measure import FAR, SAME, Distance, Truth, distance
 from emacheck.audit.poison import Masks, nan_masks
-from emacheck.audit.replay import COPIED, Part, Results, Side, replay
+from emacheck.audit.replay import COPIED, OPTIONAL, Part, Results, Side, replay
 from emacheck.audit.variations import Variation
 
 # Told the name of what cannot run in a variation, the variation and what was raised.
@@ -178,6 +178,7 @@ def compare(
             accepted=accepted[p],
         )
         for p, a in truth.items()
+        if p in results or p.kind not in OPTIONAL
     ]
-    extra = [part for part in results if part not in truth and part not in ignored]
+    extra = [part for part in results if part not in truth and part not in ignored and part.kind not in OPTIONAL]
     return found + [Measured(part=part, distance=FAR, accepted=SAME) for part in extra]

@@ -36,6 +36,8 @@ class Part(NamedTuple):
 
 # What is not computed, but only carried to the device.
 COPIED = frozenset({"weight", "start of buffer"})
+# What only some implementations of a module make: whether one works in place is its own business.
+OPTIONAL = frozenset({"input after the call"})
 
 Results = dict[Part, torch.Tensor]
 Context = Callable[[], Any]
@@ -129,9 +131,11 @@ def replay(call: Call, side: Side, *, during: Context = nullcontext) -> Results:
     ):
         args, kwargs = replaced(side.bring((call.args, call.kwargs), seed=1), entrance)
         draws.position = call.draws
+        given = [(path, tensor, tensor._version) for path, tensor in tensors((args, kwargs))]
         with side.forward(), run_plainly(), during():
             output = _run(call, side, args, kwargs, results=results)
         results |= {Part("output", path): tensor.detach() for path, tensor in tensors(output) if _judged(call, path)}
+        results |= _changed_in_place(given, output)
         results |= _other_history(call, output)
         if call.gradients_on:
             _backward(call, side, output)
@@ -179,6 +183,16 @@ def _judged(call: Call, path: str) -> bool:
     evaluation mode nothing is differentiable, and what training says of an output holds.
     """
     return path in call.differentiable or (not call.differentiable and path not in call.by_products)
+
+
+def _changed_in_place(given: list[tuple[str, torch.Tensor, int]], output: Any) -> Results:
+    """Return those inputs that a call changed and does not return, so that only its caller would see them."""
+    returned = {id(tensor) for _, tensor in tensors(output)}
+    return {
+        Part("input after the call", path): tensor.detach().clone()
+        for path, tensor, version in given
+        if tensor._version != version and id(tensor) not in returned
+    }
 
 
 def _other_history(call: Call, output: Any) -> Results:
