@@ -472,3 +472,33 @@ def test_what_a_module_does_to_its_input_in_place_is_compared():
         "scaling",
         "input after the call 0.0",
     )
+
+
+class Recursive(nn.Module):
+    """Calls itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.again, self.last = nn.Linear(8, 8), nn.Linear(8, 1)
+
+    def forward(self, x, times=2):
+        return self(self.again(x).tanh(), times - 1) if times else self.last(x)
+
+
+def scripted():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated, and in older models
+        return nn.Sequential(torch.jit.script(nn.Linear(8, 8)), nn.Linear(8, 1))
+
+
+@pytest.mark.parametrize(
+    ("build", "module", "words"),
+    [(Recursive, "(model)", "a module that calls itself"), (scripted, "0", "the CPU cannot repeat it")],
+)
+def test_modules_that_cannot_be_repeated_alone_are_named_and_the_user_s_are_left_as_they_were(build, module, words):
+    torch.manual_seed(0)
+    model, batch = build(), (torch.randn(6, 8), torch.randn(6, 1))
+    result = emacheck.audit_step(model, None, batch, squares, "cpu", evaluation=False)
+    assert (result.outcome, result.findings[0].module) == (Outcome.INCONCLUSIVE, module)
+    assert words in result.findings[0].message
+    assert all(weight.grad is None and weight.requires_grad for weight in model.parameters())
