@@ -18,11 +18,11 @@ class Counting(torch.optim.Optimizer):
 
     def __init__(self, parameters):
         super().__init__(parameters, {"lr": 0.1, "count": 0})
-        self.boost, self.taken = [2.0], 0
+        self.boost = [2.0]
 
     @torch.no_grad()
     def step(self, closure=None):  # noqa: ARG002
-        self.taken += 1
+        self.taken = getattr(self, "taken", 0) + 1
         for group in self.param_groups:
             group["count"] += 1
             for weight in group["params"]:
@@ -95,8 +95,11 @@ def test_lists_and_numbers_in_an_optimizers_state_and_groups_are_compared(change
     assert (optimizer.taken, optimizer.param_groups[0]["count"]) == (2, 2)
 
 
-def test_each_iteration_starts_from_what_the_optimizer_counts_in_itself():
+@pytest.mark.parametrize("taken", [0, 2])
+def test_each_iteration_starts_from_what_the_optimizer_counts_in_itself(taken):
     model, optimizer = trained(Counting)
+    if not taken:
+        del optimizer.taken
     result = emacheck.audit_step(model, optimizer, BATCH, squares, "cpu", evaluation=False)
     updates = [e for e in result.errors if e.level == "end to end" and e.tensor.startswith("update")]
     assert max(error.accepted for error in updates) < 1e-5

@@ -3,7 +3,7 @@
 import copy
 import random
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from emacheck.audit.calls import LOSS, MODEL
 from emacheck.audit.capture import named_losses, total
 from emacheck.audit.draws import Draws
 from emacheck.audit.measure import FAR, Distance, Truth, distance, float64, on_host
-from emacheck.audit.nested import converted
+from emacheck.audit.nested import converted, tensors
 from emacheck.audit.precision import Precision
 from emacheck.audit.replay import Part
 from emacheck.audit.subject import Candidate, move
@@ -72,7 +72,9 @@ def preserved(candidate: Candidate) -> Iterator[dict[str, torch.Tensor]]:
         for module, mode in modes:
             module.training = mode
         if optimizer is not None and kept is not None:
-            own, state, groups = kept
+            own, names, state, groups = kept
+            for name in vars(optimizer).keys() - names:
+                delattr(optimizer, name)
             vars(optimizer).update(own)
             optimizer.state.clear()
             for parameter, values in zip(_parameters(optimizer), state, strict=True):
@@ -82,18 +84,27 @@ def preserved(candidate: Candidate) -> Iterator[dict[str, torch.Tensor]]:
                 group.update(values)
 
 
-def _kept(optimizer: torch.optim.Optimizer, model: torch.nn.Module) -> tuple[dict[str, Any], list[Any], list[Any]]:
-    """Return copies of an optimizer's own attributes, of each parameter's state and of each group's settings."""
+def _kept(
+    optimizer: torch.optim.Optimizer, model: torch.nn.Module
+) -> tuple[dict[str, Any], set[str], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return copies of an optimizer's own attributes, the names of all, and copies of states and groups' settings."""
     # Whatever points to a weight, to the model or to the optimizer itself goes on pointing to it.
     same: dict[int, Any] = {id(each): each for each in (optimizer, *model.modules(), *_parameters(optimizer))}
 
     def copied(values: Mapping[str, Any]) -> dict[str, Any]:
         return {name: copy.deepcopy(value, same) for name, value in values.items()}
 
-    attributes = {k: v for k, v in vars(optimizer).items() if k not in ("state", "param_groups") and not callable(v)}
+    own = {}
+    for name, value in vars(optimizer).items():
+        # A weight that an attribute holds may be another object by then.
+        holds = any(isinstance(tensor, torch.nn.Parameter) for _, tensor in tensors(value))
+        if name in ("state", "param_groups") or name.startswith("_optimizer_") or callable(value) or holds:
+            continue
+        with suppress(Exception):  # what cannot be copied, such as a group of processes, stays as it is
+            own[name] = copy.deepcopy(value, same)
     settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
-    state = [copied(optimizer.state.get(parameter, {})) for parameter in _parameters(optimizer)]
-    return copied(attributes), state, [copied(each) for each in settings]
+    states = [copied(optimizer.state.get(parameter, {})) for parameter in _parameters(optimizer)]
+    return own, set(vars(optimizer)), states, [copied(each) for each in settings]
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
