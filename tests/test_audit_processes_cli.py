@@ -15,7 +15,7 @@ from conftest import emacheck_process
 pytest.importorskip("torch")
 
 # The device alone has tests of its own.
-QUICK = ("--modules", "nothing", "--no-end-to-end", "--batches", 1, "--threads", 1)
+QUICK = ("--modules", "(optimizer)", "--no-end-to-end", "--batches", 1, "--threads", 1)
 TWO = ("--nproc-per-node", 2)
 
 
