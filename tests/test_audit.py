@@ -322,8 +322,44 @@ def test_only_some_modules(subject):
         "blocks.1.drop",
     }
     assert result.notes == ("no whole iteration was run", "only modules that match blocks.1.* ran in isolation")
-    nothing = audited(subject, modules="nothing", end_to_end=False)
-    assert nothing.outcome is Outcome.INCONCLUSIVE
+    with pytest.raises(UsageError, match=r"found modules nothing, which matches nothing .* names such as stem"):
+        audited(subject, modules="nothing", end_to_end=True)
+
+
+@pytest.mark.parametrize("device", ["cuda", "nonsense", "meta"])
+def test_a_device_that_is_not_there_is_refused(subject, device):
+    if device == "cuda" and torch.cuda.is_available():
+        pytest.skip("it is there")
+    with pytest.raises(UsageError, match=f"found device {device}, to which not even one number can be brought"):
+        emacheck.audit_step(*subject, device)
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 40])
+def test_any_number_is_a_seed(subject, seed):
+    assert audited(subject, seed=seed, modules="stem", evaluation=False).outcome is Outcome.PASS
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_caller_that_records_no_gradients_gets_an_audit_with_them(subject, mode):
+    with mode():
+        result = audited(subject, modules="stem", evaluation=False)
+    assert result.outcome is Outcome.PASS
+    assert "backward" in {error.phase for error in result.errors}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda value: (value, 1), "returned tuple, expected a scalar tensor or a mapping"),
+        (lambda value: value.expand(3), "returned loss with 3 elements, expected one"),
+        (lambda value: value.item(), "returned float, expected a scalar tensor"),
+        (lambda value: value.detach(), "found no loss with a gradient history"),
+    ],
+)
+def test_what_is_no_loss_is_refused(subject, change, message):
+    model, optimizer, batch, function = subject
+    with pytest.raises(UsageError, match=message):
+        emacheck.audit_step(model, optimizer, batch, lambda m, b: change(function(m, b)), "cpu")
 
 
 def test_a_container_alone_gets_the_gradients_of_its_children(subject):

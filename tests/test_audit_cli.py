@@ -21,9 +21,12 @@ QUICK = ("--modules", "decode_head.*", "--no-end-to-end", "--batches", "1")
 def test_bad_input_is_refused_at_once(emacheck_cli, tmp_path):
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "audit.json").touch()
+    (tmp_path / "file").touch()
     for arguments, words in (
         (("--precision", "fp8"), "fp8"),
         (("--output-dir", "report"), "nothing was overwritten"),
+        (("--output-dir", "file"), "found file, which is no directory"),
+        (("--output-dir", "file/new"), "found file, which is no directory"),
         (("--preset", "smoke", "--config", "x.py"), "give one of the two"),
         (("--batches", "0"), "0"),
     ):
@@ -99,10 +102,10 @@ def test_an_audit_of_one_head_passes_and_is_reported(emacheck_cli, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.training
-def test_nothing_that_matches_is_inconclusive_and_json_is_pure(emacheck_cli):
-    done = emacheck_cli("audit", "--modules", "nothing", "--no-end-to-end", "--batches", "1", "--json")
-    assert done.code == 3, done
-    assert json.loads(done.out)["outcome"] == "INCONCLUSIVE"
+def test_modules_that_match_nothing_are_refused(emacheck_cli):
+    done = emacheck_cli("audit", "--modules", "nothing", "--batches", "1", "--json")
+    assert (done.code, done.out) == (2, ""), done
+    assert "found modules nothing, which matches nothing" in done.err
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The audit of networks that are unlike EMANet: healthy ones pass, and a fault is found where it sits."""
 
 import warnings
+from collections import deque
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -22,6 +23,16 @@ class Features:
     now: torch.Tensor
     all: list
     name: str = "features"
+
+
+class Box:
+    """Moves itself."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+    def to(self, device):
+        return Box(self.tensor.to(device))
 
 
 class Backbone(nn.Module):
@@ -187,6 +198,27 @@ CASES = {
     ),
     "an object": (
         lambda: Network(lambda y, _: SimpleNamespace(y=y), lambda f: f.y),
+        (6, 8),
+        SGD,
+        scaled("backbone.linear"),
+        "backbone.linear",
+    ),
+    "an object that moves itself": (
+        lambda: Network(lambda y, _: Box(y), lambda box: box.tensor),
+        (6, 8),
+        SGD,
+        scaled("backbone.linear"),
+        "backbone.linear",
+    ),
+    "an object with a list": (
+        lambda: Network(lambda _, both: SimpleNamespace(both=both), lambda f: f.both[0] + f.both[1]),
+        (6, 8),
+        SGD,
+        scaled("backbone.linear"),
+        "backbone.linear",
+    ),
+    "a deque": (
+        lambda: Network(lambda _, both: deque(both, 2), lambda both: both[1]),
         (6, 8),
         SGD,
         scaled("backbone.linear"),
@@ -358,7 +390,7 @@ def test_what_would_audit_nothing_is_refused():
         emacheck.audit_step(model, SGD(other.parameters(), lr=0.1), batch, squares, "cpu")
     with pytest.raises(UsageError, match="no gradient at any parameter"):
         emacheck.audit_step(model, None, batch, lambda _, batch: squares(other, batch), "cpu")
-    with pytest.raises(TypeError, match="each with 6 elements, expected one"):
+    with pytest.raises(UsageError, match="each with 6 elements, expected one"):
         emacheck.audit_step(model, None, batch, lambda m, b: {"one": squares(m, b), "each": m(b[0])}, "cpu")
 
 
@@ -375,3 +407,98 @@ def test_a_function_that_prepare_replaces_for_all_sides_is_put_back_and_refused(
         assert F.mse_loss is before
     finally:
         F.mse_loss = before
+
+
+class Viewed(nn.Module):
+    """Flattens what a convolution returns by a view, which a layout with the channels last refuses."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(64, 1)
+
+    def forward(self, x):
+        x = self.conv(x).relu()
+        return self.linear(x.view(len(x), -1))
+
+
+def test_a_network_that_takes_no_other_memory_layout_is_audited_without_it_and_this_is_noted():
+    torch.manual_seed(0)
+    model, batch = Viewed(), (torch.randn(4, 3, 4, 4), torch.randn(4, 1))
+    optimizer = SGD(model.parameters(), lr=0.1)
+    healthy = emacheck.audit_step(model, optimizer, batch, squares, "cpu")
+    assert healthy.outcome is Outcome.PASS, healthy.findings
+    (note,) = healthy.notes
+    assert note.startswith("(model) and 1 more cannot run in a benign variation")
+    assert "1 threads, channels last: view size is not compatible" in note
+    broken = emacheck.audit_step(model, optimizer, batch, squares, "cpu", prepare=scaled("conv"))
+    assert (broken.outcome, broken.module) == (Outcome.FAIL, "conv")
+
+
+class Scaling(nn.Module):
+    """Scales its input in place and returns nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(8))
+
+    def forward(self, x):
+        x.mul_(self.weight)
+
+
+class ScaledInPlace(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.scaling, self.last = nn.Linear(8, 8), Scaling(), nn.Linear(8, 1)
+
+    def forward(self, x):
+        y = self.first(x)
+        self.scaling(y)
+        return self.last(y.tanh())
+
+
+def test_what_a_module_does_to_its_input_in_place_is_compared():
+    torch.manual_seed(0)
+    model, batch = ScaledInPlace(), (torch.randn(6, 8), torch.randn(6, 1))
+
+    def wrong(candidate):
+        scaling = candidate.model.scaling
+        scaling.forward = lambda x: (x.mul_(scaling.weight * 1.00001), None)[1]
+
+    healthy = emacheck.audit_step(model, None, batch, squares, "cpu")
+    assert healthy.outcome is Outcome.PASS, healthy.findings
+    broken = emacheck.audit_step(model, None, batch, squares, "cpu", prepare=wrong, end_to_end=False)
+    assert (broken.outcome, broken.module, broken.findings[0].tensor) == (
+        Outcome.FAIL,
+        "scaling",
+        "input after the call 0.0",
+    )
+
+
+class Recursive(nn.Module):
+    """Calls itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.again, self.last = nn.Linear(8, 8), nn.Linear(8, 1)
+
+    def forward(self, x, times=2):
+        return self(self.again(x).tanh(), times - 1) if times else self.last(x)
+
+
+def scripted():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated, and in older models
+        return nn.Sequential(torch.jit.script(nn.Linear(8, 8)), nn.Linear(8, 1))
+
+
+@pytest.mark.parametrize(
+    ("build", "module", "words"),
+    [(Recursive, "(model)", "a module that calls itself"), (scripted, "0", "the CPU cannot repeat it")],
+)
+def test_modules_that_cannot_be_repeated_alone_are_named_and_the_user_s_are_left_as_they_were(build, module, words):
+    torch.manual_seed(0)
+    model, batch = build(), (torch.randn(6, 8), torch.randn(6, 1))
+    result = emacheck.audit_step(model, None, batch, squares, "cpu", evaluation=False)
+    assert (result.outcome, result.findings[0].module) == (Outcome.INCONCLUSIVE, module)
+    assert words in result.findings[0].message
+    assert all(weight.grad is None and weight.requires_grad for weight in model.parameters())

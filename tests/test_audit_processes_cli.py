@@ -15,7 +15,7 @@ from conftest import emacheck_process
 pytest.importorskip("torch")
 
 # The device alone has tests of its own.
-QUICK = ("--modules", "nothing", "--no-end-to-end", "--batches", 1, "--threads", 1)
+QUICK = ("--modules", "(optimizer)", "--no-end-to-end", "--batches", 1, "--threads", 1)
 TWO = ("--nproc-per-node", 2)
 
 
@@ -127,7 +127,8 @@ def test_a_device_that_is_wrong_on_one_rank_fails_only_among_processes(emacheck_
     done = emacheck_cli("audit", "--device", "sdaa", *TWO, *QUICK, "--json", env=environment, timeout=600)
     result = json.loads(done.out)
     assert (done.code, result["outcome"], result["phase"]) == (1, "FAIL", "loss"), done
-    assert {row["level"] for row in result["tensors"]} == {"processes"}
+    failing = [row for row in result["tensors"] if not row["error"] <= row["limit"] * row["accepted"]]
+    assert {row["level"] for row in failing} == {"processes"}
     assert nothing_is_left()
 
 

@@ -59,6 +59,8 @@ class Call:
         input_gradients: Gradients with respect to its inputs when it runs alone in the accepted precision.
         depth: Position in the order in which calls began; 0 is the first.
         rewritten: Names of the model's weights that a forward pass writes to, such as those of a mean teacher.
+        borrowed: Names of the model's weights and buffers that its own code uses, though a module that it calls has
+            them, such as a tied weight; known where the candidate is not on the CPU.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Call:
     input_gradients: dict[str, torch.Tensor] = field(default_factory=dict)
     depth: int = 0
     rewritten: frozenset[str] = frozenset()
+    borrowed: frozenset[str] = frozenset()
 
     @property
     def label(self) -> str:

@@ -15,6 +15,7 @@ from emacheck.audit.draws import Draws
 from emacheck.audit.measure import continuous, real
 from emacheck.audit.nested import snapshot, tensors
 from emacheck.audit.precision import Precision
+from emacheck.errors import UsageError
 
 LossFunction = Callable[[torch.nn.Module, Any], Any]
 
@@ -112,17 +113,20 @@ def named_losses(output: Any) -> dict[str, torch.Tensor]:
     """Return a loss function's result as a mapping; a bare tensor is called ``loss``.
 
     Raises:
-        TypeError: If there is no tensor with one element in it, or one with more that would go unheeded.
+        UsageError: If there is no tensor with one element in it, or one with more that would go unheeded.
     """
     found = output if isinstance(output, Mapping) else {"loss": output}
     losses = {str(k): v for k, v in found.items() if isinstance(v, torch.Tensor) and v.numel() == 1}
     for name, value in found.items():
         if isinstance(value, torch.Tensor) and value.requires_grad and value.numel() != 1:
-            raise TypeError(
-                f"the loss function returned {name} with {value.numel()} elements, expected one; take its mean or sum"
+            raise UsageError(
+                f"the loss function returned {name} with {value.numel()} elements, expected one; take its mean or sum."
             )
     if not losses:
-        raise TypeError(f"the loss function returned {type(output).__name__} without a scalar tensor in it")
+        raise UsageError(
+            f"the loss function returned {type(output).__name__}, expected a scalar tensor or a mapping "
+            "of them; of several outputs return the loss alone."
+        )
     return losses
 
 
@@ -130,7 +134,10 @@ def total(losses: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """Return the sum of those losses that carry gradient history."""
     parts = [value.sum() for value in losses.values() if value.requires_grad]
     if not parts:
-        raise TypeError("no loss depends on a parameter, so there is nothing to differentiate")
+        raise UsageError(
+            "found no loss with a gradient history, so there is nothing to differentiate; expected a tensor that "
+            "depends on the parameters of the model, not a number or a detached one."
+        )
     return torch.stack([part.to(parts[0].dtype) for part in parts]).sum() if len(parts) > 1 else parts[0]
 
 

@@ -1,8 +1,9 @@
 """One whole iteration on the candidate against the arbiter: for what lies between the modules."""
 
+import copy
 import random
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ from emacheck.audit.calls import LOSS, MODEL
 from emacheck.audit.capture import named_losses, total
 from emacheck.audit.draws import Draws
 from emacheck.audit.measure import FAR, Distance, Truth, difference, distance, float64, on_host
-from emacheck.audit.nested import converted
+from emacheck.audit.nested import converted, tensors
 from emacheck.audit.precision import Precision
 from emacheck.audit.replay import Part
 from emacheck.audit.subject import Candidate, move
@@ -57,9 +58,8 @@ def preserved(candidate: Candidate) -> Iterator[dict[str, torch.Tensor]]:
     weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     buffers = [(m, k, b.clone()) for m in model.modules() for k, b in m._buffers.items() if b is not None]
     modes = [(module, module.training) for module in model.modules()]
-    state = [] if optimizer is None else [_copy(optimizer.state.get(p, {})) for p in _parameters(optimizer)]
-    # Some optimizers count their steps there.
-    groups = [] if optimizer is None else [_copy(group) for group in optimizer.param_groups]
+    # Some optimizers count their steps in the group, or in themselves.
+    kept = None if optimizer is None else _kept(optimizer, model)
     try:
         yield weights
     finally:
@@ -71,21 +71,44 @@ def preserved(candidate: Candidate) -> Iterator[dict[str, torch.Tensor]]:
             module._buffers[key] = value
         for module, mode in modes:
             module.training = mode
-        if optimizer is not None:
+        if optimizer is not None and kept is not None:
+            own, names, state, groups = kept
+            for name in vars(optimizer).keys() - names:
+                delattr(optimizer, name)
+            vars(optimizer).update(own)
             optimizer.state.clear()
             for parameter, values in zip(_parameters(optimizer), state, strict=True):
                 if values:
                     optimizer.state[parameter] = values
             for group, values in zip(optimizer.param_groups, groups, strict=True):
-                group.update({name: value for name, value in values.items() if name != "params"})
+                group.update(values)
+
+
+def _kept(
+    optimizer: torch.optim.Optimizer, model: torch.nn.Module
+) -> tuple[dict[str, Any], set[str], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return copies of an optimizer's own attributes, the names of all, and copies of states and groups' settings."""
+    # Whatever points to a weight, to the model or to the optimizer itself goes on pointing to it.
+    same: dict[int, Any] = {id(each): each for each in (optimizer, *model.modules(), *_parameters(optimizer))}
+
+    def copied(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: copy.deepcopy(value, same) for name, value in values.items()}
+
+    own = {}
+    for name, value in vars(optimizer).items():
+        # A weight that an attribute holds may be another object by then.
+        holds = any(isinstance(tensor, torch.nn.Parameter) for _, tensor in tensors(value))
+        if name in ("state", "param_groups") or name.startswith("_optimizer_") or callable(value) or holds:
+            continue
+        with suppress(Exception):  # what cannot be copied, such as a group of processes, stays as it is
+            own[name] = copy.deepcopy(value, same)
+    settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    states = [copied(optimizer.state.get(parameter, {})) for parameter in _parameters(optimizer)]
+    return own, set(vars(optimizer)), states, [copied(each) for each in settings]
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def _copy(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in values.items()}
 
 
 @contextmanager
@@ -187,12 +210,11 @@ def _lay_out(model: torch.nn.Module, layout: torch.memory_format) -> None:
 
 def iterate(candidate: Candidate, batch: Any, conditions: Conditions) -> dict[str, torch.Tensor]:
     """Run forward, backward and the optimizer's step; return the losses."""
-    random.seed(conditions.seed)
-    np.random.seed(conditions.seed)  # noqa: NPY002 - models that draw from it draw the same on both sides
-    model, variation = candidate.model, conditions.variation
-    data = candidate.change_batch(batch) if candidate.change_batch else batch
-    data = converted(data, device=conditions.device, dtype=conditions.dtype, channels_last=variation.channels_last)
-    with active(candidate, conditions) as draws:
+    model, layout = candidate.model, conditions.variation.channels_last
+    with _seeded(conditions.seed), ExitStack() as computing:
+        data = candidate.change_batch(batch) if candidate.change_batch else batch
+        data = converted(data, device=conditions.device, dtype=conditions.dtype, channels_last=layout)
+        draws = computing.enter_context(active(candidate, conditions))
         model.zero_grad(set_to_none=True)
         with ExitStack() as stack:
             if conditions.dtype is None:
@@ -202,6 +224,19 @@ def iterate(candidate: Candidate, batch: Any, conditions: Conditions) -> dict[st
         _step(candidate, conditions.precision.loss_scale)
     draws.require_own()
     return {name: value for name, value in losses.items() if value.requires_grad}
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed the generators of Python and numpy for models that draw from them; afterwards they go on as before."""
+    before, before_in_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - what models draw from
+    random.seed(seed)
+    np.random.seed(seed % (1 << 32))  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(before)
+        np.random.set_state(before_in_numpy)  # noqa: NPY002
 
 
 def nudge(model: torch.nn.Module, variation: Variation) -> bool:

@@ -7,16 +7,20 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from emacheck.audit.borrowed import borrowed
 from emacheck.audit.calls import Call
 from emacheck.audit.measure import FAR, SAME, Distance, Truth, continuous, distance
 from emacheck.audit.nested import tensors
 from emacheck.audit.poison import Masks, nan_masks
-from emacheck.audit.replay import COPIED, Part, Results, Side, replay
+from emacheck.audit.replay import COPIED, OPTIONAL, Part, Results, Side, replay
 from emacheck.audit.result import PHASE_OF
 from emacheck.audit.variations import Variation
 
 # Several times what a device's rounding does to what it compares.
 MOVED = Variation(last_bit=1, ulps=16)
+
+# Told the name of what cannot run in a variation, the variation and what was raised.
+Refused = Callable[[str, Variation, Exception], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -68,6 +72,8 @@ def baselines(
     *,
     wanted: Callable[[Call], bool],
     poison: Callable[[Call], bool] = lambda call: False,  # noqa: ARG005
+    elsewhere: bool = False,
+    refused: Refused = lambda name, variation, error: None,  # noqa: ARG005
 ) -> Iterator[Baseline]:
     """Yield what each call should give; a caller comes after those it called, as it needs their gradients.
 
@@ -77,12 +83,16 @@ def baselines(
         accepted: The accepted precision in one or more benign variations; the first is the reference.
         wanted: Whether a call is to be compared; others run only as far as those need them.
         poison: Whether to find out where NaN goes in a call.
+        elsewhere: Whether the candidate is not on the CPU, so that what a caller uses has to be moved.
+        refused: Told of a variation, other than the first, that a call cannot run in; it is then left out there.
     """
     needed = {id(child) for call in calls if wanted(call) for child in call.children}
     for call in calls:
         if wanted(call):
             try:
-                baseline = _baseline(call, arbiter, accepted, poison=poison)
+                baseline = _baseline(call, arbiter, accepted, poison=poison, refused=refused)
+                if elsewhere:
+                    call.borrowed = borrowed(call, accepted[0])
             except Exception as error:  # of the user's code, so it can be anything
                 baseline = Baseline(call=call, truth={}, accepted={}, unable=error.with_traceback(None))
             yield baseline
@@ -92,11 +102,15 @@ def baselines(
                 call.input_gradients = _input_gradients(replay(call, accepted[0]))
 
 
-def _baseline(call: Call, arbiter: Side, accepted: list[Side], *, poison: Callable[[Call], bool]) -> Baseline:
+def _baseline(
+    call: Call, arbiter: Side, accepted: list[Side], *, poison: Callable[[Call], bool], refused: Refused
+) -> Baseline:
     truth = {part: Truth(tensor=tensor) for part, tensor in replay(call, arbiter).items()}
     found: dict[Part, Distance] = {}
     for at, side in enumerate(accepted):
-        results = replay(call, side)
+        results = _varied(call, side, None if at == 0 else refused)
+        if results is None:
+            continue
         smallest = side.precision.smallest_slope
         for part, tensor in results.items():
             if part in truth:
@@ -152,6 +166,18 @@ def _with_scale(accepted: Distance, part: Part, truth: Mapping[Part, Truth], cal
     return accepted.larger(Distance(norm=least / own.norm, peak=least / own.norm, absolute=least))
 
 
+def _varied(call: Call, side: Side, refused: Refused | None) -> Results | None:
+    """Repeat a call in a variation, or in what stands for it; return None if it cannot run there and need not."""
+    for variation in side.variation.attempts():
+        try:
+            return replay(call, side if variation == side.variation else replace(side, variation=variation))
+        except Exception as error:  # of the user's code, so it can be anything
+            if refused is None:
+                raise
+            refused(call.name, variation, error)
+    return None
+
+
 def _with_chance(accepted: Distance, truth: Truth) -> Distance:
     """Return what is accepted, the slope at least as far off as chance makes it."""
     if not accepted.slope or not accepted.finite:
@@ -193,6 +219,7 @@ def compare(
             accepted=accepted[p],
         )
         for p, a in truth.items()
+        if p in results or p.kind not in OPTIONAL
     ]
-    extra = [part for part in results if part not in truth and part not in ignored]
+    extra = [part for part in results if part not in truth and part not in ignored and part.kind not in OPTIONAL]
     return found + [Measured(part=part, distance=FAR, accepted=SAME) for part in extra]

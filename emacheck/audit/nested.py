@@ -1,6 +1,7 @@
 """Tensors inside lists, tuples, mappings, dataclasses and objects: walk them, copy them, move them."""
 
 import copy
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -17,7 +18,7 @@ def tensors(value: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
     """Yield every tensor in a nested value with the path that leads to it.
 
     Args:
-        value: A tensor, or lists, tuples, mappings and dataclasses of tensors and anything else.
+        value: A tensor, or lists, tuples, deques, mappings, dataclasses and objects of tensors and anything else.
         path: Put in front of each path.
 
     Yields:
@@ -80,7 +81,7 @@ def _parts(value: Any) -> Iterable[tuple[Any, Any]]:
     """Return what a value consists of, with keys; nothing for a tensor, a plain value or an object of unknown make."""
     if isinstance(value, Mapping):
         return value.items()
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | deque):
         return enumerate(value)
     if _is_record(value):
         names = [each.name for each in fields(value)] if is_dataclass(value) else list(vars(value))
@@ -89,11 +90,28 @@ def _parts(value: Any) -> Iterable[tuple[Any, Any]]:
 
 
 def _is_record(value: Any) -> bool:
-    """Return whether a value is a dataclass, or an object that holds tensors as attributes and cannot move itself."""
+    """Return whether a value is a dataclass, or an object that holds tensors as attributes.
+
+    One that can move itself is one only if it holds a tensor itself, as a box does and mmengine's samples do not.
+    """
     if isinstance(value, type | torch.nn.Module):
         return False
     held = getattr(value, "__dict__", {}).values()
-    return is_dataclass(value) or (not hasattr(value, "to") and any(isinstance(item, torch.Tensor) for item in held))
+    holds = _is_tensor if hasattr(value, "to") else _holds_tensors
+    return is_dataclass(value) or any(holds(item) for item in held)
+
+
+def _is_tensor(item: Any) -> bool:
+    return isinstance(item, torch.Tensor)
+
+
+def _holds_tensors(item: Any) -> bool:
+    """Return whether something is a tensor, or holds one in lists, tuples and mappings."""
+    if isinstance(item, Mapping):
+        return any(_holds_tensors(each) for each in item.values())
+    if isinstance(item, list | tuple | deque):
+        return any(_holds_tensors(each) for each in item)
+    return isinstance(item, torch.Tensor)
 
 
 def replaced(value: Any, change: Change, other: Callable[[Any], Any] = lambda item: item, path: str = "") -> Any:
@@ -111,7 +129,7 @@ def replaced(value: Any, change: Change, other: Callable[[Any], Any] = lambda it
     """
     if isinstance(value, torch.Tensor):
         return change(path, value)
-    if isinstance(value, Mapping | list | tuple) or _is_record(value):
+    if isinstance(value, Mapping | list | tuple | deque) or _is_record(value):
         return _rebuilt(
             value, {k: replaced(v, change, other, f"{path}.{k}" if path else str(k)) for k, v in _parts(value)}
         )
@@ -125,6 +143,8 @@ def _rebuilt(value: Any, parts: dict[Any, Any]) -> Any:
     if isinstance(value, PackedSequence):
         # Torch wants these on the CPU, wherever the data are.
         parts[1] = value.batch_sizes
+    if isinstance(value, deque):
+        return deque(parts.values(), value.maxlen)
     if isinstance(value, list | tuple):
         items = parts.values()
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)

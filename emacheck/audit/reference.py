@@ -19,6 +19,7 @@ from emacheck.audit.optimizer import stepped
 from emacheck.audit.precision import Precision
 from emacheck.audit.repeats import Repeats
 from emacheck.audit.replay import Side
+from emacheck.audit.result import ITERATION
 from emacheck.audit.subject import Candidate, Subject, copied, to_accuracy
 from emacheck.audit.ties import break_ties
 from emacheck.audit.variations import OTHER_ORDER, PLAIN, Variation
@@ -100,6 +101,7 @@ class Reference:
         keep: Keep everything for further candidates, instead of one thing after the other for one candidate.
         notes: What limits what the outcome rests on.
         repeats: What activation checkpointing repeated in the reference's whole iteration.
+        refused: For what cannot run in a benign variation, why; the variation was left out there.
     """
 
     subject: Subject
@@ -109,6 +111,7 @@ class Reference:
     keep: bool = False
     notes: list[str] = field(default_factory=list)
     repeats: Repeats = field(default_factory=lambda: Repeats(names=()))
+    refused: dict[str, str] = field(default_factory=dict)
     _kept: dict[str, Any] = field(default_factory=dict)
 
     def captured(self, *, evaluation: bool = False) -> Capture:
@@ -179,6 +182,8 @@ class Reference:
             ],
             wanted=lambda call: plan.wants(call.name),
             poison=lambda call: self.number == 1 and not evaluation and call.index == 0,
+            elsewhere=plan.device.type != "cpu",
+            refused=self._refuse,
         )
 
     def optimizer(self) -> Whole:
@@ -214,13 +219,25 @@ class Reference:
         with run(self.subject.twin(), arbiter) as found:
             truth = {owner: Truth(tensor=tensor()) for owner, tensor in found.items()}
         accepted, twin = [], self.subject.twin()
-        for variation in variations:
-            with run(twin, replace(common, variation=variation)) as found:
-                accepted.append(distances(found, truth))
+        for at, variation in enumerate(variations):
+            for attempt in variation.attempts():
+                try:
+                    with run(twin, replace(common, variation=attempt)) as found:
+                        accepted.append(distances(found, truth))
+                    break
+                except Exception as error:  # of the user's code, so it can be anything
+                    if at == 0:
+                        raise
+                    self._refuse(ITERATION, attempt, error)
         whole = Whole(truth=truth, accepted=tuple(accepted))
         if self.keep:
             self._kept[name] = whole
         return whole
+
+    def _refuse(self, name: str, variation: Variation, error: Exception) -> None:
+        """Remember that something cannot run in a benign variation that is not the plain one."""
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        self.refused.setdefault(name, f"{variation}: {first}")
 
 
 def _some(names: Iterable[str]) -> str:

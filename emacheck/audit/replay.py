@@ -1,7 +1,7 @@
 """Run one recorded call alone: a module with the reference's inputs and output gradients, its own calls played back."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from emacheck.audit.draws import Draws
 from emacheck.audit.measure import difference, float64
 from emacheck.audit.nested import converted, kept_in_objects, numbers, replaced, tensors
 from emacheck.audit.precision import Precision
+from emacheck.audit.subject import named_tensors, reunite, slots
 from emacheck.audit.variations import PLAIN, Variation
 
 
@@ -35,6 +36,8 @@ class Part(NamedTuple):
 
 # What is not computed, but only carried to the device.
 COPIED = frozenset({"weight", "start of buffer"})
+# What only some implementations of a module make: whether one works in place is its own business.
+OPTIONAL = frozenset({"input after the call"})
 
 Results = dict[Part, torch.Tensor]
 Context = Callable[[], Any]
@@ -98,12 +101,13 @@ class Side:
         return self.variation.nudged(value, seed)
 
 
-def replay(call: Call, side: Side) -> Results:
+def replay(call: Call, side: Side, *, during: Context = nullcontext) -> Results:
     """Repeat one call alone.
 
     Args:
         call: What the reference recorded.
         side: Where to repeat it.
+        during: Entered while its forward pass runs.
 
     Returns:
         Every tensor that came out of it, as it is (on the side's device and in its precision).
@@ -127,13 +131,15 @@ def replay(call: Call, side: Side) -> Results:
     ):
         args, kwargs = replaced(side.bring((call.args, call.kwargs), seed=1), entrance)
         draws.position = call.draws
-        with side.forward(), run_plainly():
+        given = [(path, tensor, tensor._version) for path, tensor in tensors((args, kwargs))]
+        with side.forward(), run_plainly(), during():
             output = _run(call, side, args, kwargs, results=results)
         # An accuracy is a step function of its inputs, so that the last bit of a logit may move it by a whole pixel. In
         # evaluation mode nothing is differentiable, and what training says of an output holds.
         results |= {
             Part("output", path): tensor.detach() for path, tensor in tensors(output) if path not in call.by_products
         }
+        results |= _changed_in_place(given, output)
         results |= _other_history(call, output)
         if call.gradients_on:
             _backward(call, side, output)
@@ -174,6 +180,16 @@ def _run(call: Call, side: Side, args: Any, kwargs: dict[str, Any], *, results: 
     return output
 
 
+def _changed_in_place(given: list[tuple[str, torch.Tensor, int]], output: Any) -> Results:
+    """Return those inputs that a call changed and does not return, so that only its caller would see them."""
+    returned = {id(tensor) for _, tensor in tensors(output)}
+    return {
+        Part("input after the call", path): tensor.detach().clone()
+        for path, tensor, version in given
+        if tensor._version != version and id(tensor) not in returned
+    }
+
+
 def _other_history(call: Call, output: Any) -> Results:
     """Return an entry for each output through which gradients flow and should not, or do not and should.
 
@@ -210,15 +226,14 @@ def _in_place(module: torch.nn.Module | None, call: Call, side: Side) -> Iterato
     Yields:
         A function that returns the parameter gradients and the changes of the buffers.
     """
-    if module is None:
-        yield dict
-        return
     called = {child.name for child in call.children}
-    own = [each for each in module.modules() if not _within(side.names[id(each)], called)]
-    with _moved(own, side.device):
-        for parameter in module.parameters():
+    # The loss function has no weights of its own; it may use the model's.
+    scope = side.model if module is None else module
+    own = [] if module is None else [each for each in module.modules() if not _within(side.names[id(each)], called)]
+    with _moved(side.model if call.borrowed else scope, own, call.borrowed, side.device):
+        for parameter in scope.parameters():
             parameter.grad = None
-        places = {name: (holder, key) for name, holder, key in _buffers(module, own)}
+        places = {name: (holder, key) for name, holder, key in _buffers(scope, own)}
         for name, (holder, key) in places.items():
             start = holder._buffers[key]
             if start is not None:
@@ -230,10 +245,10 @@ def _in_place(module: torch.nn.Module | None, call: Call, side: Side) -> Iterato
             found: Results = {}
             for name, (holder, key) in places.items():
                 found[Part("buffer", name)] = difference(_float64(holder._buffers[key]), starts[name])
-            for name, parameter in module.named_parameters():
+            for name, parameter in scope.named_parameters():
                 if parameter.grad is not None:
                     found[Part("gradient", name)] = parameter.grad
-            if call.index == 0:
+            if module is not None and call.index == 0:
                 # What arrived on the device; it was copied, not computed.
                 found |= {Part("weight", n): p.detach() for n, p in module.named_parameters(recurse=False)}
                 found |= {Part("start of buffer", n): start for n, start in starts.items()}
@@ -242,20 +257,40 @@ def _in_place(module: torch.nn.Module | None, call: Call, side: Side) -> Iterato
         try:
             yield change
         finally:
-            for parameter in module.parameters():
+            for parameter in scope.parameters():
                 parameter.grad = None
 
 
 @contextmanager
-def _moved(own: list[torch.nn.Module], device: torch.device) -> Iterator[None]:
-    """Move the weights and buffers of some modules to a device; afterwards put back the very same objects."""
-    weights = [(each, key, weight) for each in own for key, weight in each._parameters.items() if weight is not None]
-    buffers = [(each, key, buffer) for each in own for key, buffer in each._buffers.items()]
+def _moved(
+    model: torch.nn.Module, own: list[torch.nn.Module], borrowed: Collection[str], device: torch.device
+) -> Iterator[None]:
+    """Move weights and buffers, of some modules and others by name, to a device; put the same objects back afterwards.
+
+    Args:
+        model: What holds all that moves.
+        own: The modules all of whose weights and buffers move.
+        borrowed: Names of further weights and buffers that move as well.
+        device: Where they go.
+    """
+    tensors_of_own = (t for each in own for t in (*each._parameters.values(), *each._buffers.values()))
+    lent = (tensor for name, tensor in named_tensors(model, remove_duplicate=False) if name in borrowed)
+    moving = {id(tensor) for tensor in (*tensors_of_own, *lent) if tensor is not None}
+    # A weight with several names moves under all of them.
+    weights = [slot for slot in slots(model) if id(slot[2]) in moving]
+    kept = {id(each) for each in own}
+    buffers = [
+        (each, key, buffer)
+        for each in model.modules()
+        for key, buffer in each._buffers.items()
+        if id(each) in kept or id(buffer) in moving
+    ]
     # A module may note the device that it is on, as mmengine's data preprocessor does, and move its inputs there.
     noted = [(each, key, value) for each in own for key, value in vars(each).items() if isinstance(value, torch.device)]
     if device.type != "cpu":
-        for each in own:
-            each._apply(lambda tensor: tensor.to(device), recurse=False)  # type: ignore[no-untyped-call]
+        for each in {id(each): each for each in (*own, *(each for each, *_ in (*weights, *buffers)))}.values():
+            each._apply(lambda t: t.to(device) if id(t) in moving else t, recurse=False)  # type: ignore[no-untyped-call]
+        reunite(weights)
         for each, key, _ in noted:
             setattr(each, key, device)
     try:

@@ -14,6 +14,7 @@ PHASES = ("forward", "loss", "backward", "optimizer", "buffers")
 PHASE_OF = {
     "output": "forward",
     "input of": "forward",
+    "input after the call": "forward",
     "input gradient": "backward",
     "gradient at": "backward",
     "gradient": "backward",

@@ -4,15 +4,17 @@ import inspect
 import resource
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from emacheck.audit.calls import OPTIMIZER
 from emacheck.audit.capture import LossFunction
 from emacheck.audit.fallback import CpuFallback
 from emacheck.audit.judging import Judged, judge
 from emacheck.audit.limits import Limits
+from emacheck.audit.originals import outside, untouched
 from emacheck.audit.precision import Precision
 from emacheck.audit.premises import find_unfit
 from emacheck.audit.reference import Plan, Reference
@@ -78,7 +80,9 @@ def audit_step(
 
     Raises:
         UsageError: If the precision is unknown, the model is not on the CPU, the optimizer has none of its parameters
-            or computes losses by itself, as LBFGS does, the loss does not depend on the model, or prepare replaces
+            or computes losses by itself, as LBFGS does, the loss does not depend on the model or reaches the original
+            model or other parameters of the optimizer, what hangs on them cannot be copied, the device is not
+            there, modules matches nothing, or prepare replaces
             functions of torch or methods of the model's classes for all sides.
 
     Example:
@@ -105,7 +109,7 @@ def audit_step(
     if away is not None:
         raise UsageError(f"found parameter {away} on a device, expected the model on the CPU: model.cpu()")
     plan = Plan(
-        device=torch.device(device),
+        device=_opened(device),
         precision=Precision(name=precision),
         limits=limits or Limits(),
         seed=seed,
@@ -114,7 +118,9 @@ def audit_step(
         end_to_end=end_to_end,
         cpu_fallback=cpu_fallback,
     )
-    return audit(Subject(model=model, optimizer=optimizer, loss=loss), [batch], plan, prepare=prepare)
+    # Whatever the caller's mode is, an iteration needs gradients.
+    with torch.inference_mode(False), torch.enable_grad():
+        return audit(Subject(model=model, optimizer=optimizer, loss=loss), [batch], plan, prepare=prepare)
 
 
 def audit(
@@ -149,16 +155,20 @@ def audit(
     judged: list[Judged] = []
     foreign: frozenset[str] = frozenset()
     notes: list[str] = []
+    refused: dict[str, str] = {}
     unsteady: ModuleFinding | None = None
     with plan.precision.lists():
         for number, batch in enumerate(batches, 1):
             progress(f"batch {number} of {len(batches)}")
             reference = Reference(subject=subject, batch=batch, plan=plan, number=number)
             if number == 1:
-                unsteady = find_unsteady(reference)
+                with untouched(subject):
+                    unsteady = find_unsteady(reference)
+                    if unsteady is None:
+                        _require_gradients(reference)
+                        _require_modules(reference)
                 if unsteady is not None:
                     break
-                _require_gradients(reference)
             unfit = find_unfit(reference)
             if unfit is not None:
                 judged.append(Judged(troubles=[unfit]))
@@ -166,6 +176,7 @@ def audit(
             judged.append(judge(reference, candidate))
             foreign |= reference.capture.foreign_draws
             notes += reference.notes
+            refused = reference.refused | refused
     errors = tuple(error for each in judged for error in each.errors)
     troubles = [trouble for each in judged for trouble in each.troubles]
     findings = find(errors, troubles if unsteady is None else [*troubles, unsteady])
@@ -174,12 +185,26 @@ def audit(
         precision=plan.precision.name,
         errors=errors,
         findings=findings,
-        notes=(*notes, *_notes(judged, foreign, plan, fallback.used)),
+        notes=(*notes, *_notes_on(subject), *_notes(judged, foreign, plan, fallback.used, refused)),
         state_hash=state_hash or state_digest(dict(subject.model.state_dict())),
         batch_hashes=tuple(batch_hashes),
         seconds=time.monotonic() - started,
         peak_memory=peak_memory(),
     )
+
+
+def _opened(name: torch.device | str) -> torch.device:
+    """Return a device to which a number can be brought, and back."""
+    try:
+        device = torch.device(name)
+        torch.ones(1).to(device).to("cpu")
+    except Exception as error:  # of the device's library, so it can be anything
+        first = next(iter(str(error).strip().splitlines()), "")
+        raise UsageError(
+            f"found device {name}, to which not even one number can be brought ({type(error).__name__}: {first}), "
+            "expected one that is there and known to torch; import the package of a device outside of torch first."
+        ) from error
+    return device
 
 
 def _prepare(prepare: Prepare, candidate: Candidate) -> None:
@@ -222,6 +247,16 @@ def _require_gradients(reference: Reference) -> None:
         )
 
 
+def _require_modules(reference: Reference) -> None:
+    optimizer = [] if reference.subject.optimizer is None else [OPTIMIZER]
+    names = [*dict.fromkeys(call.name for call in reference.capture.calls), *optimizer]
+    if not any(reference.plan.wants(name) for name in names):
+        raise UsageError(
+            f"found modules {reference.plan.modules}, which matches nothing that the iteration calls, expected a glob "
+            f"over names such as {', '.join(names[:3])}."
+        )
+
+
 def find_unsteady(reference: Reference) -> ModuleFinding | None:
     """Run the reference's iteration twice; return a finding if it does not repeat bit for bit."""
     first, second = reference.capture.digests, reference.captured().digests
@@ -249,8 +284,17 @@ def find_unsteady(reference: Reference) -> ModuleFinding | None:
     )
 
 
+def _notes_on(subject: Subject) -> tuple[str, ...]:
+    more = len(outside(subject))
+    return (f"{more} parameters of the optimizer are not the model's, and were not audited",) if more else ()
+
+
 def _notes(
-    judged: Sequence[Judged], foreign: frozenset[str], plan: Plan, on_the_cpu: Collection[str]
+    judged: Sequence[Judged],
+    foreign: frozenset[str],
+    plan: Plan,
+    on_the_cpu: Collection[str],
+    refused: Mapping[str, str],
 ) -> tuple[str, ...]:
     notes = []
     if on_the_cpu:
@@ -259,6 +303,10 @@ def _notes(
         )
     if foreign:
         notes.append(f"drawn on the device and so not comparable: {', '.join(sorted(foreign))}")
+    if refused:
+        name, why = next(iter(refused.items()))
+        more = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
+        notes.append(f"{name}{more} cannot run in a benign variation, which does not count there; the first in {why}")
     unjudged = sorted({name for each in judged for name in each.unjudged})
     if unjudged:
         notes.append(

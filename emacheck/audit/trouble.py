@@ -29,7 +29,12 @@ def unable(error: Exception, *, module: str, kind: str) -> ModuleFinding:
         "must follow the type of its inputs, and what it returns must be tensors in lists, tuples, mappings or objects "
         "that hold them as attributes"
     )
-    if isinstance(error, ForeignDrawError):
+    if isinstance(error, CallMismatchError):
+        why = (
+            f"alone it calls other modules than in the iteration ({error}); a module that calls itself cannot be "
+            "repeated alone"
+        )
+    elif isinstance(error, ForeignDrawError):
         why = f"it draws with {error}, whose numbers cannot be given to every side; draw with torch.rand or dropout"
     return ModuleFinding(
         module=module,

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,17 @@ class Variation:
             f"stochastic rounding {self.rounding}" if self.rounding else "",
         ]
         return ", ".join(part for part in parts if part) or "plain"
+
+    def attempts(self) -> tuple["Variation", ...]:
+        """Return this variation and what stands for it where a program cannot take its memory layout.
+
+        After a convolution whose output has the channels last, ``x.view(len(x), -1)`` raises.
+
+        Example:
+            >>> [str(each) for each in Variation(threads=1, channels_last=True).attempts()]
+            ['1 threads, channels last', '1 threads']
+        """
+        return (self, replace(self, channels_last=False)) if self.channels_last else (self,)
 
     @contextmanager
     def active(self) -> Iterator[None]:

@@ -134,6 +134,11 @@ def audited_request(options: dict[str, Any]) -> Any:
 
 
 def _refuse_existing(directory: Path) -> None:
+    """Refuse before anything long what could not be written into afterwards."""
+    there = next((each for each in (directory, *directory.parents) if os.path.lexists(each)), Path())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        what = "which is no directory" if not there.is_dir() else "which may not be written to"
+        raise OutputError(f"--output-dir {directory}: found {there}, {what}, expected a directory. Choose another one.")
     found = [name for name in REPORTS if (directory / name).exists()]
     if found:
         raise OutputError(
