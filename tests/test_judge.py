@@ -128,7 +128,8 @@ def test_a_relative_error_over_its_limit_is_accepted_when_the_absolute_error_is_
     verdict = verdict_on(reference, candidate, "mean_relative_error", "mean_absolute_error")
     assert verdict.outcome is PASS
     assert "accepted because mean_absolute_error passes" in verdict.findings[0].message
-    assert verdict_on(reference, candidate, "mean_relative_error").outcome is FAIL
+    # Alone it is undecided: the ratios are to values near zero.
+    assert verdict_on(reference, candidate, "mean_relative_error").outcome is Outcome.INCONCLUSIVE
 
 
 def test_bias_sees_a_small_steady_shift_that_the_mean_error_lets_through():

@@ -28,7 +28,7 @@ def junit(verdict: Verdict, *, command: str) -> str:
         >>> loss = Curve(name="loss", iterations=range(1, 21), values=range(40, 20, -1))
         >>> record = Record(name="cpu", format="example", curves={"loss": loss})
         >>> print(junit(decide(compare(record, record)), command="emacheck compare a b").splitlines()[1])
-        <testsuite name="emacheck" tests="9" failures="0" errors="0" skipped="0">
+        <testsuite name="emacheck" tests="10" failures="0" errors="0" skipped="0">
     """
     cases = [_case(finding) for finding in verdict.findings] or [_case_without_findings()]
     suite = ET.Element(
