@@ -147,7 +147,8 @@ def head(stored: dict[str, Any], curves: dict[str, Any] | None) -> list[str]:
         f"{', '.join('`' + each[:12] + '`' for each in made['batch_hashes'])}. The audit sees one iteration of a fault, on "
         f"the first batch; the rules on curves see a training of 20 iterations from that state.{elsewhere}",
         "",
-        "These trials run on a CPU, so they say nothing about the rounding of any accelerator. How a device sums is for a run on that device to show.",
+        "These trials run on a CPU, so they say nothing about the rounding of any accelerator. How a device sums is for a run on that device to show. They were made before "
+        "integers were compared exactly, which changes no error, limit or ratio of other tensors of EMANet ([decision 11](decisions/0011-what-is-zero-and-what-is-counted.md)).",
         "",
     ]
 
