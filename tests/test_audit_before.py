@@ -321,8 +321,8 @@ def test_another_experiment_is_refused_before_it_is_audited_and_leaves_nothing(r
 def test_a_run_on_the_simulated_device_rests_on_the_audit(emacheck_cli, simulated_device, tmp_path, fault):
     outcome, module = ("FAIL", HEAD) if fault else ("PASS", None)
     env = simulated_device(*([fault] if fault else []))
-    minimum = ("--limit", "coverage.minimum=3")
-    done = emacheck_cli("run", "--device", "sdaa", "--iters", 3, *minimum, "--work-dir", "run", env=env, timeout=600)
+    short = ("--iters", 3, "--limit", "coverage.minimum=3", "--audit-batches", 1)
+    done = emacheck_cli("run", "--device", "sdaa", *short, "--work-dir", "run", env=env, timeout=600)
     assert done.code == (1 if fault else 0), done
     report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
     assert (report["outcome"], report["evidence"]) == (outcome, ["curve", "audit"])

@@ -209,7 +209,8 @@ def test_a_config_that_counts_in_epochs_is_trained_for_the_iterations_asked_for(
         "model = dict(data_preprocessor=dict(size=crop_size))\n"
         "train_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),\n"
         "                  dict(type='RandomCrop', crop_size=crop_size), dict(type='PackSegInputs')]\n"
-        "train_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(pipeline=train_pipeline),\n"
+        "train_dataloader = dict(batch_size=16, num_workers=0, persistent_workers=False,\n"
+        "                        dataset=dict(pipeline=train_pipeline),\n"
         "                        sampler=dict(type='DefaultSampler', shuffle=True))\n"
         "train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=2)\n"
         "param_scheduler = [dict(type='StepLR', by_epoch=True, step_size=1)]\n"
@@ -218,15 +219,15 @@ def test_a_config_that_counts_in_epochs_is_trained_for_the_iterations_asked_for(
     )
     data = workshop / "cache" / "synthetic-cityscapes-v1"
     done = finished(
-        *("run", "--config", config, "--iters", "34", "--data-root", data, "--no-audit", "--work-dir", "epochs"),
-        *("--reference-device", "cpu"),
+        *("run", "--config", config, "--iters", "6", "--data-root", data, "--no-audit", "--work-dir", "epochs"),
+        *("--reference-device", "cpu", "--limit", "coverage.minimum=6"),
         cwd=workshop,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     rates = read_log(workshop / "epochs").curves["lr"].values
-    # 64 images in batches of 2 are 32 iterations an epoch; the rate falls tenfold after the first.
-    assert len(rates) == 34
-    assert rates[31] == pytest.approx(10 * rates[32])
+    # 64 images in batches of 16 are 4 iterations an epoch; the rate falls tenfold after the first.
+    assert len(rates) == 6
+    assert rates[3] == pytest.approx(10 * rates[4])
 
 
 def test_a_killed_worker_exits_2_with_its_last_words_and_keeps_the_partial_record(workshop):

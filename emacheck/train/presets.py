@@ -1,28 +1,19 @@
 """From a preset or a configuration file to the configuration that is trained."""
 
-import argparse
-import difflib
-import inspect
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, DictAction
-from mmengine.runner import Runner
+from mmengine.config import Config
 
 from emacheck.errors import TrainingError, UsageError
+from emacheck.train.overrides import EVALUATION, override
 from emacheck.train.request import TrainingRequest
 
 # The crop as (height, width), and the scale before it as (width, height): mmengine's orders.
 SMALL = {"smoke": ((64, 128), (512, 256)), "smoke-256x512": ((256, 512), (1024, 512))}
 SMALL_SCHEDULE = 100
-EVALUATION = tuple(f"{when}_{part}" for when in ("val", "test") for part in ("cfg", "dataloader", "evaluator"))
-OPTIONS_OF_OUR_OWN = {
-    "work_dir": "use the option --work-dir",
-    "launcher": "use the option --launcher, with --nproc-per-node",
-    "resume": "a run starts from the weights that its reference starts from; name weights with load_from=FILE",
-}
 
 
 def resolve(request: TrainingRequest, run_directory: Path) -> tuple[Any, tuple[str, ...]]:
@@ -45,7 +36,7 @@ def resolve(request: TrainingRequest, run_directory: Path) -> tuple[Any, tuple[s
     _train_only(config, request, run_directory)
     if request.data_root is not None:
         _place_data(config, request.data_root)
-    _override(config, request.cfg_options, notes)
+    override(config, request.cfg_options, notes)
     if config.get("data_preprocessor") is not None:
         # mmengine takes it for a model that has none of its own; the record shows the model's.
         config.model.setdefault("data_preprocessor", config.data_preprocessor)
@@ -251,48 +242,3 @@ def _place_data(config: Any, data_root: str) -> None:
 
 def _rooted(config: Any) -> list[Any]:
     return [owner for owner in _mappings(config.train_dataloader.get("dataset")) if "data_root" in owner]
-
-
-def _override(config: Any, options: tuple[str, ...], notes: list[str]) -> None:
-    if not options:
-        return
-    parser = argparse.ArgumentParser(exit_on_error=False)
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction)
-    try:
-        overrides = parser.parse_args(["--cfg-options", *options]).cfg_options
-    except Exception as error:
-        raise _not_merged(options, error) from error
-    chosen = _chosen(config, overrides, notes)
-    try:
-        config.merge_from_dict(chosen)
-    except Exception as error:
-        raise _not_merged(options, error) from error
-
-
-def _not_merged(options: tuple[str, ...], error: Exception) -> UsageError:
-    return UsageError(
-        f"--cfg-options {' '.join(options)}: found something that cannot be merged into the configuration "
-        f"({type(error).__name__}: {error}); expected key=value with keys of the configuration, such as "
-        "optim_wrapper.optimizer.lr=0.02"
-    )
-
-
-def _chosen(config: Any, overrides: dict[str, Any], notes: list[str]) -> dict[str, Any]:
-    """Return the overrides but those of validation and test, which a run leaves out."""
-    _refuse_without_effect(config, overrides)
-    unused = [key for key in overrides if key.partition(".")[0] in EVALUATION]
-    notes += [f"{key} was not used, for nothing is evaluated" for key in unused]
-    return {key: value for key, value in overrides.items() if key not in unused}
-
-
-def _refuse_without_effect(config: Any, overrides: dict[str, Any]) -> None:
-    """Refuse an override that would change nothing: one that no part of mmengine reads, or that has an option here."""
-    known = {*config.keys(), *inspect.signature(Runner.__init__).parameters, "draws"}
-    for key, value in overrides.items():
-        part = key.partition(".")[0]
-        if part not in known:
-            close = difflib.get_close_matches(part, known, n=1)
-            meant = f"perhaps you mean {close[0]}" if close else f"expected one of {', '.join(sorted(config.keys()))}"
-            raise UsageError(f"--cfg-options {key}: the configuration has no {part} and mmengine reads none; {meant}.")
-        if part in OPTIONS_OF_OUR_OWN and value not in (config.get(part), None):
-            raise UsageError(f"--cfg-options {key}: has no effect here; {OPTIONS_OF_OUR_OWN[part]}.")

@@ -1,0 +1,73 @@
+"""``--cfg-options``: single values of a configuration, and the refusal of those that would change nothing."""
+
+import argparse
+import difflib
+import inspect
+from typing import Any
+
+from mmengine.config import DictAction
+from mmengine.runner import Runner
+
+from emacheck.errors import UsageError
+
+EVALUATION = tuple(f"{when}_{part}" for when in ("val", "test") for part in ("cfg", "dataloader", "evaluator"))
+OPTIONS_OF_OUR_OWN = {
+    "work_dir": "use the option --work-dir",
+    "launcher": "use the option --launcher, with --nproc-per-node",
+    "resume": "a run starts from the weights that its reference starts from; name weights with load_from=FILE",
+}
+
+
+def override(config: Any, options: tuple[str, ...], notes: list[str]) -> None:
+    """Merge ``--cfg-options`` into a configuration.
+
+    Args:
+        config: The configuration; it is changed.
+        options: Each ``key=value``, with dotted keys.
+        notes: What was not used is added here.
+
+    Raises:
+        UsageError: If an option cannot be merged, or would have no effect.
+    """
+    if not options:
+        return
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction)
+    try:
+        overrides = parser.parse_args(["--cfg-options", *options]).cfg_options
+    except Exception as error:
+        raise _not_merged(options, error) from error
+    chosen = _chosen(config, overrides, notes)
+    try:
+        config.merge_from_dict(chosen)
+    except Exception as error:
+        raise _not_merged(options, error) from error
+
+
+def _not_merged(options: tuple[str, ...], error: Exception) -> UsageError:
+    return UsageError(
+        f"--cfg-options {' '.join(options)}: found something that cannot be merged into the configuration "
+        f"({type(error).__name__}: {error}); expected key=value with keys of the configuration, such as "
+        "optim_wrapper.optimizer.lr=0.02"
+    )
+
+
+def _chosen(config: Any, overrides: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+    """Return the overrides but those of validation and test, which a run leaves out."""
+    _refuse_without_effect(config, overrides)
+    unused = [key for key in overrides if key.partition(".")[0] in EVALUATION]
+    notes += [f"{key} was not used, for nothing is evaluated" for key in unused]
+    return {key: value for key, value in overrides.items() if key not in unused}
+
+
+def _refuse_without_effect(config: Any, overrides: dict[str, Any]) -> None:
+    """Refuse an override that would change nothing: one that no part of mmengine reads, or that has an option here."""
+    known = {*config.keys(), *inspect.signature(Runner.__init__).parameters, "draws"}
+    for key, value in overrides.items():
+        part = key.partition(".")[0]
+        if part not in known:
+            close = difflib.get_close_matches(part, known, n=1)
+            meant = f"perhaps you mean {close[0]}" if close else f"expected one of {', '.join(sorted(config.keys()))}"
+            raise UsageError(f"--cfg-options {key}: the configuration has no {part} and mmengine reads none; {meant}.")
+        if part in OPTIONS_OF_OUR_OWN and value not in (config.get(part), None):
+            raise UsageError(f"--cfg-options {key}: has no effect here; {OPTIONS_OF_OUR_OWN[part]}.")
