@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 UPSTREAM := .venv-upstream
+OLDEST := .venv-oldest
 # Threads of one process that spin while they wait take the cores from the other one's.
 export OMP_WAIT_POLICY ?= PASSIVE
 DEMO_DIR ?= work_dirs/demo-$(shell date +%Y%m%d_%H%M%S)
 
-.PHONY: demo test lint slow test-upstream docs rules clean
+.PHONY: demo test lint slow test-upstream test-oldest docs rules clean
 
 # A training that starts leaves one of two cores idle, so two files of them at once are faster than one after the other.
 test: lint
@@ -27,6 +28,10 @@ slow: $(INSTALLED)
 # The run tests with the last upstream mmengine instead of onedl-mmengine, in an environment of its own.
 test-upstream: $(UPSTREAM)/.upstream
 	$(UPSTREAM)/bin/python -m pytest -m "upstream and not slow"
+
+# The quick tests with the oldest torch that is supported; of that there is a build for CUDA only, 5 GB.
+test-oldest: $(OLDEST)/.oldest
+	$(OLDEST)/bin/python -m pytest --numprocesses 2 -m "not slow and not training"
 
 demo: $(INSTALLED)
 	$(BIN)/emacheck run --device cpu --work-dir $(DEMO_DIR)
@@ -55,5 +60,13 @@ $(UPSTREAM)/.upstream: $(UPSTREAM)/.installed
 	$(UPSTREAM)/bin/python -m pip install --quiet --constraint constraints.txt mmengine==0.10.7
 	touch $@
 
+$(OLDEST)/.oldest: pyproject.toml constraints.txt
+	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	grep --invert-match '^torch==' constraints.txt > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/constraints.txt torch==2.4.1 --editable '.[train,test]'
+	$(OLDEST)/bin/python -c 'import cv2' 2>/dev/null || $(OLDEST)/bin/python -m pip install --quiet \
+		--constraint constraints.txt --force-reinstall --no-deps opencv-python-headless
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(UPSTREAM) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(UPSTREAM) $(OLDEST) .mypy_cache .ruff_cache .pytest_cache .hypothesis
