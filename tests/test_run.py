@@ -209,8 +209,8 @@ def test_a_config_that_counts_in_epochs_is_trained_for_the_iterations_asked_for(
         "model = dict(data_preprocessor=dict(size=crop_size))\n"
         "train_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),\n"
         "                  dict(type='RandomCrop', crop_size=crop_size), dict(type='PackSegInputs')]\n"
-        "train_dataloader = dict(batch_size=16, num_workers=0, persistent_workers=False,\n"
-        "                        dataset=dict(pipeline=train_pipeline),\n"
+        "train_dataloader = dict(num_workers=0, persistent_workers=False,\n"
+        "                        dataset=dict(pipeline=train_pipeline, indices=8),\n"
         "                        sampler=dict(type='DefaultSampler', shuffle=True))\n"
         "train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=2)\n"
         "param_scheduler = [dict(type='StepLR', by_epoch=True, step_size=1)]\n"
@@ -225,7 +225,7 @@ def test_a_config_that_counts_in_epochs_is_trained_for_the_iterations_asked_for(
     )
     assert done.returncode == 0, done.stdout + done.stderr
     rates = read_log(workshop / "epochs").curves["lr"].values
-    # 64 images in batches of 16 are 4 iterations an epoch; the rate falls tenfold after the first.
+    # 8 images in batches of 2 are 4 iterations an epoch; the rate falls tenfold after the first.
     assert len(rates) == 6
     assert rates[3] == pytest.approx(10 * rates[4])
 
