@@ -32,6 +32,18 @@ def wait_until(condition, seconds=30):
         time.sleep(0.02)
 
 
+def run_alone(program):
+    """Run a program that sends signals to itself."""
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        preexec_fn=hear_signals,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_any_command_with_exit_code_2_and_a_word(tmp_path, number):
     process = emacheck_process("show", "-", cwd=tmp_path, stdin=subprocess.PIPE)
@@ -70,14 +82,7 @@ def test_a_second_signal_does_not_interrupt_what_cleans_up_after_the_first(tmp_p
         "        os.kill(os.getpid(), number)\n"
         "    print('cleaned up')\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        preexec_fn=hear_signals,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    done = run_alone(program)
     assert (done.returncode, done.stdout) == (0, "cleaned up\n"), done.stderr
 
 
@@ -98,14 +103,7 @@ def test_a_signal_that_comes_while_an_object_is_freed_is_not_lost(number):
         "except KeyboardInterrupt:\n"
         "    print('interrupted')\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        preexec_fn=hear_signals,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_alone(program)
     assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")
 
 
