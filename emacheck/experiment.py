@@ -176,7 +176,7 @@ def _parted(experiment: Mapping[str, Any]) -> str:
 def _joined(experiment: Mapping[str, Any]) -> int | None:
     """Return how many samples all processes together train on in one iteration; None if that is not known."""
     size, processes = (experiment.get("config") or {}).get(BATCH_SIZE), experiment.get("processes")
-    return size * processes if isinstance(size, int) and isinstance(processes, int) else None
+    return size * processes if isinstance(size, int) and isinstance(processes, int) and processes > 0 else None
 
 
 def parted_batch_matters(config: Flat) -> list[str]:

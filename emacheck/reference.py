@@ -1,7 +1,6 @@
 """Reference bundles: stored records of reference runs, with their provenance and the hashes of their files."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -17,6 +16,11 @@ from emacheck.experiment import differences
 from emacheck.logs import read_log
 from emacheck.rank_files import RUN_FILE, rank_files
 from emacheck.record import Record
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 BUNDLE_FILE = "bundle.json"
 RECORD_FILES = (RUN_FILE, "iterations.jsonl")
@@ -194,7 +198,7 @@ def read_bundle(path: Path) -> Bundle:
         if ".." in Path(member).parts or Path(member).is_absolute():
             raise BundleError(f"{file}: found the file name {member!r}, expected one inside of the bundle.")
         found = _sha256(path / member)
-        if hashes.get(member) != found:
+        if found is None or hashes.get(member) != found:
             raise BundleError(
                 f"{path / member}: found SHA-256 {found or 'nothing'}, expected {hashes.get(member)}; the reference "
                 "was changed or damaged after it was made. Restore it from version control, or make it anew."
@@ -226,13 +230,7 @@ def claim_name(root: Path, name: str, *, rewrite: bool = False) -> Iterator[None
     made = [folder for folder in (target.parent, root) if not folder.exists()]
     claim = target.with_name(f".{target.name}.claim")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        file = claim.open("a", encoding="utf-8")
-    except OSError as error:
-        raise _not_written(target, error) from error
-    try:
-        with file:
-            _lock(file, target)
+        with _locked(claim, target):
             try:
                 if not rewrite:
                     _refuse_existing(target)
@@ -246,7 +244,34 @@ def claim_name(root: Path, name: str, *, rewrite: bool = False) -> Iterator[None
                 folder.rmdir()
 
 
+def _locked(claim: Path, target: Path) -> TextIO:
+    """Return the file that claims a name, opened and locked."""
+    while True:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file = claim.open("a", encoding="utf-8")
+        except OSError as error:
+            raise _not_written(target, error) from error
+        try:
+            _lock(file, target)
+            if _is_at(file, claim):
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()  # whoever held the name removed this file meanwhile, and others lock the next one
+
+
+def _is_at(file: TextIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 def _lock(file: TextIO, target: Path) -> None:
+    if fcntl is None:
+        return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -336,13 +361,13 @@ def _record_of(run_directory: Path) -> list[Path]:
 def _put_in_place(staged: Path, target: Path, *, rewrite: bool) -> None:
     """Move a directory into place; what was there before is removed only after the new one stands."""
     aside = target.with_name(f".{target.name}.replaced")
-    if rewrite and target.exists():
-        if aside.exists():  # left by a process that was killed
-            shutil.rmtree(aside)
-        target.rename(aside)
+    if rewrite and target.exists() and aside.exists():  # left by a process that was killed
+        shutil.rmtree(aside)
     try:
+        if rewrite and target.exists():
+            target.rename(aside)
         staged.rename(target)
-    except OSError:
+    except BaseException:  # an interrupt as well
         if rewrite and aside.exists() and not target.exists():
             aside.rename(target)
         raise
@@ -365,5 +390,5 @@ def _fit_for_reference(record: Record, run_directory: Path) -> None:
 def _sha256(path: Path) -> str | None:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
+    except (OSError, ValueError):  # a ValueError for a name that no file can have
         return None

@@ -153,3 +153,17 @@ def test_the_processes_of_a_selftest_end_with_it(tmp_path, number):
         process.send_signal(number)
         process.communicate(timeout=30)
     wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in found))
+
+
+def test_logs_are_compared_where_neither_posix_signals_nor_locks_exist(tmp_path):
+    log = tmp_path / "loss.csv"
+    log.write_text("iteration,loss\n" + "".join(f"{at},{4 / at}\n" for at in range(1, 21)), encoding="utf-8")
+    done = run_alone(
+        "import signal, sys\n"
+        "sys.modules.update(fcntl=None, resource=None, termios=None)\n"
+        "del signal.SIGHUP, signal.SIGALRM, signal.setitimer\n"
+        "import emacheck, emacheck.reference\n"
+        "from emacheck.cli import invoke\n"
+        f"sys.exit(invoke(['compare', {str(log)!r}, {str(log)!r}]))\n"
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from emacheck import reference
 from emacheck.cli.reference import _default_name
 from emacheck.errors import BundleError, OutputError, TrainingError, UsageError
 from emacheck.experiment import differences, digest, flatten
 from emacheck.reference import (
+    _lock,
     bundle_of,
     claim_name,
     find_bundle,
@@ -191,6 +193,16 @@ def test_a_missing_file_is_found(store, file):
         find_bundle(SMOKE)
 
 
+def test_a_missing_file_is_found_that_the_description_does_not_list_either(store):
+    description = store / SMOKE / "bundle.json"
+    content = json.loads(description.read_text(encoding="utf-8"))
+    del content["files"]["run.json"]
+    description.write_text(json.dumps(content), encoding="utf-8")
+    (store / SMOKE / "run.json").unlink()
+    with pytest.raises(BundleError, match="found SHA-256 nothing"):
+        find_bundle(SMOKE)
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -198,6 +210,8 @@ def test_a_missing_file_is_found(store, file):
         ("[]", "cannot be read"),
         ('{"format_version": 99, "name": "x", "files": {}}', "expected 1"),
         ("[" * 100_000, "cannot be read"),
+        ('{"format_version": 1, "name": "x", "files": {"a\\u0000b": "x"}}', "found SHA-256"),
+        ('{"format_version": 1, "name": "x", "files": {"a\\ud800": "x"}}', "found SHA-256"),
     ],
 )
 def test_a_damaged_description_is_refused(store, content, said):
@@ -307,18 +321,19 @@ def test_what_a_killed_rewrite_has_set_aside_does_not_stop_the_next_one(store, t
     assert [path.name for path in (store / SMOKE).parent.iterdir()] == ["cpu-fp32"]
 
 
-def test_a_rewrite_that_fails_at_the_end_leaves_the_old_reference_in_place(store, tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
+def test_a_rewrite_that_fails_at_the_end_leaves_the_old_reference_in_place(store, tmp_path, monkeypatch, error):
     run = shutil.copytree(store / SMOKE, tmp_path / "run")
     before = (store / SMOKE / "bundle.json").read_bytes()
     rename = Path.rename
 
     def fail(path, target):
         if path.name.startswith(".bundle-"):
-            raise OSError(errno.EIO, "Input/output error")
+            raise error
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", fail)
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises((OutputError, KeyboardInterrupt)):
         write_bundle(run, store, name=SMOKE, rewrite=True)
     assert (store / SMOKE / "bundle.json").read_bytes() == before
     assert [path.name for path in (store / SMOKE).parent.iterdir()] == ["cpu-fp32"]
@@ -377,6 +392,14 @@ def test_another_number_of_workers_is_another_experiment_only_if_samples_are_not
     config["train_dataloader.sampler.shuffle"] = False
     shuffled = "train_dataloader.sampler.shuffle: reference True, candidate False"
     assert differences(stored, {**stored, "config": config}) == sorted([*found, shuffled])
+
+
+@pytest.mark.parametrize("processes", [0, -1])
+def test_an_impossible_number_of_processes_is_another_experiment_and_no_error(processes):
+    two = {"processes": 2, "config": {"train_dataloader.batch_size": 1}}
+    other = {"processes": processes, "config": {"train_dataloader.batch_size": 2}}
+    for pair in ((two, other), (other, two)):
+        assert any(line.startswith("processes: ") for line in differences(*pair))
 
 
 def test_the_digest_of_a_stored_configuration_is_that_of_what_it_stores():
@@ -472,6 +495,32 @@ def test_a_name_that_is_taken_is_refused_before_anything_is_trained(make, tmp_pa
     assert [path.name for path in (tmp_path / "store" / name).parent.iterdir()] == ["cpu-fp32"]
     assert make(TrainingError) == (2, [])
     assert "exists already" in capsys.readouterr().err
+
+
+def test_a_name_that_is_let_go_of_while_it_is_claimed_is_claimed_by_one_only(tmp_path, monkeypatch):
+    claim = tmp_path / "x" / ".cpu-fp32.claim"
+    locked = []
+
+    def lock(file, target):
+        if not locked:
+            claim.unlink()  # by whoever held it until now
+        locked.append(file)
+        _lock(file, target)
+
+    monkeypatch.setattr(reference, "_lock", lock)
+    with claim_name(tmp_path, "x/cpu-fp32"):
+        monkeypatch.undo()
+        with pytest.raises(BundleError, match="just now"), claim_name(tmp_path, "x/cpu-fp32"):
+            pass
+    assert len(locked) == 2
+
+
+def test_without_locks_a_name_is_claimed_and_a_bundle_that_exists_is_refused(store, monkeypatch):
+    monkeypatch.setattr(reference, "fcntl", None)
+    with claim_name(store, "x/cpu-fp32"):
+        assert not (store / "x" / "cpu-fp32").exists()
+    with pytest.raises(BundleError, match="exists already"), claim_name(store, SMOKE):
+        pass
 
 
 def test_a_claim_that_a_killed_process_has_left_is_none(make, tmp_path):

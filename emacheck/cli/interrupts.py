@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
-NUMBERS = (signal.SIGTERM, signal.SIGHUP)
+# Windows has no SIGHUP.
+NUMBERS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 # As long as processes are given to end; a terminal that closes sends SIGHUP more than once.
 QUIET_SECONDS = 20.0
 AGAIN_SECONDS = 0.05
@@ -41,7 +42,7 @@ def _heed_what_was_lost() -> None:
         raise KeyboardInterrupt
 
     def dropped(what: "UnraisableHookArgs") -> None:
-        if what.exc_type is KeyboardInterrupt:
+        if what.exc_type is KeyboardInterrupt and hasattr(signal, "setitimer"):
             signal.signal(signal.SIGALRM, interrupt)
             signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
         else:
