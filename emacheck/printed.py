@@ -19,7 +19,8 @@ def unit_of(values: Floats) -> float:
 
     Trailing zeros may be stripped, as by ``repr(round(x, 4))``, and digits may be significant ones, as in ``%.4g``. So
     the unit of a decade is that of its finest value, and the coarsest unit of a decade is returned; a decade with too
-    few values to have a fine one counts only if it has as many significant digits as the others.
+    few different values to have a fine one counts only if it has as many significant digits as the others, and more
+    than one: a learning rate that rests at 0.01 says nothing of how it is printed.
 
     Args:
         values: The numbers; those that are not finite, and zeros, tell nothing.
@@ -27,13 +28,19 @@ def unit_of(values: Floats) -> float:
     Example:
         >>> unit_of(np.array([2.0, 1.2345, 0.123, 0.0421])), unit_of(np.array([1.234, 1.12, 0.9876, 0.4321]))
         (0.0001, 0.001)
+        >>> unit_of(np.array([0.01, 0.01, 0.01, 0.01, 0.001]))
+        0.0
     """
-    found = list(_decimal(values))
+    found = list(_decimal(np.unique(_looked_at(values))))
     finest: dict[int, list[int]] = {}
     for digits, power in found:
         finest.setdefault(digits + power, []).append(power)
     most = max((digits for digits, _ in found), default=0)
-    units = [min(powers) for decade, powers in finest.items() if len(powers) >= _ENOUGH or min(powers) == decade - most]
+    units = [
+        min(powers)
+        for decade, powers in finest.items()
+        if len(powers) >= _ENOUGH or (min(powers) == decade - most and most > 1)
+    ]
     power = max(units, default=0)
     return float(f"1e{power}") if power < 0 else 0.0
 
@@ -49,7 +56,7 @@ def few_digits(values: Floats) -> float:
         >>> few_digits(np.array([2.5, 2.25, 2.125]))
         0.0
     """
-    if any(digits > FEW_DIGITS for digits, _ in _decimal(values)):
+    if any(digits > FEW_DIGITS for digits, _ in _decimal(_looked_at(values))):
         return 0.0
     finite = _finite(values)
     mantissas = np.ldexp(np.frexp(finite)[0], _BITS)
@@ -63,12 +70,17 @@ def _finite(values: Floats) -> Floats:
     return finite
 
 
+def _looked_at(values: Floats) -> Floats:
+    """Return the first of the values that tell something, which are the largest of a loss, and some of all."""
+    finite = _finite(values)
+    if len(finite) <= _LOOKED_AT:
+        return finite
+    half = _LOOKED_AT // 2
+    return np.concatenate((finite[:half], finite[half :: -(-len(finite) // half)]))
+
+
 def _decimal(values: Floats) -> Iterable[tuple[int, int]]:
     """Return of each value how many significant digits it needs and the power of ten of the last one."""
-    finite = _finite(values)
-    if len(finite) > _LOOKED_AT:  # the first ones, which are the largest of a loss, and some of all
-        half = _LOOKED_AT // 2
-        finite = np.concatenate((finite[:half], finite[half :: -(-len(finite) // half)]))
-    for value in finite.tolist():
+    for value in values.tolist():
         number = Decimal(repr(value)).normalize().as_tuple()
         yield len(number.digits), int(number.exponent)

@@ -10,6 +10,7 @@ from emacheck.curve import Curve
 from emacheck.judge import Outcome, decide, make_rules
 from emacheck.judge.comparison import compare
 from emacheck.judge.forensics import Schedule
+from emacheck.logs import read_log
 from emacheck.record import Record
 
 ITERATIONS = np.arange(1, 41)
@@ -103,3 +104,20 @@ def test_every_learning_rate_is_compared_under_whatever_name_it_has(ours, theirs
     (finding,) = Schedule().check(compare(with_rates(**ours), with_rates(**theirs)))
     assert finding.outcome is outcome_expected
     assert named in finding.message
+
+
+@pytest.mark.parametrize("printed", [".4e", ".3e", ".6f"])
+@pytest.mark.parametrize("candidate", [(1e-2, 1e-3, 1e-3), (2e-2, 2e-3, 2e-4), (1e-2, 1e-2, 1e-3)])
+def test_a_rate_that_rests_at_round_numbers_hides_no_other_schedule(tmp_path, printed, candidate):
+    def log(name, rates):
+        lines = [
+            f"2031/02/03 04:05:06 - mmengine - INFO - Iter(train) [{at:3d}/60]  lr: {rates[(at - 1) // 20]:{printed}}  "
+            f"eta: 0:01:00  time: 0.5  loss: {4 - 0.0123 * at:.4f}\n"
+            for at in range(1, 61)
+        ]
+        (tmp_path / name).write_text("".join(lines), encoding="utf-8")
+        return read_log(tmp_path / name)
+
+    reference = log("reference.log", (1e-2, 1e-3, 1e-4))
+    assert outcome(reference, reference, "schedule") is Outcome.PASS
+    assert outcome(reference, log("candidate.log", candidate), "schedule") is Outcome.INCONCLUSIVE

@@ -291,3 +291,9 @@ def test_the_unit_is_never_finer_than_what_was_printed(numbers, decimals):
 def test_significant_digits_have_the_unit_of_the_largest_values():
     values = np.array([float(f"{value:.4g}") for value in np.geomspace(9.5, 0.15, 40)])
     assert unit_of(values) == 1e-3
+
+
+def test_a_value_that_only_repeats_says_nothing_of_how_it_is_printed():
+    values = np.array([0.01] * 40 + [float(f"{value:.4g}") for value in np.geomspace(9.9e-3, 1.1e-3, 40)])
+    assert unit_of(values) == 1e-6
+    assert unit_of(np.repeat([0.01, 0.001, 0.0001], 20)) == 0
