@@ -134,9 +134,10 @@ def _runs(values: Floats) -> tuple[Integers, Integers]:
 
 def _beside(curve: Curve, start: int, count: int) -> tuple[float, float]:
     """Return how much the curve typically moves beside a run, step by step, and what its values can tell there."""
-    finite = np.where(np.isfinite(curve.values), curve.values, np.nan)
-    before, after = finite[: start + 1], finite[start + count - 1 :]
-    steps = [_moving(np.diff(part)) for part in (before[-_FAR:], after[:_FAR])]
+    end = start + count - 1
+    before, after = curve.values[max(start + 1 - _FAR, 0) : start + 1], curve.values[end : end + _FAR]
+    with np.errstate(invalid="ignore"):
+        steps = [_moving(np.diff(part)) for part in (before, after)]
     nearest = np.concatenate((steps[0][-NEIGHBOURS:], steps[1][:NEIGHBOURS]))
     moved = float(np.median(nearest)) if len(nearest) else 0.0
     near = np.concatenate((before[-_NEAR:], after[:_NEAR]))
