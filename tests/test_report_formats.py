@@ -1,5 +1,8 @@
 """Reports that other programs read: Markdown, JUnit, GitHub."""
 
+import json
+import math
+import re
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -8,12 +11,16 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from verdicts_to_show import ANYTHING, VERDICTS, a_finding, a_verdict_with, unhurried
 
+from emacheck import Curve, Record, compare, decide
+from emacheck.cli.command_line import quoted
 from emacheck.judge import Outcome
 from emacheck.printable import printable
+from emacheck.report.document import document, to_json
 from emacheck.report.github import annotations
 from emacheck.report.junit import junit
 from emacheck.report.markdown import markdown
 from emacheck.report.markdown_text import escaped
+from emacheck.report.text import text
 from emacheck.report.wording import headline
 
 
@@ -119,3 +126,20 @@ class TestGitHub:
         (line,) = annotations(a_verdict_with(a_finding(message="100 %\nx", metric="a,b:c"), metric="a,b:c"))
         assert line.startswith("::error title=emacheck bias[a%2Cb%3Ac]::")
         assert line.endswith("100 %25%0Ax")
+
+
+def test_names_from_a_log_are_no_commands_for_the_server_that_runs_the_job():
+    names = ("::error::loss", "x ::stop-commands::token loss", "##[error]loss", "a ###[error]loss", "##vso[task.x]loss")
+
+    def record(last):
+        curves = {name: Curve(name=name, iterations=range(20), values=[*range(39, 20, -1), last]) for name in names}
+        return Record(name=f"::error::{last}", format="x", curves=curves)
+
+    for candidate in (record(20.0), record(math.nan)):
+        verdict = decide(compare(record(20.0), candidate, metrics=names))
+        asked = {"command": quoted(["emacheck", *names]), "environment": {}}
+        shown = [text(verdict, command=asked["command"], colour=False, width=width) for width in range(40, 100, 3)]
+        shown += [markdown(verdict, **asked, plot=None), to_json(document(verdict, **asked))]
+        for output in shown:
+            assert not re.search(r"(?m)^\s*::|##\w*\[", output), output
+        assert json.loads(shown[-1])["candidate"]["metrics"] == sorted(names)

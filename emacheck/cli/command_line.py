@@ -5,6 +5,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from emacheck.printable import printable
+
 
 def given_command() -> str:
     """Return the command line of this process, to be pasted into a shell."""
@@ -12,15 +14,18 @@ def given_command() -> str:
 
 
 def quoted(words: Sequence[str]) -> str:
-    r"""Return words as a line for a shell, in which nothing that a terminal would obey or hide stands as it is.
+    r"""Return words as a line for a shell, in which nothing that a terminal or a CI server would obey stands as it is.
 
-    Such words are quoted as bash, ksh, zsh and POSIX (2024) have it: ``$'...'`` with the bytes as escapes.
+    Such words are quoted as bash, ksh, zsh and POSIX (2024) have it: ``$'...'`` with the bytes as octal escapes, which
+    end after three digits everywhere.
 
     Example:
         >>> print(quoted(["emacheck", "show", "a b", "\x1b[2Jx"]))
-        emacheck show 'a b' $'\x1b[2Jx'
+        emacheck show 'a b' $'\033[2Jx'
     """
-    return " ".join(shlex.quote(word) if word.isprintable() else f"$'{_escaped(word)}'" for word in words)
+    return " ".join(
+        shlex.quote(word) if printable(word, length=None) == word else f"$'{_escaped(word)}'" for word in words
+    )
 
 
 def _escaped(word: str) -> str:
@@ -28,7 +33,7 @@ def _escaped(word: str) -> str:
         "\\" + character
         if character in "\\'"
         else character
-        if character.isprintable()
-        else "".join(f"\\x{byte:02x}" for byte in os.fsencode(character))
+        if character.isprintable() and character not in ":#"
+        else "".join(f"\\{byte:03o}" for byte in os.fsencode(character))
         for character in word
     )

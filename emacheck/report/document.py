@@ -72,8 +72,9 @@ def to_json(document: Mapping[str, Any]) -> str:
         >>> to_json({"outcome": "PASS"})
         '{\n  "outcome": "PASS"\n}\n'
     """
-    # DEL is the one control character that json leaves as it is.
-    return json.dumps(document, allow_nan=False, indent=2).replace("\x7f", "\\u007f") + "\n"
+    # DEL is the one control character that json leaves as it is; "##[" anywhere in the output of a job GitHub obeys.
+    text = json.dumps(document, allow_nan=False, indent=2).replace("\x7f", "\\u007f")
+    return text.replace("##", "#\\u0023") + "\n"
 
 
 def _audit(audit: "AuditResult") -> dict[str, Any]:
