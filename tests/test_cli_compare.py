@@ -395,7 +395,9 @@ def test_a_closed_standard_input_is_trouble_that_says_so_and_no_bug(logs):
     assert (done.returncode, "standard input is closed" in done.stderr) == (2, True), done
 
 
-@pytest.mark.parametrize("word", ["\x1b[2Jx", "it's\n\\here", "a\u202eb", "损 失", os.fsdecode(b"\xff")])
+@pytest.mark.parametrize(
+    "word", ["\x1b[2Jx", "\x1b2", "it's\n\\here", "a\u202eb", "损 失", os.fsdecode(b"\xff"), "::error::x", "##[error]"]
+)
 def test_the_command_reproduces_whatever_the_arguments_hold(emacheck_cli, logs, word):
     (logs / word).write_bytes((logs / "reference.json").read_bytes())
     done = emacheck_cli("compare", word, "reference.json", "--output-dir", "out")
@@ -407,3 +409,8 @@ def test_the_command_reproduces_whatever_the_arguments_hold(emacheck_cli, logs, 
     ]
     assert f"```\n{command}\n" in (logs / "out" / "report.md").read_text(encoding="utf-8").replace("```sh", "```")
     assert json.loads((logs / "out" / "report.json").read_bytes())["command"] == command
+
+
+def test_a_file_of_limits_may_begin_with_a_byte_order_mark(emacheck_cli, logs):
+    (logs / "limits.toml").write_text("\ufeff[bias]\r\nlimit = 0.7\r\n", encoding="utf-8")
+    assert emacheck_cli("compare", "reference.json", "reference.json", "--limits", "limits.toml").code == 0

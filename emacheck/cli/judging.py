@@ -110,7 +110,7 @@ def _read_limits(path: Path) -> Limits:
     else:
         import tomli as tomllib
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors write the mark
     except OSError as error:
         raise UsageError(f"--limits {path}: cannot be read ({error.strerror}).") from error
     except ValueError as error:
