@@ -187,6 +187,32 @@ def test_the_worst_finding_is_the_alternative_that_was_closer_to_its_limit():
     assert both.worst is both.findings[1]
 
 
+@pytest.mark.parametrize(
+    ("common", "factor", "rule"),
+    [
+        (1, 1.03, "coverage"),
+        (1, 20.0, "coverage"),
+        (9, 1.5, "coverage"),
+        (12, 1.03, "coverage"),
+        (50, 1.015, "coverage"),
+        (50, 1.03, "bias"),
+        (99, 1.03, "bias"),
+        (99, 1.0, "coverage"),
+        (1, math.nan, "finite"),
+    ],
+)
+def test_what_a_run_that_died_lacks_is_named_first_unless_much_of_it_is_there_and_far_off(common, factor, rule):
+    verdict = verdict_on(record(falling()), record(falling()[:common] * factor))
+    assert (verdict.outcome, verdict.worst.rule) == (FAIL, rule)
+
+
+def test_too_few_common_iterations_are_named_before_whatever_else_is_undecided():
+    late = emacheck.Curve(name="loss", iterations=range(1, 6), values=falling(5), window=10)
+    verdict = verdict_on(record(falling(5)), replace(record(falling(5)), curves={"loss": late}))
+    assert outcome_of(verdict, "smoothing") is INCONCLUSIVE
+    assert (verdict.outcome, verdict.worst.rule) == (INCONCLUSIVE, "coverage")
+
+
 @given(
     st.lists(st.floats(width=32), min_size=1, max_size=60),
     st.lists(st.floats(width=32), min_size=1, max_size=60),

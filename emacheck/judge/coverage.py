@@ -93,6 +93,7 @@ class Coverage:
             would_pass_at=would_pass_at,
             metric=metric,
             limited_by=limits if common else (),
+            too_few=common < self.minimum,
         )
 
 

@@ -54,6 +54,7 @@ class Envelope:
     minimum: int = 2
     also: tuple[str, ...] = ("grad_norm",)
     name: ClassVar[str] = "envelope"
+    unit: ClassVar[str] = "times the repeats' difference"
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 0.5:
@@ -73,12 +74,12 @@ class Envelope:
         obstacle = self._obstacle(comparison, metric, repeats) or _not_benign(comparison, metric, repeats)
         band = None if obstacle else fit_band(comparison, metric, false_alarms)
         if band is None:
-            return self._finding(Outcome.INCONCLUSIVE, metric, obstacle or "no iteration is in all records")
+            return Finding.of(self, metric, Outcome.INCONCLUSIVE, obstacle or "no iteration is in all records")
         if not (np.all(np.isfinite(band.reference)) and math.isfinite(band.limit)):
             broken = "reference or a repeat has values that are NaN or infinite"
-            return self._finding(Outcome.INCONCLUSIVE, metric, f"the {broken}")
+            return Finding.of(self, metric, Outcome.INCONCLUSIVE, f"the {broken}")
         if too_wide := _too_wide(comparison, metric, band):
-            return self._finding(Outcome.INCONCLUSIVE, metric, too_wide)
+            return Finding.of(self, metric, Outcome.INCONCLUSIVE, too_wide)
         if self.limit > 0:
             band = replace(band, limit=self.limit)
         # argmax returns the first NaN if there is one, which is the worst iteration indeed.
@@ -86,17 +87,9 @@ class Envelope:
         worst = int(np.argmax(ratio))
         observed = float(ratio[worst])
         outcome = Outcome.PASS if observed <= band.limit else Outcome.FAIL
-        return Finding(
-            rule=self.name,
-            outcome=outcome,
-            observed=observed,
-            limit=band.limit,
-            unit="times the repeats' difference",
-            iteration=int(band.iterations[worst]),
-            message=_describe(metric, band, worst, len(repeats)),
-            would_pass_at=observed if math.isfinite(observed) else None,
-            metric=metric,
-        )
+        message, iteration = _describe(metric, band, worst, len(repeats)), int(band.iterations[worst])
+        held = replace(self, limit=band.limit)
+        return Finding.of(held, metric, outcome, message, observed=observed, iteration=iteration)
 
     def _obstacle(self, comparison: Comparison, metric: str, repeats: tuple[Record, ...]) -> str | None:
         """Say why nothing can be decided, if so."""
@@ -120,18 +113,6 @@ class Envelope:
         if comparison.paired is False and states <= {reference.initial_state, None}:
             return "the candidate starts from different weights than the reference and its repeats"
         return None
-
-    def _finding(self, outcome: Outcome, metric: str, message: str) -> Finding:
-        return Finding(
-            rule=self.name,
-            outcome=outcome,
-            observed=math.nan,
-            limit=self.limit,
-            unit="times the repeats' difference",
-            iteration=None,
-            message=message,
-            metric=metric,
-        )
 
 
 def _same(repeat: Record, candidate: Record, metric: str) -> bool:

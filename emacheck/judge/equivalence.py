@@ -64,6 +64,7 @@ class Equivalence:
     alpha: float = 0.05
     minimum: int = 30
     name: ClassVar[str] = "equivalence"
+    unit: ClassVar[str] = "of the reference's level, signed"
 
     def __post_init__(self) -> None:
         if not 0 < self.last <= 1:
@@ -132,17 +133,8 @@ class Equivalence:
         )
         if outcome is Outcome.INCONCLUSIVE and max(-lower, upper) <= self.limit:
             message += "; over all iterations the two drift too slowly around each other, or apart, to rely on that"
-        return Finding(
-            rule=self.name,
-            outcome=outcome,
-            observed=level.difference,
-            limit=self.limit,
-            unit="of the reference's level, signed",
-            iteration=None,
-            message=message,
-            would_pass_at=needed if math.isfinite(needed) else None,
-            metric=metric,
-        )
+        found = Finding.of(self, metric, outcome, message, observed=level.difference)
+        return replace(found, would_pass_at=needed if math.isfinite(needed) else None)
 
     def _too_little(self, metric: str, part: "LastPart", why: str) -> Finding:
         """Decide without a standard error: FAIL if every value is far off in one direction, else undecided."""
@@ -160,16 +152,7 @@ class Equivalence:
         return replace(self._undecided(metric, message, Outcome.FAIL), observed=float(np.mean(off)))
 
     def _undecided(self, metric: str, message: str, outcome: Outcome = Outcome.INCONCLUSIVE) -> Finding:
-        return Finding(
-            rule=self.name,
-            outcome=outcome,
-            observed=math.nan,
-            limit=self.limit,
-            unit="of the reference's level, signed",
-            iteration=None,
-            message=message,
-            metric=metric,
-        )
+        return Finding.of(self, metric, outcome, message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -135,6 +135,7 @@ class FirstIterations:
     precision: str = ""
     also: tuple[str, ...] = ("grad_norm",)
     name: ClassVar[str] = "first_iterations"
+    unit: ClassVar[str] = "times rounding"
 
     def __post_init__(self) -> None:
         if self.precision and self.precision not in ROUNDOFF:
@@ -179,7 +180,7 @@ class FirstIterations:
             None if judged.size else _nothing_to_judge(paired, allowed, self._precision(comparison))
         )
         if obstacle:
-            return self._finding(Outcome.INCONCLUSIVE, metric, math.nan, None, obstacle)
+            return Finding.of(self, metric, Outcome.INCONCLUSIVE, obstacle)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             excess = np.abs(paired.difference[judged]) - resolution(reference, candidate)
             ratio = np.where(excess <= 0, 0.0, excess / (allowed[judged] * np.abs(paired.reference[judged])))
@@ -188,7 +189,7 @@ class FirstIterations:
         worst, observed = int(judged[at]), float(ratio[at])
         if not np.all(np.isfinite(paired.reference[judged])):
             broken = "the reference has values that are NaN or infinite in the first iterations"
-            return self._finding(Outcome.INCONCLUSIVE, metric, math.nan, None, broken)
+            return Finding.of(self, metric, Outcome.INCONCLUSIVE, broken)
         iteration = int(paired.iterations[worst])
         message = (
             f"iteration {iteration}: relative difference {paired.relative_difference[worst]:.2g} in {metric} "
@@ -196,20 +197,7 @@ class FirstIterations:
             f"{self._precision(comparison)} rounding was seen to cause {allowed[worst]:.2g} there"
         )
         outcome = Outcome.PASS if observed <= self.limit else Outcome.FAIL
-        return self._finding(outcome, metric, observed, iteration, message)
-
-    def _finding(self, outcome: Outcome, metric: str, observed: float, iteration: int | None, message: str) -> Finding:
-        return Finding(
-            rule=self.name,
-            outcome=outcome,
-            observed=observed,
-            limit=self.limit,
-            unit="times rounding",
-            iteration=iteration,
-            message=message,
-            would_pass_at=observed if math.isfinite(observed) else None,
-            metric=metric,
-        )
+        return Finding.of(self, metric, outcome, message, observed=observed, iteration=iteration)
 
 
 def _nothing_to_judge(paired: PairedCurve, allowed: Floats, precision: str) -> str:

@@ -84,12 +84,14 @@ class Schedule:
 
     limit: float = RATE_TOLERANCE
     name: ClassVar[str] = "schedule"
+    unit: ClassVar[str] = "of the reference's learning rate"
 
     def check(self, comparison: Comparison) -> tuple[Finding, ...]:
         """Compare the recorded learning rates."""
-        rates = list(_rates(comparison))
+        rates, metric = list(_rates(comparison)), comparison.metrics[0]
         if not rates:
-            return (self._finding(Outcome.PASS, 0.0, None, "no learning rates on both sides to compare", comparison),)
+            nothing = "no learning rates on both sides to compare"
+            return (Finding.of(self, metric, Outcome.PASS, nothing, observed=0.0),)
         # The worst of NaN and numbers is NaN, which passes no limit.
         found = [(float(np.max(off, initial=0.0)), paired, off) for paired, off in rates]
         observed, paired, off = next(
@@ -102,7 +104,7 @@ class Schedule:
                 f"{', '.join(same)} {'is' if len(same) == 1 else 'are'} the same in {max(counts.values())} iterations"
             ]
             parts = parts * bool(same) + [f"{name}: no iteration is in both" for name in counts if name not in same]
-            return (self._finding(Outcome.PASS, observed, None, "; ".join(parts), comparison),)
+            return (Finding.of(self, metric, Outcome.PASS, "; ".join(parts), observed=observed),)
         worst = int(np.argmax(off))
         iteration = int(paired.iterations[np.flatnonzero(~(off <= self.limit))[0]])
         outcome = Outcome.FAIL if comparison.paired else Outcome.INCONCLUSIVE
@@ -110,22 +112,7 @@ class Schedule:
             f"{paired.metric} differs from iteration {iteration} on, at worst {paired.candidate[worst]:.6g} against "
             f"{paired.reference[worst]:.6g} at iteration {paired.iterations[worst]}"
         )
-        return (self._finding(outcome, observed, iteration, message, comparison),)
-
-    def _finding(
-        self, outcome: Outcome, observed: float, iteration: int | None, message: str, comparison: Comparison
-    ) -> Finding:
-        return Finding(
-            rule=self.name,
-            outcome=outcome,
-            observed=observed,
-            limit=self.limit,
-            unit="of the reference's learning rate",
-            iteration=iteration,
-            message=message,
-            would_pass_at=observed if math.isfinite(observed) else None,
-            metric=comparison.metrics[0],
-        )
+        return (Finding.of(self, metric, outcome, message, observed=observed, iteration=iteration),)
 
 
 def _rates(comparison: Comparison) -> Iterator[tuple[PairedCurve, Floats]]:

@@ -41,6 +41,7 @@ class Ranks:
     limit: float = 0.05
     absolute_limit: float = 0.0002
     name: ClassVar[str] = "ranks"
+    unit: ClassVar[str] = "of the reference"
 
     def check(self, comparison: Comparison) -> tuple[Finding, ...]:
         """Judge each rank, and return the finding of the worst one for each judged metric."""
@@ -66,17 +67,8 @@ class Ranks:
     def _nothing(self, comparison: Comparison, metric: str) -> Finding:
         sides = (("reference", comparison.reference), ("candidate", comparison.candidate))
         held = "; ".join(f"the {side} {_listed([*record.of_ranks])}" for side, record in sides)
-        return Finding(
-            rule=self.name,
-            outcome=Outcome.INCONCLUSIVE,
-            observed=math.nan,
-            limit=self.limit,
-            unit="of the reference",
-            iteration=None,
-            message=f"there are no ranks to hold against each other; several with {metric} are in: {held}",
-            would_pass_at=None,
-            metric=metric,
-        )
+        message = f"there are no ranks to hold against each other; several with {metric} are in: {held}"
+        return Finding.of(self, metric, Outcome.INCONCLUSIVE, message)
 
 
 def _size(finding: Finding) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from emacheck.judge.comparison import EMPTY, Comparison
 from emacheck.judge.near_zero import near_zero, scaled_difference
 from emacheck.judge.unjudged import broken_metrics, broken_validation
-from emacheck.judge.verdict import Finding, Outcome
+from emacheck.judge.verdict import Finding, Limiting, Outcome
 from emacheck.record import Record
 
 
@@ -160,10 +160,11 @@ class MeanRelativeError:
 
     limit: float = 0.05
     name: ClassVar[str] = "mean_relative_error"
+    unit: ClassVar[str] = "of the reference"
 
     def check(self, comparison: Comparison) -> tuple[Finding, ...]:
         """Average the unsigned relative differences of each judged metric."""
-        return _mean_findings(comparison, self.name, self.limit, "of the reference")
+        return _mean_findings(self, comparison)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,10 +177,11 @@ class MeanAbsoluteError:
 
     limit: float = 0.0002
     name: ClassVar[str] = "mean_absolute_error"
+    unit: ClassVar[str] = "in the metric's unit"
 
     def check(self, comparison: Comparison) -> tuple[Finding, ...]:
         """Average the unsigned differences of each judged metric."""
-        return _mean_findings(comparison, self.name, self.limit, "in the metric's unit", relative=False)
+        return _mean_findings(self, comparison, relative=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,10 +196,11 @@ class Bias:
 
     limit: float = 0.01
     name: ClassVar[str] = "bias"
+    unit: ClassVar[str] = "of the reference, signed"
 
     def check(self, comparison: Comparison) -> tuple[Finding, ...]:
         """Average the signed relative differences of each judged metric."""
-        return _mean_findings(comparison, self.name, self.limit, "of the reference, signed", signed=True)
+        return _mean_findings(self, comparison, signed=True)
 
 
 def _not_finite(record: Record, metric: str) -> tuple[int, int | None, int | None]:
@@ -219,7 +222,7 @@ def _count(iterations: int) -> str:
 
 
 def _mean_findings(
-    comparison: Comparison, rule: str, limit: float, unit: str, *, relative: bool = True, signed: bool = False
+    rule: Limiting, comparison: Comparison, *, relative: bool = True, signed: bool = False
 ) -> tuple[Finding, ...]:
     findings = []
     for metric in comparison.metrics:
@@ -235,7 +238,7 @@ def _mean_findings(
         elif not np.all(np.isfinite(paired.reference)) and np.all(np.isfinite(paired.candidate)):
             outcome, message = Outcome.INCONCLUSIVE, "the reference has values that are NaN or infinite"
         else:
-            outcome = Outcome.PASS if abs(observed) <= limit else Outcome.FAIL
+            outcome = Outcome.PASS if abs(observed) <= rule.limit else Outcome.FAIL
             # argmax returns the first NaN if there is one, which is the worst iteration indeed.
             worst = int(np.argmax(np.abs(differences)))
             if paired.first_unequal() is None:
@@ -252,19 +255,7 @@ def _mean_findings(
         if outcome is Outcome.FAIL and relative:
             scaled = scaled_difference(paired)
             size = math.nan if scaled is None else abs(float(np.mean(scaled if signed else np.abs(scaled))))
-            if size <= limit:
+            if size <= rule.limit:
                 outcome, message = Outcome.INCONCLUSIVE, f"{near_zero(metric, size)}; {message}"
-        findings.append(
-            Finding(
-                rule=rule,
-                outcome=outcome,
-                observed=observed,
-                limit=limit,
-                unit=unit,
-                iteration=iteration,
-                message=message,
-                would_pass_at=abs(observed) if math.isfinite(observed) else None,
-                metric=metric,
-            )
-        )
+        findings.append(Finding.of(rule, metric, outcome, message, observed=observed, iteration=iteration))
     return tuple(findings)

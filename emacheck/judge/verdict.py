@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from enum import Enum
+from typing import ClassVar, Protocol
 
 from emacheck.judge.comparison import Comparison
 
@@ -23,6 +24,18 @@ class Outcome(str, Enum):
         return self.value
 
 
+class Limiting(Protocol):
+    """What a finding takes from its rule: the name, the limit, and what the limit counts."""
+
+    name: ClassVar[str]
+    unit: ClassVar[str]
+
+    @property
+    def limit(self) -> float:
+        """The number that is observed must not exceed it."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """What one rule says about one comparison.
@@ -39,6 +52,7 @@ class Finding:
         metric: The metric it is about; empty for the audit, which is about tensors.
         limited_by: What limits what the verdict rests on, whatever the outcome.
         module: The module to blame, where one is.
+        too_few: Whether there are too few iterations for anything to rest on: then a reader must know that first.
     """
 
     rule: str
@@ -52,15 +66,44 @@ class Finding:
     metric: str = "loss"
     limited_by: tuple[str, ...] = ()
     module: str = ""
+    too_few: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        rule: Limiting,
+        metric: str,
+        outcome: Outcome,
+        message: str,
+        *,
+        observed: float = math.nan,
+        iteration: int | None = None,
+    ) -> "Finding":
+        """Return what a rule says that holds the size of an observed number against its limit."""
+        return cls(
+            rule=rule.name,
+            outcome=outcome,
+            observed=observed,
+            limit=rule.limit,
+            unit=rule.unit,
+            iteration=iteration,
+            message=message,
+            would_pass_at=abs(observed) if math.isfinite(observed) else None,
+            metric=metric,
+        )
 
     @property
     def severity(self) -> float:
-        """|observed| / limit: how far the finding is from its limit; infinite where that has no value."""
-        if math.isnan(self.observed):
+        """|observed| / limit: how far the finding is from its limit; infinite where that has no value.
+
+        A share that is missing, where none may, counts as 1 / (1 - share): a run of which one iteration in ten is there
+        is as bad as what is ten times over its limit.
+        """
+        if math.isnan(self.observed) or self.too_few:
             return math.inf
         if self.limit == 0:
-            # What is missing in part is not worse than what is there and far off.
-            return abs(self.observed) + 1 if 0 < abs(self.observed) < 1 else math.inf if self.observed else 0.0
+            share = abs(self.observed)
+            return 1 / (1 - share) if 0 < share < 1 else math.inf if share else 0.0
         return abs(self.observed) / self.limit
 
 

@@ -45,6 +45,7 @@ class WorstWindow:
 
     limit: float = 0.1
     name: ClassVar[str] = "worst_window"
+    unit: ClassVar[str] = "of the reference"
 
     def check(self, comparison: Comparison) -> tuple[Finding, ...]:
         """Average the unsigned relative differences of each judged metric over each window."""
@@ -53,9 +54,10 @@ class WorstWindow:
     def _check(self, paired: PairedCurve) -> Finding:
         off = np.abs(paired.relative_difference)
         if not off.size:
-            return self._finding(paired, Outcome.INCONCLUSIVE, "there is nothing to average")
+            return Finding.of(self, paired.metric, Outcome.INCONCLUSIVE, "there is nothing to average")
         if not np.all(np.isfinite(paired.reference)) and np.all(np.isfinite(paired.candidate)):
-            return self._finding(paired, Outcome.INCONCLUSIVE, "the reference has values that are NaN or infinite")
+            broken = "the reference has values that are NaN or infinite"
+            return Finding.of(self, paired.metric, Outcome.INCONCLUSIVE, broken)
         start, stop, observed = worst_window(off)
         at = start + int(np.argmax(off[start:stop]))
         message = (
@@ -67,7 +69,8 @@ class WorstWindow:
         if outcome is Outcome.FAIL:
             outcome, why = self._over(paired, off)
             message = f"{why}{message}"
-        return self._finding(paired, outcome, message, observed=observed, iteration=int(paired.iterations[at]))
+        iteration = int(paired.iterations[at])
+        return Finding.of(self, paired.metric, outcome, message, observed=observed, iteration=iteration)
 
     def _over(self, paired: PairedCurve, off: Floats) -> tuple[Outcome, str]:
         """Say what a window over the limit means, and why that is undecided where it is."""
@@ -80,27 +83,6 @@ class WorstWindow:
         if np.all(np.isfinite(off)) and worst_window(others)[2] <= self.limit:
             return Outcome.INCONCLUSIVE, "a single iteration, an odd batch or the start of a divergence; "
         return Outcome.FAIL, ""
-
-    def _finding(
-        self,
-        paired: PairedCurve,
-        outcome: Outcome,
-        message: str,
-        *,
-        observed: float = math.nan,
-        iteration: int | None = None,
-    ) -> Finding:
-        return Finding(
-            rule=self.name,
-            outcome=outcome,
-            observed=observed,
-            limit=self.limit,
-            unit="of the reference",
-            iteration=iteration,
-            message=message,
-            would_pass_at=observed if math.isfinite(observed) else None,
-            metric=paired.metric,
-        )
 
 
 def worst_window(values: Floats) -> tuple[int, int, float]:
