@@ -56,9 +56,48 @@ def test_a_score_must_be_within_a_percentage_point_in_either_direction(reference
     assert outcome_on(record(mIoU=reference), record(mIoU=candidate)) is outcome
 
 
-def test_a_score_in_percent_is_never_taken_for_a_fraction_of_the_other_side():
-    (finding,) = findings_on(record(mIoU=0.7), record(mIoU=70.0))
-    assert (finding.outcome, finding.limit) == (FAIL, 1.0)
+@pytest.mark.parametrize(
+    ("reference", "candidate", "outcome"),
+    [
+        (0.7, 70.25, INCONCLUSIVE),
+        (70.25, 0.7, INCONCLUSIVE),
+        (0.7, 1.6, INCONCLUSIVE),
+        (70.25, 0.6, FAIL),
+        (0.6, 70.25, FAIL),
+        (1.2, 1.6, PASS),
+        (1.6, 1.2, PASS),
+        (1.2, 70.25, FAIL),
+    ],
+)
+def test_of_a_percentage_beside_what_may_be_a_fraction_only_what_holds_for_both_is_decided(
+    reference, candidate, outcome
+):
+    (finding,) = findings_on(record(mIoU=reference), record(mIoU=candidate))
+    assert (finding.outcome, finding.limit) == (outcome, 1.0)
+    assert ("write both logs alike" in finding.message) == (outcome is INCONCLUSIVE)
+
+
+def test_a_record_that_holds_any_percentage_holds_no_fractions():
+    reference, candidate = record(mIoU=70.25, aAcc=90.0), record(mIoU=0.7, aAcc=40.0)
+    assert {finding.outcome for finding in findings_on(reference, candidate)} == {FAIL}
+
+
+def test_a_score_that_was_in_percent_before_is_in_percent_when_it_is_small():
+    assert outcome_on(record(mIoU=1.25, before=-1.0), record(mIoU=0.75, before=-1.0)) is PASS
+
+
+@pytest.mark.parametrize(("rider", "outcome"), [(0.5, PASS), (1.4, FAIL)])
+def test_a_class_that_is_hardly_found_is_in_percent_where_the_others_are(rider, outcome):
+    reference = record(mIoU=70.0, **{"IoU.rider": 0.3})
+    candidate = record(mIoU=70.0, **{"IoU.rider": rider})
+    found = {finding.metric: finding.outcome for finding in findings_on(reference, candidate)}
+    assert found == {"mIoU": PASS, "IoU.rider": outcome}
+
+
+def test_the_option_that_a_fraction_names_lets_it_pass():
+    (finding,) = findings_on(record(mIoU=0.7), record(mIoU=0.6703))
+    needed = finding.message.partition("accept with --limit final_metric.fraction_limit=")[2].rstrip(")")
+    assert outcome_on(record(mIoU=0.7), record(mIoU=0.6703), fraction_limit=float(needed)) is PASS
 
 
 def test_every_score_that_both_hold_gets_a_finding_and_times_and_losses_get_none():

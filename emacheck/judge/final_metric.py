@@ -2,10 +2,14 @@
 
 import math
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from emacheck.curve import Curve
+from emacheck.judge.advice import option
 from emacheck.judge.comparison import Comparison
 from emacheck.judge.verdict import Finding, Outcome
 
@@ -13,6 +17,7 @@ LARGEST_FRACTION = 1.5
 _SCORE = re.compile(
     r"iou|acc|dice|f1|f_?score|precision|recall|auc|top[-_]?\d|(?<![a-z])m?ap(?![a-z])", flags=re.IGNORECASE
 )
+_OF_A_CLASS = re.compile(r"(iou|acc|dice|f_?score|precision|recall)\.", flags=re.IGNORECASE)
 
 
 def is_score(name: str) -> bool:
@@ -25,6 +30,17 @@ def is_score(name: str) -> bool:
         ['mIoU', 'aAcc', 'accuracy/top1', 'coco/bbox_mAP']
     """
     return "loss" not in name.lower() and _SCORE.search(name) is not None
+
+
+def class_score(name: str) -> str | None:
+    """Return what a score of a single class is of, such as ``iou``; None for any other metric.
+
+    Example:
+        >>> class_score("IoU.train"), class_score("mIoU")
+        ('iou', None)
+    """
+    found = _OF_A_CLASS.search(name)
+    return found[1].lower() if found else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +56,13 @@ class FinalMetric:
     and one validation cannot show that it has. There the seed alone moves a score far, so that a difference over the
     limit is INCONCLUSIVE, and FAIL only beyond ``unsettled`` times the limit.
 
+    A score is in percent where any value of it in either record is over 1.5, or, if it is that of a single class, where
+    one of its kind is, else it is a fraction. A record of which no score is over 1 may hold fractions where the other
+    one holds percentages, or very low percentages: only what holds for both is decided.
+
     Attributes:
         limit: Largest allowed difference of scores in percent, in percentage points.
-        fraction_limit: Largest allowed difference of scores that are fractions: neither value is over 1.5.
+        fraction_limit: Largest allowed difference of scores that are fractions.
         unsettled: How many times the limit a score that has not settled may differ before that is FAIL.
 
     Example:
@@ -60,6 +80,7 @@ class FinalMetric:
     fraction_limit: float = 0.01
     unsettled: float = 10.0
     name: ClassVar[str] = "final_metric"
+    unit: ClassVar[str] = "percentage points, signed"
 
     def check(self, comparison: Comparison) -> tuple[Finding, ...]:
         """Compare the last validation of every score that either record holds."""
@@ -73,14 +94,18 @@ class FinalMetric:
         findings = []
         for name in names:
             if name in reference and name in candidate:
-                findings.append(self._check(name, reference[name], candidate[name]))
+                percent = any(_in_percent(name, scores) for scores in (reference, candidate))
+                worth = tuple(100 if percent and _all_fractions(scores) else 1 for scores in (reference, candidate))
+                findings.append(self._check(name, reference[name], candidate[name], percent=percent, worth=worth))
             else:
                 holder, lacking = ("reference", "candidate") if name in reference else ("candidate", "reference")
                 message = f"only the {holder} has validation records of {name}, the {lacking} has none"
                 findings.append(self._undecided(name, message))
         return tuple(findings)
 
-    def _check(self, name: str, reference: Curve, candidate: Curve) -> Finding:
+    def _check(
+        self, name: str, reference: Curve, candidate: Curve, *, percent: bool, worth: tuple[int, ...]
+    ) -> Finding:
         iteration, other = int(reference.iterations[-1]), int(candidate.iterations[-1])
         if iteration != other:
             return self._undecided(
@@ -93,49 +118,61 @@ class FinalMetric:
             return self._undecided(name, f"the last {name} of the candidate is {c}", Outcome.FAIL)
         if not math.isfinite(r):
             return self._undecided(name, f"the last {name} of the reference is {r}")
-        percent = max(abs(r), abs(c)) > LARGEST_FRACTION
         limit = self.limit if percent else self.fraction_limit
         rounding = (reference.quantum + candidate.quantum) / 2
         difference = c - r
         moved = _last_move(reference, candidate)
         settled = moved <= limit
         failing = limit * (1.0 if settled else max(self.unsettled, 1.0))
-        if abs(difference) + rounding <= limit:
-            outcome = Outcome.PASS
-        elif abs(difference) - rounding > failing:
-            outcome = Outcome.FAIL
-        else:
-            outcome = Outcome.INCONCLUSIVE
-        uncertain = f"; printed decimals leave it uncertain by {rounding:.2g}" if rounding else ""
+        outcome = _held(difference, rounding, limit, failing)
+        if outcome is not _held(c * worth[1] - r * worth[0], rounding * max(worth), limit, failing):
+            return self._undecided(
+                name,
+                f"the last {name}, at iteration {iteration}, is {c:.6g} against {r:.6g}, and one of them may be a "
+                "fraction where the other is a percentage: write both logs alike",
+            )
+        remarks = f"; printed decimals leave it uncertain by {rounding:.2g}" if rounding else ""
         if outcome is Outcome.INCONCLUSIVE and not settled:
-            uncertain += (
+            remarks += (
                 f"; it has not settled: it moved by {moved:.3g} from the validation before"
                 if math.isfinite(moved)
                 else "; one validation alone does not show whether it has settled"
             )
+        if outcome is not Outcome.PASS and not percent:
+            remarks += f" (a fraction; accept with {option(f'{self.name}.fraction_limit', abs(difference) + rounding)})"
         return Finding(
             rule=self.name,
             outcome=outcome,
             observed=difference,
             limit=limit,
-            unit="percentage points, signed" if percent else "of 1, signed",
+            unit=self.unit if percent else "of 1, signed",
             iteration=iteration,
-            message=f"the last {name}, at iteration {iteration}, is {c:.6g} against {r:.6g}{uncertain}",
+            message=f"the last {name}, at iteration {iteration}, is {c:.6g} against {r:.6g}{remarks}",
             would_pass_at=abs(difference) + rounding,
             metric=name,
         )
 
     def _undecided(self, metric: str, message: str, outcome: Outcome = Outcome.INCONCLUSIVE) -> Finding:
-        return Finding(
-            rule=self.name,
-            outcome=outcome,
-            observed=math.nan,
-            limit=self.limit,
-            unit="percentage points, signed",
-            iteration=None,
-            message=message,
-            metric=metric,
-        )
+        return Finding.of(self, metric, outcome, message)
+
+
+def _held(difference: float, rounding: float, limit: float, failing: float) -> Outcome:
+    """Say what a difference is that printed decimals leave uncertain by a rounding."""
+    if abs(difference) + rounding <= limit:
+        return Outcome.PASS
+    return Outcome.FAIL if abs(difference) - rounding > failing else Outcome.INCONCLUSIVE
+
+
+def _in_percent(name: str, scores: Mapping[str, Curve]) -> bool:
+    """Tell whether a record holds a score in percent; small scores of single classes are told by their kind."""
+    kind = class_score(name)
+    alike: Iterable[str] = (name,) if kind is None else (each for each in scores if kind in each.lower())
+    return any(bool(np.any(np.abs(scores[each].values) > LARGEST_FRACTION)) for each in alike)
+
+
+def _all_fractions(scores: Mapping[str, Curve]) -> bool:
+    """Tell whether all scores of a record may be fractions."""
+    return not any(bool(np.any(np.abs(curve.values) > 1)) for curve in scores.values())
 
 
 def _last_move(reference: Curve, candidate: Curve) -> float:

@@ -1,6 +1,5 @@
 """What records hold beside the judged metrics, as far as it speaks against a run: validation, gradients, components."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from emacheck.curve import Curve
 from emacheck.judge.comparison import EMPTY, Comparison
-from emacheck.judge.final_metric import is_score
+from emacheck.judge.final_metric import class_score, is_score
 from emacheck.judge.first_iterations import resolution
 from emacheck.judge.forensics import is_rate
 from emacheck.judge.pairing import Pairing, pairing_of
@@ -21,7 +20,6 @@ GROSS = 0.5
 """Mean difference of a loss component, relative to its level, that is no noise between paired runs."""
 COUNTS = 0.01
 """Part of the judged metric that the difference of a component must amount to, for it to count."""
-_OF_A_CLASS = re.compile(r"(?:iou|acc|dice|f_?score|precision|recall)\.", flags=re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +62,7 @@ def broken_validation(comparison: Comparison) -> Iterator[Broken]:
 def _of_no_class(metric: str, sides: Mapping[str, Mapping[str, Curve]]) -> bool:
     curves = [validation.get(metric, EMPTY) for validation in sides.values()]
     alike = all(np.array_equal(curve.iterations, curves[0].iterations) for curve in curves)
-    return bool(alike and _OF_A_CLASS.search(metric) and all(np.all(np.isnan(curve.values)) for curve in curves))
+    return bool(alike and class_score(metric) and all(np.all(np.isnan(curve.values)) for curve in curves))
 
 
 def broken_metrics(comparison: Comparison) -> Iterator[Broken]:
