@@ -1,6 +1,7 @@
 """The rules and the verdict: what is good passes, everything else does not."""
 
 import math
+import warnings
 from dataclasses import fields, replace
 
 import numpy as np
@@ -13,6 +14,7 @@ import emacheck
 from emacheck.errors import UsageError
 from emacheck.judge import DEFAULT_RULES, RULES, Finding, Outcome, Verdict, decide, make_rules
 from emacheck.judge.comparison import Comparison, compare, pair
+from emacheck.judge.divergence import hint
 from emacheck.judge.modelzoo import ModelZoo, seen_by_script
 from emacheck.oddity import OddityKind, oddity
 from emacheck.record import Record, curves_from_rows
@@ -206,11 +208,53 @@ def test_what_a_run_that_died_lacks_is_named_first_unless_much_of_it_is_there_an
     assert (verdict.outcome, verdict.worst.rule) == (FAIL, rule)
 
 
+@pytest.mark.parametrize(("first", "other"), [(0, 1), (1, 0)])
+def test_a_record_that_counts_from_0_lacks_nothing_of_one_that_counts_from_1(first, other):
+    verdict = verdict_on(record(falling(), first=first), record(falling(), first=other), "coverage")
+    assert verdict.outcome is INCONCLUSIVE
+    assert (
+        f"the reference counts its iterations from {first}, the candidate from {other}" in verdict.findings[0].message
+    )
+    assert verdict_on(record(falling(), first=0), record(falling()[1:], first=1), "coverage").outcome is FAIL
+    assert verdict_on(record(falling(), first=1), record(falling(), first=2), "coverage").outcome is FAIL
+
+
 def test_too_few_common_iterations_are_named_before_whatever_else_is_undecided():
     late = emacheck.Curve(name="loss", iterations=range(1, 6), values=falling(5), window=10)
     verdict = verdict_on(record(falling(5)), replace(record(falling(5)), curves={"loss": late}))
     assert outcome_of(verdict, "smoothing") is INCONCLUSIVE
     assert (verdict.outcome, verdict.worst.rule) == (INCONCLUSIVE, "coverage")
+
+
+SPECIAL = st.sampled_from([math.nan, math.inf, -math.inf, 0.0, 1e308, -1e308, 5e-324, 1e300, 1e-300, 1.0])
+LONG = st.lists(SPECIAL | st.floats(), max_size=70)
+
+
+@unhurried
+@given(LONG, LONG, st.sampled_from([0, 1, 2**62]), st.sampled_from([1, 1e300]), st.sampled_from([0.0, 1e-4]))
+def test_no_numbers_make_a_rule_raise_or_warn(reference, candidate, first, factor, quantum):
+    def run(values):
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = np.multiply(falling(len(values)) if factor > 1 else values, factor)
+        iterations = np.arange(first, first + len(values))
+        curves = {
+            name: emacheck.Curve(name=name, iterations=iterations, values=values, quantum=quantum)
+            for name in ("loss", "lr", "grad_norm", "mIoU")
+        }
+        return Record(name="", format="", curves=curves, validation=curves)
+
+    one, other = run(reference), run(candidate)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        verdict = decide(compare(one, other, repeats=[run(reference[::-1]), run(reference)]), make_rules(tuple(RULES)))
+        hint(verdict)
+    assert isinstance(verdict.outcome, Outcome)
+
+
+def test_a_loss_that_is_too_large_to_square_is_off_and_no_error():
+    reference, candidate = record(falling(200)), record(np.multiply(falling(200), 1e300))
+    finding = verdict_on(reference, candidate, "equivalence").findings[0]
+    assert (finding.outcome, finding.observed > 1e299) == (FAIL, True)
 
 
 @given(

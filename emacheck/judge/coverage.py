@@ -22,7 +22,8 @@ class Coverage:
 
     Iterations that the candidate lacks are FAIL (a run that died early); iterations that only the reference lacks, no
     common iteration at all, or fewer than ``minimum`` common ones are INCONCLUSIVE. So are iterations at which a record
-    is there, but the metric is not in it or cannot be read. Where one record logs at a larger interval than the other,
+    is there, but the metric is not in it or cannot be read, and records of which one counts from 0 and the other one
+    from 1. Where one record logs at a larger interval than the other,
     iterations in between are not missing, and the finding says that they were not compared.
 
     Attributes:
@@ -55,6 +56,13 @@ class Coverage:
         if metric not in comparison.candidate.curves:
             names = ", ".join(sorted(comparison.candidate.curves)) or "nothing"
             outcome, message = Outcome.FAIL, f"the candidate has no metric {metric!r}; it has {names}"
+        elif not share <= self.limit and _numbered_otherwise(reference, candidate):
+            outcome, would_pass_at = Outcome.INCONCLUSIVE, None
+            starts = int(reference.iterations[0]), int(candidate.iterations[0])
+            message = (
+                f"the reference counts its iterations from {starts[0]}, the candidate from {starts[1]}, and they are "
+                "paired by number: number them alike"
+            )
         elif common == 0:
             outcome = Outcome.INCONCLUSIVE
             message = f"no iteration is in both: the reference has {_span(lacks)}, the candidate has {_span(extra)}"
@@ -95,6 +103,15 @@ class Coverage:
             limited_by=limits if common else (),
             too_few=common < self.minimum,
         )
+
+
+def _numbered_otherwise(reference: Curve, candidate: Curve) -> bool:
+    """Tell whether one of two curves counts from 0 what the other one counts from 1, and lacks nothing beside that."""
+    if not len(reference) or not len(candidate):
+        return False
+    starts = int(reference.iterations[0]), int(candidate.iterations[0])
+    alike = np.array_equal(reference.iterations - starts[0], candidate.iterations - starts[1])
+    return alike and sorted(starts) == [0, 1]
 
 
 def _count(iterations: int) -> str:

@@ -17,6 +17,7 @@ MOST_BLOCKS = 10
 TIMES_PER_BLOCK = 1.5
 POWER = 0.8
 NEGLIGIBLE = 1e-12
+LARGEST = 1e100  # of the reference's level: squares of what is larger overflow
 # Without a standard error, levels are apart where this many values or more are off by this many limits, all one way.
 FEWEST_APART, APART = 10, 2.0
 
@@ -102,9 +103,10 @@ class Equivalence:
         if not (np.all(part.reference > 0) or np.all(part.reference < 0)):
             return self._undecided(metric, "the reference changes sign or is zero: a ratio of levels means nothing")
         with np.errstate(over="ignore", invalid="ignore"):
+            largest = max(float(np.max(np.abs(values))) for values in (whole.reference, whole.candidate))
+            if not largest <= LARGEST * abs(float(np.mean(part.reference))) < math.inf:
+                return self._too_little(metric, part, "the values are too large to average")
             level = measured(part, whole)
-        if not math.isfinite(level.difference):
-            return self._undecided(metric, "the values are too large to average")
         if level.blocks < FEWEST_BLOCKS or not math.isfinite(level.error):
             return self._too_little(
                 metric,
@@ -205,7 +207,8 @@ def last_part(reference: Curve, candidate: Curve, last: float) -> LastPart:
     if min(map(len, curves)) < 2:
         return LastPart(first=0, last=0, reference=nothing, candidate=nothing, window=1, quantum=quantum)
     times = [curve.iterations - (max(curve.window, 1) - 1) / 2 for curve in curves]
-    spacing = max(float(np.median(np.diff(time))) for time in times)
+    # Iterations beyond 2^53 are not told apart by the numbers of a time.
+    spacing = max(1.0, *(float(np.median(np.diff(time))) for time in times))
     end, start = min(time[-1] for time in times), max(time[0] for time in times)
     grids, means = zip(
         *(_stretches((t - end) / spacing, curve.values) for t, curve in zip(times, curves, strict=True)), strict=True

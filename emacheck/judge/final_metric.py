@@ -177,5 +177,5 @@ def _all_fractions(scores: Mapping[str, Curve]) -> bool:
 
 def _last_move(reference: Curve, candidate: Curve) -> float:
     """Return how far a score moved at most between the last two validations; infinite where there are not two."""
-    moves = [abs(float(c.values[-1] - c.values[-2])) if len(c) > 1 else math.inf for c in (reference, candidate)]
+    moves = [abs(float(c.values[-1]) - float(c.values[-2])) if len(c) > 1 else math.inf for c in (reference, candidate)]
     return math.inf if any(map(math.isnan, moves)) else max(moves)

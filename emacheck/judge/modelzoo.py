@@ -45,11 +45,11 @@ class ModelZoo:
         reference, candidate = reference[:length][-LAST:], candidate[:length][-LAST:]
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             relative = (candidate - reference) / reference
-        signed_relative = float(relative.mean())
-        signed_absolute = float((candidate - reference).mean())
+            signed_relative = float(relative.mean())
+            signed_absolute = float((candidate - reference).mean())
+            unsigned_relative = float(np.abs(relative).mean())
+            unsigned_absolute = float(np.abs(candidate - reference).mean())
         passed = signed_relative <= self.limit or signed_absolute <= self.absolute_limit
-        unsigned_relative = float(np.abs(relative).mean())
-        unsigned_absolute = float(np.abs(candidate - reference).mean())
         message = "\n".join(self.lines(signed_relative, signed_absolute, passed=passed))
         if passed and not (unsigned_relative <= self.limit or unsigned_absolute <= self.absolute_limit):
             message += (

@@ -56,7 +56,8 @@ def noise(comparison: Comparison, paired: PairedCurve) -> Floats:
     precision = known_precision(comparison)
     seen = rounding_of_repeats(comparison, metric, precision)
     # What printing hides grows as well: the true difference may be half a quantum one iteration before it shows.
-    hidden = 2 * printed(comparison, paired)
+    with np.errstate(over="ignore"):
+        hidden = 2 * printed(comparison, paired)
     band = fit_band(comparison, metric, 0.01) if len(distinct_repeats(comparison, metric)) >= 2 else None
     if band is not None and math.isfinite(band.limit) and np.array_equal(band.iterations, paired.iterations):
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):

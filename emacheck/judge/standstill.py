@@ -112,7 +112,8 @@ def resolution(values: Floats, quantum: float = 0.0) -> float:
         (0.0001, 0.125)
     """
     finite = values[np.isfinite(values)]
-    decimal = next((10.0**-k for k in range(FINEST_DECIMAL) if np.array_equal(np.round(finite, k), finite)), 0.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        decimal = next((10.0**-k for k in range(FINEST_DECIMAL) if np.array_equal(np.round(finite, k), finite)), 0.0)
     bit = next((2.0**-k for k in range(FINEST_BIT) if not np.any(np.ldexp(finite, k) % 1)), 0.0)
     return max(quantum, decimal, bit)
 
@@ -136,10 +137,10 @@ def _beside(curve: Curve, start: int, count: int) -> tuple[float, float]:
     """Return how much the curve typically moves beside a run, step by step, and what its values can tell there."""
     end = start + count - 1
     before, after = curve.values[max(start + 1 - _FAR, 0) : start + 1], curve.values[end : end + _FAR]
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         steps = [_moving(np.diff(part)) for part in (before, after)]
-    nearest = np.concatenate((steps[0][-NEIGHBOURS:], steps[1][:NEIGHBOURS]))
-    moved = float(np.median(nearest)) if len(nearest) else 0.0
+        nearest = np.concatenate((steps[0][-NEIGHBOURS:], steps[1][:NEIGHBOURS]))
+        moved = float(np.median(nearest)) if len(nearest) else 0.0
     near = np.concatenate((before[-_NEAR:], after[:_NEAR]))
     return moved, resolution(near, curve.quantum)
 
