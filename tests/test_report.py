@@ -28,7 +28,8 @@ from verdicts_to_show import (
     unhurried,
 )
 
-from emacheck.judge import Outcome, Verdict, make_rules
+from emacheck import Curve, Record
+from emacheck.judge import Outcome, Verdict, decide, make_rules
 from emacheck.judge.comparison import compare
 from emacheck.printable import printable
 from emacheck.report.document import document, to_json
@@ -90,6 +91,17 @@ class TestPrintable:
         assert shown.endswith("/sdaa.log")
 
 
+def test_a_verdict_that_is_no_pass_says_what_it_is_that_is_identical():
+    def run(gradients):
+        values = {"loss": np.arange(40.0, 20.0, -1.0), "grad_norm": np.linspace(3.0, 2.0, 20) * gradients}
+        curves = {name: Curve(name=name, iterations=range(1, 21), values=each) for name, each in values.items()}
+        return Record(name="", format="", curves=curves)
+
+    assert headline(decide(compare(run(1.0), run(3.0)))).startswith("FAIL first_iterations[grad_norm]")
+    assert headline(decide(compare(run(1.0), run(3.0)))).endswith(" at iteration 1, loss bit-identical")
+    assert headline(decide(compare(run(1.0), run(1.0)))).endswith("0 (limit 0), bit-identical")
+
+
 class TestNumbers:
     @unhurried
     @given(st.floats(1e-12, 1e12))
@@ -100,7 +112,9 @@ class TestNumbers:
     @given(st.floats(1e-9, 1e9), st.floats(1e-9, 1e9))
     def test_observed_is_shown_on_its_own_side_of_the_limit(self, observed, limit):
         shown = headline(a_verdict_with(a_finding(observed=observed, limit=limit, outcome=Outcome.FAIL)))
-        left, right = re.fullmatch(r"FAIL bias (\S+) \(limit (\S+)\) at iteration 7, bit-identical", shown).groups()
+        left, right = re.fullmatch(
+            r"FAIL bias (\S+) \(limit (\S+)\) at iteration 7, loss bit-identical", shown
+        ).groups()
         assert (float(left) <= float(right)) == (observed <= limit)
 
     def test_counts_are_not_rounded(self):
@@ -206,8 +220,8 @@ class TestText:
 
     def test_says_how_equal_equal_curves_are(self):
         full, cut = a_record("r", [4.0] * 20), a_record("r", [4.0] * 20, quantum=1e-4)
-        assert headline(a_verdict(full, full)).endswith(", bit-identical")
-        assert headline(a_verdict(cut, full)).endswith(", identical in every printed digit")
+        assert headline(a_verdict(full, full)).endswith(", loss bit-identical")
+        assert headline(a_verdict(cut, full)).endswith(", loss identical in every printed digit")
 
     def test_an_accepted_finding_over_its_limit_is_explained_and_not_named_as_decisive(self):
         falling = [4 - 0.01 * at for at in range(20)]

@@ -107,8 +107,11 @@ def headline(verdict: Verdict) -> str:
     where += f" in {printable(finding.module)}" if finding.module else ""
     unpaired = pairing_of(verdict.comparison).pairing is Pairing.UNPAIRED
     equal = identical(verdict)
-    # A device may be wrong in what no curve of this training shows.
-    remarks = (f"curves {equal}" if equal and finding.module else equal, "not paired" if unpaired else "")
+    if equal and verdict.outcome is not Outcome.PASS:
+        # A device may be wrong in what no curve of this training shows, and a log in what is not judged.
+        judged = "curves" if finding.module else ", ".join(map(printable, verdict.comparison.metrics))
+        equal = f"{judged} {equal}"
+    remarks = (equal, "not paired" if unpaired else "")
     said = "".join(f", {remark}" for remark in remarks if remark)
     return f"{verdict.outcome} {label(verdict, finding)} {observed} (limit {limit}){where}{said}"
 
