@@ -254,14 +254,15 @@ JOIN = """
 import datetime, sys
 from dataclasses import replace
 from emacheck.errors import EmacheckError
-from emacheck.train.accelerator import initialise_processes
+from emacheck.train.accelerator import join_processes, select_for_rank
 from emacheck.train.devices import Device, parse_device
 
 device = parse_device(sys.argv[1])
 if len(sys.argv) > 2:
     device = Device(kind=replace(device.kind, backend=sys.argv[2]))
 try:
-    mine = initialise_processes(device, timeout=datetime.timedelta(seconds=20))
+    mine = select_for_rank(device)
+    join_processes(mine, timeout=datetime.timedelta(seconds=20))
 except EmacheckError as error:
     sys.exit(f"{type(error).__name__}: {error}")
 import torch, torch.distributed as dist
