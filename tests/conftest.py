@@ -1,5 +1,6 @@
 """Shared by all tests: the command line in a subprocess, logs to feed it, and what was read from a log."""
 
+import fcntl
 import json
 import math
 import os
@@ -19,6 +20,8 @@ from emacheck.data.synthetic import make_dataset
 from emacheck.logs import read_log
 
 ROOT = Path(__file__).parent.parent
+SHIPPED = ROOT / "references"
+SMOKE = "emanet_r50-d8_smoke/cpu-fp32"
 # Programs that tests start, and the simulated device, which must not be imported into the tests' own process.
 collect_ignore = ["programs", "simulated_device"]
 
@@ -139,6 +142,33 @@ def simulated_device():
     """Return what makes the environment of a program that finds the simulated device sdaa; built on first use."""
     require_simulated_device()
     return environment
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory):
+    """A cache and a stored reference of three iterations of one process: the first worker that needs them trains."""
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained-once"
+    place.mkdir(exist_ok=True)
+    with (place / "lock").open("w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not list((place / "references").glob("*/*/bundle.json")):
+            making = ("reference", "make", "--iters", 3, "--threads", 1, "--into", place / "references")
+            process = emacheck_process(*making, cwd=place, env={"EMACHECK_CACHE": str(place / "cache")})
+            _, err = process.communicate(timeout=240)
+            assert process.returncode == 0, err
+    return place
+
+
+@pytest.fixture(scope="module")
+def workshop(trained_once, tmp_path_factory):
+    """A directory in which commands find what was trained once."""
+    place = tmp_path_factory.mktemp("workshop")
+    (place / "cache").symlink_to(trained_once / "cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EMACHECK_CACHE", str(place / "cache"))
+        patch.setenv("EMACHECK_REFERENCES", str(trained_once / "references"))
+        yield place
 
 
 @pytest.fixture(scope="session")
