@@ -4,8 +4,10 @@ import fcntl
 import json
 import math
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -45,6 +47,29 @@ def hear_signals():
     """Ignore no signal: a background job of a shell ignores Ctrl-C, under nohup SIGHUP, and so would what it starts."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
+
+
+def finished(*arguments, cwd, env=None, timeout=240):
+    """Run the real command line to its end; a traceback fails the test, unless it is quoted from a process."""
+    process = emacheck_process(*arguments, cwd=cwd, env=env)
+    out, err = process.communicate(timeout=timeout)
+    assert "Traceback" not in re.sub(r"^  \| .*$", "", err, flags=re.MULTILINE), err
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+def free_port():
+    """Return the number of a port on which nobody listens."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]
+
+
+def wait_until(condition, *, seconds=30):
+    """Wait until a condition holds, and return whether it does."""
+    deadline = time.monotonic() + seconds
+    while not (held := condition()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return held
 
 
 def wait_for_iterations(record, count, process, *, seconds=200):

@@ -2,12 +2,9 @@
 
 import contextlib
 import os
-import re
-import subprocess
-import time
 from pathlib import Path
 
-from conftest import emacheck_process, wait_for_iterations
+from conftest import wait_for_iterations, wait_until
 
 ITERATIONS = 3
 SHORT = ("--iters", ITERATIONS, "--limit", f"coverage.minimum={ITERATIONS}", "--threads", 1, "--no-audit")
@@ -15,13 +12,6 @@ TWO = ("--nproc-per-node", 2)
 # The joined batch of the smoke preset is two images.
 ONE_EACH = ("--cfg-options", "train_dataloader.batch_size=1")
 AUDITED = ("--audit", "--audit-batches", 1)
-
-
-def finished(*arguments, cwd, env=None, timeout=240):
-    process = emacheck_process(*arguments, cwd=cwd, env=env)
-    out, err = process.communicate(timeout=timeout)
-    assert "Traceback" not in re.sub(r"^  \| .*$", "", err, flags=re.MULTILINE), err
-    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
 def processes_of(run_directory):
@@ -36,10 +26,7 @@ def processes_of(run_directory):
 
 
 def nothing_is_left_of(run_directory):
-    deadline = time.monotonic() + 30
-    while processes_of(run_directory) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return processes_of(run_directory) == {}
+    return wait_until(lambda: not processes_of(run_directory))
 
 
 def wait_for_iteration(run_directory, count, process, name="iterations.rank1.jsonl"):

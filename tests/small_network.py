@@ -62,6 +62,13 @@ def trained(model, batch, function=loss, make=torch.optim.AdamW, **options):
     return model, optimizer, batch, function
 
 
+def trained_net():
+    """Return the network, its optimizer, a batch and the loss; the same each time."""
+    torch.manual_seed(0)
+    batch = {"image": torch.randn(4, 3, 16, 16), "label": torch.randint(0, 5, (4,))}
+    return trained(Net(), batch)
+
+
 def audited(subject, prepare=None, **options):
     return emacheck.audit_step(*subject, "cpu", prepare=prepare, **options)
 

@@ -2,12 +2,12 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from conftest import free_port
 
 from emacheck.errors import UsageError
 from emacheck.train import accelerator, precision
@@ -276,10 +276,8 @@ dist.destroy_process_group()
 
 
 def join(*arguments, env):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    world = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    world = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", **address}
     return subprocess.run(
         [sys.executable, "-c", JOIN, *arguments],
         env={**os.environ, **world, **env},

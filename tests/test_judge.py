@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from losses import falling, record
 from verdicts_to_show import unhurried
 
 import emacheck
@@ -18,16 +19,6 @@ from emacheck.oddity import OddityKind, oddity
 from emacheck.record import Record, curves_from_rows
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
-
-
-def record(values, *, first=1, name="cpu", **fields):
-    iterations = np.arange(first, first + len(values))
-    curve = emacheck.Curve(name="loss", iterations=iterations, values=np.asarray(values, dtype=float))
-    return Record(name=name, format="test", curves={"loss": curve}, **fields)
-
-
-def falling(n=100):
-    return 4.0 * np.exp(-np.arange(n) / 80) + 0.5
 
 
 def verdict_on(reference, candidate, *names, **limits):

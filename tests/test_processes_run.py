@@ -4,7 +4,8 @@ import json
 import re
 
 import pytest
-from several_processes import AUDITED, ITERATIONS, ONE_EACH, SHORT, TWO, finished, nothing_is_left_of
+from conftest import finished
+from several_processes import AUDITED, ITERATIONS, ONE_EACH, SHORT, TWO, nothing_is_left_of
 
 from emacheck.logs import read_log
 

@@ -6,12 +6,11 @@ import socket
 import time
 
 import pytest
-from conftest import emacheck_process
+from conftest import emacheck_process, finished
 from several_processes import (
     ONE_EACH,
     SHORT,
     TWO,
-    finished,
     nothing_is_left_of,
     process_of_rank,
     processes_of,

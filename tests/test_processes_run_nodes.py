@@ -4,7 +4,7 @@ import json
 import socket
 
 import pytest
-from conftest import emacheck_process
+from conftest import emacheck_process, free_port
 from several_processes import AUDITED, ONE_EACH, SHORT
 
 from emacheck.logs import read_log
@@ -15,9 +15,7 @@ pytestmark = pytest.mark.training
 @pytest.mark.slow
 def test_two_nodes_train_together_and_the_first_one_judges(workshop):
     """Two commands on this machine stand for two nodes; the audit comes after the training, where rank 0 ran."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     there = ("--nnodes", 2, "--master-addr", "localhost", "--master-port", port, "--work-dir", workshop / "nodes")
     live = ("--reference-device", "cpu", "--log-format", "tcap", *AUDITED)
     nodes = [
@@ -41,9 +39,7 @@ def test_two_nodes_train_together_and_the_first_one_judges(workshop):
 
 @pytest.mark.slow
 def test_nodes_of_a_rendezvous_share_the_directory_that_the_user_names(workshop):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     there = ("--nnodes", 2, "--rdzv-endpoint", f"localhost:{port}", "--work-dir", workshop / "met")
     nodes = [
         emacheck_process("run", *SHORT, *there, "--reference-device", "cpu", *ONE_EACH, cwd=workshop) for _ in range(2)
@@ -67,9 +63,7 @@ def test_nodes_of_a_rendezvous_share_the_directory_that_the_user_names(workshop)
 )
 def test_other_options_on_one_node_are_refused_on_both(workshop, simulated_device, other, said):
     """Two commands on this machine stand for two nodes."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     place = workshop / f"other-{port}"
     there = ("--nnodes", 2, "--master-addr", "localhost", "--master-port", port, "--work-dir", place)
     options = (*SHORT, *there, "--reference-device", "cpu", *ONE_EACH)

@@ -1,9 +1,9 @@
 """What the processes of a training do together, in two real processes that talk through gloo."""
 
 import os
-import socket
 
 import pytest
+from conftest import free_port
 from simulated_device import PACKAGE
 
 torch = pytest.importorskip("torch")
@@ -169,9 +169,7 @@ def refuse_on_rank_1(rank):
 
 @pytest.fixture
 def port(monkeypatch):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        monkeypatch.setenv("MASTER_PORT", str(free.getsockname()[1]))
+    monkeypatch.setenv("MASTER_PORT", str(free_port()))
 
 
 def test_ranks_that_are_asked_for_the_same_go_on(tmp_path, port):
