@@ -64,9 +64,9 @@ def free_port():
         return free.getsockname()[1]
 
 
-def wait_until(condition, *, seconds=30):
-    """Wait until a condition holds, and return whether it does."""
-    deadline = time.monotonic() + seconds
+def wait_until(condition):
+    """Wait half a minute for a condition to hold, and return whether it does."""
+    deadline = time.monotonic() + 30
     while not (held := condition()) and time.monotonic() < deadline:
         time.sleep(0.02)
     return held

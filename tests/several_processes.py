@@ -29,8 +29,8 @@ def nothing_is_left_of(run_directory):
     return wait_until(lambda: not processes_of(run_directory))
 
 
-def wait_for_iteration(run_directory, count, process, name="iterations.rank1.jsonl"):
-    wait_for_iterations(run_directory / name, count, process)
+def wait_for_iteration(run_directory, count, process):
+    wait_for_iterations(run_directory / "iterations.rank1.jsonl", count, process)
 
 
 def process_of_rank(run_directory, rank):

@@ -51,9 +51,9 @@ def loss(model, batch):
     return F.cross_entropy(model(batch["image"]), batch["label"])
 
 
-def trained(model, batch, function=loss, make=torch.optim.AdamW, **options):
+def trained(model, batch, function=loss):
     """Return model, optimizer, batch and loss in a live state."""
-    optimizer = make(model.parameters(), lr=1e-3, **options)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     for _ in range(3):
         optimizer.zero_grad()
         function(model, batch).backward()

@@ -116,7 +116,6 @@ def test_the_cpu_is_there_and_describes_itself():
     assert facts["name"]
     assert accelerator.peak_memory(device) is None
     accelerator.seed_device(device, 1)
-    accelerator.synchronise(device)
 
 
 def test_auto_is_the_cpu_where_torch_finds_no_accelerator():

@@ -16,7 +16,7 @@ from emacheck.judge import DEFAULT_RULES, RULES, Finding, Outcome, Verdict, deci
 from emacheck.judge.comparison import Comparison, compare, pair
 from emacheck.judge.modelzoo import ModelZoo, seen_by_script
 from emacheck.oddity import OddityKind, oddity
-from emacheck.record import Record, curves_from_rows
+from emacheck.record import Record
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 
@@ -332,13 +332,6 @@ def test_a_curve_refuses_what_is_not_a_curve():
             emacheck.Curve(name="loss", iterations=iterations, values=values)
     with pytest.raises(ValueError, match="read-only"):
         emacheck.Curve(name="loss", iterations=[1], values=[1]).values[0] = 2
-
-
-def test_of_a_repeated_iteration_the_later_row_wins():
-    curves, repeated = curves_from_rows([(2, {"loss": 1.0}), (1, {"loss": 2.0}), (2, {"loss": 3.0, "lr": 0.1})])
-    assert curves["loss"].values.tolist() == [2.0, 3.0]
-    assert curves["lr"].iterations.tolist() == [2]
-    assert repeated == (2,)
 
 
 EXPERIMENT = {"name": "emanet", "seed": 0, "precision": "fp32", "processes": 1, "config": {"model.dropout_ratio": 0.1}}

@@ -211,7 +211,7 @@ def test_what_depends_on_how_the_batch_is_parted_is_named(key, value):
     assert differences(experiment(2, 2, **config), experiment(2, 2, **config)) == []
 
 
-def write_run(folder, ranks, *, processes=None, complete=True, iterations=2):
+def write_run(folder, ranks, *, processes=None, iterations=2):
     """Write a run directory: for each rank a list of loss and samples per iteration."""
     folder.mkdir()
     for rank, rows in ranks.items():
@@ -222,7 +222,7 @@ def write_run(folder, ranks, *, processes=None, complete=True, iterations=2):
         (folder / rank_file(rank)).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     header = {
         "format_version": 1,
-        "complete": complete,
+        "complete": True,
         "iterations": iterations,
         "initial_state": "s",
         "provenance": {"experiment": {"processes": processes or len(ranks)}},

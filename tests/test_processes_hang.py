@@ -39,9 +39,9 @@ watched_over(wait_for_the_others, Path(sys.argv[1]))
 """
 
 
-def answering(code, *, ready="print('here', flush=True)"):
+def answering(code):
     process = subprocess.Popen(
-        [sys.executable, "-c", f"import faulthandler, signal, time; {code}; {ready}; time.sleep(60)"],
+        [sys.executable, "-c", f"import faulthandler, signal, time; {code}; print('here', flush=True); time.sleep(60)"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )

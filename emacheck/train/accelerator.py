@@ -1,4 +1,4 @@
-"""Devices at work: import what a device needs, see that it is there, select, seed, synchronise and ask it."""
+"""Devices at work: import what a device needs, see that it is there, select, seed and ask it."""
 
 import datetime
 import importlib
@@ -72,13 +72,6 @@ def generator_state(device: Device) -> Any:
         return torch.get_rng_state()
     state = _answer(device_module(device), "get_rng_state")
     return None if state is None else state.cpu()
-
-
-def synchronise(device: Device) -> None:
-    """Wait until a device has done everything that it was given."""
-    module = device_module(device)
-    if not device.is_cpu and hasattr(module, "synchronize"):
-        module.synchronize()
 
 
 def peak_memory(device: Device) -> int | None:
