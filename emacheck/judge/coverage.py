@@ -1,5 +1,6 @@
 """The rule about completeness: both records hold the same iterations."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -51,7 +52,6 @@ class Coverage:
         share = (len(lacks) + len(extra)) / max(common + len(lacks) + len(extra), 1)
         observed, limit, unit = share, self.limit, "share of iterations missing"
         would_pass_at: float | None = share if common else None
-        first = [int(iterations[0]) for iterations in (lacks, extra) if len(iterations)]
         if metric not in comparison.candidate.curves:
             names = ", ".join(sorted(comparison.candidate.curves)) or "nothing"
             outcome, message = Outcome.FAIL, f"the candidate has no metric {metric!r}; it has {names}"
@@ -63,12 +63,7 @@ class Coverage:
             outcome = Outcome.FAIL if len(gone) else Outcome.INCONCLUSIVE
             sides = (("candidate", gone), ("reference", absent))
             parts = [f"the {side} lacks {_span(missing)}" for side, missing in sides if len(missing)]
-            parts += [
-                f"the {side} has records without a {metric} that can be read at {_span(there)}"
-                f"{_instead(record, metric)}"
-                for side, record, there in zip(("reference", "candidate"), records, unread, strict=True)
-                if len(there)
-            ]
+            parts += _unread(metric, zip(("reference", "candidate"), records, unread, strict=True))
             accepted = option(self.name, share)
             if common < self.minimum:  # no limit alone lets it pass
                 accepted, would_pass_at = f"{accepted} --limit {self.name}.minimum={common}", None
@@ -88,12 +83,21 @@ class Coverage:
             observed=float(observed),
             limit=float(limit),
             unit=unit,
-            iteration=min(first, default=None),
+            iteration=min((int(each[0]) for each in (lacks, extra) if len(each)), default=None),
             message=message,
             would_pass_at=would_pass_at,
             metric=metric,
             limited_by=limits if common else (),
         )
+
+
+def _unread(metric: str, sides: Iterable[tuple[str, Record, Integers]]) -> list[str]:
+    """Say at which iterations a record is there and the metric is not in it, or cannot be read."""
+    return [
+        f"the {side} has records without a {metric} that can be read at {_span(there)}{_instead(record, metric)}"
+        for side, record, there in sides
+        if len(there)
+    ]
 
 
 def _count(iterations: int) -> str:
