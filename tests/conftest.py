@@ -1,6 +1,5 @@
 """Shared by all tests: the command line in a subprocess, logs to feed it, and what was read from a log."""
 
-import fcntl
 import json
 import math
 import os
@@ -172,6 +171,8 @@ def simulated_device():
 @pytest.fixture(scope="session")
 def trained_once(tmp_path_factory):
     """A cache and a stored reference of three iterations of one process: the first worker that needs them trains."""
+    import fcntl  # only where processes are started is it needed, and not everywhere is it there
+
     base = tmp_path_factory.getbasetemp()
     place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained-once"
     place.mkdir(exist_ok=True)
