@@ -1,0 +1,265 @@
+"""The audit on networks that it was not calibrated on; writes benchmarks/results/audit_zoo.json and docs/audit-zoo.md.
+
+    python benchmarks/audit_zoo.py [--precision bf16] [--seeds N] [--networks NAME ...] [--apart]
+    python benchmarks/audit_zoo.py --render
+
+Each network is trained a little from each seed, and audited on a batch of its own: healthy candidates that compute the same
+thing in other ways from every seed, and in fp32 faults from the first. The limits are those of EMANet. ``--apart`` takes other seeds
+and stores them apart: what was looked at while the zoo was built. Results are kept after every state, and a second call
+goes on where the first one stopped.
+"""
+
+import argparse
+import gc
+import json
+import math
+import os
+import platform
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from zoo_faults import faults
+from zoo_networks import WARM_UP, ZOO
+from zoo_orders import ORDERS, Order
+
+from emacheck import audit_step
+from emacheck.audit.faults import Fault, NotApplicableError
+from emacheck.audit.judging import judge
+from emacheck.audit.limits import Limits
+from emacheck.audit.precision import Precision
+from emacheck.audit.reference import Plan, Reference
+from emacheck.audit.result import AuditResult, TensorError, badness, find
+from emacheck.audit.selftest import benign_variations, fingerprint
+from emacheck.audit.shared_code import SharedCode
+from emacheck.audit.variations import PLAIN, Variation
+from emacheck.judge.verdict import Outcome
+from emacheck.strict_json import strict
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "audit_zoo.json"
+THREADS = 1
+# Of the healthy candidates from one seed; half of them are EMANet's variations, half sum in another order.
+VARIATIONS = 3
+SEEDS = 6
+# Seeds of what was looked at while the zoo was built.
+APART = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZooTrial:
+    """What the audit said of one candidate.
+
+    Attributes:
+        network: The network's name.
+        seed: Seed of its state and its batch.
+        precision: The accepted precision.
+        part: ``step`` for :func:`emacheck.audit_step` itself, ``benign`` or ``fault``.
+        name: The variation, or the fault.
+        kind: The fault's class.
+        severity: The fault's severity.
+        unit: What it counts.
+        outcome: What the audit says.
+        sits_in: The module in which the fault sits, None if in no single one.
+        named: The module that is blamed first.
+        rightly: Whether the fault sits there, or in a weight that this module shares.
+        blamed: All modules that are blamed.
+        phase: The phase that broke first.
+        tensor: The tensor that is the most over its limit, or the closest to it.
+        measure: How that one is measured.
+        alone: Worst ratio of a tensor of a module alone, over its limit.
+        whole: The same of a whole iteration.
+        changed: Whether any tensor differs from what it is without a fault.
+        raised: What could not run.
+        notes: The notes of the audit.
+        seconds: How long it took.
+    """
+
+    network: str
+    seed: int
+    precision: str
+    part: str
+    name: str
+    kind: str = ""
+    severity: float = 1.0
+    unit: str = ""
+    outcome: str
+    sits_in: str | None = None
+    named: str | None = None
+    rightly: bool = True
+    blamed: tuple[str, ...] = ()
+    phase: str | None = None
+    tensor: str = ""
+    measure: str = ""
+    alone: float = 0.0
+    whole: float = 0.0
+    changed: bool = True
+    raised: str = ""
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+def plan(precision: str) -> Plan:
+    """Return how everything is audited: as :func:`emacheck.audit_step` does."""
+    return Plan(precision=Precision(name=precision))
+
+
+def said(errors: tuple[TensorError, ...], troubles: list[Any]) -> dict[str, Any]:
+    """Return what an audit says, in the fields of a trial."""
+    findings = find(errors, troubles)
+    result = AuditResult(device="cpu", precision="", errors=errors, findings=findings)
+    worst = max(errors, key=badness, default=None)
+    return {
+        "outcome": result.outcome.value,
+        "named": result.module,
+        "blamed": tuple(dict.fromkeys(f.module for f in findings if f.outcome is Outcome.FAIL)),
+        "phase": result.phase,
+        "tensor": "" if worst is None else f"{worst.module} {worst.tensor}, {worst.level}",
+        "measure": "" if worst is None else worst.measure,
+        "alone": max((badness(e) for e in errors if e.level != "end to end"), default=0.0),
+        "whole": max((badness(e) for e in errors if e.level == "end to end"), default=0.0),
+        "raised": "; ".join(trouble.message for trouble in troubles),
+    }
+
+
+def healthy(seed: int, precision: str) -> list[Variation | Order]:
+    """Return the healthy candidates from a seed; none of them is one of the reference's own variations."""
+    variations = benign_variations((seed % APART + 1) * VARIATIONS, precision=precision)[-VARIATIONS:]
+    return [*variations, *(Order(name, seed) for name in ORDERS)]
+
+
+def try_healthy(reference: Reference, what: Variation | Order) -> dict[str, Any]:
+    """Audit a candidate that computes the same thing in another way."""
+    candidate = reference.subject.twin()
+    if isinstance(what, Order):
+        candidate.around.append(what.around)
+    judged = judge(reference, candidate, variation=what if isinstance(what, Variation) else PLAIN)
+    return {"part": "benign", "name": str(what), **said(tuple(judged.errors), judged.troubles)}
+
+
+def try_broken(reference: Reference, fault: Fault, plain: dict[Any, float]) -> dict[str, Any] | None:
+    """Audit a candidate with a fault; None if the network has nothing that it could sit in."""
+    candidate, code = reference.subject.twin(), SharedCode(reference.subject.model)
+    try:
+        sits_in = fault(candidate)
+        judged = judge(reference, candidate)
+    except NotApplicableError:
+        return None
+    finally:
+        code.put_back()
+    errors = tuple(judged.errors)
+    answer = said(errors, judged.troubles)
+    model = reference.subject.model
+    return {
+        "part": "fault",
+        "name": fault.name,
+        "kind": fault.kind,
+        "severity": fault.severity,
+        "unit": fault.unit,
+        "sits_in": sits_in,
+        "rightly": sits_in is None or answer["named"] in sharing(model, sits_in),
+        "changed": bool(judged.troubles) or fingerprint(errors) != plain,
+        **answer,
+    }
+
+
+def sharing(model: torch.nn.Module, name: str) -> set[str]:
+    """Return a module and those that hold one of its weights, as a tied embedding does."""
+    modules = dict(model.named_modules())
+    mine = {id(weight) for weight in modules[name].parameters(recurse=False)} if name in modules else set()
+    others = {other for other, each in modules.items() if mine & {id(w) for w in each.parameters(recurse=False)}}
+    return {name, *others}
+
+
+def try_step(subject: Any, batch: Any, precision: str) -> dict[str, Any]:
+    """Audit the network as a user does, on the CPU."""
+    result = audit_step(subject.model, subject.optimizer, batch, subject.loss, "cpu", precision=precision)
+    troubles = [finding for finding in result.findings if math.isinf(finding.ratio)]
+    return {"part": "step", "name": "audit_step", **said(result.errors, troubles), "notes": result.notes}
+
+
+def measure(name: str, seed: int, precision: str, *, broken: bool) -> list[ZooTrial]:
+    """Make all trials of a network from one seed; those of faults only if asked for."""
+    entry = ZOO[name]
+    made: list[ZooTrial] = []
+    subject, batch = entry.trained(seed), entry.batch(seed)
+    reference = Reference(subject=subject, batch=batch, plan=plan(precision), keep=True)
+
+    def keep(trial: Any) -> None:
+        started = time.monotonic()
+        fields = trial()
+        if fields is not None:
+            seconds = round(time.monotonic() - started, 3)
+            made.append(ZooTrial(network=name, seed=seed, precision=precision, seconds=seconds, **fields))
+        # Hooks make cycles, and each candidate holds a whole network.
+        if len(made) % 20 == 0:
+            gc.collect()
+
+    keep(lambda: try_step(subject, batch, precision))
+    for what in healthy(seed, precision):
+        keep(lambda what=what: try_healthy(reference, what))
+    if broken:
+        plain = fingerprint(judge(reference, subject.twin()).errors)
+        for fault in faults(subject.model, list(ZOO).index(name)):
+            keep(lambda fault=fault: try_broken(reference, fault, plain))
+    return made
+
+
+def machine() -> dict[str, Any]:
+    """Return what the numbers depend on."""
+    from emacheck.train.accelerator import describe_device
+    from emacheck.train.devices import parse_device
+
+    return {
+        "cpu": describe_device(parse_device("cpu"))["name"],
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": THREADS,
+        "warm_up": WARM_UP,
+        "limits": asdict(Limits()),
+    }
+
+
+def main() -> None:
+    """Measure what is missing and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--networks", nargs="*", choices=list(ZOO), default=list(ZOO))
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--apart", action="store_true")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--render", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(THREADS)
+    if not options.render:
+        run(options)
+    if options.results == RESULTS and RESULTS.exists():
+        from zoo_page import write_page
+
+        write_page()
+
+
+def run(options: argparse.Namespace) -> None:
+    """Make all trials that are not stored yet."""
+    file: Path = options.results
+    stored: dict[str, Any] = {"machine": machine(), "trials": []}
+    if file.exists():
+        stored = json.loads(file.read_text(encoding="utf-8"))
+    first = APART if options.apart else 0
+    for seed in range(first, first + options.seeds):
+        for name in options.networks:
+            key = (name, seed, options.precision)
+            if any((row["network"], row["seed"], row["precision"]) == key for row in stored["trials"]):
+                continue
+            with Precision(name=options.precision).lists():
+                made = measure(*key, broken=seed == first and options.precision == "fp32")
+            stored["trials"] += [strict(asdict(trial)) for trial in made]
+            file.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+            print(f"seed {seed}, {name}: {len(made)} trials, {sum(trial.seconds for trial in made):.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,287 @@
+"""Write docs/audit-zoo.md from what benchmarks/audit_zoo.py stored."""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from zoo_networks import ZOO
+
+from emacheck.audit.confidence import clopper_pearson
+from emacheck.strict_json import decode_value
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "audit_zoo.json"
+PAGE = HERE.parent / "docs" / "audit-zoo.md"
+# Seeds from here on were looked at while the zoo was built.
+APART = 100
+Row = dict[str, Any]
+
+# Why a fault was missed or blamed on another module, where that could be found out; by the fault's name.
+REASONS: dict[str, str] = {}
+# Why a healthy candidate was a false alarm; by network.
+ALARMS: dict[str, str] = {}
+
+
+def rows(stored: dict[str, Any]) -> list[Row]:
+    """Return the stored trials with their numbers decoded."""
+    numbers = ("alone", "whole", "severity")
+    return [{**row, **{name: decode_value(row[name]) for name in numbers}} for row in stored["trials"]]
+
+
+def page(stored: dict[str, Any]) -> str:
+    """Return the page."""
+    everything = rows(stored)
+    trials = [row for row in everything if row["seed"] < APART]
+    apart = [row for row in everything if row["seed"] >= APART]
+    lines = [
+        *head(stored, trials),
+        *summary(trials, stored["machine"]["limits"]["isolated"]),
+        *network_table(trials, stored["machine"]["limits"]["isolated"]),
+        *healthy_table(trials, apart, stored["machine"]["limits"]["isolated"]),
+        *alarms(trials),
+        *fault_table(trials),
+        *exceptions(trials),
+        *LIMITS,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def head(stored: dict[str, Any], trials: list[Row]) -> list[str]:
+    """Say what was measured on what."""
+    made = stored["machine"]
+    networks, seeds = len(of_networks(trials)), len({row["seed"] for row in trials})
+    return [
+        "# The audit on other networks",
+        "",
+        "Written by `python benchmarks/audit_zoo.py` from `benchmarks/results/audit_zoo.json`; no number here is typed by hand.",
+        "",
+        "The limits of [the audit](audit.md#the-limits) were chosen on EMANet, and [its error rates](verification-power.md) measured there. "
+        f"Here the same audit, as `emacheck.audit_step` makes it, with the same limits, meets {networks} small networks that are unlike "
+        f"EMANet: each after {made['warm_up']} plain iterations from each of {seeds} seeds, on a batch that it has not seen, in fp32. Candidate and "
+        f"reference run on the CPU: {made['cpu']}, {made['cpus']} cores, {made['threads']} thread, python {made['python']}, torch {made['torch']}. "
+        "A CPU says nothing about the rounding of any accelerator.",
+        "",
+    ]
+
+
+def of_networks(trials: list[Row]) -> list[str]:
+    """Return the networks that were tried, in the order of the zoo."""
+    tried = {row["network"] for row in trials}
+    return [name for name in ZOO if name in tried]
+
+
+def part(trials: list[Row], *names: str) -> list[Row]:
+    """Return the trials of some parts."""
+    return [row for row in trials if row["part"] in names]
+
+
+def counted(trials: list[Row]) -> list[Row]:
+    """Return the faults that changed something."""
+    return [row for row in part(trials, "fault") if row["changed"]]
+
+
+def failed(trials: Iterable[Row]) -> list[Row]:
+    """Return the trials in which the audit says FAIL."""
+    return [row for row in trials if row["outcome"] == "FAIL"]
+
+
+def rate(count: int, trials: int) -> str:
+    """Return a count with its exact interval."""
+    low, high = clopper_pearson(count, trials)
+    return f"{count} of {trials} (exact 95 % interval {low:.2%} to {high:.2%})"
+
+
+def interval(count: int, trials: int) -> str:
+    """Return an exact interval."""
+    low, high = clopper_pearson(count, trials)
+    return f"{low:.2%} to {high:.2%}"
+
+
+def placed(trials: list[Row]) -> list[Row]:
+    """Return the faults that were found and sit in one module."""
+    return [row for row in failed(counted(trials)) if row["sits_in"] is not None]
+
+
+def smallest(trials: list[Row], limit: float) -> str:
+    """Return the smallest ratio alone among the faults that were found alone."""
+    found = [row["alone"] for row in failed(counted(trials)) if row["alone"] > 1]
+    return f"{limit * min(found):.4g}" if found else ""
+
+
+def summary(trials: list[Row], limit: float) -> list[str]:
+    """Return what came out, in sentences."""
+    steps, benign, broken = part(trials, "step"), part(trials, "benign"), counted(trials)
+    found, named = failed(broken), [row for row in placed(trials) if row["rightly"]]
+    unclear = [row for row in trials if row["outcome"] == "INCONCLUSIVE"]
+    tried = part(trials, "fault")
+    return [
+        "## What came out",
+        "",
+        f"- `audit_step` on the CPU itself: PASS for {sum(row['outcome'] == 'PASS' for row in steps)} of {len(steps)} states.",
+        f"- False alarms: {rate(len(failed(benign)), len(benign))} healthy candidates.",
+        f"- Faults detected: {rate(len(found), len(broken))}; {len(tried) - len(broken)} of {len(tried)} changed nothing and are not counted, "
+        f"{sum(bool(row['raised']) for row in found)} of those detected are exceptions or broken invariants.",
+        f"- Named rightly, first: {rate(len(named), len(placed(trials)))} of those detected that sit in one module.",
+        f"- INCONCLUSIVE: {len(unclear)} of {len(trials)} audits.",
+        f"- Modules alone may have {limit:g} times the accepted error: the worst healthy candidate has {limit * max(row['alone'] for row in benign):.3g} times, "
+        f"the smallest fault that is found there {smallest(trials, limit)} times. A whole iteration: the worst healthy candidate has {max(row['whole'] for row in benign):.2g} of its limit.",
+        "",
+    ]
+
+
+def network_table(trials: list[Row], limit: float) -> list[str]:
+    """Return a row for each network."""
+    lines = [
+        "## Every network",
+        "",
+        f"*Worst alone* is the largest ratio of a tensor of a module alone among healthy candidates, *smallest fault* the smallest that made a fault a finding (limit {limit:g}); "
+        "*worst whole* the largest share of a limit of a whole iteration.",
+        "",
+        "| network | what is in it | trained by | false alarms | exact 95 % interval | worst alone | worst whole | faults detected | named rightly | smallest fault |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name in of_networks(trials):
+        mine = [row for row in trials if row["network"] == name]
+        benign, broken, sat = part(mine, "benign"), counted(mine), placed(mine)
+        alarms_here = len(failed(benign))
+        lines.append(
+            f"| {name} | {ZOO[name].about} | {ZOO[name].trained_by} | {alarms_here} of {len(benign)} | {interval(alarms_here, len(benign))} "
+            f"| {limit * max(row['alone'] for row in benign):.3g} | {max(row['whole'] for row in benign):.2g} "
+            f"| {len(failed(broken))} of {len(broken)} | {sum(row['rightly'] for row in sat)} of {len(sat)} | {smallest(mine, limit)} |"
+        )
+    return [*lines, ""]
+
+
+def way(name: str) -> str:
+    """Return the kind of a healthy candidate without its seeds.
+
+    >>> way("2 threads, last bit 1000"), way("sums shuffled 3")
+    ('2 threads, last bit', 'sums shuffled')
+    """
+    return re.sub(r"(last bit|shuffled|rounding) \d+", r"\1", name)
+
+
+def healthy_table(trials: list[Row], apart: list[Row], limit: float) -> list[str]:
+    """Return a row for each way to compute the same thing."""
+    benign = part(trials, "benign")
+    lines = [
+        "## Healthy candidates",
+        "",
+        "From every state as many of each way: those of [the selftest](selftest.md), and sums in another order, which small tensors on a CPU do not have by themselves. There matrix products, "
+        "convolutions, norms, softmax, sums, means and the gradients of embeddings get their terms shuffled, backwards, or (*in pieces*) shifted and in partial sums of 16, in float32 as before.",
+        "",
+        "| computed with | false alarms | exact 95 % interval | worst alone | worst whole |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name in sorted({way(row["name"]) for row in benign}):
+        mine = [row for row in benign if way(row["name"]) == name]
+        lines.append(
+            f"| {name} | {len(failed(mine))} of {len(mine)} | {interval(len(failed(mine)), len(mine))} "
+            f"| {limit * max(row['alone'] for row in mine):.3g} | {max(row['whole'] for row in mine):.2g} |"
+        )
+    if apart:
+        looked = part(apart, "benign")
+        lines += [
+            "",
+            f"No limit was chosen on any of these trials. While the zoo was built, other seeds were looked at: {len(failed(looked))} false alarms in {len(looked)} healthy candidates.",
+        ]
+    return [*lines, ""]
+
+
+def alarms(trials: list[Row]) -> list[str]:
+    """Return every false alarm."""
+    wrong = [row for row in part(trials, "benign", "step") if row["outcome"] != "PASS"]
+    if not wrong:
+        return ["No healthy candidate was anything else than PASS.", ""]
+    lines = [
+        "### Not passed, though healthy",
+        "",
+        "| network | seed | computed with | outcome | worst tensor | times its limit | why |",
+        "|---|---:|---|---|---|---:|---|",
+    ]
+    for row in wrong:
+        times = max(row["alone"], row["whole"])
+        lines.append(
+            f"| {row['network']} | {row['seed']} | {row['name']} | {row['outcome']} | {row['tensor']} | {times:.3g} | {row['raised'] or ALARMS.get(row['network'], '')} |"
+        )
+    return [*lines, ""]
+
+
+def fault_table(trials: list[Row]) -> list[str]:
+    """Return a row for each class of faults."""
+    lines = [
+        "## Faults",
+        "",
+        "Faults of [the catalogue](selftest.md) that are not tied to EMANet, each in its mildest severity, and generic ones: in one module of each kind that a network has (0.1 % of its output, of one column of it, of its "
+        "input gradient or of its weight's gradient; bfloat16; an output approximated to 1e-4; a NaN swallowed; a lost gradient; a weight corrupted by 1e-5; a wrong setting), in operators, in the optimizer, the loss and the batch. "
+        "Each network gets a third of them, from the first seed.",
+        "",
+        "| class | detected | exact 95 % interval | named rightly |",
+        "|---|---:|---:|---:|",
+    ]
+    broken = counted(trials)
+    for kind in dict.fromkeys(row["kind"] for row in broken):
+        mine = [row for row in broken if row["kind"] == kind]
+        sat = placed(mine)
+        named = f"{sum(row['rightly'] for row in sat)} of {len(sat)}" if sat else ""
+        lines.append(
+            f"| {kind} | {len(failed(mine))} of {len(mine)} | {interval(len(failed(mine)), len(mine))} | {named} |"
+        )
+    return [*lines, ""]
+
+
+def exceptions(trials: list[Row]) -> list[str]:
+    """Return by name what was missed, misnamed or without effect."""
+    missed = [row for row in counted(trials) if row["outcome"] != "FAIL"]
+    misnamed = [row for row in placed(trials) if not row["rightly"]]
+    idle = [row for row in part(trials, "fault") if not row["changed"]]
+    lines = ["### Missed", ""]
+    if missed:
+        lines += [
+            "| network | fault | sits in | outcome | worst tensor | times its limit | why |",
+            "|---|---|---|---|---|---:|---|",
+        ]
+        for row in missed:
+            times = max(row["alone"], row["whole"])
+            lines.append(
+                f"| {row['network']} | {row['name']} | {row['sits_in'] or ''} | {row['outcome']} | {row['tensor']} | {times:.3g} | {row['raised'] or REASONS.get(row['name'], '')} |"
+            )
+    else:
+        lines.append("None.")
+    lines += ["", "### Blamed on another module", ""]
+    if misnamed:
+        lines += ["| network | fault | sits in | blamed, in this order | why |", "|---|---|---|---|---|"]
+        for row in misnamed:
+            lines.append(
+                f"| {row['network']} | {row['name']} | {row['sits_in']} | {', '.join(row['blamed'])} | {REASONS.get(row['name'], '')} |"
+            )
+    else:
+        lines.append("None.")
+    names = sorted({row["name"] for row in idle})
+    lines += [
+        "",
+        "### Without effect",
+        "",
+        "Not counted where they changed no tensor, such as an operator that a network does not call: "
+        + ", ".join(f"`{name}`" for name in names)
+        + "."
+        if names
+        else "None.",
+    ]
+    return [*lines, ""]
+
+
+LIMITS = [
+    "## What this does not show",
+    "",
+    "- Fused attention, LSTM layers, grouped convolutions and bags of words sum in their own order in every trial; only threads, memory layouts, oneDNN and last bits vary them.",
+    "- Faults were tried from one state of each network, mild ones only; bf16 and fp16 were not tried.",
+    "- The networks are small: sums have few terms, and a batch is quickly a special case. [What may be a false alarm](audit.md#what-may-be-a-false-alarm) holds here as well.",
+]
+
+
+def write_page() -> None:
+    """Write the page."""
+    PAGE.write_text(page(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
