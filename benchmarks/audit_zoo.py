@@ -1,12 +1,13 @@
 """The audit on networks that it was not calibrated on; writes benchmarks/results/audit_zoo.json and docs/audit-zoo.md.
 
-    python benchmarks/audit_zoo.py [--precision bf16] [--seeds N] [--networks NAME ...] [--apart]
+    python benchmarks/audit_zoo.py [--seeds 8]
+    python benchmarks/audit_zoo.py --precision bf16 --seeds 3
     python benchmarks/audit_zoo.py --render
 
 Each network is trained a little from each seed, and audited on a batch of its own: healthy candidates that compute the same
-thing in other ways from every seed, and in fp32 faults from the first. The limits are those of EMANet. ``--apart`` takes other seeds
-and stores them apart: what was looked at while the zoo was built. Results are kept after every state, and a second call
-goes on where the first one stopped.
+thing in other ways from every seed, and in fp32 faults, a third of them from each of the first three. The limits are those of
+EMANet. Results are kept after every state, and a second call goes on where the first one stopped. To look at something while
+the zoo is changed, take other seeds and another file: ``--first-seed 100 --results FILE``.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from zoo_faults import faults
+from zoo_faults import SHARES, faults
 from zoo_networks import WARM_UP, ZOO
 from zoo_orders import ORDERS, Order
 
@@ -43,9 +44,7 @@ RESULTS = HERE / "results" / "audit_zoo.json"
 THREADS = 1
 # Of the healthy candidates from one seed; half of them are EMANet's variations, half sum in another order.
 VARIATIONS = 3
-SEEDS = 6
-# Seeds of what was looked at while the zoo was built.
-APART = 100
+SEEDS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +125,7 @@ def said(errors: tuple[TensorError, ...], troubles: list[Any]) -> dict[str, Any]
 
 def healthy(seed: int, precision: str) -> list[Variation | Order]:
     """Return the healthy candidates from a seed; none of them is one of the reference's own variations."""
-    variations = benign_variations((seed % APART + 1) * VARIATIONS, precision=precision)[-VARIATIONS:]
+    variations = benign_variations((seed + 1) * VARIATIONS, precision=precision)[-VARIATIONS:]
     return [*variations, *(Order(name, seed) for name in ORDERS)]
 
 
@@ -180,8 +179,8 @@ def try_step(subject: Any, batch: Any, precision: str) -> dict[str, Any]:
     return {"part": "step", "name": "audit_step", **said(result.errors, troubles), "notes": result.notes}
 
 
-def measure(name: str, seed: int, precision: str, *, broken: bool) -> list[ZooTrial]:
-    """Make all trials of a network from one seed; those of faults only if asked for."""
+def measure(name: str, seed: int, precision: str, wanted: set[str]) -> list[ZooTrial]:
+    """Make the trials of a network from one seed: ``benign`` ones, with the step of a user, or those of a ``fault``."""
     entry = ZOO[name]
     made: list[ZooTrial] = []
     subject, batch = entry.trained(seed), entry.batch(seed)
@@ -197,14 +196,20 @@ def measure(name: str, seed: int, precision: str, *, broken: bool) -> list[ZooTr
         if len(made) % 20 == 0:
             gc.collect()
 
-    keep(lambda: try_step(subject, batch, precision))
-    for what in healthy(seed, precision):
-        keep(lambda what=what: try_healthy(reference, what))
-    if broken:
+    if "benign" in wanted:
+        keep(lambda: try_step(subject, batch, precision))
+        for what in healthy(seed, precision):
+            keep(lambda what=what: try_healthy(reference, what))
+    if "fault" in wanted:
         plain = fingerprint(judge(reference, subject.twin()).errors)
-        for fault in faults(subject.model, list(ZOO).index(name)):
+        for fault in faults(subject.model, list(ZOO).index(name) + seed):
             keep(lambda fault=fault: try_broken(reference, fault, plain))
     return made
+
+
+def planned(at: int, precision: str) -> set[str]:
+    """Return what is tried from a state of a network: each of the first ones has a share of the faults, in fp32."""
+    return {"benign", "fault"} if precision == "fp32" and at < SHARES else {"benign"}
 
 
 def machine() -> dict[str, Any]:
@@ -229,7 +234,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--networks", nargs="*", choices=list(ZOO), default=list(ZOO))
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
-    parser.add_argument("--apart", action="store_true")
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--render", action="store_true")
     options = parser.parse_args()
@@ -248,14 +253,15 @@ def run(options: argparse.Namespace) -> None:
     stored: dict[str, Any] = {"machine": machine(), "trials": []}
     if file.exists():
         stored = json.loads(file.read_text(encoding="utf-8"))
-    first = APART if options.apart else 0
-    for seed in range(first, first + options.seeds):
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
         for name in options.networks:
             key = (name, seed, options.precision)
-            if any((row["network"], row["seed"], row["precision"]) == key for row in stored["trials"]):
+            done = {row["part"] for row in stored["trials"] if (row["network"], row["seed"], row["precision"]) == key}
+            wanted = planned(seed - options.first_seed, options.precision) - done
+            if not wanted:
                 continue
             with Precision(name=options.precision).lists():
-                made = measure(*key, broken=seed == first and options.precision == "fp32")
+                made = measure(*key, wanted)
             stored["trials"] += [strict(asdict(trial)) for trial in made]
             file.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
             print(f"seed {seed}, {name}: {len(made)} trials, {sum(trial.seconds for trial in made):.0f} s", flush=True)

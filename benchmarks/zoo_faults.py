@@ -3,6 +3,7 @@
 Generic faults sit in one module of every kind that a network has, so that every kind of module is broken once.
 """
 
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,11 +25,13 @@ TIED = ("attention", "data")
 UNCALLED = nn.modules.linear.NonDynamicallyQuantizableLinear
 RELATIVE = 1e-3
 SHARES = 3
+# What torch's fused attention takes, in this order.
+ATTENTION = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 Break = Callable[[Candidate, float], str | None]
 
 
 def faults(model: nn.Module, share: int) -> list[Fault]:
-    """Return the faults to try on a network: one of :data:`SHARES`, so that neighbouring networks have other ones.
+    """Return one of the :data:`SHARES` of the faults to try on a network; each state of the network gets another one.
 
     Of a fault with several severities the mildest is taken.
     """
@@ -217,14 +220,16 @@ def _causal_mask_leaks(candidate: Candidate, severity: float) -> None:  # noqa: 
     """The first word sees the second."""
     own = F.scaled_dot_product_attention
 
-    def attention(query: torch.Tensor, key: torch.Tensor, *others: Any, is_causal: bool = False, **named: Any) -> Any:
-        if not is_causal:
-            return own(query, key, *others, **named)
-        mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
-        mask[0, 1] = True
-        return own(
-            query, key, *others[:1], attn_mask=mask, **{**named, **dict(zip(("dropout_p",), others[2:], strict=False))}
-        )
+    takes = inspect.Signature([inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ATTENTION])
+
+    def attention(*args: Any, **kwargs: Any) -> torch.Tensor:
+        given = takes.bind_partial(*args, **kwargs).arguments
+        if given.get("is_causal"):
+            words = given["query"].shape[-2]
+            mask = torch.ones(words, words, dtype=torch.bool, device=given["query"].device).tril()
+            mask[0, 1] = True
+            given |= {"is_causal": False, "attn_mask": mask}
+        return own(**given)
 
     if not any(isinstance(module, nn.MultiheadAttention) for module in candidate.model.modules()):
         raise NotApplicableError("the model has no attention of torch")
