@@ -12,12 +12,11 @@ the zoo is changed, take other seeds and another file: ``--first-seed 100 --resu
 
 import argparse
 import gc
-import json
 import math
 import os
 import platform
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ import torch
 from zoo_faults import SHARES, faults
 from zoo_networks import WARM_UP, ZOO
 from zoo_orders import ORDERS, Order
+from zoo_trial import ZooTrial, read, text
 
 from emacheck import audit_step
 from emacheck.audit.faults import Fault, NotApplicableError
@@ -37,7 +37,6 @@ from emacheck.audit.selftest import benign_variations, fingerprint
 from emacheck.audit.shared_code import SharedCode
 from emacheck.audit.variations import PLAIN, Variation
 from emacheck.judge.verdict import Outcome
-from emacheck.strict_json import strict
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "audit_zoo.json"
@@ -45,59 +44,6 @@ THREADS = 1
 # Of the healthy candidates from one seed; half of them are EMANet's variations, half sum in another order.
 VARIATIONS = 3
 SEEDS = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ZooTrial:
-    """What the audit said of one candidate.
-
-    Attributes:
-        network: The network's name.
-        seed: Seed of its state and its batch.
-        precision: The accepted precision.
-        part: ``step`` for :func:`emacheck.audit_step` itself, ``benign`` or ``fault``.
-        name: The variation, or the fault.
-        kind: The fault's class.
-        severity: The fault's severity.
-        unit: What it counts.
-        outcome: What the audit says.
-        sits_in: The module in which the fault sits, None if in no single one.
-        named: The module that is blamed first.
-        rightly: Whether the fault sits there, or in a weight that this module shares.
-        blamed: All modules that are blamed.
-        phase: The phase that broke first.
-        tensor: The tensor that is the most over its limit, or the closest to it.
-        measure: How that one is measured.
-        alone: Worst ratio of a tensor of a module alone, over its limit.
-        whole: The same of a whole iteration.
-        changed: Whether any tensor differs from what it is without a fault.
-        raised: What could not run.
-        notes: The notes of the audit.
-        seconds: How long it took.
-    """
-
-    network: str
-    seed: int
-    precision: str
-    part: str
-    name: str
-    kind: str = ""
-    severity: float = 1.0
-    unit: str = ""
-    outcome: str
-    sits_in: str | None = None
-    named: str | None = None
-    rightly: bool = True
-    blamed: tuple[str, ...] = ()
-    phase: str | None = None
-    tensor: str = ""
-    measure: str = ""
-    alone: float = 0.0
-    whole: float = 0.0
-    changed: bool = True
-    raised: str = ""
-    notes: tuple[str, ...] = ()
-    seconds: float = 0.0
 
 
 def plan(precision: str) -> Plan:
@@ -250,21 +196,19 @@ def main() -> None:
 def run(options: argparse.Namespace) -> None:
     """Make all trials that are not stored yet."""
     file: Path = options.results
-    stored: dict[str, Any] = {"machine": machine(), "trials": []}
-    if file.exists():
-        stored = json.loads(file.read_text(encoding="utf-8"))
+    made, trials = read(file) if file.exists() else (machine(), [])
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         for name in options.networks:
             key = (name, seed, options.precision)
-            done = {row["part"] for row in stored["trials"] if (row["network"], row["seed"], row["precision"]) == key}
+            done = {trial.part for trial in trials if (trial.network, trial.seed, trial.precision) == key}
             wanted = planned(seed - options.first_seed, options.precision) - done
             if not wanted:
                 continue
             with Precision(name=options.precision).lists():
-                made = measure(*key, wanted)
-            stored["trials"] += [strict(asdict(trial)) for trial in made]
-            file.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
-            print(f"seed {seed}, {name}: {len(made)} trials, {sum(trial.seconds for trial in made):.0f} s", flush=True)
+                new = measure(*key, wanted)
+            trials += new
+            file.write_text(text(made, trials), encoding="utf-8")
+            print(f"seed {seed}, {name}: {len(new)} trials, {sum(trial.seconds for trial in new):.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """The audit on networks that it was not calibrated on: the measurement runs, and its page is what it stored."""
 
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +15,14 @@ import audit_zoo  # noqa: E402
 import zoo_page  # noqa: E402
 from zoo_networks import ZOO, total  # noqa: E402
 from zoo_orders import ORDERS, Order  # noqa: E402
+from zoo_trial import read  # noqa: E402
 
 from emacheck.audit.nested import converted  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def stored():
-    return json.loads(audit_zoo.RESULTS.read_text(encoding="utf-8"))
+    return read(audit_zoo.RESULTS)
 
 
 @pytest.fixture
@@ -44,26 +44,28 @@ def measured(tmp_path, monkeypatch):
 
 def test_the_page_shows_the_stored_results(stored):
     again = "run: python benchmarks/audit_zoo.py --render"
-    assert zoo_page.PAGE.read_text(encoding="utf-8") == zoo_page.page(stored), again
+    assert zoo_page.PAGE.read_text(encoding="utf-8") == zoo_page.page(*stored), again
 
 
 def test_every_network_of_the_zoo_was_measured_with_the_limits_that_hold_now(stored):
-    assert {row["network"] for row in stored["trials"]} == set(ZOO)
-    assert stored["machine"]["limits"] == audit_zoo.asdict(audit_zoo.Limits())
+    machine, trials = stored
+    assert {trial.network for trial in trials} == set(ZOO)
+    assert machine["limits"] == audit_zoo.asdict(audit_zoo.Limits())
 
 
 def test_the_measurement_runs_and_a_second_call_goes_on_where_the_first_one_stopped(measured):
     main, file = measured
     main()
-    first = json.loads(file.read_text(encoding="utf-8"))
-    assert {(row["network"], row["part"]) for row in first["trials"]} == {
+    first = file.read_text(encoding="utf-8")
+    machine, trials = read(file)
+    assert {(trial.network, trial.part) for trial in trials} == {
         (network, part) for network in ("regression", "recommender") for part in ("step", "benign", "fault")
     }
-    assert {row["outcome"] for row in first["trials"] if row["part"] != "fault"} == {"PASS"}
-    assert {row["outcome"] for row in first["trials"] if row["part"] == "fault" and row["changed"]} == {"FAIL"}
+    assert {trial.outcome for trial in trials if trial.part != "fault"} == {"PASS"}
+    assert {trial.outcome for trial in trials if trial.part == "fault" and trial.changed} == {"FAIL"}
     main()
-    assert json.loads(file.read_text(encoding="utf-8")) == first
-    assert "## What came out" in zoo_page.page(first)
+    assert file.read_text(encoding="utf-8") == first
+    assert "## What came out" in zoo_page.page(machine, trials)
 
 
 def iteration(network, order=None):
