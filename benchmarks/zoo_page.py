@@ -101,6 +101,11 @@ def rate(count: int, trials: int) -> str:
     return f"{count} of {trials} (exact 95 % interval {low:.2%} to {high:.2%})"
 
 
+def states(trials: list[Row]) -> set[tuple[str, int]]:
+    """Return the states that trials start from."""
+    return {(row["network"], row["seed"]) for row in trials}
+
+
 def interval(count: int, trials: int) -> str:
     """Return an exact interval."""
     low, high = clopper_pearson(count, trials)
@@ -137,9 +142,10 @@ def summary(trials: list[Row], half: list[Row], limits: Any) -> list[str]:
         f"the smallest fault that is found there {smallest(trials, limit)} times. A whole iteration: the worst healthy candidate has {max(row['whole'] for row in benign):.2g} of its limit.",
     ]
     if half:
-        wrong = failed(part(half, "benign"))
+        tried_half = part(half, "benign")
+        wrong = failed(tried_half)
         lines.append(
-            f"- In bf16: false alarms {rate(len(wrong), len(part(half, 'benign')))} healthy candidates; [no faults were tried](#bf16)."
+            f"- In bf16: false alarms {rate(len(wrong), len(tried_half))} healthy candidates, in {len(states(wrong))} of {len(states(tried_half))} states; [no faults were tried](#bf16)."
         )
     return [*lines, ""]
 
@@ -368,6 +374,7 @@ LIMITS = [
     "## What this does not show",
     "",
     "- Fused attention, LSTM layers, grouped convolutions and bags of words sum in their own order in every trial; only threads, memory layouts, oneDNN and last bits vary them.",
+    "- Trials from one state share its reference and its batch, so they are less independent than the intervals take them to be.",
     "- Each fault was tried from one state of each network, mild ones only, and in fp32 only. fp16 was not tried.",
     "- The networks are small: sums have few terms, and a batch is quickly a special case. [What may be a false alarm](audit.md#what-may-be-a-false-alarm) holds here as well.",
 ]
