@@ -203,7 +203,7 @@ def healthy_table(trials: list[Row], limit: float) -> list[str]:
     return [
         *lines,
         "",
-        "No limit was chosen on any of these trials, and only other seeds were looked at while the zoo was built.",
+        "No limit was chosen on any of these trials; networks and healthy candidates were fixed on other seeds before these were tried.",
         "",
     ]
 
