@@ -96,9 +96,10 @@ def _kept(
 
     own = {}
     for name, value in vars(optimizer).items():
+        if name in ("state", "param_groups") or name.startswith("_optimizer_") or callable(value):
+            continue
         # A weight that an attribute holds may be another object by then.
-        holds = any(isinstance(tensor, torch.nn.Parameter) for _, tensor in tensors(value))
-        if name in ("state", "param_groups") or name.startswith("_optimizer_") or callable(value) or holds:
+        if any(isinstance(tensor, torch.nn.Parameter) for _, tensor in tensors(value)):
             continue
         with suppress(Exception):  # what cannot be copied, such as a group of processes, stays as it is
             own[name] = copy.deepcopy(value, same)
