@@ -13,8 +13,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
+
+if TYPE_CHECKING:
+    from emacheck.train.devices import Device
+    from emacheck.train.request import TrainingRequest
 
 RESULTS = Path(__file__).parent / "results" / "recording_cost.json"
 PAIRS, WARM_UP = 120, 5
@@ -45,23 +49,12 @@ def pairing_every_second(batch_size: int, current: Callable[[], int]) -> Iterato
         yield
 
 
-def train(directory: Path, *, paired: bool) -> None:
-    """Train the smoke preset in this process, recording every second iteration."""
-    import torch
-    from mmseg.utils import register_all_modules
-
-    from emacheck.data.synthetic import DEFAULT_NAME, cache_root, ensure_dataset
-    from emacheck.train.accelerator import open_device
-    from emacheck.train.devices import parse_device
-    from emacheck.train.presets import resolve
+def hooks_of_every_second(directory: Path, request: "TrainingRequest", device: "Device") -> tuple[Any, Any]:
+    """Return hooks that record and that seed the masks, in odd iterations (counted from 0) only."""
     from emacheck.train.recorder import RecorderHook
-    from emacheck.train.request import TrainingRequest
-    from emacheck.train.runner import PairingHook, SeededRunner
-    from emacheck.train.vanilla_mmengine import point_mmengine_at
+    from emacheck.train.runner import PairingHook
 
     class EverySecond(RecorderHook):  # type: ignore[misc]
-        """Works in odd iterations (counted from 0) and does nothing in even ones."""
-
         iteration = 0
 
         def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
@@ -78,11 +71,25 @@ def train(directory: Path, *, paired: bool) -> None:
                 super().after_train_iter(*arguments, **named)
 
     class SeedingEverySecond(PairingHook):  # type: ignore[misc]
-        """Seeds the masks of odd iterations only."""
-
         def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
             if works(batch_idx):
                 super().before_train_iter(runner, batch_idx, data_batch)
+
+    return EverySecond(directory, request.iterations), SeedingEverySecond(request.seed, device)
+
+
+def train(directory: Path, *, paired: bool) -> None:
+    """Train the smoke preset in this process, recording every second iteration."""
+    import torch
+    from mmseg.utils import register_all_modules
+
+    from emacheck.data.synthetic import DEFAULT_NAME, cache_root, ensure_dataset
+    from emacheck.train.accelerator import open_device
+    from emacheck.train.devices import parse_device
+    from emacheck.train.presets import resolve
+    from emacheck.train.request import TrainingRequest
+    from emacheck.train.runner import SeededRunner
+    from emacheck.train.vanilla_mmengine import point_mmengine_at
 
     data = ensure_dataset(cache_root() / DEFAULT_NAME)
     iterations = 2 * (PAIRS + WARM_UP)
@@ -98,9 +105,9 @@ def train(directory: Path, *, paired: bool) -> None:
     config.draws = 2 if paired else 1
     register_all_modules(init_default_scope=False)
     runner = SeededRunner.from_cfg(config)
-    runner.register_hook(SeedingEverySecond(request.seed, device), priority="HIGHEST")
+    recorder, pairing = hooks_of_every_second(directory, request, device)
+    runner.register_hook(pairing, priority="HIGHEST")
     # mmengine stops its timer in a hook of its own; recording comes before it and so inside of the measured iteration.
-    recorder = EverySecond(directory, iterations)
     runner.register_hook(recorder, priority="VERY_HIGH")
     with pairing_every_second(config.train_dataloader.batch_size, lambda: recorder.iteration):
         runner.train()

@@ -3,8 +3,10 @@
 import json
 import math
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,6 +21,8 @@ from emacheck.data.synthetic import make_dataset
 from emacheck.logs import read_log
 
 ROOT = Path(__file__).parent.parent
+SHIPPED = ROOT / "references"
+SMOKE = "emanet_r50-d8_smoke/cpu-fp32"
 # Programs that tests start, and the simulated device, which must not be imported into the tests' own process.
 collect_ignore = ["programs", "simulated_device"]
 
@@ -42,6 +46,29 @@ def hear_signals():
     """Ignore no signal: a background job of a shell ignores Ctrl-C, under nohup SIGHUP, and so would what it starts."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
+
+
+def finished(*arguments, cwd, env=None, timeout=240):
+    """Run the real command line to its end; a traceback fails the test, unless it is quoted from a process."""
+    process = emacheck_process(*arguments, cwd=cwd, env=env)
+    out, err = process.communicate(timeout=timeout)
+    assert "Traceback" not in re.sub(r"^  \| .*$", "", err, flags=re.MULTILINE), err
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+def free_port():
+    """Return the number of a port on which nobody listens."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]
+
+
+def wait_until(condition):
+    """Wait half a minute for a condition to hold, and return whether it does."""
+    deadline = time.monotonic() + 30
+    while not (held := condition()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return held
 
 
 def wait_for_iterations(record, count, process, *, seconds=200):
@@ -139,6 +166,35 @@ def simulated_device():
     """Return what makes the environment of a program that finds the simulated device sdaa; built on first use."""
     require_simulated_device()
     return environment
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory):
+    """A cache and a stored reference of three iterations of one process: the first worker that needs them trains."""
+    import fcntl  # only where processes are started is it needed, and not everywhere is it there
+
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained-once"
+    place.mkdir(exist_ok=True)
+    with (place / "lock").open("w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not list((place / "references").glob("*/*/bundle.json")):
+            making = ("reference", "make", "--iters", 3, "--threads", 1, "--into", place / "references")
+            process = emacheck_process(*making, cwd=place, env={"EMACHECK_CACHE": str(place / "cache")})
+            _, err = process.communicate(timeout=240)
+            assert process.returncode == 0, err
+    return place
+
+
+@pytest.fixture(scope="module")
+def workshop(trained_once, tmp_path_factory):
+    """A directory in which commands find what was trained once."""
+    place = tmp_path_factory.mktemp("workshop")
+    (place / "cache").symlink_to(trained_once / "cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EMACHECK_CACHE", str(place / "cache"))
+        patch.setenv("EMACHECK_REFERENCES", str(trained_once / "references"))
+        yield place
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,13 @@
 import json
 import math
 import struct
+from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+
+from emacheck.errors import LogError, MissingExtraError
+from emacheck.logs import read_log
 
 FAST = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 FLOATS = st.floats(allow_nan=True, allow_infinity=True)
@@ -35,3 +39,12 @@ def tcap_line(iteration, loss, *, rank=0, epoch=0):
     return (
         f"TCAPPDLL 2031-02-03 04:05:06.7 - Epoch: {epoch} Iteration: {iteration}  rank : {rank}  train.loss : {loss}\n"
     )
+
+
+def refuses_or_reads(path: Path, **options):
+    """Read a log of anything, or refuse it in words of our own."""
+    try:
+        record = read_log(path, **options)
+    except (LogError, MissingExtraError):
+        return
+    assert all(len(curve) for curve in record.curves.values())

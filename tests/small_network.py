@@ -51,15 +51,22 @@ def loss(model, batch):
     return F.cross_entropy(model(batch["image"]), batch["label"])
 
 
-def trained(model, batch, function=loss, make=torch.optim.AdamW, **options):
+def trained(model, batch, function=loss):
     """Return model, optimizer, batch and loss in a live state."""
-    optimizer = make(model.parameters(), lr=1e-3, **options)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     for _ in range(3):
         optimizer.zero_grad()
         function(model, batch).backward()
         optimizer.step()
     optimizer.zero_grad()
     return model, optimizer, batch, function
+
+
+def trained_net():
+    """Return the network, its optimizer, a batch and the loss; the same each time."""
+    torch.manual_seed(0)
+    batch = {"image": torch.randn(4, 3, 16, 16), "label": torch.randint(0, 5, (4,))}
+    return trained(Net(), batch)
 
 
 def audited(subject, prepare=None, **options):

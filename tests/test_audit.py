@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import torch.nn.functional as F  # noqa: E402, N812
-from small_network import Net, audited, hook, loss, set_group, set_on, trained  # noqa: E402
+from small_network import audited, hook, loss, set_group, set_on, trained, trained_net  # noqa: E402
 from torch import nn  # noqa: E402
 
 import emacheck  # noqa: E402
@@ -27,9 +27,7 @@ from emacheck.judge import Outcome  # noqa: E402
 
 @pytest.fixture(scope="module")
 def subject():
-    torch.manual_seed(0)
-    batch = {"image": torch.randn(4, 3, 16, 16), "label": torch.randint(0, 5, (4,))}
-    return trained(Net(), batch)
+    return trained_net()
 
 
 def test_a_healthy_network_passes_and_is_left_as_it_was(subject):

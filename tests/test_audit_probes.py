@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import torch.nn.functional as F  # noqa: E402, N812
-from small_network import Net, audited, hook, trained  # noqa: E402
+from small_network import audited, hook, trained, trained_net  # noqa: E402
 from torch import nn  # noqa: E402
 
 from emacheck.audit.calls import Call  # noqa: E402
@@ -24,9 +24,7 @@ from emacheck.judge import Outcome  # noqa: E402
 
 @pytest.fixture(scope="module")
 def subject():
-    torch.manual_seed(0)
-    batch = {"image": torch.randn(4, 3, 16, 16), "label": torch.randint(0, 5, (4,))}
-    return trained(Net(), batch)
+    return trained_net()
 
 
 class Attention(nn.Module):
@@ -175,3 +173,35 @@ def test_a_nan_that_the_arbiter_multiplies_by_zero_need_not_arrive():
     side = Side(model=nn.Sequential(Weighted()), loss=None, dtype=torch.float64)
     truth = {part: Truth(tensor=tensor) for part, tensor in replay(call, side).items()}
     assert not nan_masks(call, side, truth).parts
+
+
+class Causal(nn.Module):
+    """Every word attends to itself and to the words before it."""
+
+    def forward(self, query, key):
+        mask = torch.full((key.shape[1],) * 2, float("-inf"), dtype=key.dtype, device=key.device).triu(1)
+        return torch.softmax(query @ key.transpose(1, 2) + mask, dim=2) @ key
+
+
+class Sentences(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.attention, self.last = nn.Linear(8, 8), Causal(), nn.Linear(8, 5)
+
+    def forward(self, words):
+        values = self.first(words)
+        return self.last(self.attention(values, values))
+
+
+def test_a_nan_that_vanishes_in_a_causal_attention_is_found_though_the_first_word_attends_to_itself_alone():
+    torch.manual_seed(0)
+    # The middle of two sentences is the first word of the second one.
+    batch = {"image": torch.randn(2, 16, 8), "label": torch.randint(0, 5, (2, 16))}
+    subject = trained(
+        Sentences(), batch, lambda model, batch: F.cross_entropy(model(batch["image"]).mT, batch["label"])
+    )
+    assert audited(subject).outcome is Outcome.PASS
+    result = audited(subject, hook("attention", torch.nan_to_num))
+    assert result.module == "attention"
+    vanished = rows(result, "NaN that became a number")
+    assert {error.module for error in vanished if error.ratio > 0} == {"attention"}

@@ -5,12 +5,11 @@ import json
 import os
 import re
 import signal
-import socket
 import time
 from pathlib import Path
 
 import pytest
-from conftest import emacheck_process
+from conftest import emacheck_process, free_port, wait_until
 
 pytest.importorskip("torch")
 
@@ -70,10 +69,7 @@ def wait_for_ranks(process):
 
 
 def nothing_is_left():
-    deadline = time.monotonic() + 30
-    while ranks() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return ranks() == {}
+    return wait_until(lambda: not ranks())
 
 
 @pytest.mark.slow
@@ -184,9 +180,7 @@ def test_masks_that_belong_to_a_process_are_refused(emacheck_cli, tmp_path):
 @pytest.mark.training
 def test_an_audit_of_nodes_with_other_options_is_refused_on_both(tmp_path):
     """Two commands on this machine stand for two nodes."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     there = ("--nnodes", 2, "--master-addr", "localhost", "--master-port", port)
     nodes = [
         emacheck_process("audit", *there, "--node-rank", rank, "--precision", precision, *QUICK, cwd=tmp_path)

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 import torch.nn.functional as F  # noqa: E402, N812
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
-from small_network import Net, audited, trained  # noqa: E402
+from small_network import Net, audited, trained, trained_net  # noqa: E402
 
 from emacheck.audit.faults.registry import catalogue  # noqa: E402
 from emacheck.audit.judging import judge  # noqa: E402
@@ -70,9 +70,7 @@ def test_equal_values_all_count_and_a_single_one_counts_alone():
 
 
 def reference(precision):
-    torch.manual_seed(0)
-    batch = {"image": torch.randn(4, 3, 16, 16), "label": torch.randint(0, 5, (4,))}
-    model, optimizer, _, loss = trained(Net(), batch)
+    model, optimizer, batch, loss = trained_net()
     subject = Subject(model=model, optimizer=optimizer, loss=loss)
     return Reference(subject=subject, batch=batch, plan=Plan(precision=Precision(name=precision)), keep=True)
 

@@ -2,12 +2,12 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from conftest import free_port
 
 from emacheck.errors import UsageError
 from emacheck.train import accelerator, precision
@@ -116,7 +116,6 @@ def test_the_cpu_is_there_and_describes_itself():
     assert facts["name"]
     assert accelerator.peak_memory(device) is None
     accelerator.seed_device(device, 1)
-    accelerator.synchronise(device)
 
 
 def test_auto_is_the_cpu_where_torch_finds_no_accelerator():
@@ -254,14 +253,15 @@ JOIN = """
 import datetime, sys
 from dataclasses import replace
 from emacheck.errors import EmacheckError
-from emacheck.train.accelerator import initialise_processes
+from emacheck.train.accelerator import join_processes, select_for_rank
 from emacheck.train.devices import Device, parse_device
 
 device = parse_device(sys.argv[1])
 if len(sys.argv) > 2:
     device = Device(kind=replace(device.kind, backend=sys.argv[2]))
 try:
-    mine = initialise_processes(device, timeout=datetime.timedelta(seconds=20))
+    mine = select_for_rank(device)
+    join_processes(mine, timeout=datetime.timedelta(seconds=20))
 except EmacheckError as error:
     sys.exit(f"{type(error).__name__}: {error}")
 import torch, torch.distributed as dist
@@ -275,10 +275,8 @@ dist.destroy_process_group()
 
 
 def join(*arguments, env):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    world = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    world = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", **address}
     return subprocess.run(
         [sys.executable, "-c", JOIN, *arguments],
         env={**os.environ, **world, **env},

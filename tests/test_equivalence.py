@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from losses import curve, record
 
-import emacheck
 from emacheck.errors import UsageError
 from emacheck.judge import Outcome, make_rules
 from emacheck.judge.comparison import Comparison, compare
@@ -18,17 +18,6 @@ from emacheck.judge.standard_error import autoregressive_error, block_error, blo
 from emacheck.record import Record
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
-
-
-def curve(values, *, first=1, every=1, window=1, quantum=0.0):
-    iterations = first + every * np.arange(len(values))
-    return emacheck.Curve(
-        name="loss", iterations=iterations, values=np.asarray(values, dtype=float), window=window, quantum=quantum
-    )
-
-
-def record(values, **options):
-    return Record(name="cpu", format="test", curves={"loss": curve(values, **options)})
 
 
 def finding_on(reference, candidate, **fields):

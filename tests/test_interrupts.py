@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, emacheck_process, hear_signals
+from conftest import ROOT, emacheck_process, hear_signals, wait_until
 
 SIGNALS = [signal.SIGTERM, signal.SIGHUP]
 
@@ -23,13 +23,6 @@ def status(process, field):
 
 def children(process):
     return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()
-
-
-def wait_until(condition, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def run_alone(program):
@@ -47,7 +40,7 @@ def run_alone(program):
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_any_command_with_exit_code_2_and_a_word(tmp_path, number):
     process = emacheck_process("show", "-", cwd=tmp_path, stdin=subprocess.PIPE)
-    wait_until(lambda: status(process, "SigCgt") == set(SIGNALS))
+    assert wait_until(lambda: status(process, "SigCgt") == set(SIGNALS))
     process.send_signal(number)
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err.strip()) == (2, "", "emacheck: interrupted")
@@ -62,7 +55,7 @@ def test_a_signal_that_is_ignored_as_under_nohup_stays_ignored(tmp_path):
         stderr=subprocess.PIPE,
         preexec_fn=hear_signals,  # noqa: PLW1509 - no threads here
     )
-    wait_until(lambda: signal.SIGTERM in status(process, "SigCgt"))
+    assert wait_until(lambda: signal.SIGTERM in status(process, "SigCgt"))
     assert status(process, "SigIgn") == {signal.SIGHUP}
     process.send_signal(signal.SIGHUP)
     out, err = process.communicate(b"iteration,loss\n1,4.5\n2,4.25\n", timeout=30)
@@ -120,7 +113,7 @@ def test_a_closed_terminal_ends_a_command_with_exit_code_2(tmp_path):
         preexec_fn=hear_signals,  # noqa: PLW1509 - no threads here
     ) as process:
         os.close(terminal)
-        wait_until(lambda: status(process, "SigCgt") == set(SIGNALS))
+        assert wait_until(lambda: status(process, "SigCgt") == set(SIGNALS))
         os.close(controller)
         process.send_signal(signal.SIGHUP)
         assert process.wait(timeout=30) == 2
@@ -147,12 +140,12 @@ def test_the_processes_of_a_selftest_end_with_it(tmp_path, number):
         preexec_fn=hear_signals,  # noqa: PLW1509 - no threads here
     ) as process:
         # The tracker of multiprocessing's resources is the third.
-        wait_until(lambda: len(children(process)) == 3)
+        assert wait_until(lambda: len(children(process)) == 3)
         time.sleep(1)
         found = children(process)
         process.send_signal(number)
         process.communicate(timeout=30)
-    wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in found))
+    assert wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in found))
 
 
 def test_logs_are_compared_where_neither_posix_signals_nor_locks_exist(tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from losses import falling, record
 from verdicts_to_show import unhurried
 
 import emacheck
@@ -17,19 +18,9 @@ from emacheck.judge.comparison import Comparison, compare, pair
 from emacheck.judge.divergence import hint
 from emacheck.judge.modelzoo import ModelZoo, seen_by_script
 from emacheck.oddity import OddityKind, oddity
-from emacheck.record import Record, curves_from_rows
+from emacheck.record import Record
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
-
-
-def record(values, *, first=1, name="cpu", **fields):
-    iterations = np.arange(first, first + len(values))
-    curve = emacheck.Curve(name="loss", iterations=iterations, values=np.asarray(values, dtype=float))
-    return Record(name=name, format="test", curves={"loss": curve}, **fields)
-
-
-def falling(n=100):
-    return 4.0 * np.exp(-np.arange(n) / 80) + 0.5
 
 
 def verdict_on(reference, candidate, *names, **limits):
@@ -411,13 +402,6 @@ def test_a_curve_refuses_what_is_not_a_curve():
             emacheck.Curve(name="loss", iterations=iterations, values=values)
     with pytest.raises(ValueError, match="read-only"):
         emacheck.Curve(name="loss", iterations=[1], values=[1]).values[0] = 2
-
-
-def test_of_a_repeated_iteration_the_later_row_wins():
-    curves, repeated = curves_from_rows([(2, {"loss": 1.0}), (1, {"loss": 2.0}), (2, {"loss": 3.0, "lr": 0.1})])
-    assert curves["loss"].values.tolist() == [2.0, 3.0]
-    assert curves["lr"].iterations.tolist() == [2]
-    assert repeated == (2,)
 
 
 EXPERIMENT = {"name": "emanet", "seed": 0, "precision": "fp32", "processes": 1, "config": {"model.dropout_ratio": 0.1}}

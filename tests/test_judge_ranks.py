@@ -34,7 +34,7 @@ def losses_of(ranks, *, seed=0.0, factors=()):
     }
 
 
-def record_of(losses, *, lacking=None, header=None, window=1):
+def record_of(losses, *, lacking=None, window=1):
     """Return a record of ranks; ``lacking`` names the iterations that a rank has no record of."""
     curves = {}
     for rank, values in losses.items():
@@ -44,7 +44,7 @@ def record_of(losses, *, lacking=None, header=None, window=1):
     mean = [math.fsum(values[i - 1] for values in losses.values()) / len(losses) for i in common]
     loss = Curve(name="loss", iterations=common, values=mean, window=window)
     each = {rank: {"loss": curve} for rank, curve in curves.items()} if len(curves) > 1 else {}
-    return Record(name="", format="", curves={"loss": loss}, ranks=len(losses), of_ranks=each, header=header or {})
+    return Record(name="", format="", curves={"loss": loss}, ranks=len(losses), of_ranks=each)
 
 
 FOUR = range(4)

@@ -3,19 +3,17 @@
 import math
 import random
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from log_lines import FAST, refuses_or_reads
 
-from emacheck.errors import LogError, MissingExtraError
+from emacheck.errors import LogError
 from emacheck.logs import bulk, read_log
 from emacheck.logs.bulk_numbers import MARGIN, Text, floats, integers
 from emacheck.logs.reading import READERS, slug
-
-FAST = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 # ruff: noqa: E501 - lines of a log are as long as they are
 REAL = {
@@ -34,14 +32,6 @@ REAL = {
     "yolo-text": " Epoch  GPU_mem  box_loss  Size\n 1/9  2.1G  1.5  640: 50%\r 1/9  2.1G  1.25  640: 100%\n 2/9  2.1G  1.0  640: 100%\n",
     "free-text": "Epoch 1 iter 5 train_loss 4.5 acc 1.5 | val loss 4.25 acc 1.0\n",
 }
-
-
-def refuses_or_reads(path: Path, **options):
-    try:
-        record = read_log(path, **options)
-    except (LogError, MissingExtraError):
-        return
-    assert all(len(curve) for curve in record.curves.values())
 
 
 def test_every_reader_has_a_sample_that_it_reads(tmp_path):

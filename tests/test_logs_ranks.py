@@ -172,8 +172,8 @@ def marked(*ranks, start=0):
     )
 
 
-def lines_of(losses, name="loss"):
-    return [f"iter {i} {name}: {loss:.6f}" for i, loss in enumerate(losses, 1)]
+def lines_of(losses):
+    return [f"iter {i} loss: {loss:.6f}" for i, loss in enumerate(losses, 1)]
 
 
 @pytest.mark.parametrize(

@@ -103,8 +103,8 @@ def test_tcap_metadata_and_metrics_that_are_no_number_are_remarked(log):
 # --- TCAPPDLL JSON ---------------------------------------------------------------------------------------------------
 
 
-def tcap_json(step, data, *, mark="TCAPPDLL", kind="LOG"):
-    return f"{mark} {json.dumps({'timestamp': '1.5', 'type': kind, 'step': step, 'data': data})}\n"
+def tcap_json(step, data, *, mark="TCAPPDLL"):
+    return f"{mark} {json.dumps({'timestamp': '1.5', 'type': 'LOG', 'step': step, 'data': data})}\n"
 
 
 def test_tcap_json_with_its_data_as_python_or_as_an_object(log):

@@ -4,24 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from losses import record
 
-import emacheck
 from emacheck.judge import Outcome, decide, make_rules
 from emacheck.judge.comparison import compare
 from emacheck.judge.near_zero import scaled_difference
-from emacheck.record import Record
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 RELATIVE = ("mean_relative_error", "bias", "worst_window")
-
-
-def record(values):
-    iterations = np.arange(1, len(values) + 1)
-    return Record(
-        name="cpu",
-        format="test",
-        curves={"loss": emacheck.Curve(name="loss", iterations=iterations, values=np.asarray(values, dtype=float))},
-    )
 
 
 def verdict_on(reference, candidate, *names):

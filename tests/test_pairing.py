@@ -15,10 +15,10 @@ from emacheck.judge.pairing import Pairing, pairing_of
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 
 
-def noisy(seed, *, level=2.0, n=200, off=0.0, spread=0.05):
+def noisy(seed, *, n=200, off=0.0, spread=0.05):
     """A falling loss with noise of its own."""
     noise = np.random.default_rng(seed).normal(0, spread, n)
-    return (level * np.exp(-np.arange(n) / 100) + level) * (1 + noise) * (1 + off)
+    return (2.0 * np.exp(-np.arange(n) / 100) + 2.0) * (1 + noise) * (1 + off)
 
 
 def run(values, *, iterations=None, window=1, scores=None, **fields):

@@ -74,6 +74,19 @@ def test_only_nodes_of_the_same_job_meet_at_a_rendezvous():
     assert identity(device="sdaa:1") == identity(device="sdaa")
 
 
+def test_equal_jobs_at_a_rendezvous_are_told_apart_by_a_name():
+    def identity(environment=None, **options):
+        made = arguments(environment, nnodes=2, rdzv_endpoint="n0:1", **options)
+        return next(each for each in made if "--rdzv-id=" in each)
+
+    def of_job(number, **options):
+        return identity({**SLURM, "SLURM_JOB_ID": number}, launcher="slurm", **options)
+
+    assert identity(rdzv_id="1") == identity(rdzv_id="1")
+    assert len({identity(), identity(rdzv_id="1"), identity(rdzv_id="2")}) == 3
+    assert of_job("7") == of_job("7") == of_job("8", rdzv_id="7") != of_job("8")
+
+
 @pytest.mark.parametrize(
     ("given", "taken"),
     [
@@ -116,6 +129,7 @@ def test_slurm_on_one_node_needs_no_address():
         ({"nnodes": 2, "node_rank": 0}, {}, "found a --node-rank and no --master-addr"),
         ({"nnodes": 2, "node_rank": 2, "master_addr": "a"}, {}, "expected 0 to 1"),
         ({"rdzv_endpoint": "a:1", "master_port": 1}, {}, "Give either"),
+        ({"rdzv_id": "a", "nnodes": 2}, {}, "--rdzv-id a: found no --rdzv-endpoint"),
         ({}, {"RANK": "1", "WORLD_SIZE": "4"}, "emacheck calls torchrun itself"),
         ({"nproc_per_node": 4, "launcher": "pytorch"}, {"RANK": "0", "WORLD_SIZE": "4"}, "Start it once for each node"),
         ({}, {"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}, "srun has started emacheck several times"),
@@ -197,7 +211,7 @@ def test_what_depends_on_how_the_batch_is_parted_is_named(key, value):
     assert differences(experiment(2, 2, **config), experiment(2, 2, **config)) == []
 
 
-def write_run(folder, ranks, *, processes=None, complete=True, iterations=2):
+def write_run(folder, ranks, *, processes=None, iterations=2):
     """Write a run directory: for each rank a list of loss and samples per iteration."""
     folder.mkdir()
     for rank, rows in ranks.items():
@@ -208,7 +222,7 @@ def write_run(folder, ranks, *, processes=None, complete=True, iterations=2):
         (folder / rank_file(rank)).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     header = {
         "format_version": 1,
-        "complete": complete,
+        "complete": True,
         "iterations": iterations,
         "initial_state": "s",
         "provenance": {"experiment": {"processes": processes or len(ranks)}},

@@ -5,11 +5,11 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from types import SimpleNamespace
 
 import pytest
+from conftest import wait_until
 
 from emacheck.train import launch, program
 from emacheck.train.deaths import first_to_blame, note_death
@@ -24,13 +24,6 @@ STARTER = (
     "child = subprocess.Popen([sys.executable, '-c', sys.argv[1]], stdin=subprocess.PIPE, start_new_session=True)\n"
     "child.wait()\n"
 )
-
-
-def wait_until(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return condition()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import click
 import pytest
+from conftest import free_port
 
 from emacheck import cli
 from emacheck.cli.training import interruptible
@@ -38,9 +39,9 @@ watched_over(wait_for_the_others, Path(sys.argv[1]))
 """
 
 
-def answering(code, *, ready="print('here', flush=True)"):
+def answering(code):
     process = subprocess.Popen(
-        [sys.executable, "-c", f"import faulthandler, signal, time; {code}; {ready}; time.sleep(60)"],
+        [sys.executable, "-c", f"import faulthandler, signal, time; {code}; print('here', flush=True); time.sleep(60)"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
@@ -189,9 +190,7 @@ def run_node(run_directory, *, timeout, processes, seed=0):
 @pytest.mark.parametrize("same", [True, False])
 def test_nodes_meet_at_a_rendezvous_only_if_they_are_asked_for_the_same(tmp_path, monkeypatch, same):
     provide_program("", tmp_path, monkeypatch)
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        place = f"localhost:{free.getsockname()[1]}"
+    place = f"localhost:{free_port()}"
     nodes = Processes(launched=True, nnodes=2, node_rank=None, rdzv_endpoint=place)
 
     def run(node):
@@ -225,9 +224,7 @@ def test_ranks_that_hang_before_they_train_are_named_with_their_own_words(tmp_pa
 
 @pytest.mark.training
 def test_a_node_whose_others_never_come_says_so_and_not_that_it_is_slow(tmp_path, monkeypatch):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     alone = Processes(launched=True, nnodes=2, node_rank=0, master_addr="localhost", master_port=port)
     said = run_program("", tmp_path, monkeypatch, timeout=8, processes=alone)
     assert said.startswith(f"the nodes did not meet at localhost:{port} within 8 s")

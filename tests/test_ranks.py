@@ -1,9 +1,10 @@
 """What the processes of a training do together, in two real processes that talk through gloo."""
 
 import os
-import socket
 
 import pytest
+from conftest import free_port
+from simulated_device import PACKAGE
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.training
@@ -168,9 +169,7 @@ def refuse_on_rank_1(rank):
 
 @pytest.fixture
 def port(monkeypatch):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        monkeypatch.setenv("MASTER_PORT", str(free.getsockname()[1]))
+    monkeypatch.setenv("MASTER_PORT", str(free_port()))
 
 
 def test_ranks_that_are_asked_for_the_same_go_on(tmp_path, port):
@@ -186,6 +185,27 @@ def test_ranks_that_are_asked_for_different_things_refuse_on_every_rank(tmp_path
 
 def test_what_one_rank_refuses_all_refuse(tmp_path, port):
     assert on_two_ranks(refuse_on_rank_1, tmp_path) == ["on node 1: not this one", "not this one"]
+
+
+def open_own_device(rank):
+    from emacheck.errors import UsageError
+    from emacheck.train.devices import parse_device
+    from emacheck.train.ranks import open_device_of_rank
+
+    os.environ.update({"GROUP_RANK": str(rank), "LOCAL_RANK": str(rank)})
+    os.environ.update({"TORCHELASTIC_RUN_ID": "x", "MASTER_ADDR": "localhost"})
+    with pytest.raises(UsageError) as refused:
+        open_device_of_rank(parse_device("sdaa"), None)
+    return str(refused.value)
+
+
+def test_a_device_that_one_rank_lacks_is_refused_by_every_rank_at_once(tmp_path, port, monkeypatch, simulated_device):
+    for name, value in simulated_device(devices=1).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.syspath_prepend(PACKAGE)  # the ranks are given this path, not PYTHONPATH
+    first, second = on_two_ranks(open_own_device, tmp_path)
+    assert first == f"on node 1: {second}"
+    assert "sees 1 sdaa device, expected at least 2" in second
 
 
 def test_one_process_refuses_by_itself():

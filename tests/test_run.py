@@ -6,11 +6,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, emacheck_process, wait_for_iterations
+from conftest import ROOT, emacheck_process, finished, wait_for_iterations, wait_until
 
 from emacheck.logs import read_log
 
@@ -40,23 +39,13 @@ def first_run(workshop):
     return workshop / "first", done
 
 
-def finished(*arguments, cwd, timeout=240):
-    process = emacheck_process(*arguments, cwd=cwd)
-    out, err = process.communicate(timeout=timeout)
-    assert "Traceback" not in err.replace("  | Traceback", ""), err
-    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
-
-
 def workers_of(run_directory):
     found = subprocess.run(["pgrep", "-f", f"emacheck.train.worker {run_directory}"], capture_output=True, check=False)
     return [int(pid) for pid in found.stdout.split()]
 
 
 def wait_until_gone(run_directory):
-    deadline = time.monotonic() + 30
-    while workers_of(run_directory) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert workers_of(run_directory) == []
+    assert wait_until(lambda: not workers_of(run_directory))
 
 
 def test_a_run_passes_against_its_own_reference_and_leaves_record_and_reports(first_run):

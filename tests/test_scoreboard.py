@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from losses import falling, record
 
 import emacheck
 from emacheck.judge import Outcome, decide, make_rules
@@ -21,16 +22,6 @@ from emacheck.report.scoreboard import scoreboard_markdown, scoreboard_text
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 CORPUS = os.environ.get("EMACHECK_CORPUS", "")
 NAMES = ("modelzoo", "unsigned 5 %", "MindFormers", "Megatron-LM", "bitwise")
-
-
-def record(values, *, first=1, quantum=0.0, name="cpu"):
-    iterations = np.arange(first, first + len(values))
-    curve = emacheck.Curve(name="loss", iterations=iterations, values=np.asarray(values, dtype=float), quantum=quantum)
-    return Record(name=name, format="test", curves={"loss": curve})
-
-
-def falling(n=100):
-    return 4.0 * np.exp(-np.arange(n) / 80) + 0.5
 
 
 def board_of(reference, candidate, *rules, **options):

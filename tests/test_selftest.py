@@ -41,9 +41,6 @@ def plain(reference):
     return plain_fingerprint(reference)
 
 
-# This small network has no values that these would change: its gradient is shorter than 1, no activation reaches 6.
-
-
 ITERATIONS = 12
 
 

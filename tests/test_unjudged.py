@@ -34,8 +34,8 @@ def run(*, off=0.0, validation=None, loss=LOSS, format="test", precision=None, *
     )
 
 
-def with_nan(at, value=math.inf, level=3.0):
-    values = np.full(COUNT, level)
+def with_nan(at, value=math.inf):
+    values = np.full(COUNT, 3.0)
     values[at] = value
     return values
 

@@ -6,21 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from losses import record
 
-import emacheck
 from emacheck.judge import Outcome, decide, make_rules
 from emacheck.judge.comparison import compare
 from emacheck.judge.pairing import Pairing, pairing_of
 from emacheck.judge.worst_window import WorstWindow, worst_window
-from emacheck.record import Record
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
-
-
-def record(values, **options):
-    iterations = np.arange(1, len(values) + 1)
-    loss = emacheck.Curve(name="loss", iterations=iterations, values=np.asarray(values, dtype=float), **options)
-    return Record(name="cpu", format="test", curves={"loss": loss})
 
 
 def falling(n, seed=0):

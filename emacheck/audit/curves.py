@@ -11,7 +11,7 @@ from emacheck.audit.capture import total
 from emacheck.audit.end_to_end import Conditions, iterate, nudge, placed
 from emacheck.audit.faults.registry import BrokenFaultError, Fault, NotApplicableError
 from emacheck.audit.shared_code import SharedCode
-from emacheck.audit.subject import Candidate, Subject
+from emacheck.audit.subject import Candidate, Subject, parameters_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ def train_with(fault: Fault, subject: Subject, batches: Sequence[Any], how: Cond
 def _parameters(candidate: Candidate) -> list[torch.nn.Parameter]:
     if candidate.optimizer is None:
         return list(candidate.model.parameters())
-    return [parameter for group in candidate.optimizer.param_groups for parameter in group["params"]]
+    return parameters_of(candidate.optimizer)
 
 
 def _gradient_norm(candidate: Candidate) -> float:

@@ -19,7 +19,7 @@ from emacheck.audit.measure import FAR, Distance, Truth, difference, distance, f
 from emacheck.audit.nested import converted, tensors
 from emacheck.audit.precision import Precision
 from emacheck.audit.replay import Part
-from emacheck.audit.subject import Candidate, move
+from emacheck.audit.subject import Candidate, move, parameters_of
 from emacheck.audit.variations import PLAIN, Variation
 
 Owner = tuple[str, Part]
@@ -77,7 +77,7 @@ def preserved(candidate: Candidate) -> Iterator[dict[str, torch.Tensor]]:
                 delattr(optimizer, name)
             vars(optimizer).update(own)
             optimizer.state.clear()
-            for parameter, values in zip(_parameters(optimizer), state, strict=True):
+            for parameter, values in zip(parameters_of(optimizer), state, strict=True):
                 if values:
                     optimizer.state[parameter] = values
             for group, values in zip(optimizer.param_groups, groups, strict=True):
@@ -89,26 +89,23 @@ def _kept(
 ) -> tuple[dict[str, Any], set[str], list[dict[str, Any]], list[dict[str, Any]]]:
     """Return copies of an optimizer's own attributes, the names of all, and copies of states and groups' settings."""
     # Whatever points to a weight, to the model or to the optimizer itself goes on pointing to it.
-    same: dict[int, Any] = {id(each): each for each in (optimizer, *model.modules(), *_parameters(optimizer))}
+    same: dict[int, Any] = {id(each): each for each in (optimizer, *model.modules(), *parameters_of(optimizer))}
 
     def copied(values: Mapping[str, Any]) -> dict[str, Any]:
         return {name: copy.deepcopy(value, same) for name, value in values.items()}
 
     own = {}
     for name, value in vars(optimizer).items():
+        if name in ("state", "param_groups") or name.startswith("_optimizer_") or callable(value):
+            continue
         # A weight that an attribute holds may be another object by then.
-        holds = any(isinstance(tensor, torch.nn.Parameter) for _, tensor in tensors(value))
-        if name in ("state", "param_groups") or name.startswith("_optimizer_") or callable(value) or holds:
+        if any(isinstance(tensor, torch.nn.Parameter) for _, tensor in tensors(value)):
             continue
         with suppress(Exception):  # what cannot be copied, such as a group of processes, stays as it is
             own[name] = copy.deepcopy(value, same)
     settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
-    states = [copied(optimizer.state.get(parameter, {})) for parameter in _parameters(optimizer)]
+    states = [copied(optimizer.state.get(parameter, {})) for parameter in parameters_of(optimizer)]
     return own, set(vars(optimizer)), states, [copied(each) for each in settings]
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 @contextmanager

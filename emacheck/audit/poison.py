@@ -14,6 +14,9 @@ from emacheck.audit.replay import Part, Results, Side, replay
 
 # Times the largest magnitude of a tensor; far from everything in it.
 LARGE = 1000.0
+# Where the NaN goes, in parts of a tensor. The next one is tried where the first changes nothing: the middle may be the
+# first word of a sentence, which a causal attention lets look at itself only, whatever it is.
+PLACES = (1 / 2, 7 / 10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -23,27 +26,30 @@ class Masks:
     Attributes:
         parts: A mask for each tensor that the call makes and NaN reaches.
         inside: Whether what the modules that it calls return is poisoned as well.
+        place: Where the NaN was put, one of :data:`PLACES`.
     """
 
     parts: dict[Part, torch.Tensor] = field(default_factory=dict)
     inside: bool = False
+    place: float = PLACES[0]
 
 
-def poisoned(call: Call, *, inside: bool = False, poison: float = math.nan) -> Call | None:
-    """Return a call with one NaN in the middle of its first floating-point input, None if it has no such input.
+def poisoned(call: Call, *, inside: bool = False, poison: float = math.nan, place: float = PLACES[0]) -> Call | None:
+    """Return a call with one NaN in its first floating-point input, None if it has no such input.
 
     Args:
         call: The call.
         inside: Put one into what each module that it calls returns as well, which is what a container's own code sees;
             elsewhere, so that neither hides the other in a sum of both.
         poison: What to put there; a finite number is taken times the largest magnitude in the tensor plus 1.
+        place: Where, in parts of the tensor.
 
     Example:
         >>> bad = poisoned(Call(name="relu", index=0, kind="ReLU", args=(torch.zeros(3),)))
         >>> bad.args[0].tolist()
         [0.0, nan, 0.0]
     """
-    args, kwargs = _spoilt((call.args, call.kwargs), 1 / 2, poison)
+    args, kwargs = _spoilt((call.args, call.kwargs), place, poison)
     if not _first(call.args, call.kwargs):
         return None
     children = [
@@ -81,10 +87,19 @@ def nan_masks(call: Call, arbiter: Side, truth: Mapping[Part, Truth]) -> Masks:
         arbiter: The float64 side.
         truth: What the call gives there without poison.
     """
+    for place in PLACES:
+        masks = _masks_at(place, call, arbiter, truth)
+        if masks is None or masks.parts:
+            return masks or Masks()
+    return Masks()
+
+
+def _masks_at(place: float, call: Call, arbiter: Side, truth: Mapping[Part, Truth]) -> Masks | None:
+    """Return where a NaN at one place arrives; None if the call has no input for one, or refuses it."""
     for inside in (True, False) if call.children else (False,):
-        bad, large = (poisoned(call, inside=inside, poison=each) for each in (math.nan, LARGE))
+        bad, large = (poisoned(call, inside=inside, poison=each, place=place) for each in (math.nan, LARGE))
         if bad is None or large is None:
-            break
+            return None
         try:
             results, moved = replay(bad, arbiter), replay(large, arbiter)
         except Exception:  # noqa: S112 - a module may refuse NaN, as an assertion on its input does
@@ -94,8 +109,9 @@ def nan_masks(call: Call, arbiter: Side, truth: Mapping[Part, Truth]) -> Masks:
             for part, tensor in results.items()
             if part.kind in ("output", "input of") and _comparable(part, tensor, moved, truth)
         }
-        return Masks(parts={part: mask for part, mask in masks.items() if bool(mask.any())}, inside=inside)
-    return Masks()
+        parts = {part: mask for part, mask in masks.items() if bool(mask.any())}
+        return Masks(parts=parts, inside=inside, place=place)
+    return None
 
 
 def _comparable(part: Part, tensor: torch.Tensor, moved: Results, truth: Mapping[Part, Truth]) -> bool:
@@ -108,7 +124,7 @@ def swallowed(call: Call, masks: Masks, candidate: Side) -> dict[Part, float]:
 
     More NaNs than the arbiter's are allowed: fast convolution algorithms spread one over a whole tile.
     """
-    bad = poisoned(call, inside=masks.inside) if masks.parts else None
+    bad = poisoned(call, inside=masks.inside, place=masks.place) if masks.parts else None
     if bad is None:
         return {}
     results = replay(bad, candidate)

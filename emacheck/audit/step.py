@@ -12,6 +12,7 @@ import torch
 from emacheck.audit.calls import OPTIMIZER
 from emacheck.audit.capture import LossFunction
 from emacheck.audit.fallback import CpuFallback
+from emacheck.audit.float32 import notes_on_float32
 from emacheck.audit.judging import Judged, judge
 from emacheck.audit.limits import Limits
 from emacheck.audit.originals import outside, untouched
@@ -296,7 +297,7 @@ def _notes(
     on_the_cpu: Collection[str],
     refused: Mapping[str, str],
 ) -> tuple[str, ...]:
-    notes = []
+    notes = list(notes_on_float32(plan.device, plan.precision.name))
     if on_the_cpu:
         notes.append(
             f"{plan.device} lacks {', '.join(sorted(on_the_cpu))}; they ran on the CPU, so they say nothing about it"

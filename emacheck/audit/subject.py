@@ -134,11 +134,12 @@ def _complete(optimizer: torch.optim.Optimizer, same: torch.optim.Optimizer, cop
                 "copy, expected a method of its class; or audit all but the step with optimizer=None."
             )
         if hooks:
-            _require_own_of_copies(value, (optimizer, *_weights(optimizer)), f"a hook of optimizer {name}")
+            _require_own_of_copies(value, (optimizer, *parameters_of(optimizer)), f"a hook of optimizer {name}")
         vars(same)[key] = _copy_of(value, copies, f"attribute {key} of optimizer {name}")
 
 
-def _weights(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
+def parameters_of(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
+    """Return all that an optimizer changes, in the order of its groups."""
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 

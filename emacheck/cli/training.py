@@ -32,6 +32,7 @@ PROCESS_OPTIONS = (
     click.option("--master-addr", metavar="HOST", help="Node 0."),
     click.option("--master-port", type=click.IntRange(1, 65535), help="Port of node 0.  [default: any, or 29500]"),
     click.option("--rdzv-endpoint", metavar="HOST:PORT", help="A rendezvous, instead of the address of node 0."),
+    click.option("--rdzv-id", metavar="NAME", help="Tells this job from an equal one at the same rendezvous."),
     click.option("--launcher", type=click.Choice(LAUNCHERS), help="Who starts the processes: docs/processes.md."),
     click.option("--backend", metavar="NAME", help="Communication backend.  [default: the device's: gloo, nccl, ...]"),
 )

@@ -1,5 +1,6 @@
 """The rule about completeness: both records hold the same iterations."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -52,17 +53,11 @@ class Coverage:
         share = (len(lacks) + len(extra)) / max(common + len(lacks) + len(extra), 1)
         observed, limit, unit = share, self.limit, "share of iterations missing"
         would_pass_at: float | None = share if common else None
-        first = [int(iterations[0]) for iterations in (lacks, extra) if len(iterations)]
         if metric not in comparison.candidate.curves:
             names = ", ".join(sorted(comparison.candidate.curves)) or "nothing"
             outcome, message = Outcome.FAIL, f"the candidate has no metric {metric!r}; it has {names}"
-        elif not share <= self.limit and _numbered_otherwise(reference, candidate):
-            outcome, would_pass_at = Outcome.INCONCLUSIVE, None
-            starts = int(reference.iterations[0]), int(candidate.iterations[0])
-            message = (
-                f"the reference counts its iterations from {starts[0]}, the candidate from {starts[1]}, and they are "
-                "paired by number: number them alike"
-            )
+        elif not share <= self.limit and (otherwise := _numbered_otherwise(reference, candidate)):
+            outcome, would_pass_at, message = Outcome.INCONCLUSIVE, None, otherwise
         elif common == 0:
             outcome = Outcome.INCONCLUSIVE
             message = f"no iteration is in both: the reference has {_span(lacks)}, the candidate has {_span(extra)}"
@@ -71,12 +66,7 @@ class Coverage:
             outcome = Outcome.FAIL if len(gone) else Outcome.INCONCLUSIVE
             sides = (("candidate", gone), ("reference", absent))
             parts = [f"the {side} lacks {_span(missing)}" for side, missing in sides if len(missing)]
-            parts += [
-                f"the {side} has records without a {metric} that can be read at {_span(there)}"
-                f"{_instead(record, metric)}"
-                for side, record, there in zip(("reference", "candidate"), records, unread, strict=True)
-                if len(there)
-            ]
+            parts += _unread(metric, zip(("reference", "candidate"), records, unread, strict=True))
             accepted = option(self.name, share)
             if common < self.minimum:  # no limit alone lets it pass
                 accepted, would_pass_at = f"{accepted} --limit {self.name}.minimum={common}", None
@@ -96,7 +86,7 @@ class Coverage:
             observed=float(observed),
             limit=float(limit),
             unit=unit,
-            iteration=min(first, default=None),
+            iteration=min((int(each[0]) for each in (lacks, extra) if len(each)), default=None),
             message=message,
             would_pass_at=would_pass_at,
             metric=metric,
@@ -105,13 +95,27 @@ class Coverage:
         )
 
 
-def _numbered_otherwise(reference: Curve, candidate: Curve) -> bool:
-    """Tell whether one of two curves counts from 0 what the other one counts from 1, and lacks nothing beside that."""
+def _numbered_otherwise(reference: Curve, candidate: Curve) -> str:
+    """Say that one record counts from 0 what the other one counts from 1, if it lacks nothing beside that."""
     if not len(reference) or not len(candidate):
-        return False
-    starts = int(reference.iterations[0]), int(candidate.iterations[0])
-    alike = np.array_equal(reference.iterations - starts[0], candidate.iterations - starts[1])
-    return alike and sorted(starts) == [0, 1]
+        return ""
+    first, other = int(reference.iterations[0]), int(candidate.iterations[0])
+    alike = np.array_equal(reference.iterations - first, candidate.iterations - other)
+    if not alike or {first, other} != {0, 1}:
+        return ""
+    return (
+        f"the reference counts its iterations from {first}, the candidate from {other}, and they are paired by number: "
+        "number them alike"
+    )
+
+
+def _unread(metric: str, sides: Iterable[tuple[str, Record, Integers]]) -> list[str]:
+    """Say at which iterations a record is there and the metric is not in it, or cannot be read."""
+    return [
+        f"the {side} has records without a {metric} that can be read at {_span(there)}{_instead(record, metric)}"
+        for side, record, there in sides
+        if len(there)
+    ]
 
 
 def _count(iterations: int) -> str:

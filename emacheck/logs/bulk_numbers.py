@@ -24,7 +24,7 @@ MARGIN = 24
 NO_POWER = -400
 """The power of ten of the last printed digit of an integer, which is printed in full."""
 _ZEROS, _ONES, _SIXES, _BLANKS = (np.uint64(int(pair * 8, 16)) for pair in ("30", "01", "06", "10"))
-_HIGH, _HIGHER, _SIGNS = (np.uint64(int(pair * 8, 16)) for pair in ("f0", "e0", "80"))
+_HIGH, _SIGNS = (np.uint64(int(pair * 8, 16)) for pair in ("f0", "80"))
 _POINTS = np.uint64(int("1e" * 8, 16))
 _ONE, _BYTE, _NIBBLE, _TOP = (np.uint64(number) for number in (1, 8, 4, 60))
 _MOST_POWER = 22

@@ -136,7 +136,7 @@ def _take(found: FreeLine, line: str, log: _Log) -> None:
         if name != each.name:
             log.bare[name] = each.name
         if math.isfinite(each.value):
-            gathering.printed_to((of_validation, name), printed_unit(each.text))
+            gathering.quanta.add((of_validation, name), printed_unit(each.text))
     if train or not found.metrics:
         _add(train, found, line, place, log)
     if validation:
@@ -275,13 +275,12 @@ def _numbered(level: int, epochs: Integers, iterations: Integers, kind: _Kind, g
 
 def _name_train(log: _Log) -> None:
     """Call ``train_loss`` the ``loss`` if nothing else is called so."""
-    metrics, quanta = log.gathering.train.metrics, log.gathering.quanta
+    metrics = log.gathering.train.metrics
     for printed, bare in log.bare.items():
         if printed in metrics and bare not in metrics:
             log.gathering.train.rename(printed, bare)
             metrics = log.gathering.train.metrics
-            if (False, printed) in quanta:
-                quanta[False, bare] = quanta.pop((False, printed))
+            log.gathering.quanta.rename(printed, bare)
 
 
 def _place_validations(log: _Log, level: int, kind: int, epochs: Integers, iterations: Integers) -> None:

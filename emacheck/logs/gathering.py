@@ -1,6 +1,5 @@
 """What a reader gathers while it goes through a log: records, and remarks on everything that is not one."""
 
-from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -9,28 +8,18 @@ import numpy as np
 from emacheck.curve import Curve, Integers
 from emacheck.errors import LogError
 from emacheck.logs import oddities as remark
+from emacheck.logs.choosing import choose
 from emacheck.logs.columns import MOST_METRICS, Columns
-from emacheck.logs.epochs import counted_on, epoch_length, first_epoch, unnamed_epochs
+from emacheck.logs.epochs import NO_ITERATION, Epochs
 from emacheck.logs.header import Header
 from emacheck.logs.naming import looks_like_validation, the_loss, understood
-from emacheck.logs.series import (
-    Chosen,
-    course,
-    curves_of,
-    later_records,
-    not_finite,
-    repeats_that_differ,
-    without_blanks,
-)
+from emacheck.logs.quanta import Quanta
+from emacheck.logs.ranks import nothing_in_common, of_mean, of_one, ranks_of
+from emacheck.logs.series import Chosen, curves_of, later_records
 from emacheck.logs.unread import Unread
 from emacheck.oddity import Oddity, OddityKind, oddity
-from emacheck.printed import few_digits, unit_of
 from emacheck.record import Record
 
-MOST_RANKS = 4096
-_NAMED = 5
-# Metrics whose values are cut in logs of plain numbers; a learning rate may be a round number at full precision.
-_CUT = ("loss", "norm")
 NO_VALIDATION = frozenset({"lr", "time", "data_time"})
 
 
@@ -48,7 +37,7 @@ class Gathering:
         header: What the log says of the run besides.
         lines: How many lines were read.
         oddities: What the reader has to say about the log.
-        quanta: The finest and the coarsest rounding of each metric, of the validation or not, where it is known.
+        quanta: The rounding of each metric, of the validation or not, where it is known.
         exact: The values are known to be at full precision, however few digits they need.
         length: Iterations per epoch, where the log says it.
         total: What the iterations count up to, where the log says it: perhaps an epoch, perhaps the whole run.
@@ -65,7 +54,7 @@ class Gathering:
     header: Header = field(default_factory=Header)
     lines: int = 0
     oddities: list[Oddity] = field(default_factory=list)
-    quanta: dict[tuple[bool, str], tuple[float, float]] = field(default_factory=dict)
+    quanta: Quanta = field(default_factory=Quanta)
     length: int | None = None
     total: int | None = None
     interval: int = 1
@@ -79,8 +68,6 @@ class Gathering:
     _validation_curves: dict[str, Curve] = field(default_factory=dict)
     _ranks: int = 1
     _of_ranks: dict[int, dict[str, Curve]] = field(default_factory=dict)
-    _first_epoch: int = 1
-    _unnamed: Integers | None = None
 
     def add(self, iteration: int, metrics: Mapping[str, float], line: int, *, epoch: int = 0, rank: int = 0) -> None:
         """Add a record; metrics whose names say so are of a validation at this iteration.
@@ -150,13 +137,7 @@ class Gathering:
     def rounded_to(self, name: str, unit: float, *, validation: bool = False) -> None:
         """Note what one unit of the last printed digit of a metric is worth; 0 tells nothing."""
         of_validation, bare = self.known(name)
-        self.printed_to((of_validation or validation, bare), unit)
-
-    def printed_to(self, key: tuple[bool, str], unit: float) -> None:
-        """Note the unit of the last printed digit of a metric, of the validation or not; 0 tells nothing."""
-        if unit:
-            finest, coarsest = self.quanta.get(key, (unit, unit))
-            self.quanta[key] = min(finest, unit), max(coarsest, unit)
+        self.quanta.add((of_validation or validation, bare), unit)
 
     def known(self, name: str) -> tuple[bool, str]:
         """Return whether a metric is of a validation, and what it is called: printable, and one string per metric."""
@@ -189,18 +170,8 @@ class Gathering:
             oddity(kind, f"{what}: {n} {fate}, the first on line {at}", line=at)
             for (kind, what, fate), (n, at) in self._counted.items()
         )
-        return (*self.oddities, *counted, *self._unreadable())
-
-    def _unreadable(self) -> list[Oddity]:
-        """Remark what stands in the place of numbers, for metrics that are measured elsewhere or speak of a loss."""
-        measured = self.train.metrics.keys() | self._measured
-        found = [
-            oddity(OddityKind.UNREADABLE, f"values of {name} that are no number: {each}", line=each.line)
-            for name, each in self._unread.items()
-            if name in measured or "loss" in name.lower()
-        ]
-        more = oddity(OddityKind.UNREADABLE, f"{len(found) - _NAMED} further metrics have values that are no number")
-        return found if len(found) <= _NAMED else [*found[:_NAMED], more]
+        unread = remark.of_unread(self._unread, self.train.metrics.keys() | self._measured)
+        return (*self.oddities, *counted, *unread)
 
     def curves(self) -> dict[str, Curve]:
         """Return one raw curve per training metric, with the quantum of its decimals.
@@ -214,25 +185,33 @@ class Gathering:
         if left_out:
             what = f"values of metrics beyond the first {MOST_METRICS}"
             self.remark(OddityKind.LEFT_OUT, f"{what}: {left_out} left out")
-        iterations, length = self._global_iterations(self.train)
-        ranks = self._ranks_of(self.train)
-        chosen, start = self._chosen(iterations, ranks)
+        epochs = Epochs.of(self.train, length=self.length, total=self.total)
+        iterations = self.train.iterations()
+        if epochs is not None:
+            iterations, said = epochs.counted(self.train)
+            self.oddities += said
+        ranks = ranks_of(self.train, self.name, self.rank)
+        taken = ranks if self.rank is None else [self.rank]
+        choice = choose(self.train, iterations, taken, others=len(ranks) > 1)
+        self._ranks, self._blank = len(ranks), choice.blank
+        self.oddities += choice.remarks
         lines = self.train.lines()
-        quanta = {name: self._quantum(name, each.values) for name, each in self.train.metrics.items()}
+        quanta = {
+            name: self.quanta.of_training(name, np.frombuffer(each.values), exact=self.exact)
+            for name, each in self.train.metrics.items()
+        }
         self._measured = frozenset(quanta)
-        curves = self._parted_curves(chosen, ranks if self.rank is None else [self.rank], quanta)
+        curves = self._parted_curves(choice.chosen, taken, quanta)
         if not curves:
-            raise LogError(
-                f"{self.name}: found {len(ranks)} ranks that have no iteration in common, so that there is no "
-                "mean. Pick one of them with rank=N (--rank N)."
-            )
+            raise nothing_in_common(self.name, len(ranks))
         curves = self._with_loss(curves)
-        self._remark_ranks(ranks, chosen, curves)
-        self._recorded = chosen[0].iterations
+        self._remark_ranks(ranks, choice.chosen, curves)
+        first = choice.chosen[0]
+        self._recorded = first.iterations
         self.interval = remark.logging_interval(self._recorded)
-        self.oddities += remark.of_gaps(chosen[0], lines)
-        self.oddities += remark.of_values(curves, chosen[0], lines, self._unread.get("loss"))
-        self._finish_validation(length, start)
+        self.oddities += remark.of_gaps(first, lines)
+        self.oddities += remark.of_values(curves, first, lines, self._unread.get("loss"))
+        self._finish_validation(epochs, choice.start)
         return curves
 
     def remark_interval(self) -> None:
@@ -269,80 +248,6 @@ class Gathering:
             f"{remarks}"
         )
 
-    def _global_iterations(self, columns: Columns) -> tuple[Integers, int | None]:
-        iterations, epochs = columns.iterations(), columns.epochs()
-        length, which = epoch_length(epochs, iterations), "the largest one seen"
-        if length is not None and self.total is not None and int(iterations.max()) <= self.total:
-            length, which = self.total, "what the log says"
-        if self.length is not None and int(iterations.max()) <= self.length and np.any(epochs != epochs[0]):
-            length, which = self.length, "what the log says"
-        if length is None and (unnamed := self._unnamed_epochs(columns, iterations)) is not None:
-            epochs, self._unnamed = unnamed, unnamed
-            length = int(iterations.max()) + bool(iterations.min() == 0)
-            which = "the largest one seen"
-        if length is None:
-            return iterations, None
-        self.remark(
-            OddityKind.EPOCHS,
-            f"the iteration starts again in every epoch: it is counted on, with {which} as the length of an epoch "
-            f"({length} iterations)",
-        )
-        self._first_epoch = first_epoch(epochs)
-        counted, sound = counted_on(epochs, iterations, length, self._first_epoch)
-        if not np.all(sound):
-            self.remark(OddityKind.SKIPPED, f"rows whose epoch is no epoch of a training: {np.sum(~sound)} skipped")
-            counted = np.where(sound, counted, np.iinfo(np.int64).min)
-        return counted, length
-
-    def _unnamed_epochs(self, columns: Columns, iterations: Integers) -> Integers | None:
-        if columns.ranks().strides != (0,) or columns.epochs().strides != (0,) or "loss" not in columns.metrics:
-            return None
-        rows, losses = columns.metrics["loss"].arrays(len(columns))
-        return unnamed_epochs(iterations, losses if rows is None else None)
-
-    def _ranks_of(self, columns: Columns) -> list[int]:
-        ranks = columns.ranks()
-        found = [int(ranks[0])] if ranks.strides == (0,) else np.unique(ranks).tolist()
-        self._ranks = len(found)
-        if len(found) > MOST_RANKS and self.rank is None:
-            raise LogError(
-                f"{self.name}: found {len(found)} ranks, expected at most {MOST_RANKS}. Pick one with rank=N "
-                "(--rank N)."
-            )
-        if self.rank is not None and self.rank not in found:
-            raise LogError(
-                f"{self.name}: found records of rank {', '.join(map(str, found[:20]))}, expected rank {self.rank}. "
-                "Give the log that this rank wrote, or pick another rank."
-            )
-        return found
-
-    def _chosen(self, iterations: Integers, ranks: list[int]) -> tuple[list[Chosen], int]:
-        """Return the records of each rank that count, and the line on which the last run starts."""
-        lines, of_rank, blank = self.train.lines(), self.train.ranks(), self.train.blank()
-        chosen, start, said = [], 0, dict[int, list[Oddity]]()
-        for rank in ranks if self.rank is None else [self.rank]:
-            rows, of_rows = np.arange(len(iterations)), iterations
-            if len(ranks) > 1 or self._absurd(iterations):
-                rows = np.flatnonzero((of_rank == rank) & (iterations != np.iinfo(np.int64).min))
-                of_rows = iterations[rows]
-            found = course(of_rows)
-            remarks = remark.of_course(found, of_rows, lines[rows])
-            start = start or (int(lines[rows[found.start]]) if found.runs > 1 else 0)
-            last, of_last = rows[found.start :], of_rows[found.start :]
-            if np.any(blank):
-                filled = without_blanks(blank[last], of_last)
-                last, of_last = last[filled], of_last[filled]
-            kept, repeated = later_records(last, of_last)
-            self._blank = np.union1d(self._blank, kept.iterations[blank[kept.rows]])
-            if len(repeated):
-                differing, losses = repeats_that_differ(self.train, last, of_last)
-                remarks += remark.of_repeats(repeated, differing) + remark.of_mixture(losses, of_last)
-            broken = not_finite(self.train, rows, kept.rows)
-            said[rank] = remarks + remark.of_not_finite(broken, iterations, lines)
-            chosen.append(kept)
-        self.oddities += remark.of_each_rank(said)
-        return chosen, start
-
     def _parted_curves(self, chosen: list[Chosen], ranks: list[int], quanta: Mapping[str, float]) -> dict[str, Curve]:
         """Return the curves; those of the ranks, where there are several, are kept beside them."""
         curves = {}
@@ -352,19 +257,6 @@ class Gathering:
             if len(curve):
                 curves[curve.name] = _rounded(curve, quanta[curve.name])
         return curves
-
-    @staticmethod
-    def _absurd(iterations: Integers) -> bool:
-        return bool(iterations.min() == np.iinfo(np.int64).min)
-
-    def _quantum(self, name: str, values: "array[float]") -> float:
-        """Return the unit of the last digit that a training metric is printed with, 0 at full precision."""
-        finest, coarsest = self.quanta.get((False, name), (0.0, 0.0))
-        if finest < coarsest:
-            return unit_of(np.frombuffer(values)) or finest
-        if finest or self.exact or not any(word in name.lower() for word in _CUT):
-            return finest
-        return few_digits(np.frombuffer(values))
 
     def _with_loss(self, curves: dict[str, Curve], *, validation: bool = False) -> dict[str, Curve]:
         """Add the curve that can only be the loss under this name, if none is called so."""
@@ -384,28 +276,19 @@ class Gathering:
                 self.remark(OddityKind.RANKS, f"the log holds rank {ranks[0]} only")
             return
         if self.rank is not None:
-            self.remark(OddityKind.RANKS, f"{len(ranks)} ranks are in the log; rank {self.rank} is shown")
+            self.oddities.append(of_one(len(ranks), f"rank {self.rank} is shown"))
             return
         every = max(len(each.iterations) for each in chosen)
-        common = max(len(curve) for curve in curves.values())
-        left = f", {every - common} that some ranks lack are left out" if every > common else ""
-        self.remark(
-            OddityKind.RANKS_LACKING if left else OddityKind.RANKS,
-            f"{len(ranks)} ranks are in the log; their mean is shown, at the iterations all have{left}",
-        )
+        self.oddities.append(of_mean(len(ranks), every - max(map(len, curves.values()))))
 
-    def _finish_validation(self, length: int | None, start: int) -> None:
+    def _finish_validation(self, epochs: Epochs | None, start: int) -> None:
         columns = self.validation
         if not len(columns):
             return
         iterations, lines, ranks = columns.iterations(), columns.lines(), columns.ranks()
-        sound = (lines >= start) & (iterations != np.iinfo(np.int64).min)
-        if length is not None:
-            epochs = columns.epochs()
-            if self._unnamed is not None:  # the epoch of the training record before
-                before = np.searchsorted(self.train.lines(), lines, side="right") - 1
-                epochs = self._unnamed[np.maximum(before, 0)]
-            iterations, fits = counted_on(epochs, iterations, length, self._first_epoch)
+        sound = (lines >= start) & (iterations != NO_ITERATION)
+        if epochs is not None:
+            iterations, fits = epochs.counted_in_validation(columns, self.train)
             sound = sound & fits
         picked: Iterable[int] = np.unique(ranks).tolist() if self.rank is None else [self.rank]
         chosen = []
@@ -414,9 +297,8 @@ class Gathering:
             if len(rows):
                 chosen.append(later_records(rows, iterations[rows])[0])
         count = len(columns)
-        units = {name: self.quanta.get((True, name), (0.0, 0.0))[1] for name in columns.metrics}
         means = (mean for mean, _ in curves_of(columns, chosen) if len(mean))
-        curves = {curve.name: _rounded(curve, units[curve.name]) for curve in means}
+        curves = {curve.name: _rounded(curve, self.quanta.of_validation(curve.name)) for curve in means}
         self._validation_curves = self._with_loss(curves, validation=True)
         message = f"validation records are kept apart from the training curves: {count}"
         self.remark(OddityKind.VALIDATION_APART, message)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from emacheck.logs.gathering import Gathering, averaged
 from emacheck.logs.lines import numbered
-from emacheck.logs.mmengine_text import TIMES, metrics_of
+from emacheck.logs.mmengine_text import TIMES, metrics_of, take_training
 from emacheck.logs.values import parse_iteration
 from emacheck.oddity import OddityKind
 from emacheck.record import Record
@@ -67,21 +67,14 @@ def _whole(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
 
 
 def _take(record: re.Match[str], text: str, gathering: Gathering) -> None:
-    number = gathering.lines
     metrics = dict(metrics_of(text, gathering, validation=record[1] is not None))
     if record[1] is not None:
         if metrics.keys() - TIMES:
-            gathering.add_validation(metrics, number)
+            gathering.add_validation(metrics, gathering.lines)
         return
     iteration = parse_iteration(record[3] or record[2])
     if record[3]:
         epoch, length = parse_iteration(record[2]), parse_iteration(record[4] or "0")
         known = iteration is not None and epoch is not None and length is not None
         iteration = parse_iteration((epoch - 1) * length + iteration) if known else None  # type: ignore[operator]
-    if iteration is None:
-        gathering.skip("records whose iteration is not an integer of 64 bits", number)
-    elif not metrics:
-        gathering.count("training records without a metric", "found", number)
-        gathering.add(iteration, {}, number)
-    else:
-        gathering.add_either(iteration, metrics, number)
+    take_training(iteration, metrics, gathering)

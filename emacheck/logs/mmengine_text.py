@@ -98,14 +98,19 @@ def read_line(line: str, gathering: Gathering) -> None:
             if metrics.keys() - TIMES:
                 gathering.add_validation(metrics, number)
             continue
-        iteration = _iteration(record)
-        if iteration is None:
-            gathering.skip("records whose iteration is not an integer of 64 bits", number)
-        elif not metrics:
-            gathering.count("training records without a metric", "found", number)
-            gathering.add(iteration, {}, number)
-        else:
-            gathering.add_either(iteration, metrics, number)
+        take_training(_iteration(record), metrics, gathering)
+
+
+def take_training(iteration: int | None, metrics: dict[str, float], gathering: Gathering) -> None:
+    """Take the training record of the line that is read; None is an iteration that is not an integer of 64 bits."""
+    number = gathering.lines
+    if iteration is None:
+        gathering.skip("records whose iteration is not an integer of 64 bits", number)
+    elif not metrics:
+        gathering.count("training records without a metric", "found", number)
+        gathering.add(iteration, {}, number)
+    else:
+        gathering.add_either(iteration, metrics, number)
 
 
 def finish(gathering: Gathering) -> Record:

@@ -1,7 +1,7 @@
 """What a reader of a curve should know about the log it comes from, one sentence each, with the line."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
 import numpy as np
@@ -169,6 +169,17 @@ def of_values(curves: Mapping[str, Curve], chosen: Chosen, lines: Lines, unread:
         message = f"records without a loss: {len(missing)}{instead}, the first is iteration {missing[0]}"
         remarks.append(_at(OddityKind.MISSING_LOSS, message, int(missing[0]), chosen, lines))
     return remarks
+
+
+def of_unread(unread: Mapping[str, Unread], measured: Set[str]) -> list[Oddity]:
+    """Remark what stands in the place of numbers, for metrics that are measured elsewhere or speak of a loss."""
+    found = [
+        oddity(OddityKind.UNREADABLE, f"values of {name} that are no number: {each}", line=each.line)
+        for name, each in unread.items()
+        if name in measured or "loss" in name.lower()
+    ]
+    more = oddity(OddityKind.UNREADABLE, f"{len(found) - _NAMED} further metrics have values that are no number")
+    return found if len(found) <= _NAMED else [*found[:_NAMED], more]
 
 
 def of_interval(iterations: Sequence[int] | Integers) -> list[Oddity]:

@@ -15,6 +15,7 @@ from emacheck.errors import LogError
 from emacheck.logs import oddities
 from emacheck.logs.lines import LONGEST, Bytes, Lines
 from emacheck.logs.prefixes import Prefix, of_each_rank
+from emacheck.logs.ranks import another_rank, nothing_in_common, of_mean, of_one
 from emacheck.logs.series import mean_of
 from emacheck.oddity import Oddity, OddityKind, oddity
 from emacheck.record import Record
@@ -47,10 +48,7 @@ def read_ranks(stream: Bytes, found: tuple[Prefix, ...], name: str, rank: int | 
     with ExitStack() as stack:
         files = _parted(stream, found, name, stack)
         if rank is not None and rank not in files:
-            raise LogError(
-                f"{name}: found lines of rank {', '.join(map(str, sorted(files)[:20]))}, expected rank {rank}. Give "
-                "the log that this rank wrote, or pick another rank."
-            )
+            raise another_rank(name, "lines", sorted(files), rank)
         for each in sorted(files) if rank is None else [rank]:
             files[each].seek(0)
             lines = Lines(files[each])
@@ -93,19 +91,13 @@ def _averaged(records: dict[int, Record], ranks: int, name: str, rank: int | Non
     if len(records) == 1:
         only = next(iter(records))
         of = f"rank {only} is shown" if rank is not None else f"rank {only} alone has records"
-        remark = (oddity(OddityKind.RANKS, f"{ranks} ranks are in the log; {of}"),) if ranks > 1 else ()
+        remark = (of_one(ranks, of),) if ranks > 1 else ()
         return replace(first, ranks=ranks if rank is not None else 1, oddities=first.oddities + remark)
     curves = _means([record.curves for record in records.values()])
     if not curves:
-        raise LogError(
-            f"{name}: found {len(records)} ranks that have no iteration in common, so that there is no mean. Pick one "
-            "of them with rank=N (--rank N)."
-        )
+        raise nothing_in_common(name, len(records))
     every = max(len(curve) for record in records.values() for curve in record.curves.values())
     lacking = every - max(map(len, curves.values()))
-    message = f"{len(records)} ranks are in the log; their mean is shown, at the iterations all have"
-    left = f", {lacking} that some ranks lack are left out" if lacking else ""
-    kind = OddityKind.RANKS_LACKING if lacking else OddityKind.RANKS
     said = oddities.of_each_rank({each: record.oddities for each, record in records.items()})
     return replace(
         first,
@@ -114,7 +106,7 @@ def _averaged(records: dict[int, Record], ranks: int, name: str, rank: int | Non
         validation=_means([record.validation for record in records.values()]),
         ranks=len(records),
         blank=np.unique(np.concatenate([record.blank for record in records.values()])),
-        oddities=(*said, oddity(kind, message + left)),
+        oddities=(*said, of_mean(len(records), lacking)),
     )
 
 

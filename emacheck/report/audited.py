@@ -1,11 +1,10 @@
 """An audit inside a report in Markdown: the outcome, the modules to blame, the worst tensors, the picture."""
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from emacheck.audit.result import ALONE
+from emacheck.audit.result import ALONE, badness
 from emacheck.report.markdown_text import escaped, table
 from emacheck.report.wording import number
 
@@ -77,8 +76,4 @@ def _worst(errors: "Sequence[TensorError]") -> str:
 
 
 def _order(error: "TensorError") -> tuple[bool, float]:
-    return error.level not in ALONE, -_badness(error)
-
-
-def _badness(error: "TensorError") -> float:
-    return math.inf if math.isnan(error.ratio) else error.ratio / error.limit
+    return error.level not in ALONE, -badness(error)

@@ -1,4 +1,4 @@
-"""Devices at work: import what a device needs, see that it is there, select, seed, synchronise and ask it."""
+"""Devices at work: import what a device needs, see that it is there, select, seed and ask it."""
 
 import datetime
 import importlib
@@ -74,13 +74,6 @@ def generator_state(device: Device) -> Any:
     return None if state is None else state.cpu()
 
 
-def synchronise(device: Device) -> None:
-    """Wait until a device has done everything that it was given."""
-    module = device_module(device)
-    if not device.is_cpu and hasattr(module, "synchronize"):
-        module.synchronize()
-
-
 def peak_memory(device: Device) -> int | None:
     """Return the most bytes that torch had allocated on a device at once; None if the device does not say."""
     if device.is_cpu:
@@ -118,29 +111,23 @@ def describe_device(device: Device) -> dict[str, str]:
     return facts
 
 
-def initialise_processes(device: Device, *, timeout: datetime.timedelta) -> Device:
-    """Join this process to those that torch's launcher started, before anything of mmengine is built.
-
-    The group has two backends, gloo for tensors of the host and the device's own for its tensors, so that mmengine's
-    collectives of Python objects work on a device that it does not know.
+def select_for_rank(device: Device) -> Device:
+    """Open the device of this process among those that torch's launcher started, and see that it can communicate.
 
     Args:
         device: The device as the user named it.
-        timeout: How long a collective may wait for the other processes.
 
     Returns:
         The device of this process, selected: the one with the number of the local rank.
 
     Raises:
         UsageError: If the device is not there, or its communication backend is not known to torch.
-        TrainingError: If the processes did not find each other.
     """
     import torch.distributed
 
-    communication, backend = device.communication, str(device.kind.backend)
+    backend = str(device.kind.backend)
     mine = device.for_rank(int(os.environ["LOCAL_RANK"]))
     open_device(mine)
-    backend = str(device.kind.backend)
     known = [name for name in torch.distributed.Backend.backend_list if torch.distributed.is_backend_available(name)]
     serves = torch.distributed.Backend.backend_capability.get(backend, [])
     if device.communication and (backend not in known or device.type not in serves):
@@ -150,14 +137,31 @@ def initialise_processes(device: Device, *, timeout: datetime.timedelta) -> Devi
             f"{torch.__version__}: {serving}; there are {', '.join(known)}. Choose another with --backend, or install "
             f"what registers it: {device.kind.module or 'another torch'}."
         )
+    return mine
+
+
+def join_processes(device: Device, *, timeout: datetime.timedelta) -> None:
+    """Join this process to those that torch's launcher started, before anything of mmengine is built.
+
+    The group has two backends, gloo for tensors of the host and the device's own for its tensors, so that mmengine's
+    collectives of Python objects work on a device that it does not know.
+
+    Args:
+        device: The device of this process, selected.
+        timeout: How long a collective may wait for the other processes.
+
+    Raises:
+        TrainingError: If the processes did not find each other.
+    """
+    import torch.distributed
+
     try:
-        torch.distributed.init_process_group(communication, timeout=timeout)
+        torch.distributed.init_process_group(device.communication, timeout=timeout)
     except (RuntimeError, ValueError, TimeoutError) as error:
         raise TrainingError(
             f"rank {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')} could not join the others at "
-            f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')} with {communication}: {error}"
+            f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')} with {device.communication}: {error}"
         ) from error
-    return mine
 
 
 def attribute(name: str) -> Any:

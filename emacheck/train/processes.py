@@ -33,6 +33,7 @@ class Processes:
         master_addr: Host name or address of node 0, or None for this machine alone.
         master_port: The port on which node 0 waits for the others.
         rdzv_endpoint: ``HOST:PORT`` of a c10d rendezvous, instead of the address of node 0.
+        rdzv_id: What tells this job from an equal one at the same rendezvous.
     """
 
     launched: bool = False
@@ -42,6 +43,7 @@ class Processes:
     master_addr: str | None = None
     master_port: int | None = None
     rdzv_endpoint: str | None = None
+    rdzv_id: str | None = None
 
     @property
     def world_size(self) -> int:
@@ -86,7 +88,8 @@ class Processes:
     def _meeting_point(self, job: Mapping[str, Any]) -> list[str]:
         if self.rdzv_endpoint is not None:
             # Another job at the same endpoint must not be taken for a node of this one.
-            own = digest({"job": dict(job), "nnodes": self.nnodes, "nproc_per_node": self.nproc_per_node})
+            size = {"nnodes": self.nnodes, "nproc_per_node": self.nproc_per_node}
+            own = digest({"job": dict(job), "id": self.rdzv_id, **size})
             return ["--rdzv-backend=c10d", f"--rdzv-endpoint={self.rdzv_endpoint}", f"--rdzv-id=emacheck-{own[:16]}"]
         if self.meeting_place is None:
             # Any free port; without the address torch asks for the machine's name, which need not resolve.
@@ -106,6 +109,7 @@ def plan_processes(
     master_addr: str | None = None,
     master_port: int | None = None,
     rdzv_endpoint: str | None = None,
+    rdzv_id: str | None = None,
     launcher: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Processes:
@@ -118,6 +122,7 @@ def plan_processes(
         master_addr: Host name or address of node 0.
         master_port: The port on which node 0 waits.
         rdzv_endpoint: ``HOST:PORT`` of a c10d rendezvous; without a port, torch's own, 29400.
+        rdzv_id: Any name of this job, the same on all of its nodes; under Slurm, the job's number unless given.
         launcher: ``none``, ``pytorch``, ``slurm``, or None to choose: ``pytorch`` as soon as an option asks for it.
         environment: The environment's variables; those of this process if None.
 
@@ -157,8 +162,13 @@ def plan_processes(
             f"--rdzv-endpoint {rdzv_endpoint}: found --node-rank, --master-addr or --master-port beside it; the "
             "rendezvous decides these. Give either the endpoint or the address of node 0."
         )
+    if rdzv_id is not None and rdzv_endpoint is None:
+        raise UsageError(
+            f"--rdzv-id {rdzv_id}: found no --rdzv-endpoint, at which it would tell this job from an equal one. Add "
+            "--rdzv-endpoint HOST:PORT, or drop it."
+        )
     endpoint = None if rdzv_endpoint is None else _endpoint(rdzv_endpoint)
-    given = _Given(nproc_per_node or 1, nnodes, node_rank, master_addr, master_port, endpoint)
+    given = _Given(nproc_per_node or 1, nnodes, node_rank, master_addr, master_port, endpoint, rdzv_id)
     if launcher == "slurm":
         return _of_nodes(_from_slurm(given, environment))
     return _of_nodes(given) if launcher == "pytorch" or several else Processes()
@@ -173,6 +183,7 @@ class _Given(NamedTuple):
     addr: str | None
     port: int | None
     endpoint: str | None
+    job: str | None
 
 
 def _endpoint(text: str) -> str:
@@ -205,6 +216,7 @@ def _of_nodes(given: _Given) -> Processes:
         master_addr=given.addr,
         master_port=given.port,
         rdzv_endpoint=given.endpoint,
+        rdzv_id=given.job,
     )
 
 
@@ -244,7 +256,8 @@ def _from_slurm(given: _Given, environment: Mapping[str, str]) -> _Given:
                 f"slurm --nproc-per-node {max(-(-tasks // nnodes), given.nproc)} ..."
             )
     if nnodes == 1 or given.endpoint is not None:
-        return given._replace(nnodes=nnodes)
+        job = None if given.endpoint is None else given.job or environment["SLURM_JOB_ID"]
+        return given._replace(nnodes=nnodes, job=job)
     if given.node_rank is None and not {"SLURM_PROCID", "SLURM_STEP_NUM_NODES"} <= environment.keys():
         raise UsageError(
             f"--launcher slurm: found {nnodes} nodes and no SLURM_PROCID of a step, expected the number of this node. "

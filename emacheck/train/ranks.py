@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from emacheck.errors import TrainingError, UsageError
 from emacheck.experiment import differences, digest
 from emacheck.rank_files import rank_file
-from emacheck.train.accelerator import initialise_processes, open_device
+from emacheck.train.accelerator import join_processes, open_device, select_for_rank
 from emacheck.train.devices import Device
 from emacheck.train.fingerprint import tensor_hash
 from emacheck.train.sync_bn import SYNCHRONISED
@@ -56,7 +56,7 @@ def open_device_of_rank(device: Device, backend: str | None) -> Device:
         The device of this process.
 
     Raises:
-        UsageError: If the device or the backend is not there.
+        UsageError: If the device or the backend is not there: on every rank if it is missing on one of them.
         TrainingError: If the processes did not find each other.
     """
     if not is_launched():
@@ -64,7 +64,14 @@ def open_device_of_rank(device: Device, backend: str | None) -> Device:
         return device
     if backend is not None:
         device = replace(device, kind=replace(device.kind, backend=backend))
-    return initialise_processes(device, timeout=COLLECTIVE_TIMEOUT)
+    mine, refusal = device, None
+    try:
+        mine = select_for_rank(device)
+    except UsageError as error:
+        refusal = str(error)
+    _refuse_together(_tell_each_other("opened", {"node": _node(), "refusal": refusal}))
+    join_processes(mine, timeout=COLLECTIVE_TIMEOUT)
+    return mine
 
 
 def agree(task: Mapping[str, Any], refusal: str | None = None) -> None:
@@ -80,20 +87,29 @@ def agree(task: Mapping[str, Any], refusal: str | None = None) -> None:
     Raises:
         UsageError: On every rank; the message names the node, the rank and the fields that differ.
     """
-    mine: dict[str, Any] = {"node": int(os.environ.get("GROUP_RANK", "0")), "task": dict(task), "refusal": refusal}
-    all_of_us = _tell_each_other(mine) if is_launched() else [mine]
+    mine: dict[str, Any] = {"node": _node(), "task": dict(task), "refusal": refusal}
+    all_of_us = _tell_each_other("asked for", mine) if is_launched() else [mine]
     message = describe_other_tasks([(each["node"], each["task"]) for each in all_of_us])
     if message is not None:
         raise UsageError(message)
+    _refuse_together(all_of_us)
+
+
+def _node() -> int:
+    return int(os.environ.get("GROUP_RANK", "0"))
+
+
+def _refuse_together(all_of_us: Sequence[Mapping[str, Any]]) -> None:
+    """Raise on every rank what the first of them refuses; one that is alone would wait for those that went."""
     for each in all_of_us:
         if each["refusal"] is not None:
-            where = f"on node {each['node']}: " if each["node"] != mine["node"] else ""
+            where = f"on node {each['node']}: " if each["node"] != _node() else ""
             raise UsageError(f"{where}{each['refusal']}")
 
 
-def _tell_each_other(mine: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what every rank tells the others."""
-    store = dist.PrefixStore("emacheck", _store())  # type: ignore[attr-defined]
+def _tell_each_other(topic: str, mine: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what every rank tells the others about a topic, which is named once only."""
+    store = dist.PrefixStore(f"emacheck {topic}", _store())  # type: ignore[attr-defined]
     store.set(f"told by {rank()}", json.dumps(mine))
     told = [json.loads(store.get(f"told by {each}")) for each in range(world_size())]
     # The store goes with the first that leaves, so nobody leaves before all have heard; who waits here has heard.

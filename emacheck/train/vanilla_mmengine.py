@@ -5,8 +5,8 @@ from it; each place that stands in the way has one answer. Lines are those of on
 
 - ``device/utils.py:123`` ``DEVICE``: set by :func:`point_mmengine_at`. Read at call time, it is the only switch behind
   ``get_device()``, so models (``runner/runner.py:875``) and resumed checkpoints (``runner/runner.py:2022``) follow.
-- ``dist/utils.py:130`` ``torch.cuda.set_device``: :func:`emacheck.train.accelerator.initialise_processes` selects the
-  device and joins the process group before the Runner is built, which then leaves both alone.
+- ``dist/utils.py:130`` ``torch.cuda.set_device``: :func:`emacheck.train.accelerator.select_for_rank` selects the
+  device, and the process group is joined, before the Runner is built, which then leaves both alone.
 - ``dist/utils.py`` ``get_comm_device`` and ``dist/dist.py:429, 633, 790``, which know nccl, hccl, cncl and mccl: the
   group's backend is ``cpu:gloo,sdaa:tccl``, a name that mmengine does not know, so it sends objects by the CPU.
 - ``runner/runner.py:893`` ``device_ids=[LOCAL_RANK]``, refused by DistributedDataParallel on a CPU and read as numbers

@@ -1,0 +1,21 @@
+"""Losses as the tests of the rules judge them: a curve, a record of nothing else, and a plausible course."""
+
+import numpy as np
+
+from emacheck.curve import Curve
+from emacheck.record import Record
+
+
+def curve(values, *, first=1, every=1, window=1, quantum=0.0):
+    iterations = first + every * np.arange(len(values))
+    values = np.asarray(values, dtype=float)
+    return Curve(name="loss", iterations=iterations, values=values, window=window, quantum=quantum)
+
+
+def record(values, *, first=1, every=1, window=1, quantum=0.0, name="cpu", **fields):
+    loss = curve(values, first=first, every=every, window=window, quantum=quantum)
+    return Record(name=name, format="test", curves={"loss": loss}, **fields)
+
+
+def falling(n=100):
+    return 4.0 * np.exp(-np.arange(n) / 80) + 0.5
