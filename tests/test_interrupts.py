@@ -153,3 +153,16 @@ def test_the_processes_of_a_selftest_end_with_it(tmp_path, number):
         process.send_signal(number)
         process.communicate(timeout=30)
     wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in found))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, *SIGNALS])
+def test_a_signal_that_comes_when_the_command_is_over_changes_nothing(number):
+    program = (
+        "import atexit, os, sys\n"
+        "from emacheck.cli import main\n"
+        f"atexit.register(os.kill, os.getpid(), {int(number)})\n"
+        "sys.argv = ['emacheck', '--version']\n"
+        "main()"
+    )
+    done = run_alone(program)
+    assert (done.returncode, done.stderr) == (0, "")
