@@ -130,8 +130,8 @@ def describe_training(
     for option in overrides:
         if not re.match(r"[A-Za-z_][\w.]*=", option):
             raise UsageError(
-                f"found the argument {option!r}, expected options, or KEY=VALUE after --cfg-options, such as "
-                "optim_wrapper.optimizer.lr=0.02"
+                f"found the argument {option!r}, expected KEY=VALUE after --cfg-options, such as "
+                "optim_wrapper.optimizer.lr=0.02, and options otherwise"
             )
     preset = None if config else preset or "smoke"
     root, data_hash = _place_data(preset, data_root, overrides)
