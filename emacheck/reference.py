@@ -61,7 +61,7 @@ def bundle_roots() -> tuple[Path, ...]:
     """Return where bundles are looked for: ``$EMACHECK_REFERENCES``, ``./references``, those shipped with emacheck.
 
     Raises:
-        UsageError: If ``EMACHECK_REFERENCES`` names no directory.
+        UsageError: If ``EMACHECK_REFERENCES`` names no directory, or one that may not be read.
     """
     package = Path(__file__).resolve().parent
     shipped = package / "references" if (package / "references").is_dir() else package.parent / "references"
@@ -69,6 +69,11 @@ def bundle_roots() -> tuple[Path, ...]:
     if named and not Path(named).is_dir():
         raise UsageError(
             f"EMACHECK_REFERENCES={named}: no such directory, expected a folder of references. Correct it, or unset it."
+        )
+    if named and not os.access(named, os.R_OK | os.X_OK):
+        raise UsageError(
+            f"EMACHECK_REFERENCES={named}: may not be read, expected a folder of references. Fix its permissions, or "
+            "unset it."
         )
     roots = [*([Path(named)] if named else []), Path("references"), shipped]
     return tuple({root.resolve(): root for root in roots if root.is_dir()}.values())

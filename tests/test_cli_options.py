@@ -23,3 +23,10 @@ def test_seconds_are_numbers_of_at_least_one(text):
 @pytest.mark.parametrize(("text", "seconds"), [("1", 1.0), ("600.5", 600.5), ("inf", float("inf"))])
 def test_seconds_may_be_without_limit(text, seconds):
     assert Seconds().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("name", ["curves.pdf", "curves.svg", "curves.JPG"])
+def test_a_picture_that_would_not_be_what_its_name_says_is_refused(emacheck_cli, logs, name):
+    done = emacheck_cli("compare", logs / "reference.json", logs / "good.json", "--plot", name)
+    assert (done.code, f"--plot {name}: found " in done.err, "FILE.png" in done.err) == (2, True, True)
+    assert not (logs / name).exists()

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from emacheck.data.cityscapes import DatasetSummary, check_dataset, fingerprint_dataset, image_path, label_path
 from emacheck.data.manifest import Manifest, read_manifest
-from emacheck.data.synthetic import ensure_dataset
-from emacheck.errors import DataError
+from emacheck.data.synthetic import ensure_dataset, make_dataset
+from emacheck.errors import DataError, OutputError
 
 
 def test_a_fresh_synthetic_data_set_is_fine_and_wholly_decoded(made: DatasetSummary) -> None:
@@ -34,7 +34,23 @@ def test_changed_missing_and_extra_files_are_named_and_counted(copy: Path) -> No
     assert "8 missing: 'gtFine/val/mockstadt/mockstadt_000000_000019" in text
     assert "and 3 more" in text
     assert "1 extra: 'leftImg8bit/train/noiseheim/new_leftImg8bit.png'" in text
-    assert f"emacheck data make {copy} --seed 0" in text
+    assert f"Fix: delete the directory and run: emacheck data make {copy} --seed 0" in text
+    assert "remove the extra" not in text
+
+
+def test_files_too_many_need_only_be_removed(copy: Path) -> None:
+    (copy / "notes.txt").touch()
+    with pytest.raises(DataError, match=r"1 extra: 'notes\.txt'.*Fix: remove the extra files\.$"):
+        check_dataset(copy)
+
+
+def test_a_spoilt_data_set_is_not_made_over_and_the_way_out_is_said_once(copy: Path) -> None:
+    (copy / FIRST_IMAGE).write_bytes((copy / FIRST_IMAGE).read_bytes()[:100])
+    with pytest.raises(OutputError) as caught:
+        make_dataset(copy)
+    assert "nothing was written" in str(caught.value)
+    assert str(caught.value).count("Fix:") == 1
+    assert f"Fix: delete the directory and run: emacheck data make {copy} --seed 0" in str(caught.value)
 
 
 def test_a_link_in_place_of_a_file_counts_as_changed(copy: Path) -> None:

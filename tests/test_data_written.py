@@ -108,9 +108,16 @@ def copier(source: Path) -> Callable[[Path, int], Manifest]:
 
 def test_a_directory_with_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
-    with pytest.raises(OutputError, match=r"not empty.*nothing was written.*Fix: name another directory"):
+    with pytest.raises(OutputError, match=r"not empty.*nothing was written\. Fix: name another directory\.$"):
         make_dataset(tmp_path)
     assert files_below(tmp_path) == {"thesis.txt": b"precious"}
+
+
+def test_a_real_data_set_is_left_alone_and_nobody_is_told_to_delete_it(real: Path) -> None:
+    for make in (make_dataset, ensure_dataset):
+        with pytest.raises((OutputError, DataError), match="Fix: name another directory") as caught:
+            make(real)
+        assert "delete" not in str(caught.value)
 
 
 def test_another_seed_in_the_same_place_is_refused(made: DatasetSummary) -> None:
@@ -138,6 +145,8 @@ def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_an_output_error() -> None:
     with pytest.raises(OutputError, match=r"cannot be written.*Fix: name another directory"):
         make_dataset(Path("/proc/emacheck/data"))
+    with pytest.raises(OutputError, match=r"set EMACHECK_CACHE to such a directory \(the cache is /proc/emacheck\)"):
+        ensure_dataset(Path("/proc/emacheck/data"))
 
 
 def test_a_full_disk_is_an_output_error_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import emacheck_process
 
-from emacheck.cli.doctor import _shown
+from emacheck.cli.doctor import _shown, _width
 from emacheck.train.doctor import host
 from emacheck.train.doctor.line import Line, Status, ok
 
@@ -169,6 +169,25 @@ def test_a_folder_of_references_that_does_not_exist(monkeypatch):
     assert (line.status, "EMACHECK_REFERENCES=nowhere: no such directory" in line.found) == (Status.ERROR, True)
 
 
+def test_a_folder_of_references_that_may_not_be_read(monkeypatch, tmp_path):
+    monkeypatch.setenv("EMACHECK_REFERENCES", str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    line = host.reference_line()
+    assert (line.status, f"EMACHECK_REFERENCES={tmp_path}: may not be read" in line.found) == (Status.ERROR, True)
+
+
+def test_lines_fit_a_narrow_terminal_as_far_as_they_can(monkeypatch):
+    line = Line(name="x", status=Status.ERROR, found="word " * 40, advice="do " * 60)
+    assert max(map(len, _shown(line))) > 100
+    for columns, width in ((40, 60), (80, 80), (300, 120)):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+        assert _width() == width
+        assert max(map(len, _shown(line, width=width))) <= width
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
+    assert _width() == 120
+
+
 def test_nothing_foreign_controls_the_terminal(emacheck_cli):
     done = emacheck_cli("doctor", "--device", "abacus", "--data-root", "bad\x1b[31m")
     assert "\x1b" not in done.out
@@ -307,3 +326,30 @@ def test_a_device_that_does_not_say_how_much_memory_it_has_is_no_error(monkeypat
     assert lines["memory"].status is Status.WARNING
     assert "RuntimeError: not supported" in lines["memory"].found
     assert lines["driver"].status is Status.OK
+
+
+def test_upstream_mmseg_with_an_mmcv_that_was_not_compiled_is_an_error(monkeypatch):
+    monkeypatch.setattr(host, "_missing_requirements", lambda _: [])
+    monkeypatch.setattr(host, "version", lambda _: "1.2.2")
+    upstream = ("onedl-mmsegmentation", ("mmsegmentation",), {"mmseg": ["mmsegmentation"]})
+    for compiled, status in ((False, Status.ERROR), (True, Status.OK)):
+        monkeypatch.setattr(host, "_has_operators", lambda compiled=compiled: compiled)
+        line = host._supplier("mmseg", *upstream)
+        assert line.status is status
+    monkeypatch.setattr(host, "_has_operators", lambda: False)
+    assert "mmcv without the compiled operators" in host._supplier("mmseg", *upstream).found
+    continued = host._supplier("mmseg", *upstream[:2], {"mmseg": ["onedl-mmsegmentation"]})
+    assert continued.status is Status.OK
+
+
+def test_a_torch_that_cannot_be_imported_is_an_installation_to_repair(doctor, tmp_path):
+    package = tmp_path / "broken" / "torch"
+    package.mkdir(parents=True)
+    words = "libcudart.so.12: cannot open shared object file: No such file or directory"
+    (package / "__init__.py").write_text(f"raise OSError({words!r})\n", encoding="utf-8")
+    path = os.pathsep.join([str(package.parent), str(Path(__file__).parent.parent)])
+    for device in ("cpu", "auto"):
+        code, lines = doctor("--device", device, env={"PYTHONPATH": path})
+        assert code == 2
+        assert "libcudart.so.12" in lines["device"]["found"]
+        assert "cannot be imported: install" in lines["device"]["advice"]

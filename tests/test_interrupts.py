@@ -160,3 +160,16 @@ def test_logs_are_compared_where_neither_posix_signals_nor_locks_exist(tmp_path)
         f"sys.exit(invoke(['compare', {str(log)!r}, {str(log)!r}]))\n"
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, *SIGNALS])
+def test_a_signal_that_comes_when_the_command_is_over_changes_nothing(number):
+    program = (
+        "import atexit, os, sys\n"
+        "from emacheck.cli import main\n"
+        f"atexit.register(os.kill, os.getpid(), {int(number)})\n"
+        "sys.argv = ['emacheck', '--version']\n"
+        "main()"
+    )
+    done = run_alone(program)
+    assert (done.returncode, done.stderr) == (0, "")

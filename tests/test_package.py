@@ -1,9 +1,11 @@
 """What a user installs: a wheel, without torch, in a new environment."""
 
+import email
 import os
 import subprocess
 import sys
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,22 @@ def call(place, *arguments):
     return subprocess.run(
         [program, *arguments], cwd=place, env=environment, capture_output=True, text=True, check=False
     )
+
+
+def test_the_wheel_says_what_it_is(core_install):
+    (wheel,) = core_install.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (each for each in archive.namelist() if each.endswith(".dist-info/METADATA"))
+        metadata = email.message_from_bytes(archive.read(name))
+        assert name.replace("METADATA", "licenses/LICENSE") in archive.namelist()
+        assert "emacheck/py.typed" in archive.namelist()
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["Requires-Python"] == ">=3.10"
+    assert {"mmsegmentation", "accelerator"} <= set(metadata["Keywords"].split(","))
+    assert "Programming Language :: Python :: 3 :: Only" in metadata.get_all("Classifier")
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert metadata.get_payload().startswith("# emacheck")
+    assert metadata.get_all("Project-URL") is None
 
 
 def test_the_core_install_holds_no_torch_and_judges_logs(core_install):

@@ -173,6 +173,18 @@ def test_a_configuration_that_ends_itself_is_refused(resolved, line):
         resolved(line)
 
 
+def test_a_module_of_custom_imports_that_cannot_be_imported_is_named_and_what_it_lacks(resolved, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "ported_heads.py").write_text("import torch_nowhere\n", encoding="utf-8")
+    with pytest.raises(UsageError) as caught:
+        resolved('custom_imports = dict(imports=["json", "ported_heads"], allow_failed_imports=False)')
+    said = str(caught.value)
+    assert "custom_imports: the module ported_heads cannot be imported (ModuleNotFoundError" in said
+    assert "No module named 'torch_nowhere'" in said
+    assert "PYTHONPATH" in said
+    assert "\n" not in said
+
+
 @pytest.mark.parametrize("option", ["randomness.seed=5", "randomness=None", "randomness=5", "randomness.seed=None"])
 def test_a_seed_that_the_record_would_not_show_is_refused(resolved, option):
     with pytest.raises(UsageError, match="use --seed"):

@@ -1,6 +1,7 @@
 """What ``emacheck run`` does when a part of it ends badly: what is left, and what is said."""
 
 import contextlib
+import errno
 
 import pytest
 
@@ -8,7 +9,8 @@ from emacheck.audit.result import AuditResult, ModuleFinding
 from emacheck.cli.run import _audit_and_train, _choose_bundles
 from emacheck.errors import OutputError, TrainingError, UsageError
 from emacheck.judge import Outcome
-from emacheck.train.launch import new_run_directory
+from emacheck.train.last_words import hint_of
+from emacheck.train.launch import new_run_directory, train_in_worker
 from emacheck.train.processes import Processes
 from emacheck.train.request import TrainingRequest
 
@@ -76,6 +78,38 @@ def test_what_is_in_another_directory_is_not_touched(tmp_path):
     assert (tmp_path / "mine").is_file()
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["ModuleNotFoundError: No module named 'mmcv._ext'", "ImportError: libGL.so.1: cannot open shared object file"],
+)
+def test_a_crash_at_an_import_points_to_the_doctor(words):
+    assert "emacheck doctor" in hint_of(f"  | {words}")
+    assert hint_of("  | RuntimeError: device lost") == ""
+
+
+def test_of_two_that_are_about_to_use_one_directory_the_second_is_refused(tmp_path):
+    with new_run_directory(tmp_path / "run"):
+        with pytest.raises(OutputError, match="found something there already"), new_run_directory(tmp_path / "run"):
+            pass
+        (tmp_path / "run" / "run.json").touch()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
+
+
+def test_a_disk_without_room_for_a_request_is_said_with_the_place_and_leaves_no_directory(tmp_path, monkeypatch):
+    def full(request, run_directory):
+        (run_directory / "request.json").touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(TrainingRequest, "write", full)
+    request, place = TrainingRequest(preset="smoke", config=None), tmp_path / "run"
+    with pytest.raises(OutputError) as caught, new_run_directory(place):
+        train_in_worker(request, place, progress=lambda *_: None, timeout=1)
+    assert str(caught.value).startswith(
+        f"{place}: cannot be written (No space left on device), and nothing was trained"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 def audited(*findings):
     return AuditResult(device="sdaa", precision="fp32", errors=(), findings=findings)
 
@@ -111,8 +145,9 @@ def test_a_refused_training_leaves_nothing_but_what_it_has_trained(tmp_path, mon
     from emacheck.train import launch
 
     def refuses(program, run_directory, **options):
-        for name in ("refusal.txt", "worker.log", *(["run.json", "iterations.jsonl"] if trained else [])):
+        for name in ("refusal.txt", "worker.log", "run.json"):
             (run_directory / name).touch()
+        (run_directory / "iterations.jsonl").write_text("{}\n" * trained, encoding="utf-8")
         (run_directory / "ranks").mkdir()
         (run_directory / "ranks" / "0.log").touch()
         raise UsageError("refused")

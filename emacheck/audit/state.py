@@ -1,7 +1,10 @@
 """Saved states: weights, buffers and optimizer state in one file, proven by a hash."""
 
+import errno
 import hashlib
 import json
+import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ from typing import Any
 import torch
 
 from emacheck.errors import DataError, OutputError
+from emacheck.writable import obstacle
 
 STATE_FILE = "state.pt"
 HASH_FILE = "state.json"
@@ -63,20 +67,43 @@ def save_state(directory: Path, state: dict[str, Any]) -> str:
         OutputError: If it cannot be written.
     """
     digest = state_digest(state)
-    partial = directory.with_name(
-        f".{directory.name}.{hashlib.sha256(str(id(state)).encode()).hexdigest()[:8]}.partial"
-    )
+    partial = directory.with_name(f".{directory.name}.{secrets.token_hex(8)}.partial")
     try:
         partial.mkdir(parents=True)
         torch.save(state, partial / STATE_FILE)
         (partial / HASH_FILE).write_text(json.dumps({"format_version": 1, "sha256": digest}) + "\n", encoding="utf-8")
-        if not directory.exists():
-            partial.replace(directory)
-    except OSError as error:
-        raise OutputError(
-            f"{directory}: the state cannot be saved ({error.strerror}). Set EMACHECK_CACHE to a directory with room."
-        ) from error
+        _put_in_place(partial, directory)
+    except (OSError, RuntimeError) as error:  # torch says of a full disk that its writer failed
+        raise _unsaved(directory, getattr(error, "strerror", None) or str(error).partition("\n")[0]) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return digest
+
+
+def _put_in_place(partial: Path, directory: Path) -> None:
+    """Rename a finished state into place, unless another process was faster."""
+    try:
+        partial.rename(directory)  # fails on a directory that holds something
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+
+
+def require_place(directory: Path) -> None:
+    """See that a state can be saved before minutes are spent on making it; nothing is written.
+
+    Raises:
+        OutputError: If it cannot.
+    """
+    if (found := obstacle(directory)) is not None:
+        raise _unsaved(directory, f"found {found}")
+
+
+def _unsaved(directory: Path, why: str) -> OutputError:
+    return OutputError(
+        f"{directory}: the state to audit, of a few hundred MB, cannot be saved in the cache ({why}). "
+        "Set EMACHECK_CACHE to a directory with room that may be written to."
+    )
 
 
 def load_state(directory: Path) -> tuple[dict[str, Any], str]:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from emacheck import __version__
-from emacheck.cli.interrupts import heed_signals
+from emacheck.cli.interrupts import heed_no_more, heed_signals
 from emacheck.errors import EmacheckError
 from emacheck.printable import printable
 
@@ -64,7 +64,9 @@ def main() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - open until the end
     try:
         code = invoke(sys.argv[1:])
+        heed_no_more()
     except KeyboardInterrupt:  # at the very end
+        heed_no_more()
         _let_go_of_output()
         code = TROUBLE
     sys.exit(code)

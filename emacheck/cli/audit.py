@@ -25,6 +25,7 @@ from emacheck.errors import OutputError
 from emacheck.train.devices import parse_device
 from emacheck.train.launch import require_training_packages
 from emacheck.train.processes import Processes, plan_processes
+from emacheck.writable import obstacle
 
 if TYPE_CHECKING:
     from emacheck.audit.result import AuditResult
@@ -135,14 +136,12 @@ def audited_request(options: dict[str, Any]) -> Any:
 
 def _refuse_existing(directory: Path) -> None:
     """Refuse before anything long what could not be written into afterwards."""
-    there = next((each for each in (directory, *directory.parents) if os.path.lexists(each)), Path())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        what = "which is no directory" if not there.is_dir() else "which may not be written to"
-        raise OutputError(f"--output-dir {directory}: found {there}, {what}, expected a directory. Choose another one.")
-    found = [name for name in REPORTS if (directory / name).exists()]
-    if found:
+    if (found := obstacle(directory)) is not None:
+        raise OutputError(f"--output-dir {directory}: found {found}, expected a directory. Choose another one.")
+    held = [name for name in REPORTS if (directory / name).exists()]
+    if held:
         raise OutputError(
-            f"--output-dir {directory}: found {', '.join(found)} there already, and nothing was overwritten. "
+            f"--output-dir {directory}: found {', '.join(held)} there already, and nothing was overwritten. "
             "Choose another directory, or remove them."
         )
 

@@ -76,7 +76,7 @@ def prepare_training(
     """
     import torch
 
-    from emacheck.audit.state import save_state
+    from emacheck.audit.state import require_place, save_state
     from emacheck.audit.subject import Subject
     from emacheck.train.fingerprint import batch_hash
 
@@ -87,6 +87,7 @@ def prepare_training(
     check(drawn)
     place = _place(request, runner)
     if not place.exists():
+        require_place(place)
         runner = build_runner(request, scratch)
         _warm_up(runner, progress)
         save_state(place, {"model": runner.model.state_dict(), "optimizer": _optimizer(runner).state_dict()})
@@ -250,7 +251,10 @@ def _warm_up(runner: Any, progress: Callable[[str], None]) -> None:
 
 
 def _loader(runner: Any, seed: int) -> Any:
-    return runner.build_dataloader(runner.cfg.train_dataloader, seed=seed + BATCH_SEED)
+    from emacheck.train.building import building
+
+    with building(runner.cfg):
+        return runner.build_dataloader(runner.cfg.train_dataloader, seed=seed + BATCH_SEED)
 
 
 def _draw_batches(loader: Any, count: int, seed: int) -> list[Any]:

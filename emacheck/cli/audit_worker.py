@@ -220,9 +220,15 @@ def main(arguments: list[str]) -> int:
             answer, content = RESULT_FILE, run_job(job, device, directory).to_json()
     except EmacheckError as error:
         (directory / REFUSAL_FILE).write_text(f"{error}\n", encoding="utf-8")
-        return code
+        return code if code == UNTRAINABLE else _why(error)
     (directory / answer).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
     return 0
+
+
+def _why(error: EmacheckError) -> int:
+    from emacheck.train.building import UnbuildableError
+
+    return UNTRAINABLE if isinstance(error, UnbuildableError) else REFUSED
 
 
 def _refuse_as_the_training(job: AuditJob, scratch: Path) -> None:

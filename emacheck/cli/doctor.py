@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 TROUBLE = 2
 FORMAT_VERSION = 1
 INDENT = 24
+WIDEST, NARROWEST = 120, 60
 
 
 @click.command()
@@ -45,7 +48,7 @@ def doctor(device: str, data_root: Path | None, timeout: float, as_json: bool) -
     for line in examine(device, data_root=data_root, timeout=timeout):
         lines.append(line)
         if not as_json:
-            click.echo("\n".join(_shown(line)))
+            click.echo("\n".join(_shown(line, width=_width())))
     counts = {status: sum(line.status is status for line in lines) for status in Status}
     errors, warnings = counts[Status.ERROR], counts[Status.WARNING]
     if as_json:
@@ -55,15 +58,21 @@ def doctor(device: str, data_root: Path | None, timeout: float, as_json: bool) -
     return TROUBLE if errors else 0
 
 
-def _shown(line: Line) -> Iterator[str]:
+def _width() -> int:
+    """Return how many columns a line may fill: those of the terminal, where the output goes to one."""
+    columns = shutil.get_terminal_size((WIDEST, 0)).columns if sys.stdout.isatty() else WIDEST
+    return max(NARROWEST, min(WIDEST, columns))
+
+
+def _shown(line: Line, *, width: int = WIDEST) -> Iterator[str]:
     """Yield a line for the terminal; names, paths and last words come from elsewhere."""
     found = printable(line.found, length=MESSAGE_LENGTH)
     head = f"{line.status.value:<9}{printable(line.name):<{INDENT - 9}}"
-    yield from textwrap.wrap(head + found, 120, subsequent_indent=" " * INDENT, break_on_hyphens=False)
+    yield from textwrap.wrap(head + found, width, subsequent_indent=" " * INDENT, break_on_hyphens=False)
     if line.advice:
         yield from textwrap.wrap(
             printable(line.advice, length=MESSAGE_LENGTH),
-            120,
+            width,
             initial_indent=" " * INDENT + "-> ",
             subsequent_indent=" " * (INDENT + 3),
             break_on_hyphens=False,

@@ -34,6 +34,12 @@ def heed_signals() -> None:
     _heed_what_was_lost()
 
 
+def heed_no_more() -> None:
+    """Let no signal change the exit code of a command that has ended: a second Ctrl-C would end it by SIGINT."""
+    for number in (signal.SIGINT, signal.SIGALRM, *NUMBERS):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _heed_what_was_lost() -> None:
     """Raise KeyboardInterrupt again where Python dropped it, as it does when a signal comes while objects are freed."""
     others = sys.unraisablehook

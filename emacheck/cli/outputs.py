@@ -7,6 +7,8 @@ from pathlib import Path
 from emacheck.errors import OutputError
 from emacheck.report.write import refuse_what_cannot_be_written
 
+PLOT = "--plot"
+
 
 def check_outputs(
     files: Mapping[str, Path | None], *, directory: Path | None = None, holds: Collection[str] = ()
@@ -19,7 +21,7 @@ def check_outputs(
         holds: Names of the files that the command writes there itself.
 
     Raises:
-        OutputError: If one of the files has to be refused.
+        OutputError: If one of the files has to be refused, or a picture is to be something other than a PNG.
     """
     made = Path(os.path.realpath(directory)) if directory is not None else None
     seen: dict[Path, str] = {}
@@ -27,6 +29,8 @@ def check_outputs(
         if path is None:
             continue
         target, where = Path(os.path.realpath(path)), f"{option} {path}"
+        if option == PLOT and path.suffix.lower() not in ("", ".png"):
+            raise OutputError(f"{where}: found {path.suffix!r}, but the picture is a PNG. Name a file FILE.png.")
         if path.exists():
             raise OutputError(f"{where}: exists already and was not touched. Remove it or choose another name.")
         if target in seen:

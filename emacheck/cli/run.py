@@ -143,7 +143,10 @@ def _refuse_two_references(stored: str | None, device: str | None, nproc: int | 
     if stored and device:
         raise UsageError(f"--reference {stored} and --reference-device {device}: give one of the two.")
     if nproc and not device:
-        raise UsageError(f"--reference-nproc {nproc}: found no --reference-device; a stored one is trained.")
+        raise UsageError(
+            f"--reference-nproc {nproc}: found no --reference-device, and a stored reference is trained already. "
+            "Add --reference-device NAME, or drop the option."
+        )
 
 
 def _reference_request(

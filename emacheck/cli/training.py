@@ -121,7 +121,8 @@ def describe_training(
     if preset and config:
         raise UsageError(f"--preset {preset} and --config {config}: give one of the two.")
     if config is not None and not Path(config).is_file():
-        raise UsageError(f"--config {config}: no such file. Give an mmengine configuration file.")
+        found = "found a directory, expected a file" if Path(config).is_dir() else "no such file"
+        raise UsageError(f"--config {config or repr(config)}: {found}. Give an mmengine configuration file.")
     place = parse_device(device)
     processes = plan_processes(**process_options)
     refuse_one_for_all(place, backend, processes)
@@ -130,7 +131,8 @@ def describe_training(
     for option in overrides:
         if not re.match(r"[A-Za-z_][\w.]*=", option):
             raise UsageError(
-                f"found {option!r}, expected KEY=VALUE after --cfg-options, such as optim_wrapper.optimizer.lr=0.02"
+                f"found the argument {option!r}, expected KEY=VALUE after --cfg-options, such as "
+                "optim_wrapper.optimizer.lr=0.02, and options otherwise"
             )
     preset = None if config else preset or "smoke"
     root, data_hash = _place_data(preset, data_root, overrides)
@@ -182,16 +184,24 @@ def _choose_precision(device: "Device", precision: str | None, *, amp: bool) -> 
 def _place_data(preset: str | None, data_root: str | None, overrides: tuple[str, ...]) -> tuple[str | None, str | None]:
     """Return the root of the data and its hash."""
     from emacheck.data.cityscapes import fingerprint_dataset
+    from emacheck.data.manifest import is_synthetic
     from emacheck.data.synthetic import DEFAULT_NAME, cache_root, ensure_dataset
 
     prefix = "train_dataloader.dataset.data_root="
     named = [option.removeprefix(prefix) for option in overrides if option.startswith(prefix)]
     root = named[-1] if named else data_root
+    if preset is None and data_root is not None and root == data_root and not Path(data_root).is_dir():
+        found = "a file" if Path(data_root).exists() else "nothing"
+        raise UsageError(
+            f"--data-root {data_root}: found {found}, expected the directory that the configuration's data_root shall "
+            "be. Correct it. No data at hand: emacheck data make DIR draws a synthetic Cityscapes."
+        )
     if root is not None:
         try:
             return str(Path(root).resolve()), fingerprint_dataset(Path(root)).data_hash
         except DataError:
-            if preset is None:
+            # A configuration may train on other data than Cityscapes, but not on ours once they are spoilt.
+            if preset is None and not is_synthetic(Path(root)):
                 return str(Path(root).resolve()), None
             raise
     if preset is None:

@@ -12,6 +12,7 @@ from emacheck.data.manifest import (
     TRAIN_CITIES,
     VAL_CITIES,
     first_few,
+    make_again,
     read_manifest,
     require_same_everywhere,
     verify_files,
@@ -244,7 +245,7 @@ def _refuse_orphaned_synthetic(root: Path, pairs: Pairs) -> None:
     if cities & {*TRAIN_CITIES, *VAL_CITIES}:
         msg = (
             f"{root}: the cities {first_few(cities)} are those of the synthetic data set, but its {MANIFEST_NAME} is "
-            f"missing. Fix: delete the directory and run: emacheck data make {root}"
+            f"missing. Fix: delete the directory and run: {make_again(root, 0)}"
         )
         raise DataError(msg)
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -96,6 +97,15 @@ def read_manifest(root: Path) -> Manifest:
     return manifest
 
 
+def is_synthetic(root: Path) -> bool:
+    """Tell whether a directory is, or was once, a synthetic data set: it has our manifest."""
+    try:
+        read_manifest(root)
+    except DataError:
+        return False
+    return True
+
+
 def verify_files(root: Path, manifest: Manifest) -> None:
     """Check that exactly the files of the manifest are there, each with the content it had when it was made.
 
@@ -117,10 +127,13 @@ def verify_files(root: Path, manifest: Manifest) -> None:
     }
     if any(trouble.values()):
         told = "; ".join(f"{len(names)} {kind}: {first_few(names)}" for kind, names in trouble.items() if names)
+        spoilt = trouble["missing"] or trouble["changed"]
+        fix = (
+            f"delete the directory and run: {make_again(root, manifest.seed)}" if spoilt else "remove the extra files."
+        )
         msg = (
             f"{root}: this is not the synthetic data set that its {MANIFEST_NAME} describes: {told}. "
-            f"Expected {len(listed)} files as they were made, and no others. Fix: remove the extra files, or delete "
-            f"the directory and run: emacheck data make {root} --seed {manifest.seed}"
+            f"Expected {len(listed)} files as they were made, and no others. Fix: {fix}"
         )
         raise DataError(msg)
 
@@ -143,6 +156,16 @@ def require_same_everywhere(root: Path, manifest: Manifest) -> None:
             f"integers here. Fix: delete the directory and make it again; if that does not help, install numpy again."
         )
         raise DataError(msg)
+
+
+def make_again(root: Path, seed: int) -> str:
+    """Return the command that makes a synthetic data set, as a shell reads it.
+
+    Example:
+        >>> make_again(Path("my data"), 3)
+        "emacheck data make 'my data' --seed 3"
+    """
+    return f"emacheck data make {shlex.quote(str(root))} --seed {seed}"
 
 
 def first_few(names: Iterable[str], *, limit: int = 5) -> str:

@@ -20,6 +20,7 @@ from emacheck.data.manifest import (
     TRAIN_CITIES,
     VAL_CITIES,
     Manifest,
+    make_again,
     read_manifest,
     require_same_everywhere,
 )
@@ -57,16 +58,17 @@ def make_dataset(root: Path, *, seed: int = 0) -> DatasetSummary:
         >>> summary.kind, summary.train_pairs, summary.val_pairs
         ('synthetic', 64, 8)
     """
-    made = _make_if_vacant(root, seed)
+    made = _make_if_vacant(root, seed, elsewhere="name another directory.")
     if made is not None:
         return made
     try:
         found = _verified(root, seed)
     except DataError as error:
-        msg = (
-            f"{root}: it is not empty and does not hold the data set asked for, so nothing was written. "
-            f"Fix: name another directory, or delete this one. Found: {error}"
-        )
+        if os.path.lexists(root / MANIFEST_NAME):
+            msg = f"nothing was written, for there is a data set already that is not the one asked for.\n{error}"
+        else:
+            there = "a directory that is not empty" if root.is_dir() else "a file"
+            msg = f"{root}: found {there}, so nothing was written. Fix: name another directory."
         raise OutputError(msg) from error
     return replace(found, notes=(*found.notes, "It was already there; every file was verified."))
 
@@ -88,7 +90,8 @@ def ensure_dataset(root: Path, *, seed: int = 0) -> DatasetSummary:
         OutputError: ``root`` cannot be written.
         UsageError: The seed is out of range.
     """
-    return _make_if_vacant(root, seed) or _verified(root, seed)
+    elsewhere = f"set EMACHECK_CACHE to such a directory (the cache is {root.parent})."
+    return _make_if_vacant(root, seed, elsewhere=elsewhere) or _verified(root, seed)
 
 
 def cache_root() -> Path:
@@ -115,9 +118,9 @@ def _verified(root: Path, seed: int) -> DatasetSummary:
     """Return the summary of what is at root, if it is the data set of this seed and generator."""
     summary = fingerprint_dataset(root)
     wanted = f"the synthetic data set of seed {seed}, version {GENERATOR_VERSION} of the generator"
-    fix = f"Fix: name another directory, or delete this one and run: emacheck data make {root} --seed {seed}"
+    fix = f"Fix: name another directory, or delete this one and run: {make_again(root, seed)}"
     if summary.kind != "synthetic":
-        msg = f"{root}: found a real Cityscapes, expected {wanted}. {fix}"
+        msg = f"{root}: found a real Cityscapes, expected {wanted}. Fix: name another directory."
         raise DataError(msg)
     manifest = read_manifest(root)
     if (manifest.seed, manifest.generator_version) != (seed, GENERATOR_VERSION):
@@ -129,7 +132,7 @@ def _verified(root: Path, seed: int) -> DatasetSummary:
     return summary
 
 
-def _make_if_vacant(root: Path, seed: int) -> DatasetSummary | None:
+def _make_if_vacant(root: Path, seed: int, *, elsewhere: str) -> DatasetSummary | None:
     """Build the data set where there is nothing yet; None means that somebody has put something there."""
     if not 0 <= seed < 2**64:
         msg = f"seed: found {seed}, expected a whole number from 0 to 2**64 - 1."
@@ -146,7 +149,7 @@ def _make_if_vacant(root: Path, seed: int) -> DatasetSummary | None:
     except OSError as error:
         msg = (
             f"{root}: the data set cannot be written ({error.strerror or error}). Expected a place with 40 MB free "
-            f"and permission to write. Fix: name another directory."
+            f"and permission to write. Fix: {elsewhere}"
         )
         raise OutputError(msg) from error
     return DatasetSummary(

@@ -24,6 +24,8 @@ TAIL_BYTES = 16384
 ANSWER_SECONDS = 1.0
 QUESTION = signal.SIGUSR1
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "memoryerror")
+# How Python and the dynamic linker say that a package is there and cannot be imported.
+BROKEN_IMPORT = ("modulenotfounderror:", "importerror:", "cannot open shared object file", "undefined symbol")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +88,21 @@ def _telling(lines: list[str]) -> list[str]:
 
 def hint_of(words: str) -> str:
     """Return what the last lines suggest, as a line of its own, or nothing."""
-    return "\nIt ran out of memory." if any(sign in words.lower() for sign in OUT_OF_MEMORY) else ""
+    if any(sign in words.lower() for sign in OUT_OF_MEMORY):
+        return "\nIt ran out of memory."
+    if is_broken_import(words):
+        return "\nSomething that is needed cannot be imported here: emacheck doctor says what is missing or broken."
+    return ""
+
+
+def is_broken_import(words: str) -> bool:
+    """Tell whether words speak of a package, or a library of it, that cannot be imported.
+
+    Example:
+        >>> is_broken_import("OSError: libcudart.so.12: cannot open shared object file: No such file or directory")
+        True
+    """
+    return any(sign in words.lower() for sign in BROKEN_IMPORT)
 
 
 def disk_is_full(run_directory: Path) -> str:

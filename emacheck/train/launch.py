@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from emacheck.errors import MissingExtraError, OutputError, TrainingError, UsageError
-from emacheck.rank_files import RUN_FILE, rank_files
+from emacheck.rank_files import rank_files
 from emacheck.train.heartbeat import Heartbeat, Progress
 from emacheck.train.last_words import (
     Failure,
@@ -34,6 +34,7 @@ from emacheck.train.processes import Processes
 from emacheck.train.request import REFUSAL_FILE, WORKER_LOG, TrainingRequest
 
 POLL_SECONDS = 0.1
+CLAIM_FILE = ".claimed"
 GRACE_SECONDS = 5.0
 MOST_SUSPECTS = 4
 # Threads that spin while they wait make an iteration ten times slower as soon as anything else runs on the machine.
@@ -48,7 +49,7 @@ def require_training_packages() -> None:
     missing = [name for name in ("torch", "mmengine", "mmcv", "mmseg") if find_spec(name) is None]
     if missing:
         raise MissingExtraError(
-            f"training needs {', '.join(missing)}, which is not installed here. Install the extra: "
+            f"training needs {', '.join(missing)}: not installed here. Install the extra: "
             "pip install 'emacheck[train]' (on a vendor image that brings its own torch: "
             "pip install --no-deps onedl-mmengine onedl-mmcv onedl-mmsegmentation, see docs/vendor-images.md). "
             "Judging logs works without: emacheck compare LOG_A LOG_B"
@@ -60,39 +61,47 @@ def new_run_directory(path: Path) -> Iterator[None]:
     """Create a run directory, and remove it again if what is done within ends badly before anything was written.
 
     Raises:
-        OutputError: If it holds something already or cannot be written.
+        OutputError: If it holds something already, cannot be written, or another emacheck is about to use it.
     """
     new = [each for each in (path, *path.parents) if not each.exists()]
-    make_run_directory(path)
+    claim = _claim_run_directory(path)
     try:
         yield
     except BaseException:
+        claim.unlink(missing_ok=True)
         for each in new:
             with contextlib.suppress(OSError):
                 each.rmdir()  # only if nothing is in it
         raise
+    claim.unlink(missing_ok=True)
 
 
-def make_run_directory(path: Path) -> None:
-    """Create a run directory that does not exist yet or is empty.
+def _claim_run_directory(path: Path) -> Path:
+    """Create a run directory that does not exist yet or is empty, and a file in it that only one process can create.
 
     Raises:
         OutputError: If it holds something already or cannot be written.
     """
+    claim = path / CLAIM_FILE
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise OutputError(
-                f"--work-dir {path}: found something there already, expected a new or empty directory; "
-                "nothing was overwritten. Choose another one, or remove it first."
-            )
+            raise _occupied(path)
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".writable"
-        probe.touch()
-        probe.unlink()
+        claim.open("x").close()
+    except FileExistsError:
+        raise _occupied(path) from None
     except OSError as error:
         raise OutputError(
             f"--work-dir {path}: cannot be written ({error.strerror}). Choose a directory you may write to."
         ) from error
+    return claim
+
+
+def _occupied(path: Path) -> OutputError:
+    return OutputError(
+        f"--work-dir {path}: found something there already, expected a new or empty directory; "
+        "nothing was overwritten. Choose another one, or remove it first."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,9 +124,14 @@ TRAINING = Program(module="emacheck.train.worker", title="the training", kept="t
 
 def left_in(run_directory: Path, program: Program = TRAINING) -> str:
     """Return what a program that ended early has left in its run directory."""
-    recorded = any(path.stat().st_size for path in rank_files(run_directory).values())
-    kept = program.kept if recorded else "nothing was recorded, and what the processes printed is kept"
+    kept = (
+        program.kept if _has_recorded(run_directory) else "nothing was recorded, and what the processes printed is kept"
+    )
     return f"{kept} in {run_directory}"
+
+
+def _has_recorded(run_directory: Path) -> bool:
+    return any(path.stat().st_size for path in rank_files(run_directory).values())
 
 
 def train_in_worker(
@@ -139,12 +153,20 @@ def train_in_worker(
 
     Raises:
         UsageError: If the worker refused the request; what it wrote is gone, unless it has trained.
+        OutputError: If not even the request can be written.
         TrainingError: If a process crashed, was killed or hung; the partial record stays.
         KeyboardInterrupt: If the user interrupted; all processes have ended and what they recorded stays.
     """
     require_training_packages()
     before = set(run_directory.iterdir())
-    request.write(run_directory)
+    try:
+        request.write(run_directory)
+    except OSError as error:
+        _remove(set(run_directory.iterdir()) - before)
+        raise OutputError(
+            f"{run_directory}: cannot be written ({error.strerror}), and nothing was trained. "
+            "Free some space, or choose another place with --work-dir."
+        ) from error
     try:
         run_program(
             TRAINING,
@@ -156,7 +178,7 @@ def train_in_worker(
             iterations=request.iterations,
         )
     except UsageError:
-        if not (run_directory / RUN_FILE).exists():
+        if not _has_recorded(run_directory):
             _remove(set(run_directory.iterdir()) - before)
         raise
 

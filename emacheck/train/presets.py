@@ -1,5 +1,6 @@
 """From a preset or a configuration file to the configuration that is trained."""
 
+import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,8 @@ from emacheck.train.request import TrainingRequest
 # The crop as (height, width), and the scale before it as (width, height): mmengine's orders.
 SMALL = {"smoke": ((64, 128), (512, 256)), "smoke-256x512": ((256, 512), (1024, 512))}
 SMALL_SCHEDULE = 100
+# How mmengine names a module of custom_imports that it could not import.
+FAILED_IMPORT = re.compile(r"Failed to import (\S+)")
 
 
 def resolve(request: TrainingRequest, run_directory: Path) -> tuple[Any, tuple[str, ...]]:
@@ -71,10 +74,24 @@ def _load(request: TrainingRequest) -> Any:
     try:
         config = Config.fromfile(str(path))
     except (Exception, SystemExit) as error:  # a configuration is a program, and may end itself
-        raise UsageError(f"{path}: mmengine cannot read this configuration: {type(error).__name__}: {error}") from error
+        raise UsageError(f"{path}: mmengine cannot read this configuration: {_why_unread(error)}") from error
     _require_parts(config, str(path))
     config.setdefault("default_scope", "mmseg")
     return config
+
+
+def _why_unread(error: BaseException) -> str:
+    """Return what kept mmengine from reading a configuration; of a module to import, which one and why."""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(cause)
+    named = next((found for each in chain if (found := FAILED_IMPORT.fullmatch(str(each)))), None)
+    if isinstance(error, ImportError) and named is not None:
+        return (
+            f"custom_imports: the module {named[1]} cannot be imported ({type(chain[-1]).__name__}: {chain[-1]}). "
+            "Install it, or name the directory that holds it in PYTHONPATH."
+        )
+    return f"{type(error).__name__}: {error}"
 
 
 def _require_parts(config: Any, where: str) -> None:

@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 
 from emacheck.train import ranks
 from emacheck.train.accelerator import generator_state, seed_device
+from emacheck.train.building import building
 from emacheck.train.devices import Device
 from emacheck.train.draws import DrawsOfBuffers, OwnDraws
 from emacheck.train.dropout import Masks, draw_dropout_on_the_host
@@ -34,6 +35,22 @@ class SeededRunner(Runner):  # type: ignore[misc]
     """
 
     own_draws = OwnDraws
+
+    @classmethod
+    def from_cfg(cls, cfg: Any) -> Any:
+        """Build all but the loop, the optimizer and the data; refuse what the configuration has wrong."""
+        with building(cfg):
+            return super().from_cfg(cfg)
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        """Build the optimizer, or refuse it."""
+        with building(self.cfg):
+            return super().build_optim_wrapper(optim_wrapper)
+
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        """Build the schedule, or refuse it."""
+        with building(self.cfg):
+            return super().build_param_scheduler(scheduler)
 
     def build_model(self, model: Any) -> torch.nn.Module:
         """Build the model and initialise it on the CPU from the run's seed."""
@@ -64,7 +81,8 @@ class SeededRunner(Runner):  # type: ignore[misc]
         loader: Any = self._train_dataloader
         if self._draws() == 2 and isinstance(loader, dict):
             self._train_dataloader: Any = independent_of_workers(loader, self.seed)
-        return super().build_train_loop(loop)
+        with building(self.cfg):
+            return super().build_train_loop(loop)
 
     def _draws(self) -> int:
         return int(self.cfg.get("draws", 1))

@@ -14,7 +14,8 @@ from pathlib import Path
 from emacheck.errors import UsageError
 from emacheck.train.devices import AUTO, parse_device
 from emacheck.train.doctor.host import data_line, disk_line, package_lines, reference_line, torch_line
-from emacheck.train.doctor.line import Line, Status, error
+from emacheck.train.doctor.line import REPAIR, Line, Status, error
+from emacheck.train.last_words import is_broken_import
 
 STAGE_NAMES = ("device", "communication", "precisions", "training")
 POLL_SECONDS = 0.05
@@ -43,7 +44,8 @@ def device_lines(device: str, *, timeout: float) -> Iterator[Line]:
         name = str(parse_device(device))
     except UsageError as problem:
         again = "Name the device, or look at the rest with --device cpu."
-        yield error("device", str(problem), again if device == AUTO else "See docs/devices.md.")
+        advice = again if device == AUTO else "See docs/devices.md."
+        yield error("device", str(problem), REPAIR if is_broken_import(str(problem)) else advice)
         return
     remaining = list(STAGE_NAMES)
     while remaining:
@@ -116,9 +118,8 @@ def _broken(stage: str, code: int, hung: bool, timeout: float, words: str) -> Li
         )
     names = {number.value: number.name for number in signal.Signals}
     how = f"ended with exit code {code}" if code >= 0 else f"was ended by {names.get(-code, f'signal {-code}')}"
-    return error(
-        stage, f"crashed: its process {how}. {words}", "Look at the system's and the driver's log; ask the vendor."
-    )
+    advice = REPAIR if is_broken_import(words) else "Look at the system's and the driver's log; ask the vendor."
+    return error(stage, f"crashed: its process {how}. {words}", advice)
 
 
 def _last_words(log: Path) -> str:

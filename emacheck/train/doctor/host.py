@@ -15,6 +15,7 @@ from emacheck.data.synthetic import DEFAULT_NAME, cache_root
 from emacheck.errors import BundleError, EmacheckError, UsageError
 from emacheck.reference import read_bundle, stored_bundles
 from emacheck.train.doctor.line import Line, error, ok, warning
+from emacheck.writable import obstacle
 
 OLDEST_TORCH = (2, 4)
 # Import name, the maintained continuation, the upstream distributions.
@@ -30,6 +31,7 @@ MODULES = {
     "pyyaml": "yaml",
     **{continuation: module for module, continuation, _ in OPENMMLAB},
 }
+WRITABLE_CACHE = "Set EMACHECK_CACHE to a directory that may be written to; the data and the state to audit go there."
 JUDGING = "Judging logs works without: emacheck compare LOG_A LOG_B"
 # The synthetic data take 38 MB and a run of a hundred iterations some more.
 LITTLE_DISK, TOO_LITTLE_DISK = 1 << 30, 100 << 20
@@ -107,8 +109,22 @@ def _supplier(module: str, continuation: str, upstream: Sequence[str], suppliers
             f"{name} {version(name)} is there without {', '.join(missing)}, which it imports",
             f"Install what is missing: pip install {' '.join(missing)}",
         )
+    if module == "mmseg" and name in upstream and not _has_operators():
+        return error(
+            module,
+            f"{name} {version(name)} is there, and mmcv without the compiled operators that it imports",
+            "Install the continuation, which needs none: pip install onedl-mmcv onedl-mmsegmentation; or mmcv with its "
+            "operators instead of mmcv-lite.",
+        )
     kind = "the continuation" if name == continuation else "upstream" if name in upstream else "a fork"
     return ok(module, f"{name} {version(name)} ({kind})")
+
+
+def _has_operators() -> bool:
+    """Tell whether mmcv was compiled; to import it would take seconds."""
+    spec = find_spec("mmcv")
+    places = spec.submodule_search_locations or () if spec is not None else ()
+    return any(any(Path(place).glob("_ext*")) for place in places)
 
 
 def _missing_requirements(distribution: str) -> list[str]:
@@ -137,10 +153,13 @@ def data_line(root: Path | None) -> Line:
     try:
         place = root or cache_root() / DEFAULT_NAME
         if root is None and not place.exists():
+            if (found := obstacle(place)) is not None:
+                return error("data", f"{place} is not there and cannot be made: found {found}", WRITABLE_CACHE)
             return ok("data", f"{place} is not there yet; the first training makes it (38 MB)")
         summary = fingerprint_dataset(place)
     except EmacheckError as problem:
-        return error("data", str(problem), "Repair it, or give another one with --data-root DIR.")
+        again = "The next training makes it again once it is deleted." if root is None else "Repair it."
+        return error("data", str(problem), f"{again} Or give another one: --data-root DIR.")
     return ok(
         "data",
         f"{summary.root}: {summary.kind} Cityscapes, {summary.train_pairs} train + {summary.val_pairs} val pairs",
@@ -169,7 +188,10 @@ def reference_line() -> Line:
 def disk_line() -> Line:
     """Say how much disk is free where runs and data are written."""
     try:
-        free = {str(place): shutil.disk_usage(place).free for place in (Path.cwd(), _existing(cache_root()))}
+        here, cache = Path.cwd(), cache_root()
+        free = {str(place): shutil.disk_usage(place).free for place in (here, _existing(cache))}
+    except UsageError as problem:
+        return error("disk", str(problem), WRITABLE_CACHE)
     except OSError as problem:
         return error(
             "disk",
@@ -181,6 +203,10 @@ def disk_line() -> Line:
     advice = "Free some, or work elsewhere: --work-dir DIR for runs, EMACHECK_CACHE for the data."
     if free[place] < TOO_LITTLE_DISK:
         return error("disk", found, advice)
+    if (closed := obstacle(here)) is not None:
+        return warning("disk", f"the working directory is {closed}", "Give runs another place: --work-dir DIR.")
+    if (closed := obstacle(cache)) is not None:
+        return warning("disk", f"the cache is to be in {closed}", WRITABLE_CACHE)
     return warning("disk", found, advice) if free[place] < LITTLE_DISK else ok("disk", found)
 
 

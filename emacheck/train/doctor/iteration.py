@@ -11,7 +11,8 @@ import torch
 
 from emacheck.train.accelerator import open_device
 from emacheck.train.devices import Device, parse_device
-from emacheck.train.doctor.line import Line, error, ok, warning
+from emacheck.train.doctor.line import REPAIR, Line, error, ok, warning
+from emacheck.train.last_words import is_broken_import
 from emacheck.train.precision import set_float32
 
 CROP = (32, 64)
@@ -52,7 +53,9 @@ def training_line(device: Device) -> Line:
         return error(
             "training",
             f"EMANet failed: {type(problem).__name__}: {problem}",
-            "The operator named, or the memory, is the vendor's to provide; an import error is a broken installation.",
+            REPAIR
+            if is_broken_import(f"{type(problem).__name__}: {problem}")
+            else "The operator named, or the memory, is the vendor's to provide.",
         )
     return judge(reference, candidate)
 

@@ -3,6 +3,11 @@
 from dataclasses import asdict, dataclass
 from enum import Enum
 
+REPAIR = (
+    "A package or a library of it cannot be imported: install what is named, or the package that asks for it, again "
+    "(libGL of cv2: pip install opencv-python-headless)."
+)
+
 
 class Status(str, Enum):
     """How good a line is: an error keeps emacheck from training here, a warning limits it."""

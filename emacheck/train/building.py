@@ -1,0 +1,161 @@
+"""Refuse, before anything is trained, what mmengine cannot build of a user's configuration."""
+
+import contextlib
+import difflib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mmengine import registry as registries
+
+from emacheck.errors import EmacheckError, UsageError
+
+UNREGISTERED = re.compile(r"(?P<name>\S+) is not in the (?P<registry>\S[^.]*) registry")
+UNEXPECTED = re.compile(r"unexpected keyword argument '(?P<name>\w+)'")
+REMOTE = re.compile(r"[a-z][a-z0-9+.-]*://")
+# What numpy says when mmengine packs a list of no samples.
+NO_SAMPLE = "need at least one array to concatenate"
+NO_DATA_AT_HAND = "No data at hand: emacheck data make DIR draws a synthetic Cityscapes."
+
+
+class UnbuildableError(UsageError):
+    """The configuration names something that mmengine cannot build; no training could begin."""
+
+
+@contextlib.contextmanager
+def building(config: Any) -> Iterator[None]:
+    """Turn what mmengine raises into a refusal that names the entry of the configuration, where there is one to blame.
+
+    Args:
+        config: The configuration of which something is built within.
+
+    Raises:
+        UnbuildableError: If a type is not registered, a type does not take an entry, or data are not where they are
+            looked for. Whatever else is raised within passes, for it may be anybody's mistake.
+    """
+    try:
+        yield
+    except EmacheckError:
+        raise
+    except Exception as error:
+        why = next(filter(None, (explain(error, config) for explain in EXPLANATIONS)), None)
+        if why is None:
+            raise
+        raise UnbuildableError(f"{_file(config)}{why}") from error
+
+
+def entries(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every dict of a configuration with its dotted key.
+
+    Example:
+        >>> [where for where, _ in entries({"model": {"heads": [{}, {}]}})]
+        ['', 'model', 'model.heads.0', 'model.heads.1']
+    """
+    if isinstance(value, dict):
+        yield where, value
+        for key, item in value.items():
+            yield from entries(item, f"{where}.{key}" if where else str(key))
+    elif isinstance(value, list | tuple):
+        for at, item in enumerate(value):
+            yield from entries(item, f"{where}.{at}")
+
+
+def _file(config: Any) -> str:
+    name = getattr(config, "filename", None)
+    return f"{name}: " if name else ""
+
+
+def _unregistered(error: Exception, config: Any) -> str | None:
+    said = UNREGISTERED.search(str(error.args[0] if error.args else "")) if isinstance(error, KeyError) else None
+    if said is None:
+        return None
+    name = said["name"].strip("'\"")
+    found = [f"{where}.type".lstrip(".") for where, entry in entries(_plain(config)) if entry.get("type") == name]
+    return _of_no_type(", ".join(found) or "type", name, said["registry"].rpartition("::")[2])
+
+
+def _without_optimizer(error: Exception, config: Any) -> str | None:
+    """Name an optimizer that nothing registers: mmengine takes None in its place, and says that it cannot be called."""
+    if not isinstance(error, TypeError):
+        return None
+    for where, entry in entries(config.get("optim_wrapper"), "optim_wrapper"):
+        name = entry.get("type")
+        if where.rpartition(".")[2] == "optimizer" and isinstance(name, str):
+            with registries.OPTIMIZERS.switch_scope_and_registry(None) as known:
+                if known.get(name) is None:
+                    return _of_no_type(f"{where}.type", name, "optimizer")
+    return None
+
+
+def _of_no_type(where: str, name: str, registry: str) -> str:
+    close = difflib.get_close_matches(name, _registered(registry), n=1)
+    meant = f"perhaps you mean {close[0]}" if close else "expected one that mmengine or an imported module registers"
+    return (
+        f"{where}: found {name!r}, which nothing has registered as {registry}; {meant}. Correct it, or import the "
+        "module that registers it: custom_imports = dict(imports=['MODULE'])."
+    )
+
+
+def _registered(name: str) -> set[str]:
+    """Return what the registries of a name hold, those of mmengine and of the packages that are imported."""
+    roots = [each for each in vars(registries).values() if isinstance(each, registries.Registry) and each.name == name]
+    return {key for root in roots for each in (root, *root.children.values()) for key in each.module_dict}
+
+
+def _unexpected(error: Exception, config: Any) -> str | None:
+    said = UNEXPECTED.search(str(error)) if isinstance(error, TypeError) else None
+    found = [where for where, entry in entries(_plain(config)) if said and said["name"] in entry and "type" in entry]
+    if said is None or not found:
+        return None
+    keys = ", ".join(f"{where}.{said['name']}".lstrip(".") for where in found)
+    return f"{keys}: found an entry that its type does not take ({error}). Correct its name, or leave it out."
+
+
+def _without_data(error: Exception, config: Any) -> str | None:
+    """Say which place of the data is missing, may not be read or is empty, if the error came of that."""
+    refused, empty = isinstance(error, OSError | AssertionError), NO_SAMPLE in str(error)
+    for where, dataset in entries(config.get("train_dataloader"), "train_dataloader"):
+        for key, place in _places(dataset):
+            named = refused and str(place) in str(error)
+            if named and not place.exists():
+                return f"{where}.{key}: found nothing at {place.absolute()}. {_how_to_place(where, dataset, key)}"
+            if named and isinstance(error, PermissionError):
+                told = f"{error.filename or place.absolute()} may not be read ({error.strerror or error})"
+                return f"{where}.{key}: {told}. Fix its permissions."
+            if empty and key.startswith("data_prefix"):
+                return (
+                    f"{where}.{key}: {place.absolute()} holds no sample that {dataset.get('type')} takes. "
+                    f"{_how_to_place(where, dataset, key)}"
+                )
+    return None
+
+
+def _places(dataset: Any) -> Iterator[tuple[str, Path]]:
+    """Yield where mmengine looks for the data of a dataset: the root first, then what is joined with it."""
+    root = dataset.get("data_root")
+    root = root if isinstance(root, str) else ""
+    if root and not REMOTE.match(root):
+        yield "data_root", Path(root)
+    prefixes = dataset.get("data_prefix")
+    named = {f"data_prefix.{key}": value for key, value in prefixes.items()} if isinstance(prefixes, dict) else {}
+    for key, value in {**named, "ann_file": dataset.get("ann_file")}.items():
+        if isinstance(value, str) and value and not REMOTE.match(value) and not REMOTE.match(root):
+            yield key, Path(root, value)
+
+
+def _how_to_place(where: str, dataset: Any, key: str) -> str:
+    if "data_root" not in dataset:
+        return f"Say where the data are: --cfg-options {where}.{key}=PATH. {NO_DATA_AT_HAND}"
+    other = "" if key == "data_root" else f", or --cfg-options {where}.{key}=PATH"
+    return (
+        f"Say where the data are: --data-root DIR, the same as --cfg-options {where}.data_root=DIR (found "
+        f"{dataset['data_root']!r}){other}. {NO_DATA_AT_HAND}"
+    )
+
+
+def _plain(config: Any) -> Any:
+    return config.to_dict() if hasattr(config, "to_dict") else config
+
+
+EXPLANATIONS = (_unregistered, _without_optimizer, _unexpected, _without_data)
