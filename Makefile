@@ -11,19 +11,18 @@ DEMO_DIR ?= work_dirs/demo-$(shell date +%Y%m%d_%H%M%S)
 
 .PHONY: demo test lint slow test-upstream test-oldest docs rules clean
 
-# A training that starts leaves one of two cores idle, so two files of them at once are faster than one after the other.
+# What a person waits for: all that neither trains nor takes long by itself.
 test: lint
 	$(BIN)/python -m pytest --numprocesses 2 -m "not slow and not training"
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "training and not slow"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Most of their time goes into starting processes, so two files at once keep two cores busy.
+# The rest, CI runs both. Most of the time goes into starting processes, so two files at once keep two cores busy.
 slow: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 15 -m slow
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 15 -m "slow or training"
 
 # The run tests with the last upstream mmengine instead of onedl-mmengine, in an environment of its own.
 test-upstream: $(UPSTREAM)/.upstream

@@ -25,8 +25,8 @@ def test_bad_input_is_refused_at_once(emacheck_cli, tmp_path):
     for arguments, words in (
         (("--precision", "fp8"), "fp8"),
         (("--output-dir", "report"), "nothing was overwritten"),
-        (("--output-dir", "file"), "found file, which is no directory"),
-        (("--output-dir", "file/new"), "found file, which is no directory"),
+        (("--output-dir", "file"), "file, which is no directory"),
+        (("--output-dir", "file/new"), "file, which is no directory"),
         (("--preset", "smoke", "--config", "x.py"), "give one of the two"),
         (("--batches", "0"), "0"),
     ):

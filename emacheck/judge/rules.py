@@ -254,7 +254,8 @@ def _mean_findings(
                 )
         if outcome is Outcome.FAIL and relative:
             scaled = scaled_difference(paired)
-            size = math.nan if scaled is None else abs(float(np.mean(scaled if signed else np.abs(scaled))))
+            with np.errstate(invalid="ignore", over="ignore"):
+                size = math.nan if scaled is None else abs(float(np.mean(scaled if signed else np.abs(scaled))))
             if size <= rule.limit:
                 outcome, message = Outcome.INCONCLUSIVE, f"{near_zero(metric, size)}; {message}"
         findings.append(Finding.of(rule, metric, outcome, message, observed=observed, iteration=iteration))
