@@ -77,6 +77,29 @@ def test_of_a_percentage_beside_what_may_be_a_fraction_only_what_holds_for_both_
     assert ("write both logs alike" in finding.message) == (outcome is INCONCLUSIVE)
 
 
+@pytest.mark.parametrize(
+    ("reference", "candidate", "outcome"),
+    [(0.95, 0.955, PASS), (0.3, 0.9, INCONCLUSIVE), (0.9, 1.2, PASS), (0.9, 2.5, FAIL)],
+)
+def test_a_score_below_one_beside_percentages_may_be_one_of_them(reference, candidate, outcome):
+    finding = findings_on(record(mIoU=reference, aAcc=30.0), record(mIoU=candidate, aAcc=30.5))[0]
+    assert finding.outcome is outcome
+    assert ("it may be a very low percentage" in finding.message) == (outcome is INCONCLUSIVE)
+
+
+def test_the_option_that_a_low_score_beside_percentages_names_lets_it_pass():
+    reference, candidate = record(mIoU=0.3, aAcc=30.0), record(mIoU=0.9, aAcc=30.5)
+    needed = findings_on(reference, candidate)[0].message.partition("final_metric.fraction_limit=")[2]
+    assert findings_on(reference, candidate, fraction_limit=float(needed))[0].outcome is PASS
+
+
+def test_a_fraction_that_has_not_settled_has_not_beside_a_percentage_either():
+    percentages = record(mIoU=57.0, before=0.5)
+    assert outcome_on(record(mIoU=0.55, before=0.05), percentages) is INCONCLUSIVE
+    assert outcome_on(record(mIoU=55.0, before=5.0), percentages) is INCONCLUSIVE
+    assert outcome_on(record(mIoU=0.55, before=0.002), percentages) is FAIL
+
+
 def test_a_record_that_holds_any_percentage_holds_no_fractions():
     reference, candidate = record(mIoU=70.25, aAcc=90.0), record(mIoU=0.7, aAcc=40.0)
     assert {finding.outcome for finding in findings_on(reference, candidate)} == {FAIL}

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -13,7 +13,8 @@ from emacheck.judge.advice import option
 from emacheck.judge.comparison import Comparison
 from emacheck.judge.verdict import Finding, Outcome
 
-LARGEST_FRACTION = 1.5
+# A fraction of 1 may be printed, and summed, a little too high.
+LARGEST_FRACTION = 1.001
 _SCORE = re.compile(
     r"iou|acc|dice|f1|f_?score|precision|recall|auc|top[-_]?\d|(?<![a-z])m?ap(?![a-z])", flags=re.IGNORECASE
 )
@@ -56,9 +57,10 @@ class FinalMetric:
     and one validation cannot show that it has. There the seed alone moves a score far, so that a difference over the
     limit is INCONCLUSIVE, and FAIL only beyond ``unsettled`` times the limit.
 
-    A score is in percent where any value of it in either record is over 1.5, or, if it is that of a single class, where
-    one of its kind is, else it is a fraction. A record of which no score is over 1 may hold fractions where the other
-    one holds percentages, or very low percentages: only what holds for both is decided.
+    A score is in percent where any value of it in either record is over 1, or, if it is that of a single class, where
+    one of its kind is, else it is a fraction. Where that can be read otherwise, only what holds for both readings is
+    decided: a record of which no score is over 1 may hold fractions where the other one holds percentages, and a score
+    that is never over 1 may be a very low percentage where other scores are percentages.
 
     Attributes:
         limit: Largest allowed difference of scores in percent, in percentage points.
@@ -94,18 +96,27 @@ class FinalMetric:
         findings = []
         for name in names:
             if name in reference and name in candidate:
-                percent = any(_in_percent(name, scores) for scores in (reference, candidate))
-                worth = tuple(100 if percent and _all_fractions(scores) else 1 for scores in (reference, candidate))
-                findings.append(self._check(name, reference[name], candidate[name], percent=percent, worth=worth))
+                readings = self._readings(name, reference, candidate)
+                findings.append(self._check(name, reference[name], candidate[name], readings))
             else:
                 holder, lacking = ("reference", "candidate") if name in reference else ("candidate", "reference")
                 message = f"only the {holder} has validation records of {name}, the {lacking} has none"
                 findings.append(self._undecided(name, message))
         return tuple(findings)
 
-    def _check(
-        self, name: str, reference: Curve, candidate: Curve, *, percent: bool, worth: tuple[int, ...]
-    ) -> Finding:
+    def _readings(self, name: str, reference: Mapping[str, Curve], candidate: Mapping[str, Curve]) -> list["_Reading"]:
+        """Return how a score can be read, the likely way first."""
+        small = [_all_fractions(scores) for scores in (reference, candidate)]
+        if any(_in_percent(name, scores) for scores in (reference, candidate)):
+            percent = _Reading(limit=self.limit)
+            worth = (100 if small[0] else 1, 100 if small[1] else 1)
+            mixed = replace(percent, worth=worth, why="one of them may be a fraction where the other is a percentage")
+            return [percent, mixed]
+        fraction = _Reading(limit=self.fraction_limit, percent=False)
+        as_others = _Reading(limit=self.limit, why="it may be a very low percentage, for other scores are percentages")
+        return [fraction, fraction if all(small) else as_others]
+
+    def _check(self, name: str, reference: Curve, candidate: Curve, readings: list["_Reading"]) -> Finding:
         iteration, other = int(reference.iterations[-1]), int(candidate.iterations[-1])
         if iteration != other:
             return self._undecided(
@@ -118,37 +129,26 @@ class FinalMetric:
             return self._undecided(name, f"the last {name} of the candidate is {c}", Outcome.FAIL)
         if not math.isfinite(r):
             return self._undecided(name, f"the last {name} of the reference is {r}")
-        limit = self.limit if percent else self.fraction_limit
-        rounding = (reference.quantum + candidate.quantum) / 2
-        difference = c - r
-        moved = _last_move(reference, candidate)
-        settled = moved <= limit
-        failing = limit * (1.0 if settled else max(self.unsettled, 1.0))
-        outcome = _held(difference, rounding, limit, failing)
-        if outcome is not _held(c * worth[1] - r * worth[0], rounding * max(worth), limit, failing):
-            return self._undecided(
-                name,
-                f"the last {name}, at iteration {iteration}, is {c:.6g} against {r:.6g}, and one of them may be a "
-                "fraction where the other is a percentage: write both logs alike",
-            )
-        remarks = f"; printed decimals leave it uncertain by {rounding:.2g}" if rounding else ""
-        if outcome is Outcome.INCONCLUSIVE and not settled:
-            remarks += (
-                f"; it has not settled: it moved by {moved:.3g} from the validation before"
-                if math.isfinite(moved)
-                else "; one validation alone does not show whether it has settled"
-            )
-        if outcome is not Outcome.PASS and not percent:
-            remarks += f" (a fraction; accept with {option(f'{self.name}.fraction_limit', abs(difference) + rounding)})"
+        likely, other_reading = readings[0], readings[-1]
+        outcome = likely.outcome(reference, candidate, self.unsettled)
+        message = f"the last {name}, at iteration {iteration}, is {c:.6g} against {r:.6g}"
+        needed = abs(c - r) + likely.rounding(reference, candidate)
+        accept = f"accept with {option(f'{self.name}.fraction_limit', needed)}"
+        if outcome is not other_reading.outcome(reference, candidate, self.unsettled):
+            fix = "write both logs alike" if likely.percent else f"if it is a fraction, {accept}"
+            return self._undecided(name, f"{message}, and {other_reading.why}: {fix}")
+        message += likely.remarks(reference, candidate, outcome)
+        if outcome is not Outcome.PASS and not likely.percent:
+            message += f" (a fraction; {accept})"
         return Finding(
             rule=self.name,
             outcome=outcome,
-            observed=difference,
-            limit=limit,
-            unit=self.unit if percent else "of 1, signed",
+            observed=c - r,
+            limit=likely.limit,
+            unit=self.unit if likely.percent else "of 1, signed",
             iteration=iteration,
-            message=f"the last {name}, at iteration {iteration}, is {c:.6g} against {r:.6g}{remarks}",
-            would_pass_at=abs(difference) + rounding,
+            message=message,
+            would_pass_at=needed,
             metric=name,
         )
 
@@ -156,11 +156,55 @@ class FinalMetric:
         return Finding.of(self, metric, outcome, message)
 
 
-def _held(difference: float, rounding: float, limit: float, failing: float) -> Outcome:
-    """Say what a difference is that printed decimals leave uncertain by a rounding."""
-    if abs(difference) + rounding <= limit:
-        return Outcome.PASS
-    return Outcome.FAIL if abs(difference) - rounding > failing else Outcome.INCONCLUSIVE
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reading:
+    """How the numbers of a score can be read.
+
+    Attributes:
+        limit: Largest allowed difference.
+        percent: Whether they are percentages, else fractions.
+        worth: What one of reference and candidate each is multiplied by.
+        why: Why they may be read so.
+    """
+
+    limit: float
+    percent: bool = True
+    worth: tuple[int, int] = (1, 1)
+    why: str = ""
+
+    def rounding(self, reference: Curve, candidate: Curve) -> float:
+        """Return how far printed decimals leave the difference uncertain."""
+        return (reference.quantum * self.worth[0] + candidate.quantum * self.worth[1]) / 2
+
+    def moved(self, reference: Curve, candidate: Curve) -> float:
+        """Return how far the score moved at most between its last two validations; infinite where there are not two."""
+        moves = [
+            abs(float(curve.values[-1]) - float(curve.values[-2])) * worth if len(curve) > 1 else math.inf
+            for curve, worth in zip((reference, candidate), self.worth, strict=True)
+        ]
+        return math.inf if any(map(math.isnan, moves)) else max(moves)
+
+    def outcome(self, reference: Curve, candidate: Curve, unsettled: float) -> Outcome:
+        """Say what the difference is, of which printed decimals leave a part uncertain."""
+        difference = abs(float(candidate.values[-1]) * self.worth[1] - float(reference.values[-1]) * self.worth[0])
+        rounding = self.rounding(reference, candidate)
+        if difference + rounding <= self.limit:
+            return Outcome.PASS
+        settled = self.moved(reference, candidate) <= self.limit
+        failing = self.limit * (1.0 if settled else max(unsettled, 1.0))
+        return Outcome.FAIL if difference - rounding > failing else Outcome.INCONCLUSIVE
+
+    def remarks(self, reference: Curve, candidate: Curve, outcome: Outcome) -> str:
+        """Return what explains an outcome."""
+        rounding, moved = self.rounding(reference, candidate), self.moved(reference, candidate)
+        found = f"; printed decimals leave it uncertain by {rounding:.2g}" if rounding else ""
+        if outcome is Outcome.INCONCLUSIVE and moved > self.limit:
+            found += (
+                f"; it has not settled: it moved by {moved:.3g} from the validation before"
+                if math.isfinite(moved)
+                else "; one validation alone does not show whether it has settled"
+            )
+        return found
 
 
 def _in_percent(name: str, scores: Mapping[str, Curve]) -> bool:
@@ -173,9 +217,3 @@ def _in_percent(name: str, scores: Mapping[str, Curve]) -> bool:
 def _all_fractions(scores: Mapping[str, Curve]) -> bool:
     """Tell whether all scores of a record may be fractions."""
     return not any(bool(np.any(np.abs(curve.values) > 1)) for curve in scores.values())
-
-
-def _last_move(reference: Curve, candidate: Curve) -> float:
-    """Return how far a score moved at most between the last two validations; infinite where there are not two."""
-    moves = [abs(float(c.values[-1]) - float(c.values[-2])) if len(c) > 1 else math.inf for c in (reference, candidate)]
-    return math.inf if any(map(math.isnan, moves)) else max(moves)
