@@ -1,5 +1,6 @@
 """Strict JSON that keeps NaN and infinity: they are written as the strings that the proto3 JSON mapping uses."""
 
+import json
 import math
 from collections.abc import Mapping
 from numbers import Integral, Real
@@ -64,3 +65,15 @@ def strict(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [strict(item) for item in value]
     return str(value)
+
+
+def to_json(document: Mapping[str, Any]) -> str:
+    r"""Return an object as the text of a JSON file: ASCII, indented, with a newline at its end.
+
+    Example:
+        >>> to_json({"outcome": "PASS"})
+        '{\n  "outcome": "PASS"\n}\n'
+    """
+    # DEL is the one control character that json leaves as it is; "##[" anywhere in the output of a job GitHub obeys.
+    text = json.dumps(document, allow_nan=False, indent=2).replace("\x7f", "\\u007f")
+    return text.replace("##", "#\\u0023") + "\n"

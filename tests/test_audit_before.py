@@ -20,12 +20,13 @@ from emacheck.curve import Curve
 from emacheck.judge import Outcome, decide, make_rules
 from emacheck.judge.comparison import compare
 from emacheck.record import Record
-from emacheck.report.document import document, to_json
+from emacheck.report.document import document
 from emacheck.report.github import annotations
 from emacheck.report.junit import junit
 from emacheck.report.markdown import markdown
 from emacheck.report.text import text
 from emacheck.report.wording import headline
+from emacheck.strict_json import to_json
 
 HEAD, NORM = "decode_head.ema_module", "backbone.bn1"
 

@@ -157,6 +157,24 @@ def test_an_entry_that_its_type_does_not_take_is_refused_by_its_name():
     assert "Correct its name, or leave it out." in said
 
 
+def test_an_entry_of_another_type_is_not_blamed():
+    class Own:
+        def __init__(self, depth):
+            self.depth = depth
+
+    config = config_of()
+    config.model.backbone = {"type": "Own", "depth": 50, "norm_cfg": {"type": "BN"}}
+    config.model.decode_head.norm_cfg = {"type": "BN"}
+    try:
+        MODELS.register_module(module=Own)
+        said = refusal(config, lambda config: MODELS.build(config.model.backbone))
+    finally:
+        MODELS.module_dict.pop("Own", None)
+    assert said.startswith("model.backbone.norm_cfg: found an entry that its type does not take (")
+    with pytest.raises(TypeError), building(config):
+        Own(depth=50, norm_cfg={})
+
+
 def test_the_file_of_the_configuration_is_named(tmp_path):
     (tmp_path / "own.py").write_text(config_of(str(tmp_path / "nowhere")).pretty_text, encoding="utf-8")
     config = Config.fromfile(str(tmp_path / "own.py"))
@@ -211,6 +229,17 @@ def test_data_of_another_kind_have_no_hash_and_spoilt_synthetic_ones_are_refused
     assert described("--config", own, "--data-root", copy).data_hash is not None
     next((copy / "leftImg8bit/train").rglob("*.png")).unlink()
     with pytest.raises(DataError, match="1 missing"):
+        described("--config", own, "--data-root", copy)
+
+
+@pytest.mark.parametrize("length", [None, 0, 200])
+def test_synthetic_data_whose_manifest_is_lost_or_cut_off_are_refused(own, copy, length):
+    manifest = copy / "manifest.json"
+    text = manifest.read_bytes()
+    manifest.unlink()
+    if length is not None:
+        manifest.write_bytes(text[:length])
+    with pytest.raises(DataError, match="manifest"):
         described("--config", own, "--data-root", copy)
 
 

@@ -156,10 +156,28 @@ def test_logs_are_compared_where_neither_posix_signals_nor_locks_exist(tmp_path)
         "sys.modules.update(fcntl=None, resource=None, termios=None)\n"
         "del signal.SIGHUP, signal.SIGALRM, signal.setitimer\n"
         "import emacheck, emacheck.reference\n"
-        "from emacheck.cli import invoke\n"
-        f"sys.exit(invoke(['compare', {str(log)!r}, {str(log)!r}]))\n"
+        "from emacheck.cli import main\n"
+        f"sys.argv = ['emacheck', 'compare', {str(log)!r}, {str(log)!r}]\n"
+        "main()\n"
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_interrupt_of_code_that_was_made_from_text_does_not_change_the_exit_code(tmp_path):
+    (tmp_path / "interrupted.py").write_text(
+        "import sys\n"
+        "from emacheck.cli import main\n"
+        "try:\n"
+        "    exec('raise KeyboardInterrupt')\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.argv = ['emacheck', '--version']\n"
+        "    main()\n",
+        encoding="utf-8",
+    )
+    command = [sys.executable, "-m", "interrupted"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, *SIGNALS])

@@ -32,11 +32,12 @@ from emacheck import Curve, Record
 from emacheck.judge import Outcome, Verdict, decide, make_rules
 from emacheck.judge.comparison import compare
 from emacheck.printable import printable
-from emacheck.report.document import document, to_json
+from emacheck.report.document import document
 from emacheck.report.junit import junit
 from emacheck.report.markdown import markdown
 from emacheck.report.text import text
 from emacheck.report.wording import divergence, headline, needs, number
+from emacheck.strict_json import to_json
 
 
 class TestGolden:

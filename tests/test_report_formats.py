@@ -15,13 +15,14 @@ from emacheck import Curve, Record, compare, decide
 from emacheck.cli.command_line import quoted
 from emacheck.judge import Outcome
 from emacheck.printable import printable
-from emacheck.report.document import document, to_json
+from emacheck.report.document import document
 from emacheck.report.github import annotations
 from emacheck.report.junit import junit
 from emacheck.report.markdown import markdown
 from emacheck.report.markdown_text import escaped
 from emacheck.report.text import text
 from emacheck.report.wording import headline
+from emacheck.strict_json import to_json
 
 
 class TestMarkdown:

@@ -4,9 +4,12 @@ from typing import Any
 
 import torch
 
+# Of NVIDIA's, in which TF32 came; the switches are on for every other card as well, and mean nothing there.
+AMPERE = (8, 0)
+
 
 def notes_on_float32(device: torch.device, precision: str) -> tuple[str, ...]:
-    """Return what to know of an audit in fp32 on a device whose float32 has the 10 bits of TF32, as switches stand.
+    """Return what to know of an audit in fp32 on a device that computes some of it with the 10 bits of TF32.
 
     Args:
         device: The candidate's; only of ``cuda`` torch itself holds the switches.
@@ -19,12 +22,17 @@ def notes_on_float32(device: torch.device, precision: str) -> tuple[str, ...]:
         >>> notes_on_float32(torch.device("cpu"), "fp32")
         ()
     """
-    if device.type != "cuda" or precision != "fp32":
+    if device.type != "cuda" or precision != "fp32" or torch.version.cuda is None:
         return ()
+    found = switched_to_tf32() if torch.cuda.get_device_capability(device) >= AMPERE else ()
+    return (f"{device} computes {' and '.join(found)} of float32 in TF32, which counts as an error",) if found else ()
+
+
+def switched_to_tf32() -> tuple[str, ...]:
+    """Return what torch's switches let CUDA compute in TF32 now: matrix products, convolutions, both or none."""
     cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     switches = {"matrix products": (cuda, cuda), "convolutions": (cudnn, getattr(cudnn, "conv", None))}
-    found = " and ".join(name for name, (older, newer) in switches.items() if _is_on(older, newer))
-    return (f"{device} computes {found} of float32 in TF32, which counts as an error",) if found else ()
+    return tuple(name for name, (older, newer) in switches.items() if _is_on(older, newer))
 
 
 def _is_on(older: Any, newer: Any) -> bool:

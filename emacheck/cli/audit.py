@@ -1,7 +1,6 @@
 """``emacheck audit``: one iteration on a device, tensor by tensor, against float64 on the CPU."""
 
 import inspect
-import json
 import os
 import sys
 from pathlib import Path
@@ -22,6 +21,7 @@ from emacheck.cli.training import (
     training_options,
 )
 from emacheck.errors import OutputError
+from emacheck.strict_json import to_json
 from emacheck.train.devices import parse_device
 from emacheck.train.launch import require_training_packages
 from emacheck.train.processes import Processes, plan_processes
@@ -158,7 +158,7 @@ def write_audit(result: "AuditResult", directory: Path, *, command: str) -> None
 
 
 def _document(result: "AuditResult", command: str) -> str:
-    return json.dumps({**result.to_json(), "command": command}, indent=1, allow_nan=False) + "\n"
+    return to_json({**result.to_json(), "command": command})
 
 
 def _deliver(result: "AuditResult", directory: Path | None, *, as_json: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import textwrap
@@ -15,6 +14,7 @@ import click
 from emacheck.cli.command_line import quoted
 from emacheck.cli.seconds import Seconds
 from emacheck.printable import MESSAGE_LENGTH, printable
+from emacheck.strict_json import to_json
 
 if TYPE_CHECKING:
     from emacheck.train.doctor.line import Line
@@ -52,7 +52,7 @@ def doctor(device: str, data_root: Path | None, timeout: float, as_json: bool) -
     counts = {status: sum(line.status is status for line in lines) for status in Status}
     errors, warnings = counts[Status.ERROR], counts[Status.WARNING]
     if as_json:
-        click.echo(_document(device, errors, warnings, lines))
+        click.echo(_document(device, errors, warnings, lines), nl=False)
     else:
         click.echo(f"\n{_counted(errors, 'error')}, {_counted(warnings, 'warning')} | {_command(device, data_root)}")
     return TROUBLE if errors else 0
@@ -80,15 +80,14 @@ def _shown(line: Line, *, width: int = WIDEST) -> Iterator[str]:
 
 
 def _document(device: str, errors: int, warnings: int, lines: list[Line]) -> str:
-    return json.dumps(
+    return to_json(
         {
             "format_version": FORMAT_VERSION,
             "device": device,
             "errors": errors,
             "warnings": warnings,
             "lines": [line.to_dict() for line in lines],
-        },
-        indent=1,
+        }
     )
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
-# Windows has no SIGHUP.
+# Windows has no SIGHUP and no SIGALRM.
 NUMBERS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+ALL = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM") if hasattr(signal, name))
 # As long as processes are given to end; a terminal that closes sends SIGHUP more than once.
 QUIET_SECONDS = 20.0
 AGAIN_SECONDS = 0.05
@@ -36,8 +37,11 @@ def heed_signals() -> None:
 
 def heed_no_more() -> None:
     """Let no signal change the exit code of a command that has ended: a second Ctrl-C would end it by SIGINT."""
-    for number in (signal.SIGINT, signal.SIGALRM, *NUMBERS):
+    for number in ALL:
         signal.signal(number, signal.SIG_IGN)
+    # Python as well ends it by SIGINT if a KeyboardInterrupt, though caught, left the exec of a string, as of a dataclass
+    # that was being made (CPython, Python/pythonrun.c, run_eval_code_obj); the next such exec makes it forget.
+    exec("")  # noqa: S102 - a constant
 
 
 def _heed_what_was_lost() -> None:

@@ -194,7 +194,8 @@ def _scores(verdict: "Verdict") -> Any:
 
 
 def _json(verdict: "Verdict", command: str, audit: "AuditResult | None") -> str:
-    from emacheck.report.document import document, to_json
+    from emacheck.report.document import document
+    from emacheck.strict_json import to_json
 
     return to_json(document(verdict, command=command, environment=_environment(), audit=audit))
 

@@ -1,7 +1,6 @@
 """``emacheck reference``: make, list, show and verify stored references."""
 
 import contextlib
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from emacheck.cli import TROUBLE
 from emacheck.cli.training import describe_training, has_data_of_its_own, train_and_read, training_options
 from emacheck.errors import BundleError, OutputError, UsageError
 from emacheck.experiment import digest
+from emacheck.strict_json import to_json
 from emacheck.train.launch import require_training_packages
 from emacheck.train.processes import Processes
 from emacheck.train.request import TrainingRequest
@@ -157,7 +157,7 @@ def show(name: str) -> None:
     bundle = find_bundle(name)
     click.echo(f"{bundle.name}  {bundle.iterations} iterations  {bundle.path}")
     click.echo(f"metrics: {', '.join(sorted(bundle.record.curves))}")
-    click.echo(json.dumps(dict(bundle.record.provenance), indent=1))
+    click.echo(to_json(dict(bundle.record.provenance)).rstrip())
 
 
 @reference.command()

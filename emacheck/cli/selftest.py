@@ -2,7 +2,6 @@
 
 import contextlib
 import fnmatch
-import json
 import os
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from emacheck.cli.command_line import given_command
 from emacheck.cli.judging import exit_code
 from emacheck.cli.outputs import check_outputs
 from emacheck.errors import UsageError
+from emacheck.strict_json import to_json
 from emacheck.train.launch import WORKER_ENVIRONMENT, require_training_packages
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ def _deliver(result: "Selftest", output: Path | None, plot: Path | None, *, as_j
     from emacheck.audit.selftest_text import selftest_text
     from emacheck.report.write import write_atomically
 
-    document = json.dumps(result.to_json(), indent=1, allow_nan=False) + "\n"
+    document = to_json(result.to_json())
     if output is not None:
         write_atomically(output, document)
     if plot is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import click
 
 from emacheck.oddity import shown
 from emacheck.printable import MESSAGE_LENGTH, printable
-from emacheck.strict_json import encode_value
+from emacheck.strict_json import encode_value, to_json
 
 if TYPE_CHECKING:
     from emacheck.curve import Curve
@@ -34,7 +33,7 @@ def show(log: str, reader: str | None, pattern: str | None, rank: int | None, ou
     from emacheck.logs import read_log  # here, so that `emacheck --help` stays fast
 
     record = read_log(log, reader=reader, pattern=pattern, rank=rank)
-    click.echo(_as_json(record) if output_format == "json" else "\n".join(_as_text(record)))
+    click.echo(_as_json(record).rstrip() if output_format == "json" else "\n".join(_as_text(record)))
 
 
 def _as_text(record: Record) -> Iterator[str]:
@@ -83,7 +82,7 @@ def _row(curve: Curve) -> tuple[str, ...]:
 
 
 def _as_json(record: Record) -> str:
-    return json.dumps(
+    return to_json(
         {
             "format_version": 1,
             "name": record.name,
@@ -96,8 +95,7 @@ def _as_json(record: Record) -> str:
             "oddities": [oddity.message for oddity in record.oddities],
             "oddity_effects": [str(oddity.effect) for oddity in record.oddities],
             "oddity_kinds": [str(oddity.kind) for oddity in record.oddities],
-        },
-        indent=1,
+        }
     )
 
 

@@ -98,12 +98,15 @@ def read_manifest(root: Path) -> Manifest:
 
 
 def is_synthetic(root: Path) -> bool:
-    """Tell whether a directory is, or was once, a synthetic data set: it has our manifest."""
+    """Tell whether a directory is, or was once, a synthetic data set: its manifest names us, or it has our cities."""
     try:
-        read_manifest(root)
-    except DataError:
-        return False
-    return True
+        with (root / MANIFEST_NAME).open("rb") as file:
+            if GENERATOR_NAME.encode() in file.read(_LONGEST_MANIFEST):
+                return True
+    except OSError:
+        pass
+    cities = {"train": TRAIN_CITIES, "val": VAL_CITIES}
+    return any((root / "leftImg8bit" / split / city).is_dir() for split, names in cities.items() for city in names)
 
 
 def verify_files(root: Path, manifest: Manifest) -> None:

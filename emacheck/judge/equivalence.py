@@ -105,7 +105,7 @@ class Equivalence:
         with np.errstate(over="ignore", invalid="ignore"):
             largest = max(float(np.max(np.abs(values))) for values in (whole.reference, whole.candidate))
             if not largest <= LARGEST * abs(float(np.mean(part.reference))) < math.inf:
-                return self._too_little(metric, part, "the values are too large to average")
+                return self._too_little(metric, part, "the values are too far apart in size to average")
             level = measured(part, whole)
         if level.blocks < FEWEST_BLOCKS or not math.isfinite(level.error):
             return self._too_little(

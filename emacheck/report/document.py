@@ -1,6 +1,5 @@
 """The verdict as the object in ``report.json``; every key is described in docs/report-format.md."""
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -63,18 +62,6 @@ def document(
     }
     report: dict[str, Any] = strict(found)
     return report
-
-
-def to_json(document: Mapping[str, Any]) -> str:
-    r"""Return an object as the text of a JSON file: ASCII, indented, with a newline at its end.
-
-    Example:
-        >>> to_json({"outcome": "PASS"})
-        '{\n  "outcome": "PASS"\n}\n'
-    """
-    # DEL is the one control character that json leaves as it is; "##[" anywhere in the output of a job GitHub obeys.
-    text = json.dumps(document, allow_nan=False, indent=2).replace("\x7f", "\\u007f")
-    return text.replace("##", "#\\u0023") + "\n"
 
 
 def _audit(audit: "AuditResult") -> dict[str, Any]:

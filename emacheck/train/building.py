@@ -12,7 +12,7 @@ from mmengine import registry as registries
 from emacheck.errors import EmacheckError, UsageError
 
 UNREGISTERED = re.compile(r"(?P<name>\S+) is not in the (?P<registry>\S[^.]*) registry")
-UNEXPECTED = re.compile(r"unexpected keyword argument '(?P<name>\w+)'")
+UNEXPECTED = re.compile(r"(?P<type>\w+)\.__init__\(\) got an unexpected keyword argument '(?P<name>\w+)'")
 REMOTE = re.compile(r"[a-z][a-z0-9+.-]*://")
 # What numpy says when mmengine packs a list of no samples.
 NO_SAMPLE = "need at least one array to concatenate"
@@ -98,15 +98,34 @@ def _of_no_type(where: str, name: str, registry: str) -> str:
 
 
 def _registered(name: str) -> set[str]:
-    """Return what the registries of a name hold, those of mmengine and of the packages that are imported."""
-    roots = [each for each in vars(registries).values() if isinstance(each, registries.Registry) and each.name == name]
-    return {key for root in roots for each in (root, *root.children.values()) for key in each.module_dict}
+    """Return what the registries of a name hold."""
+    return {key for each in _registries() if each.name == name for key in each.module_dict}
+
+
+def _class_names(kind: Any) -> set[str]:
+    """Return what the classes are called that a type of a configuration may mean, those that they inherit from too."""
+    name = str(kind).rpartition(".")[2]
+    found = [kind, *(each.module_dict[name] for each in _registries() if name in each.module_dict)]
+    return {parent.__name__ for each in found if isinstance(each, type) for parent in each.__mro__}
+
+
+def _registries() -> Iterator[Any]:
+    """Yield the registries of mmengine and of the packages that are imported."""
+    for root in vars(registries).values():
+        if isinstance(root, registries.Registry):
+            yield from (root, *root.children.values())
 
 
 def _unexpected(error: Exception, config: Any) -> str | None:
     said = UNEXPECTED.search(str(error)) if isinstance(error, TypeError) else None
-    found = [where for where, entry in entries(_plain(config)) if said and said["name"] in entry and "type" in entry]
-    if said is None or not found:
+    if said is None:
+        return None
+    found = [
+        where
+        for where, entry in entries(_plain(config))
+        if said["name"] in entry and said["type"] in _class_names(entry.get("type"))
+    ]
+    if not found:
         return None
     keys = ", ".join(f"{where}.{said['name']}".lstrip(".") for where in found)
     return f"{keys}: found an entry that its type does not take ({error}). Correct its name, or leave it out."

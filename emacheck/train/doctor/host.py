@@ -157,6 +157,8 @@ def data_line(root: Path | None) -> Line:
                 return error("data", f"{place} is not there and cannot be made: found {found}", WRITABLE_CACHE)
             return ok("data", f"{place} is not there yet; the first training makes it (38 MB)")
         summary = fingerprint_dataset(place)
+    except UsageError as problem:  # there is no place for a cache
+        return error("data", str(problem), WRITABLE_CACHE)
     except EmacheckError as problem:
         again = "The next training makes it again once it is deleted." if root is None else "Repair it."
         return error("data", str(problem), f"{again} Or give another one: --data-root DIR.")
