@@ -39,8 +39,8 @@ def heed_no_more() -> None:
     """Let no signal change the exit code of a command that has ended: a second Ctrl-C would end it by SIGINT."""
     for number in ALL:
         signal.signal(number, signal.SIG_IGN)
-    # Python as well ends it by SIGINT if a KeyboardInterrupt, though caught, left the exec of a string, as of a dataclass
-    # that was being made (CPython, Python/pythonrun.c, run_eval_code_obj); the next such exec makes it forget.
+    # Python as well ends it by SIGINT if a KeyboardInterrupt, though caught, left the exec of a string, as a dataclass
+    # is made by (CPython, Python/pythonrun.c, run_eval_code_obj); the next such exec makes it forget.
     exec("")  # noqa: S102 - a constant
 
 
