@@ -1,11 +1,13 @@
 """The cost of recording and pairing: one mmengine run in which they work in every second iteration only.
 
-Neighbouring iterations form a pair, so a drifting machine favours neither. Times are those of mmengine's own timer
+Neighbouring iterations form a pair, and which of the two comes first alternates from pair to pair, so that neither a
+drifting machine nor a habit of every second iteration favours one. Times are those of mmengine's own timer
 (``time`` in ``scalars.json``: the whole iteration, data loading and hooks included). ``recording`` is the smoke preset;
 ``recording and pairing`` is the smoke preset with dropout, samples seeded one by one and masks drawn on the CPU.
 """
 
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -21,12 +23,14 @@ if TYPE_CHECKING:
     from emacheck.train.request import TrainingRequest
 
 RESULTS = Path(__file__).parent / "results" / "recording_cost.json"
-PAIRS, WARM_UP = 120, 5
+PAIRS, WARM_UP = 240, 5
+# Of the normal distribution; the ranks between which a median lies with 95 %.
+TWO_SIDED = 1.96
 
 
 def works(iteration: int) -> bool:
     """Tell whether an iteration, counted from 0, is recorded and paired."""
-    return iteration % 2 == 1
+    return iteration % 4 in (1, 2)
 
 
 @contextmanager
@@ -119,8 +123,12 @@ def measure(*, paired: bool) -> dict[str, Any]:
         train(Path(place), paired=paired)
         (scalars,) = Path(place).glob("mmengine/*/vis_data/scalars.json")
         times = [json.loads(line)["time"] for line in scalars.read_text(encoding="utf-8").splitlines()]
-    working, plain = times[2 * WARM_UP + 1 :: 2], times[2 * WARM_UP :: 2]
+    measured = range(2 * WARM_UP, len(times))
+    working = [times[at] for at in measured if works(at)]
+    plain = [times[at] for at in measured if not works(at)]
     ratios = sorted(a / b for a, b in zip(working, plain, strict=True))
+    off = TWO_SIDED * math.sqrt(len(ratios)) / 2
+    least, most = math.floor((len(ratios) - 1) / 2 - off), math.ceil((len(ratios) - 1) / 2 + off)
     from emacheck.train.accelerator import describe_device
     from emacheck.train.devices import parse_device
 
@@ -129,6 +137,7 @@ def measure(*, paired: bool) -> dict[str, Any]:
         "pairs": len(ratios),
         "ratio with / without": {
             "median": statistics.median(ratios),
+            "interval of the median": [ratios[least], ratios[most]],
             "lower quartile": ratios[len(ratios) // 4],
             "upper quartile": ratios[3 * len(ratios) // 4],
         },
