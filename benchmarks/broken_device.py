@@ -57,7 +57,7 @@ def judge(reference: Any, candidate: Path, repeats: Any = ()) -> dict[str, Any]:
     }
 
 
-SHOWN = ("mean_relative_error", "bias", "envelope", "first_iterations")
+SHOWN = ("mean_relative_error", "bias", "worst_window", "envelope", "first_iterations")
 
 
 def main() -> None:
