@@ -13,7 +13,6 @@ faults than before, unless the state that is audited is another one.
 
 import argparse
 import json
-import platform
 import resource
 import statistics
 import subprocess
@@ -233,19 +232,10 @@ def trial(part: str, what: Any, reference: Any, plain: Any) -> dict[str, Any]:
 
 def machine(training: Any) -> dict[str, Any]:
     """Return what the numbers depend on."""
-    import os
-
-    import torch
-
-    from emacheck.train.accelerator import describe_device
-    from emacheck.train.devices import parse_device
+    from host import cpu_facts
 
     return {
-        "cpu": describe_device(parse_device("cpu"))["name"],
-        "cpus": os.cpu_count(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "threads": THREADS,
+        **cpu_facts(THREADS),
         "state_hash": training.state_hash,
         "batch_hashes": training.batch_hashes,
         "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),

@@ -13,14 +13,13 @@ the zoo is changed, take other seeds and another file: ``--first-seed 100 --resu
 import argparse
 import gc
 import math
-import os
-import platform
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from host import cpu_facts
 from zoo_faults import SHARES, faults
 from zoo_networks import WARM_UP, ZOO
 from zoo_orders import ORDERS, Order
@@ -160,15 +159,8 @@ def planned(at: int, precision: str) -> set[str]:
 
 def machine() -> dict[str, Any]:
     """Return what the numbers depend on."""
-    from emacheck.train.accelerator import describe_device
-    from emacheck.train.devices import parse_device
-
     return {
-        "cpu": describe_device(parse_device("cpu"))["name"],
-        "cpus": os.cpu_count(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "threads": THREADS,
+        **cpu_facts(THREADS),
         "warm_up": WARM_UP,
         "limits": asdict(Limits()),
     }

@@ -1,0 +1,21 @@
+"""What the numbers of a measurement on a CPU depend on."""
+
+import os
+import platform
+from typing import Any
+
+
+def cpu_facts(threads: int) -> dict[str, Any]:
+    """Return the CPU, its cores, the threads that were used, and the versions of Python and torch."""
+    import torch
+
+    from emacheck.train.accelerator import describe_device
+    from emacheck.train.devices import parse_device
+
+    return {
+        "cpu": describe_device(parse_device("cpu"))["name"],
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": threads,
+    }
