@@ -14,6 +14,8 @@ _FACTORIES = {"rand", "randn", "randint", "randperm"}
 _SEEDS = 1 << 64
 _ELSEWHERE = 1 << 31  # torch's generator takes the lower 32 bits of a seed
 _LIKE = {"rand_like", "randn_like", "randint_like"}
+# What is drawn here; what others see of these are the draws of this module itself.
+DRAWN = _INPLACE | _FACTORIES | _LIKE | {"bernoulli", "native_dropout"}
 
 
 class Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -80,7 +82,7 @@ class Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operator; a random one is drawn on the CPU."""
         kwargs = dict(kwargs or {})
-        if not _random(func) or _draws_nothing(func, args, kwargs):
+        if not is_random(func) or draws_nothing(func, args, kwargs):
             return func(*args, **kwargs)
         here = self.position
         number = (self._start + here) % _SEEDS
@@ -138,7 +140,7 @@ class DrawsOfSamples(Draws):  # type: ignore[no-untyped-call]
         """Run one operator; a random one without a generator is foreign."""
         kwargs = dict(kwargs or {})
         own = kwargs.get("generator") is not None
-        if _random(func) and not own and not _draws_nothing(func, args, kwargs):
+        if is_random(func) and not own and not draws_nothing(func, args, kwargs):
             self.foreign.add(func.overloadpacket.__name__)
         return func(*args, **kwargs)
 
@@ -148,12 +150,12 @@ class ForeignDrawError(Exception):
 
 
 @cache
-def _random(func: Any) -> bool:
+def is_random(func: Any) -> bool:
     """Return whether an operator draws random numbers; asking torch takes as long as a small operator."""
     return torch.Tag.nondeterministic_seeded in func.tags
 
 
-def _draws_nothing(func: Any, args: Any, kwargs: dict[str, Any]) -> bool:
+def draws_nothing(func: Any, args: Any, kwargs: dict[str, Any]) -> bool:
     """Return whether a random operator's rate is zero, or it was told not to train."""
     names = [argument.name for argument in func._schema.arguments]
     unsaid = {each.name: each.default_value for each in func._schema.arguments if each.has_default_value()}

@@ -29,6 +29,8 @@ def audit_finding(result: AuditResult) -> Finding:
     blamed = next((each for each in result.findings if each.outcome is result.outcome), None)
     observed, limit = _figures(result, blamed)
     message = _passing(result) if blamed is None else _blaming(result, blamed)
+    if result.operators is not None and result.outcome is Outcome.FAIL:
+        message = "; ".join((message, *result.operators.lines[:1]))
     notes = "; ".join(result.notes[:SHOWN_NOTES])
     return Finding(
         rule=AUDIT,

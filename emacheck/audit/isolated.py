@@ -125,7 +125,7 @@ def _baseline(
     found |= dict.fromkeys(_undecided(call, accepted[0], truth), FAR)
     vague = [part for part, here in found.items() if not here.norm < arbiter.precision.vague]
     found |= {part: _with_scale(found[part], part, truth, call) for part in vague}
-    judged = {p: _with_chance(here, truth[p]) for p, here in found.items() if math.isfinite(here.absolute)}
+    judged = {p: with_chance(here, truth[p]) for p, here in found.items() if math.isfinite(here.absolute)}
     return Baseline(
         call=call,
         truth={part: tensor for part, tensor in truth.items() if part in judged},
@@ -153,17 +153,30 @@ def _undecided(call: Call, side: Side, truth: Mapping[Part, Truth]) -> list[Part
 def _with_scale(accepted: Distance, part: Part, truth: Mapping[Part, Truth], call: Call) -> Distance:
     """Return what is accepted of a tensor that is zero but for rounding.
 
-    Where terms cancel the reference may be right by luck, so a unit roundoff of the largest tensor that the call makes
-    in the same phase, or is given in the backward pass, is accepted as well.
+    The scale is that of the largest tensor that the call makes in the same phase, or is given in the backward pass.
     """
-    phase, own = PHASE_OF[part.kind], truth[part]
+    phase = PHASE_OF[part.kind]
     scales = [each.norm for other, each in truth.items() if PHASE_OF[other.kind] == phase]
     if phase == "backward":
         scales += [float(gradient.norm()) for gradient in call.output_gradients.values()]
+    return with_scale(accepted, truth[part], scales)
+
+
+def with_scale(accepted: Distance, truth: Truth, scales: Sequence[float]) -> Distance:
+    """Return what is accepted of a tensor that is zero but for rounding.
+
+    Where terms cancel the reference may be right by luck, so a unit roundoff of the largest of the numbers at hand is
+    accepted as well.
+
+    Args:
+        accepted: What is accepted of it so far.
+        truth: The tensor.
+        scales: Norms of the tensors at hand.
+    """
     least = 2.0**-24 * max(filter(math.isfinite, scales), default=0.0)
-    if not own.norm:
+    if not truth.norm:
         return replace(accepted, absolute=max(accepted.absolute, least))
-    return accepted.larger(Distance(norm=least / own.norm, peak=least / own.norm, absolute=least))
+    return accepted.larger(Distance(norm=least / truth.norm, peak=least / truth.norm, absolute=least))
 
 
 def _varied(call: Call, side: Side, refused: Refused | None) -> Results | None:
@@ -178,7 +191,7 @@ def _varied(call: Call, side: Side, refused: Refused | None) -> Results | None:
     return None
 
 
-def _with_chance(accepted: Distance, truth: Truth) -> Distance:
+def with_chance(accepted: Distance, truth: Truth) -> Distance:
     """Return what is accepted, the slope at least as far off as chance makes it."""
     if not accepted.slope or not accepted.finite:
         return accepted

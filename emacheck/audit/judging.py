@@ -66,22 +66,23 @@ def judge(reference: Reference, candidate: Candidate, *, variation: Variation = 
         variation: A benign variation of how the candidate computes.
     """
     plan, judged = reference.plan, Judged()
-    _isolated(reference, candidate, variation, judged, evaluation=False)
+    judge_alone(reference, candidate, variation, judged, evaluation=False)
     if not reference.keep:
         forget(reference.capture)
     if plan.evaluation and reference.number == 1:
-        _isolated(reference, candidate, variation, judged, evaluation=True)
+        judge_alone(reference, candidate, variation, judged, evaluation=True)
     # One step with one set of gradients says what an optimizer does; further batches would repeat it.
     if reference.subject.optimizer is not None and plan.wants(OPTIMIZER) and reference.number == 1:
-        _optimizer(reference, candidate, variation, judged)
+        judge_optimizer(reference, candidate, variation, judged)
     if plan.end_to_end:
-        _end_to_end(reference, candidate, variation, judged)
+        judge_iteration(reference, candidate, variation, judged)
     return judged
 
 
-def _isolated(
+def judge_alone(
     reference: Reference, candidate: Candidate, variation: Variation, judged: Judged, *, evaluation: bool
 ) -> None:
+    """Judge every call that the plan wants, alone."""
     plan, watch = reference.plan, Watch()
     side = Side(
         model=candidate.model,
@@ -200,7 +201,8 @@ def _owner(call: Call, part: Part) -> str:
     return f"{prefix}{below[0]}"
 
 
-def _optimizer(reference: Reference, candidate: Candidate, variation: Variation, judged: Judged) -> None:
+def judge_optimizer(reference: Reference, candidate: Candidate, variation: Variation, judged: Judged) -> None:
+    """Judge one step of the optimizer."""
     plan = reference.plan
     try:
         whole = reference.optimizer()
@@ -244,7 +246,8 @@ def _kind(candidate: Candidate) -> str:
     return type(candidate.optimizer).__name__
 
 
-def _end_to_end(reference: Reference, candidate: Candidate, variation: Variation, judged: Judged) -> None:
+def judge_iteration(reference: Reference, candidate: Candidate, variation: Variation, judged: Judged) -> None:
+    """Judge one whole iteration."""
     plan = reference.plan
     try:
         whole = reference.iteration()

@@ -1,6 +1,6 @@
 """Everything about one batch that does not depend on the candidate: what the arbiter says and what is accepted."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from emacheck.audit.calls import Call
 from emacheck.audit.capture import Capture, capture
 from emacheck.audit.draws import Draws
 from emacheck.audit.end_to_end import Conditions, Found, Owner, distances, iterated
@@ -48,6 +49,7 @@ class Plan:
         limits: The limits.
         seed: Seed of all random draws.
         modules: Glob over module names; only those are run in isolation. None for all.
+        names: Of these, only those with such a name. None for all.
         evaluation: Audit the evaluation-mode forward pass as well, on the first batch.
         end_to_end: Run whole iterations as well.
         invariants: What must hold after a whole iteration.
@@ -60,6 +62,7 @@ class Plan:
     limits: Limits = Limits()  # noqa: RUF009 - frozen
     seed: int = 0
     modules: str | None = None
+    names: frozenset[str] | None = None
     evaluation: bool = True
     end_to_end: bool = True
     invariants: tuple[Invariant, ...] = DEFAULT
@@ -71,9 +74,15 @@ class Plan:
         """The limit of a module that runs alone."""
         return self.limits.half if self.precision.half else self.limits.isolated
 
+    @property
+    def limit_of_operators(self) -> float:
+        """The limit of one call of an operator."""
+        return self.limits.operator_half if self.precision.half else self.limits.operator
+
     def wants(self, module: str) -> bool:
         """Return whether a module is to run alone."""
-        return self.modules is None or fnmatchcase(module, self.modules)
+        named = self.names is None or module in self.names
+        return named and (self.modules is None or fnmatchcase(module, self.modules))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -151,8 +160,16 @@ class Reference:
             found = self._kept[name] = list(found)
         return found
 
+    def calls(self, *, evaluation: bool = False) -> Sequence[Call]:
+        """Return the calls of the reference's iteration, or of its forward pass in evaluation mode."""
+        captured = self._captured_evaluation() if evaluation else self.capture
+        return () if captured is None else captured.calls
+
     def _captured_evaluation(self) -> Capture | None:
         """Run the loss in evaluation mode; some models return no loss in that mode."""
+        if "capture of evaluation" in self._kept:
+            kept: Capture | None = self._kept["capture of evaluation"]
+            return kept
         known = {call.label: call.by_products for call in self.capture.calls}
         try:
             captured = self.captured(evaluation=True)
@@ -162,7 +179,14 @@ class Reference:
             return None
         for call in captured.calls:
             call.by_products = known.get(call.label, frozenset())
+        if self.keep:
+            self._kept["capture of evaluation"] = captured
         return captured
+
+    def narrowed(self, names: Iterable[str]) -> "Reference":
+        """Return the same reference with what it recorded, which repeats the calls of some modules alone."""
+        kept = {name: value for name, value in self._kept.items() if name.startswith("capture")}
+        return replace(self, plan=replace(self.plan, names=frozenset(names)), _kept=kept)
 
     def _isolated(self, captured: Capture, *, evaluation: bool) -> Iterator[Baseline]:
         arbiter, accepted = to_accuracy(copied(self.subject.model), torch.float64), copied(self.subject.model)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from emacheck.audit.operators.findings import OperatorFindings, read_operators
 from emacheck.judge.verdict import Outcome
 from emacheck.strict_json import decode_value, strict
 
@@ -124,6 +125,8 @@ class AuditResult:
         seconds: Wall-clock time of the audit.
         peak_memory: Largest resident memory of the process, in bytes.
         ranks: The devices of the processes that were audited as well, by rank; empty for none.
+        operators: Which operators are wrong and whether that is proven; None where they were not looked at. It explains
+            what the others say, and decides nothing.
     """
 
     device: str
@@ -136,6 +139,7 @@ class AuditResult:
     seconds: float = 0.0
     peak_memory: int = 0
     ranks: tuple[str, ...] = ()
+    operators: OperatorFindings | None = None
 
     @property
     def outcome(self) -> Outcome:
@@ -187,6 +191,7 @@ class AuditResult:
             "batch_hashes": list(self.batch_hashes),
             "findings": [{**asdict(finding), "outcome": finding.outcome.value} for finding in self.findings],
             "notes": list(self.notes),
+            "operators": None if self.operators is None else self.operators.to_json(),
             "seconds": round(self.seconds, 3),
             "peak_memory_bytes": self.peak_memory,
             "tensors": [_error_fields(error) for error in self.errors],
@@ -216,6 +221,7 @@ def read_result(fields: Mapping[str, Any]) -> AuditResult:
         seconds=fields["seconds"],
         peak_memory=fields["peak_memory_bytes"],
         ranks=tuple(fields.get("ranks", ())),
+        operators=None if fields.get("operators") is None else read_operators(fields["operators"]),
     )
 
 

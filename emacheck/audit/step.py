@@ -15,6 +15,7 @@ from emacheck.audit.fallback import CpuFallback
 from emacheck.audit.float32 import notes_on_float32
 from emacheck.audit.judging import Judged, judge
 from emacheck.audit.limits import Limits
+from emacheck.audit.operators.explain import explain
 from emacheck.audit.originals import outside, untouched
 from emacheck.audit.precision import Precision
 from emacheck.audit.premises import find_unfit
@@ -43,6 +44,7 @@ def audit_step(
     evaluation: bool = True,
     end_to_end: bool = True,
     cpu_fallback: bool = False,
+    operators: bool = False,
     limits: Limits | None = None,
 ) -> AuditResult:
     r"""Audit one training iteration of any model on a device, tensor by tensor, against float64 on the CPU.
@@ -74,6 +76,8 @@ def audit_step(
         evaluation: Audit the forward pass in evaluation mode as well.
         end_to_end: Run a whole iteration as well.
         cpu_fallback: Run operators that the device lacks on the CPU; a note names them, for they were not audited.
+        operators: Find out as well which ATen operators of the device are wrong, in the modules that fail and in one
+            whole iteration, and prove which of them is the cause. It explains an outcome and never changes it.
         limits: The limits, None for the calibrated ones.
 
     Returns:
@@ -119,9 +123,12 @@ def audit_step(
         end_to_end=end_to_end,
         cpu_fallback=cpu_fallback,
     )
+    subject = Subject(model=model, optimizer=optimizer, loss=loss)
     # Whatever the caller's mode is, an iteration needs gradients.
     with torch.inference_mode(False), torch.enable_grad():
-        return audit(Subject(model=model, optimizer=optimizer, loss=loss), [batch], plan, prepare=prepare)
+        candidate = _prepared(subject, prepare)
+        result = audit(subject, [batch], plan, candidate=candidate)
+        return explain(result, subject, candidate, [batch], plan, always=True) if operators else result
 
 
 def audit(
@@ -129,7 +136,7 @@ def audit(
     batches: Sequence[Any],
     plan: Plan,
     *,
-    prepare: Prepare | None = None,
+    candidate: Candidate | None = None,
     state_hash: str | None = None,
     batch_hashes: Sequence[str] = (),
     progress: Callable[[str], None] = lambda text: None,  # noqa: ARG005
@@ -140,15 +147,13 @@ def audit(
         subject: What is audited.
         batches: The batches.
         plan: How.
-        prepare: Called with the candidate before it runs.
+        candidate: A twin of the subject, perhaps with a fault; None for one without.
         state_hash: Hash of the shared state, computed if it is not given.
         batch_hashes: Hashes of the batches, for the record.
         progress: Called with a line of text before each batch.
     """
     started = time.monotonic()
-    candidate = subject.twin()
-    if prepare is not None:
-        _prepare(prepare, candidate)
+    candidate = subject.twin() if candidate is None else candidate
     fallback = CpuFallback()
     if plan.cpu_fallback:
         # Entered first, it is asked last: it answers what nothing else did.
@@ -208,8 +213,11 @@ def _opened(name: torch.device | str) -> torch.device:
     return device
 
 
-def _prepare(prepare: Prepare, candidate: Candidate) -> None:
-    """Let the user prepare the candidate, and complain if that changed what the reference runs as well."""
+def _prepared(subject: Subject, prepare: Prepare | None) -> Candidate:
+    """Let the user prepare a twin, and complain if that changed what the reference runs as well."""
+    candidate = subject.twin()
+    if prepare is None:
+        return candidate
     code = SharedCode(candidate.model)
     try:
         prepare(candidate)
@@ -220,6 +228,7 @@ def _prepare(prepare: Prepare, candidate: Candidate) -> None:
             f"found {', '.join(replaced)} replaced by prepare, for the reference as well, so that no difference could "
             "show; it was put back. Expected a change of the candidate alone: candidate.patch(owner, name, value)."
         )
+    return candidate
 
 
 def _require_steps_of(optimizer: torch.optim.Optimizer | None, model: torch.nn.Module) -> None:

@@ -31,6 +31,8 @@ def text(result: AuditResult, *, command: str, colour: bool = False) -> str:
         lines += _finding(finding, result, colour=colour)
     if len(result.findings) > SHOWN_FINDINGS:
         lines += [f"  ... and {len(result.findings) - SHOWN_FINDINGS} more modules", ""]
+    if result.operators is not None:
+        lines += [*(f"  operators: {_safe(line)}" for line in result.operators.lines), ""]
     lines += [*_table(result), ""]
     lines += [f"  note: {_safe(note)}" for note in result.notes] + ([""] if result.notes else [])
     lines.append(last_line(result, command=_safe(command), colour=colour))

@@ -1,0 +1,113 @@
+"""What operators a side calls, and how: for faults in which every operator is right and another one is called."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from emacheck.audit.operators.signature import bound, inputs, settings, why_not
+
+# Where a result goes and how it lies in memory is each device's own.
+_OWN = {"device", "memory_format", "layout", "pin_memory"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """One call of an operator without its numbers.
+
+    Attributes:
+        operator: Name and overload.
+        settings: What it was given beside tensors.
+        inputs: Types and shapes of its tensors.
+    """
+
+    operator: str
+    settings: tuple[tuple[str, str], ...]
+    inputs: tuple[str, ...]
+
+
+class Called(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Note every operator that computes.
+
+    Args:
+        device: Where.
+
+    Attributes:
+        calls: In order.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: list[Made] = []
+        self._device = device
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operator and note it."""
+        kwargs = kwargs or {}
+        if why_not(func, args, kwargs, self._device) is None:
+            given = bound(func, args, kwargs)
+            self.calls.append(
+                Made(
+                    operator=str(func),
+                    settings=tuple((name, said) for name, said in settings(given).items() if name not in _OWN),
+                    inputs=tuple(
+                        f"{name} {str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+                        for name, tensor in inputs(func, given)
+                    ),
+                )
+            )
+        return func(*args, **kwargs)
+
+
+def differing(here: Called, there: Called) -> str:
+    """Return in words the first call that the candidate makes otherwise than the reference; empty if there is none.
+
+    The first call of an operator is held against its first call there, and so on, because a device may have other
+    operators between; where there are more or less of them, that is said.
+
+    Example:
+        >>> sides = [Called(torch.device("cpu")) for _ in range(2)]
+        >>> for side, dim in zip(sides, (0, 1)):
+        ...     with side:
+        ...         _ = torch.ones(2, 2).softmax(dim)
+        >>> differing(*sides)
+        'aten._softmax.default is called with dim=0, where the reference has dim=1'
+    """
+    made, due = (_by_operator(side.calls) for side in (here, there))
+    at: Counter[str] = Counter()
+    for each in here.calls:
+        others = due.get(each.operator, [])
+        if len(others) == len(made[each.operator]) and others[at[each.operator]] != each:
+            return _said(each, others[at[each.operator]])
+        at[each.operator] += 1
+    for operator in {**made, **due}:
+        counts = [len(side.get(operator, [])) for side in (made, due)]
+        if counts[0] != counts[1]:
+            return f"{operator} is called {_times(counts[0])}, by the reference {_times(counts[1])}"
+    return ""
+
+
+def _by_operator(calls: list[Made]) -> dict[str, list[Made]]:
+    found: dict[str, list[Made]] = {}
+    for each in calls:
+        found.setdefault(each.operator, []).append(each)
+    return found
+
+
+def _said(here: Made, there: Made) -> str:
+    one, other = dict(here.settings), dict(there.settings)
+    names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+    if names:
+        said, due = (
+            ", ".join(f"{name}={side.get(name, 'its default')}" for name in names[:3]) for side in (one, other)
+        )
+    else:
+        pairs = [pair for pair in zip(here.inputs, there.inputs, strict=False) if pair[0] != pair[1]]
+        said, due = pairs[0] if pairs else (f"{len(here.inputs)} tensors", f"{len(there.inputs)} tensors")
+    return f"{here.operator} is called with {said}, where the reference has {due}"
+
+
+def _times(count: int) -> str:
+    return {0: "never", 1: "once"}.get(count, f"{count} times")

@@ -1,0 +1,143 @@
+"""What a call of an operator is: whether it computes, what it writes to, what it is given."""
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import torch
+
+from emacheck.audit.draws import DRAWN, draws_nothing, is_random
+from emacheck.audit.nested import tensors
+
+VIEW, MEMORY, COPY, RANDOM, HOST = (
+    "a view",
+    "memory alone",
+    "a copy between devices",
+    "draws random numbers",
+    "not on the device",
+)
+# Views and copies that torch's schemas do not call so.
+_VIEWS = {"_unsafe_view", "_reshape_alias", "lift_fresh", "lift", "set_"}
+_MEMORY = {"resize_", "resize_as_", "record_stream", "pin_memory", "_pin_memory", "is_pinned"}
+_TO_HOST = {"_local_scalar_dense", "item"}
+# The schema of these does not say that they change running statistics.
+_UNSAID = {
+    "native_batch_norm": ("running_mean", "running_var"),
+    "cudnn_batch_norm": ("running_mean", "running_var"),
+    "miopen_batch_norm": ("running_mean", "running_var"),
+}
+
+
+def base_name(func: Any) -> str:
+    """Return an operator's name without its overload: ``_softmax``."""
+    name: str = func.overloadpacket.__name__
+    return name
+
+
+@cache
+def written(func: Any) -> frozenset[str]:
+    """Return the names of the arguments that an operator writes to.
+
+    Example:
+        >>> sorted(written(torch.ops.aten.add_.Tensor)), sorted(written(torch.ops.aten.native_batch_norm.default))
+        (['self'], ['running_mean', 'running_var'])
+    """
+    said = {each.name for each in func._schema.arguments if each.alias_info is not None and each.alias_info.is_write}
+    return frozenset(said | set(_UNSAID.get(base_name(func), ())))
+
+
+@cache
+def is_view(func: Any) -> bool:
+    """Return whether an operator returns its input in another shape, without computing anything.
+
+    Example:
+        >>> is_view(torch.ops.aten.permute.default), is_view(torch.ops.aten.relu_.default)
+        (True, False)
+    """
+    aliases = [each.alias_info for each in func._schema.returns if each.alias_info is not None]
+    return base_name(func) in _VIEWS or any(not alias.is_write for alias in aliases)
+
+
+def bound(func: Any, args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call by name.
+
+    Example:
+        >>> bound(torch.ops.aten._softmax.default, (torch.ones(2), 0, False), {})["dim"]
+        0
+    """
+    return dict(zip([each.name for each in func._schema.arguments], args, strict=False)) | kwargs
+
+
+def why_not(func: Any, args: Any, kwargs: dict[str, Any], device: torch.device) -> str | None:
+    """Return why a call computes nothing that could be judged, or None.
+
+    Args:
+        func: The operator.
+        args: Its arguments.
+        kwargs: And those by keyword.
+        device: The device that is looked at.
+
+    Example:
+        >>> cpu = torch.device("cpu")
+        >>> why_not(torch.ops.aten.t.default, (torch.ones(2, 2),), {}, cpu)
+        'a view'
+        >>> why_not(torch.ops.aten.mul.Tensor, (torch.ones(2), torch.ones(2)), {}, cpu) is None
+        True
+    """
+    name = base_name(func)
+    if is_view(func):
+        return VIEW
+    if name in _MEMORY or "empty" in name or func.namespace == "profiler":
+        return MEMORY
+    places = _places(args, kwargs)
+    if device.type not in places:
+        return HOST
+    if name in _TO_HOST or (name in ("_to_copy", "copy_") and len(places) > 1):
+        return COPY
+    if is_random(func) and not draws_nothing(func, args, kwargs):
+        return HOST if name in DRAWN else RANDOM
+    return None
+
+
+def _places(args: Any, kwargs: dict[str, Any]) -> set[str]:
+    """Return the types of the devices of what a call is given, and of where its result goes."""
+    given = [tensor for _, tensor in tensors((args, kwargs))]
+    # A tensor without dimensions may come from anywhere.
+    places = {tensor.device.type for tensor in given if tensor.dim()} or {tensor.device.type for tensor in given}
+    return places | ({torch.device(kwargs["device"]).type} if kwargs.get("device") is not None else set())
+
+
+def results(func: Any, given: dict[str, Any], output: Any) -> dict[str, torch.Tensor]:
+    """Return what a call made by name: what it returns, and the arguments that it wrote to.
+
+    Args:
+        func: The operator.
+        given: Its arguments by name; what it wrote to holds the new numbers.
+        output: What it returned.
+
+    Example:
+        >>> made = torch.ones(2)
+        >>> list(results(torch.ops.aten.add_.Tensor, {"self": made, "other": 1}, made))
+        ['self']
+    """
+    changed = dict(tensors({name: given[name] for name in sorted(written(func)) if given.get(name) is not None}))
+    known = {id(tensor) for tensor in changed.values()}
+    return {path: tensor for path, tensor in tensors(output, "result") if id(tensor) not in known} | changed
+
+
+def inputs(func: Any, given: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the tensors that a call reads, by name; a result that it is given to write into is none."""
+    out = {each.name for each in func._schema.arguments if each.kwarg_only and each.name in written(func)}
+    yield from tensors({name: value for name, value in given.items() if name not in out})
+
+
+def settings(given: dict[str, Any]) -> dict[str, str]:
+    """Return what a call is given beside tensors, as text.
+
+    Example:
+        >>> settings({"input": torch.ones(1), "training": True, "eps": 1e-5, "bias": None})
+        {'training': 'True', 'eps': '1e-05'}
+    """
+    return {
+        name: str(value) for name, value in given.items() if value is not None and next(tensors(value), None) is None
+    }
