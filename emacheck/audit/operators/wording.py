@@ -37,7 +37,7 @@ def message_of(found: Explanation, *, also: str = "") -> str:
     last = found.trials[-1]
     moved = f"it differs by {number(last.ratio)} (limit {last.limit:g}) instead of {number(found.ratio)}"
     rest = (
-        "so something else is wrong as well" if found.conclusion == PARTLY else "so that is not shown to be the cause"
+        "something else is wrong as well" if found.conclusion == PARTLY else "that is not shown to be the cause"
     )
     wrong = f"{_wrong(rows, found.scope)}{_more(found)}"
     return f"{found.scope}: {wrong}; with {_it(rows)} computed on the CPU {moved}, so {rest}"
