@@ -3,12 +3,12 @@
 import math
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from emacheck.audit.isolated import MOVED, with_chance, with_scale
-from emacheck.audit.measure import SAME, Distance, Truth, continuous, distance, on_host
+from emacheck.audit.measure import SAME, Distance, Truth, continuous, distance, float64, on_host, real
 from emacheck.audit.nested import replaced, tensors
 from emacheck.audit.operators.host import HostCall
 from emacheck.audit.operators.signature import base_name
@@ -23,6 +23,17 @@ _STEPS = {
     *("floor", "ceil", "round", "trunc", "frac", "sign", "sgn", "fmod", "remainder", "floor_divide", "heaviside"),
     *("bucketize", "searchsorted", "histc", "div_", "div"),
 }
+# These return which of their inputs is the largest or smallest, and those in what order they come: where several are
+# equal, any device may choose otherwise.
+_PICK = {
+    *("max", "min", "argmax", "argmin", "cummax", "cummin", "max_pool2d_with_indices", "max_pool3d_with_indices"),
+    *("adaptive_max_pool2d", "adaptive_max_pool3d", "fractional_max_pool2d", "fractional_max_pool3d"),
+}
+_ORDER = {"sort", "argsort", "topk", "kthvalue", "median", "nanmedian", "mode"}
+# Parts equal values and keeps the order of others, whose distance is at least 2^-24 in float32; in place of infinity.
+_PARTED, _HUGE = 2.0**-40, 2.0**1000
+# From this share of its type's largest number on, a number stands for infinity, as in a mask of finfo(x.dtype).min.
+_ENDLESS = 31 / 32
 # A ratio to the plain accepted precision that needs no benign variations.
 ENOUGH = 3.0
 # Above so many values an exact result is no luck.
@@ -66,6 +77,7 @@ class Truths:
         truth: By name what was computed in float64.
         accepted: Distance of the accepted precision, the largest of its variations, by name.
         undecided: Names of results to which nothing can be held.
+        free: By name those integers of a result to which nothing can be held.
     """
 
     call: HostCall
@@ -73,6 +85,7 @@ class Truths:
     truth: dict[str, Truth]
     accepted: dict[str, Distance]
     undecided: frozenset[str]
+    free: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 def truths(call: HostCall, *, thorough: bool = True) -> Truths:
@@ -89,7 +102,11 @@ def truths(call: HostCall, *, thorough: bool = True) -> Truths:
     right = call.run(dtype=torch.float64)
     first, *variations = ISOLATED_HALF if precision.half else ISOLATED
     plain = call.run(first)
-    truth = {name: Truth(tensor=tensor) for name, tensor in right.items() if continuous(tensor)}
+    truth = {
+        name: Truth(tensor=_with_infinity(tensor, plain[name].dtype if name in plain else tensor.dtype))
+        for name, tensor in right.items()
+        if continuous(tensor)
+    }
     if not thorough:
         variations = []
     elif _may_be_luck(call, plain, truth):
@@ -99,7 +116,7 @@ def truths(call: HostCall, *, thorough: bool = True) -> Truths:
         with suppress(Exception):  # what cannot run in a benign variation does not count there
             others.append(call.run(variation))
     exact = {name: tensor for name, tensor in plain.items() if not continuous(tensor)}
-    undecided = _undecided(call, exact, [right, *others]) if thorough else set()
+    undecided, free = _undecided(call, exact, [right, *others]) if thorough else (set(), {})
     accepted = {}
     for name, own in truth.items():
         if name not in plain:
@@ -108,14 +125,16 @@ def truths(call: HostCall, *, thorough: bool = True) -> Truths:
         for made in (plain, *others):
             if name in made and continuous(made[name]):
                 tensor = made[name].to(plain[name].dtype)
-                found = found.larger(distance(tensor, own, slope=precision.smallest_slope > 0))
+                away = distance(tensor, own, slope=precision.smallest_slope > 0)
+                # A variation in which a mask of the largest number overflows says nothing.
+                found = found.larger(away) if made is plain or math.isfinite(away.absolute) else found
         if not found.norm < precision.vague:
             found = with_scale(found, own, [*_scales(call.given), *(each.norm for each in truth.values())])
         if math.isfinite(found.absolute):
             accepted[name] = with_chance(found, own)
         else:
             undecided |= {name}
-    return Truths(call=call, exact=exact, truth=truth, accepted=accepted, undecided=frozenset(undecided))
+    return Truths(call=call, exact=exact, truth=truth, accepted=accepted, undecided=frozenset(undecided), free=free)
 
 
 def judged(call: HostCall, made: Made) -> tuple[Truths, list[Deviation]]:
@@ -148,7 +167,7 @@ def deviations(should: Truths, made: Made) -> list[Deviation]:
     found = []
     for name, tensor in should.exact.items():
         if name not in should.undecided:
-            same = name in made and _equal(made[name], tensor)
+            same = name in made and _equal(made[name], tensor, but=should.free.get(name))
             found.append(Deviation(result=name, error=0.0 if same else math.inf, accepted=0.0, measure="exact"))
     for name, accepted in should.accepted.items():
         here = (
@@ -165,7 +184,7 @@ def swallowed(call: HostCall, made: Made) -> list[Deviation]:
     """Return the share of NaNs that became numbers, of a call with NaN among its inputs.
 
     NaN must arrive where float64 has one and where it matters which number is in its place: what is multiplied by zero
-    may be left out.
+    may be left out. What is true or false, such as whether something is NaN, must be equal.
 
     Args:
         call: The call.
@@ -175,7 +194,11 @@ def swallowed(call: HostCall, made: Made) -> list[Deviation]:
     one, other = (_without_nan(call, number).run(dtype=torch.float64) for number in (LARGE, -LARGE))
     found = []
     for name, tensor in right.items():
-        if not continuous(tensor) or name not in made or made[name].shape != tensor.shape:
+        if name not in made or made[name].shape != tensor.shape:
+            continue
+        if tensor.dtype is torch.bool and not _equal(made[name], tensor):
+            found.append(Deviation(result=name, error=math.inf, accepted=0.0, measure="exact"))
+        if not continuous(tensor):
             continue
         due = torch.isnan(tensor) & (one[name] != other[name])
         if bool(due.any()):
@@ -220,34 +243,60 @@ def _floor(call: HostCall, tensor: torch.Tensor) -> Distance:
 
 
 def _scales(given: dict[str, object]) -> list[float]:
-    return [float(tensor.double().norm()) for tensor in _floats(given)]
+    return [float(float64(tensor).norm()) for tensor in _floats(given)]
 
 
 def _floats(given: dict[str, object]) -> list[torch.Tensor]:
     return [tensor for _, tensor in tensors(given) if continuous(tensor)]
 
 
-def _undecided(call: HostCall, exact: Made, others: list[dict[str, torch.Tensor]]) -> set[str]:
+def _undecided(
+    call: HostCall, exact: Made, others: list[dict[str, torch.Tensor]]
+) -> tuple[set[str], dict[str, torch.Tensor]]:
     """Return the names of integer results that another way to compute, or the last bits of the inputs, decide.
 
-    Equal values are moved apart by as much as the last bits of the largest, because any of them may be chosen.
+    Of those that pick the largest of equal values, only the picks among equals are; a mask tells which.
     """
-    found = {n for n, t in exact.items() for other in others if n not in other or not _equal(other[n], t)}
-    indices = [n for n, t in exact.items() if t.dtype is not torch.bool and n not in found]
-    if not indices or not _floats(call.given):
-        return found
-    moved = _apart(call).run()
-    return found | {name for name in indices if not _equal(moved[name], exact[name])}
+    name = base_name(call.func)
+    moved: list[dict[str, torch.Tensor]] = []
+    if any(tensor.dtype is not torch.bool for tensor in exact.values()):
+        # Of two equal values each is the larger in one of the two.
+        moved = [(_parted if name in _PICK | _ORDER else _apart)(call, way).run() for way in (1, -1)]
+    found, free = set(), {}
+    for result, tensor in exact.items():
+        made = [*others, *(moved if tensor.dtype is not torch.bool else [])]
+        if name in _PICK and all(result in each and each[result].shape == tensor.shape for each in made):
+            free[result] = torch.stack([each[result] != tensor for each in made]).any(0)
+        elif any(result not in each or not _equal(each[result], tensor) for each in made):
+            found.add(result)
+    return found, free
 
 
-def _apart(call: HostCall) -> HostCall:
+def _parted(call: HostCall, way: int) -> HostCall:
+    """Return a call in float64 without equal values, all others in the order in which they are."""
+    generator = torch.Generator().manual_seed(0)
+
+    def move(_: str, tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.is_complex() or not tensor.numel():
+            return tensor
+        values = tensor.double().nan_to_num(nan=math.nan, posinf=_HUGE, neginf=-_HUGE)
+        least = values.abs().masked_fill(values == 0, math.inf).min()
+        size = torch.where(values == 0, least if bool(torch.isfinite(least)) else 1.0, values.abs())
+        drawn = torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
+        return values + way * _PARTED * size * (drawn - 0.5)
+
+    return HostCall(func=call.func, given=replaced(call.given, move), precision=call.precision)
+
+
+def _apart(call: HostCall, way: int) -> HostCall:
+    """Return a call whose numbers are moved by some last bits of the largest."""
     generator = torch.Generator().manual_seed(0)
 
     def move(_: str, tensor: torch.Tensor) -> torch.Tensor:
         if not tensor.is_floating_point() or not tensor.numel():
             return tensor
         size = MOVED.ulps * torch.finfo(tensor.dtype).eps * (float(tensor.double().abs().max()) or 1.0)
-        away = torch.rand(tensor.shape, generator=generator, dtype=torch.float64) * size
+        away = way * torch.rand(tensor.shape, generator=generator, dtype=torch.float64) * size
         return tensor + away.to(tensor.dtype) if math.isfinite(size) else tensor
 
     return HostCall(func=call.func, given=replaced(call.given, move), precision=call.precision)
@@ -264,5 +313,19 @@ def _without_nan(call: HostCall, number: float) -> HostCall:
     return HostCall(func=call.func, given=given, precision=call.precision)
 
 
-def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return one.shape == other.shape and bool((on_host(one) == on_host(other)).all())
+def _with_infinity(tensor: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
+    """Return a tensor in float64 with the largest number that it has where that of another type stands for infinity."""
+    numbers = real(tensor)
+    least = _ENDLESS * torch.finfo(kind).max
+    if not numbers.numel() or not float(numbers.abs().max()) >= least:
+        return tensor
+    endless = (numbers.abs() >= least) & numbers.isfinite()
+    return torch.where(endless, numbers.sign() * torch.finfo(torch.float64).max, numbers)
+
+
+def _equal(one: torch.Tensor, other: torch.Tensor, *, but: torch.Tensor | None = None) -> bool:
+    """Return whether two tensors are equal, but perhaps for some of their elements."""
+    if one.shape != other.shape:
+        return False
+    same = on_host(one) == on_host(other)
+    return bool((same if but is None else same | but).all())

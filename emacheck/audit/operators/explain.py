@@ -187,7 +187,10 @@ def _explained(
 def _proven(
     found: Explanation, tried: Callable[[tuple[str, ...]], Trial], progress: Callable[[str], None]
 ) -> Explanation:
-    """Repeat the check with the first suspect on the CPU, then with the first two, and so on, until it passes."""
+    """Repeat the check with the first suspect on the CPU, then with the first two, and so on, until it passes.
+
+    Once more as it is, it must fail: what comes and goes by itself is proof of nothing.
+    """
     names = tuple(row.operator for row in found.suspects[:MOST_TRIED])
     trials: list[Trial] = []
     for count in range(1, len(names) + 1):
@@ -199,6 +202,10 @@ def _proven(
         best = min((trial.ratio for trial in trials if not math.isnan(trial.ratio)), default=math.inf)
         found = replace(found, trials=tuple(trials))
         return _concluded(found, PARTLY if best < SMALLER * found.ratio else UNPROVEN)
+    progress(f"{found.scope} as it is, once more")
+    control = tried(())
+    if control.passes:  # then the operators on the CPU did not make it pass
+        return _concluded(replace(found, trials=(*trials, control)), UNREPEATED)
     cause = trials[-1].operators
     if len(cause) > 1:
         progress(f"{found.scope} with {cause[-1]} alone on the CPU")

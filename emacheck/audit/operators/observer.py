@@ -146,11 +146,12 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.ranking.skip(name, f"the CPU cannot repeat it ({first_line(error)})")
             return
         if poisoned and all(each.ratio <= self._limit for each in found):
-            if not self._probed:
-                self.ranking.skip(name, "its inputs hold NaN")
+            skip = self.ranking.skip_probe if self._probed else self.ranking.skip
+            skip(name, "its inputs hold NaN")
             return
-        if not found:
+        if not found or (should is not None and should.undecided):
             self.ranking.skip(name, VAGUE if made else "it returns no tensor")
+        if not found:
             return
         traits = Traits(
             phase=self.where.phase,

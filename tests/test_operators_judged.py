@@ -1,0 +1,188 @@
+"""What an operator is held to: choices among equals, masks, memory that is not read, NaN, and what comes and goes."""
+
+import math
+import warnings
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from small_network import trained, trained_net  # noqa: E402
+from test_operators import CPU, QUICK, audited, broken, explained, scaled  # noqa: E402
+from torch import nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402, N812
+
+from emacheck.audit.faults.places import ReplacedOperator  # noqa: E402
+from emacheck.audit.limits import Limits  # noqa: E402
+from emacheck.audit.operators.findings import PROVEN, UNREPEATED  # noqa: E402
+from emacheck.audit.operators.observer import Observer  # noqa: E402
+from emacheck.audit.precision import Precision  # noqa: E402
+
+
+def observed(name, change, run, *, precision="fp32", probed=False):
+    """Return the ranking of what runs with one operator replaced."""
+    observer = Observer(CPU, Precision(name=precision), limit=30.0 if precision == "fp32" else 10.0, probed=probed)
+    with ReplacedOperator((name,), change), observer:
+        run()
+    return observer.ranking
+
+
+def wrong(ranking):
+    return [(row.operator, row.result) for row in ranking.ranked() if not row.passes]
+
+
+def other_indices(func, args, kwargs):
+    values, indices = func(*args, **kwargs)
+    return values, (indices + 1) % 64
+
+
+def last_of_equals(func, args, kwargs):
+    return args[0].numel() - 1 - func(args[0].flip(-1), *args[1:], **kwargs)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_wrong_indices_are_found_beside_ties(precision):
+    torch.manual_seed(0)
+    value = torch.randn(2, 3, 8, 8).relu().to(torch.bfloat16 if precision == "bf16" else torch.float32)
+    run = lambda: F.max_pool2d(value.clone().requires_grad_(), 2)  # noqa: E731
+    ranking = observed("max_pool2d_with_indices", other_indices, run, precision=precision)
+    assert wrong(ranking) == [("aten.max_pool2d_with_indices.default", "result.1")]
+
+
+@pytest.mark.parametrize("value", [torch.ones(2), torch.ones(3), torch.zeros(2), torch.full((2,), -math.inf)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64])
+def test_any_of_equal_values_may_be_chosen(value, dtype):
+    value = value.nan_to_num(neginf=-5.0).to(dtype) if dtype is torch.int64 else value.to(dtype)
+    assert wrong(observed("argmax", last_of_equals, lambda: value.argmax(-1))) == []
+
+
+def test_values_that_differ_in_the_last_bit_are_no_equals():
+    value = torch.tensor([1.0, 1.0 + 2.0**-23, 0.5])
+    off = lambda func, args, kwargs: func(*args, **kwargs) * 0  # noqa: E731
+    assert wrong(observed("argmax", off, lambda: value.argmax(-1))) == [("aten.argmax.default", "result")]
+
+
+def test_an_integer_result_that_is_left_out_is_listed():
+    def other(func, args, kwargs):
+        values, indices = func(*args, **kwargs)
+        return values, indices.flip(-1)
+
+    ranking = observed("topk", other, lambda: torch.zeros(6).topk(2))
+    assert wrong(ranking) == []
+    assert [row.operator for row in ranking.unjudged()] == ["aten.topk.default"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_error_beside_a_mask_of_the_largest_number_is_found_and_a_right_one_passes(precision):
+    torch.manual_seed(0)
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    masked = torch.ones(4, 4).triu(1).bool()
+    scores, mask = (
+        torch.randn(2, 4, 4).to(kind),
+        torch.zeros(4, 4, dtype=kind).masked_fill(masked, torch.finfo(kind).min),
+    )
+
+    def off(func, args, kwargs):
+        return torch.where(masked, func(*args, **kwargs), func(*args, **kwargs) * 1.1)
+
+    def unmasked(func, args, kwargs):
+        return func(*args, **kwargs).masked_fill(masked, 0.0)
+
+    run = lambda: scores + mask  # noqa: E731
+    assert wrong(observed("none", None, run, precision=precision)) == []
+    assert wrong(observed("add", off, run, precision=precision)) == [("aten.add.Tensor", "result")]
+    assert wrong(observed("add", unmasked, run, precision=precision)) == [("aten.add.Tensor", "result")]
+
+
+def test_what_lies_in_memory_that_is_only_written_to_does_not_matter():
+    old = torch.full((3,), math.nan)
+
+    def run():
+        old.clone().copy_(torch.ones(3))
+        old.clone().fill_(2.0)
+        old.clone().zero_()
+        torch.exp(torch.ones(3), out=old.clone())
+        torch.addmm(old, torch.ones(2, 4), torch.ones(4, 3), beta=0)
+
+    ranking = observed("copy_", lambda func, args, kwargs: func(*args, **kwargs).mul_(1.001), run)
+    assert {row.operator for row in ranking.ranked()} >= {
+        *("aten.copy_.default", "aten.fill_.Scalar", "aten.zero_.default", "aten.exp.out", "aten.addmm.default"),
+    }
+    assert wrong(ranking) == [("aten.copy_.default", "self")]
+    assert {row.operator for row in ranking.unjudged()} == {"aten.clone.default"}
+
+
+def test_an_operator_that_sees_no_nan_in_a_nan_is_wrong_and_one_that_got_nothing_else_is_listed():
+    value = torch.tensor([1.0, math.nan])
+
+    def run():
+        torch.where(value.isnan(), 0.0, value)
+
+    ranking = observed("isnan", lambda func, args, kwargs: func(*args, **kwargs) & False, run, probed=True)
+    assert wrong(ranking) == [("aten.isnan.default", "result")]
+    assert [(row.operator, row.why) for row in ranking.unjudged()] == [("aten.where.self", "its inputs hold NaN")]
+
+
+def test_complex_terms_that_cancel_are_judged_without_a_warning():
+    torch.manual_seed(0)
+    value = torch.randn(8, dtype=torch.complex64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ranking = observed(
+            "sum", lambda func, args, kwargs: func(*args, **kwargs) + 1e-3, lambda: torch.cat([value, -value]).sum()
+        )
+    assert wrong(ranking) == [("aten.sum.default", "result")]
+
+
+def test_what_comes_and_goes_is_no_proof():
+    calls = []
+
+    def prepare(candidate):
+        scaled("convolution", 4e-6)(candidate)
+
+        def change(module, args, output):
+            calls.append(1)
+            return output * 1.01 if len(calls) <= 3 else output
+
+        candidate.model.stem.register_forward_hook(change)
+
+    _, found = explained(prepare, modules="stem", limits=Limits(isolated=60.0))
+    assert [trial.passes for trial in found.trials] == [True, True]
+    assert (found.conclusion, found.cause) == (UNREPEATED, ())
+    assert found.message.endswith("so what is wrong there comes and goes, and no cause is shown")
+
+
+def test_a_gradient_that_comes_through_modules_within_modules_is_repeated():
+    result = audited(
+        trained_net(), broken("max_pool2d_with_indices", lambda made: (made[0], (made[1] + 1) % 64)), **QUICK
+    )
+    found = result.operators.explanations[0]
+    assert (result.module, found.scope) == ("(model)", "(model)")
+    assert found.ratio == max(error.ratio for error in result.errors)
+    assert (found.conclusion, found.cause) == (PROVEN, ("aten.max_pool2d_with_indices.default",))
+
+
+def test_a_module_alone_is_compared_in_as_many_tensors_as_among_all_others():
+    options = {"evaluation": False, "end_to_end": False}
+    every, one = (audited(trained_net(), **options, modules=modules) for modules in (None, "(model)"))
+    assert [e.tensor for e in one.errors if e.module == "(model)"] == [
+        e.tensor for e in every.errors if e.module == "(model)"
+    ]
+
+
+def test_the_sentence_of_an_unproven_cause_reads_well():
+    class Twice(nn.Module):
+        def forward(self, value):
+            return value.exp()
+
+    def both(candidate):
+        scaled("exp")(candidate)
+        candidate.model[1].register_forward_hook(lambda *call: call[-1] + 0.5 * call[-1].roll(1, -1))
+
+    torch.manual_seed(0)
+    subject = trained(
+        nn.Sequential(nn.Linear(4, 4), Twice()), torch.randn(5, 4), lambda model, batch: model(batch).square().mean()
+    )
+    _, found = explained(both, subject)
+    assert ", so that is not shown to be the cause" in found.message
+    assert "so so" not in found.message
