@@ -85,8 +85,9 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Example:
         >>> observer = Observer(torch.device("cpu"), Precision(), limit=30.0)
+        >>> scores = torch.ones(4, 8)
         >>> with observer:
-        ...     _ = torch.softmax(torch.ones(4, 8), dim=1)
+        ...     _ = scores.softmax(dim=1)
         >>> [(row.operator, row.passes) for row in observer.ranking.ranked()]
         [('aten._softmax.default', True)]
     """
