@@ -94,6 +94,15 @@ def test_an_error_beside_a_mask_of_the_largest_number_is_found_and_a_right_one_p
     assert wrong(observed("add", unmasked, run, precision=precision)) == [("aten.add.Tensor", "result")]
 
 
+def test_a_mask_that_is_infinite_in_a_shorter_type_is_judged():
+    mask = torch.tensor([0.0, 0.5, torch.finfo(torch.float32).min])
+    cast = lambda: mask.to(torch.bfloat16)  # noqa: E731
+    ranking = observed("none", None, cast, precision="bf16")
+    assert (wrong(ranking), ranking.unjudged()) == ([], ())
+    ranking = observed("_to_copy", lambda func, args, kwargs: func(*args, **kwargs) * 1.1, cast, precision="bf16")
+    assert (wrong(ranking), ranking.unjudged()) == ([("aten._to_copy.default", "result")], ())
+
+
 def test_what_lies_in_memory_that_is_only_written_to_does_not_matter():
     old = torch.full((3,), math.nan)
 

@@ -32,6 +32,8 @@ _PICK = {
 _ORDER = {"sort", "argsort", "topk", "kthvalue", "median", "nanmedian", "mode"}
 # Parts equal values and keeps the order of others, whose distance is at least 2^-24 in float32; in place of infinity.
 _PARTED, _HUGE = 2.0**-40, 2.0**1000
+# These round each number once.
+_ROUND = {"_to_copy", "copy_", "_foreach_copy_"}
 # From this share of its type's largest number on, a number stands for infinity, as in a mask of finfo(x.dtype).min.
 _ENDLESS = 31 / 32
 # A ratio to the plain accepted precision that needs no benign variations.
@@ -103,7 +105,7 @@ def truths(call: HostCall, *, thorough: bool = True) -> Truths:
     first, *variations = ISOLATED_HALF if precision.half else ISOLATED
     plain = call.run(first)
     truth = {
-        name: Truth(tensor=_with_infinity(tensor, plain[name].dtype if name in plain else tensor.dtype))
+        name: Truth(tensor=_with_infinity(tensor, plain[name], call) if name in plain else tensor)
         for name, tensor in right.items()
         if continuous(tensor)
     }
@@ -313,14 +315,20 @@ def _without_nan(call: HostCall, number: float) -> HostCall:
     return HostCall(func=call.func, given=given, precision=call.precision)
 
 
-def _with_infinity(tensor: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
-    """Return a tensor in float64 with the largest number that it has where that of another type stands for infinity."""
-    numbers = real(tensor)
-    least = _ENDLESS * torch.finfo(kind).max
-    if not numbers.numel() or not float(numbers.abs().max()) >= least:
+def _with_infinity(tensor: torch.Tensor, plain: torch.Tensor, call: HostCall) -> torch.Tensor:
+    """Return a tensor in float64 with its largest number where that of the accepted precision stands for infinity.
+
+    What one rounding makes infinite, as of a mask in a shorter type, is so on any device.
+    """
+    right, made = real(tensor), real(plain).double()
+    least = _ENDLESS * torch.finfo(plain.dtype).max
+    if not right.numel() or not float(right.abs().max()) >= least:
         return tensor
-    endless = (numbers.abs() >= least) & numbers.isfinite()
-    return torch.where(endless, numbers.sign() * torch.finfo(torch.float64).max, numbers)
+    endless = (right.abs() >= least) & right.isfinite()
+    largest = right.sign() * torch.finfo(torch.float64).max
+    if base_name(call.func) in _ROUND and made.shape == right.shape:
+        largest = torch.where(made.isinf(), made, largest)
+    return torch.where(endless, largest, right)
 
 
 def _equal(one: torch.Tensor, other: torch.Tensor, *, but: torch.Tensor | None = None) -> bool:
