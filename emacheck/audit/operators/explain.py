@@ -14,6 +14,7 @@ from emacheck.audit.calls import OPTIMIZER, Asked, intercepted, module_names
 from emacheck.audit.end_to_end import Conditions, iterated
 from emacheck.audit.judging import Judged, judge_alone, judge_iteration, judge_optimizer
 from emacheck.audit.operators.called import Called, differing
+from emacheck.audit.operators.copies import miscopied
 from emacheck.audit.operators.findings import (
     PARTLY,
     PROVEN,
@@ -29,7 +30,7 @@ from emacheck.audit.operators.findings import (
 from emacheck.audit.operators.observer import Observer, first_line
 from emacheck.audit.operators.replaced_on_cpu import OnCpu
 from emacheck.audit.operators.scopes import Scope, scopes_of
-from emacheck.audit.operators.wording import message_of
+from emacheck.audit.operators.wording import MISCOPIED, message_of
 from emacheck.audit.reference import Plan, Reference
 from emacheck.audit.result import ITERATION, AuditResult, badness
 from emacheck.audit.subject import Candidate, Context, Subject
@@ -180,7 +181,7 @@ def _explained(
     if before.passes:
         return _concluded(found, UNREPEATED)
     if not found.suspects:
-        return _concluded(found, RIGHT, also=_other_calls(scope, reference, candidate))
+        return _concluded(found, RIGHT, also=_elsewhere(scope, reference, candidate))
     return _proven(found, partial(_tried, scope, plan, candidate, check), progress)
 
 
@@ -332,6 +333,12 @@ def _stepping(observer: Observer, candidate: Candidate) -> Iterator[None]:
 
 def _entered(mode: Called) -> Called:
     return mode
+
+
+def _elsewhere(scope: Scope, reference: Reference, candidate: Candidate) -> str:
+    """Return in words what may be wrong where no operator is, empty if nothing is known of it."""
+    device = reference.plan.device
+    return MISCOPIED.format(device) if miscopied(device) else _other_calls(scope, reference, candidate)
 
 
 def _other_calls(scope: Scope, reference: Reference, candidate: Candidate) -> str:

@@ -12,6 +12,7 @@ from emacheck.audit.operators.findings import (
 from emacheck.audit.text import number
 
 SHOWN = 3
+MISCOPIED = "what is copied to {} and back is not what it was, so that its copies are wrong"
 
 
 def message_of(found: Explanation, *, also: str = "") -> str:
@@ -19,7 +20,7 @@ def message_of(found: Explanation, *, also: str = "") -> str:
 
     Args:
         found: The explanation.
-        also: What the candidate calls otherwise than the reference, empty if that is not known.
+        also: What the candidate calls otherwise than the reference, or that copies are wrong; empty if unknown.
     """
     if found.conclusion == UNREPEATED and found.trials:
         last = found.trials[-1]
@@ -59,8 +60,8 @@ def _right(found: Explanation) -> str:
     if found.level == "end to end" and not found.trials and found.ratio != found.ratio:  # a survey: nothing failed
         return f"every operator is right on the inputs it got ({judged})"
     return (
-        f"every operator is right on the inputs it got ({judged}): the error is in what is called with what, not in "
-        "an operator"
+        f"every operator is right on the inputs it got ({judged}): the error is in what is called with what, or in a "
+        "view or a copy, not in an operator that computes"
     )
 
 
