@@ -12,7 +12,7 @@ from test_operators import CPU, QUICK, audited, broken, explained, scaled  # noq
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402, N812
 
-from emacheck.audit.faults.places import ReplacedOperator  # noqa: E402
+from emacheck.audit.faults.places import ReplacedOperator, replace_operator  # noqa: E402
 from emacheck.audit.limits import Limits  # noqa: E402
 from emacheck.audit.operators.findings import PROVEN, UNREPEATED  # noqa: E402
 from emacheck.audit.operators.observer import Observer  # noqa: E402
@@ -101,6 +101,34 @@ def test_a_mask_that_is_infinite_in_a_shorter_type_is_judged():
     assert (wrong(ranking), ranking.unjudged()) == ([], ())
     ranking = observed("_to_copy", lambda func, args, kwargs: func(*args, **kwargs) * 1.1, cast, precision="bf16")
     assert (wrong(ranking), ranking.unjudged()) == ([("aten._to_copy.default", "result")], ())
+
+
+def truncated(func, args, kwargs):
+    made = func(*args, **kwargs)
+    if (args[0].dtype, made.dtype) != (torch.float32, torch.bfloat16):
+        return made
+    return (args[0].contiguous().view(torch.int32) & ~0xFFFF).view(torch.float32).to(torch.bfloat16)
+
+
+def test_a_cast_that_drops_bits_is_proven_to_be_the_cause_in_any_precision():
+    class Cast(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(64, 5)
+
+        def forward(self, value):
+            return self.linear(value.bfloat16().to(self.linear.weight.dtype))
+
+    def prepare(candidate):
+        replace_operator(candidate, ("_to_copy",), truncated)
+
+    torch.manual_seed(0)
+    batch = {"image": torch.randn(64, 64), "label": torch.randint(0, 5, (64,))}
+    _, found = explained(prepare, trained(Cast(), batch))
+    assert (found.conclusion, found.cause) == (PROVEN, ("aten._to_copy.default",))
+    cast = batch["image"].bfloat16
+    assert wrong(observed("_to_copy", truncated, cast, precision="bf16")) == [("aten._to_copy.default", "result")]
+    assert wrong(observed("none", None, cast)) == []
 
 
 def test_what_lies_in_memory_that_is_only_written_to_does_not_matter():

@@ -13,6 +13,7 @@ from emacheck.audit.nested import replaced, tensors
 from emacheck.audit.operators.host import HostCall
 from emacheck.audit.operators.signature import base_name
 from emacheck.audit.poison import LARGE
+from emacheck.audit.precision import SLOPE_SHARE
 from emacheck.audit.reference import ISOLATED, ISOLATED_HALF
 from emacheck.audit.variations import Variation
 
@@ -127,7 +128,7 @@ def truths(call: HostCall, *, thorough: bool = True) -> Truths:
         for made in (plain, *others):
             if name in made and continuous(made[name]):
                 tensor = made[name].to(plain[name].dtype)
-                away = distance(tensor, own, slope=precision.smallest_slope > 0)
+                away = distance(tensor, own, slope=found.slope > 0)
                 # A variation in which a mask of the largest number overflows says nothing.
                 found = found.larger(away) if made is plain or math.isfinite(away.absolute) else found
         if not found.norm < precision.vague:
@@ -240,8 +241,11 @@ def _may_be_luck(call: HostCall, plain: Made, truth: Mapping[str, Truth]) -> boo
 
 
 def _floor(call: HostCall, tensor: torch.Tensor) -> Distance:
-    unit = call.precision.unit_roundoff(tensor.dtype)
-    return Distance(norm=unit, peak=unit, slope=call.precision.smallest_slope)
+    unit, slope = call.precision.unit_roundoff(tensor.dtype), call.precision.smallest_slope
+    if not slope and base_name(call.func) in _ROUND and tensor.dtype in (torch.bfloat16, torch.float16):
+        # A cast in a network that computes in float32 is rounded to the nearest as well.
+        slope = unit * SLOPE_SHARE
+    return Distance(norm=unit, peak=unit, slope=slope)
 
 
 def _scales(given: dict[str, object]) -> list[float]:
