@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from contextlib import suppress
 
 import pytest
 
@@ -14,6 +15,7 @@ from torch.nn import functional as F  # noqa: E402, N812
 
 from emacheck.audit.faults.places import ReplacedOperator, replace_operator  # noqa: E402
 from emacheck.audit.limits import Limits  # noqa: E402
+from emacheck.audit.operators.called import Called, differing  # noqa: E402
 from emacheck.audit.operators.findings import PROVEN, UNREPEATED  # noqa: E402
 from emacheck.audit.operators.observer import Observer  # noqa: E402
 from emacheck.audit.precision import Precision  # noqa: E402
@@ -223,3 +225,45 @@ def test_the_sentence_of_an_unproven_cause_reads_well():
     _, found = explained(both, subject)
     assert ", so that is not shown to be the cause" in found.message
     assert "so so" not in found.message
+
+
+def test_what_is_wrong_and_does_not_matter_is_no_part_of_the_cause():
+    class Three(nn.Module):
+        def forward(self, value):
+            value.detach().cosh()
+            return value.tanh() * value.sigmoid()
+
+    def three(candidate):
+        for name, by in (("tanh", 0.1), ("cosh", 0.05), ("sigmoid", 0.01)):
+            scaled(name, by)(candidate)
+
+    torch.manual_seed(0)
+    subject = trained(
+        nn.Sequential(nn.Linear(4, 4), Three()), torch.randn(5, 4), lambda model, batch: model(batch).square().mean()
+    )
+    _, found = explained(three, subject, modules="1")
+    assert [row.operator for row in found.wrong] == ["aten.tanh.default", "aten.cosh.default", "aten.sigmoid.default"]
+    assert (found.conclusion, set(found.cause)) == (PROVEN, {"aten.tanh.default", "aten.sigmoid.default"})
+
+
+def test_what_a_cast_makes_of_a_number_that_no_integer_can_be_is_not_judged():
+    value = torch.tensor([1.0, math.inf, -1e30, 2.0])
+
+    def otherwise(func, args, kwargs):
+        return torch.where(args[0].abs() > 1e18, 7, func(*args, **kwargs))
+
+    assert wrong(observed("_to_copy", otherwise, value.long)) == []
+    off = lambda func, args, kwargs: func(*args, **kwargs) + 1  # noqa: E731
+    assert wrong(observed("_to_copy", off, value.long)) == [("aten._to_copy.default", "result")]
+
+
+def test_a_call_that_the_cpu_knows_under_another_name_is_held_against_it():
+    device, reference = Called(CPU), Called(CPU)
+    value, ones, zeros = torch.randn(2, 3, 4), torch.ones(3), torch.zeros(3)
+    with suppress(NotImplementedError), device:
+        torch.ops.aten.cudnn_batch_norm(value, ones, zeros, zeros.clone(), ones.clone(), True, 0.1, 1e-2)
+    with reference:
+        torch.native_batch_norm(value, ones, zeros, zeros.clone(), ones.clone(), True, 0.1, 1e-5)
+    assert differing(device, reference) == (
+        "aten.native_batch_norm.default is called with eps=0.01, where the reference has eps=1e-05"
+    )

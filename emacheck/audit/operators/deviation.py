@@ -275,7 +275,17 @@ def _undecided(
             free[result] = torch.stack([each[result] != tensor for each in made]).any(0)
         elif any(result not in each or not _equal(each[result], tensor) for each in made):
             found.add(result)
+        elif name in ("_to_copy", "copy_") and tensor.dtype is not torch.bool:
+            free[result] = _too_large(call.given["self" if name == "_to_copy" else "src"], tensor)
     return found, free
+
+
+def _too_large(source: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
+    """Return which numbers no integer of a type can be; what a cast makes of them is each device's own."""
+    values, limits = on_host(source).double(), torch.iinfo(made.dtype)
+    # The largest integer of 64 bits is no float64; the next one is too large.
+    inside = (values > limits.min - 1.0) & (values < limits.max + 1.0) | (values == limits.min)
+    return ~inside.expand(made.shape)
 
 
 def _parted(call: HostCall, way: int) -> HostCall:

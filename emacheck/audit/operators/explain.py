@@ -208,10 +208,11 @@ def _proven(
     if control.passes:  # then the operators on the CPU did not make it pass
         return _concluded(replace(found, trials=(*trials, control)), UNREPEATED)
     cause = trials[-1].operators
-    if len(cause) > 1:
-        progress(f"{found.scope} with {cause[-1]} alone on the CPU")
-        trials.append(tried(cause[-1:]))
-        cause = cause[-1:] if trials[-1].passes else cause
+    for name in cause[:-1]:  # without the last one it did not pass
+        others = tuple(each for each in cause if each != name)
+        progress(f"{found.scope} with {', '.join(others)} on the CPU")
+        trials.append(tried(others))
+        cause = others if trials[-1].passes else cause
     return _concluded(replace(found, trials=tuple(trials), cause=cause), PROVEN)
 
 
