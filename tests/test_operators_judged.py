@@ -64,6 +64,17 @@ def test_values_that_differ_in_the_last_bit_are_no_equals():
     assert wrong(observed("argmax", off, lambda: value.argmax(-1))) == [("aten.argmax.default", "result")]
 
 
+@pytest.mark.parametrize("run", [lambda value: value.max(), lambda value: value.max(0), lambda value: value.sort()])
+def test_the_largest_integer_is_judged_whichever_of_equals_it_is(run):
+    def more(func, args, kwargs):
+        made = func(*args, **kwargs)
+        return made + 1 if isinstance(made, torch.Tensor) else (made[0] + 1, made[1])
+
+    for name in ("max", "sort"):
+        ranking = observed(name, more, lambda: run(torch.tensor([2, 2, 1])))
+        assert len(wrong(ranking)) == (name in ranking.ranked()[0].operator)
+
+
 def test_an_integer_result_that_is_left_out_is_listed():
     def other(func, args, kwargs):
         values, indices = func(*args, **kwargs)
@@ -254,7 +265,8 @@ def test_what_a_cast_makes_of_a_number_that_no_integer_can_be_is_not_judged():
 
     assert wrong(observed("_to_copy", otherwise, value.long)) == []
     off = lambda func, args, kwargs: func(*args, **kwargs) + 1  # noqa: E731
-    assert wrong(observed("_to_copy", off, value.long)) == [("aten._to_copy.default", "result")]
+    for each in (value, torch.arange(5.0)):
+        assert wrong(observed("_to_copy", off, each.long)) == [("aten._to_copy.default", "result")]
 
 
 def test_a_call_that_the_cpu_knows_under_another_name_is_held_against_it():

@@ -264,13 +264,17 @@ def _undecided(
     Of those that pick the largest of equal values, only the picks among equals are; a mask tells which.
     """
     name = base_name(call.func)
+    # What torch itself makes of floats is exact but for these choices; a custom operator may round before it decides.
+    move = _parted if name in _PICK | _ORDER else None if call.func.namespace == "aten" else _apart
     moved: list[dict[str, torch.Tensor]] = []
-    if any(tensor.dtype is not torch.bool for tensor in exact.values()):
+    if move is not None and any(tensor.dtype is not torch.bool for tensor in exact.values()):
         # Of two equal values each is the larger in one of the two.
-        moved = [(_parted if name in _PICK | _ORDER else _apart)(call, way).run() for way in (1, -1)]
+        moved = [move(call, way).run() for way in (1, -1)]
     found, free = set(), {}
     for result, tensor in exact.items():
-        made = [*others, *(moved if tensor.dtype is not torch.bool else [])]
+        # What is a number there is no index but one of the values, which are no others if they are equal.
+        indices = [each for each in moved if result in each and not continuous(each[result])]
+        made = [*others, *(indices if tensor.dtype is not torch.bool else [])]
         if name in _PICK and all(result in each and each[result].shape == tensor.shape for each in made):
             free[result] = torch.stack([each[result] != tensor for each in made]).any(0)
         elif any(result not in each or not _equal(each[result], tensor) for each in made):
@@ -336,7 +340,7 @@ def _with_infinity(tensor: torch.Tensor, plain: torch.Tensor, call: HostCall) ->
     """
     right, made = real(tensor), real(plain).double()
     least = _ENDLESS * torch.finfo(plain.dtype).max
-    if not right.numel() or not float(right.abs().max()) >= least:
+    if not right.numel() or float(torch.linalg.vector_norm(right, math.inf)) < least:
         return tensor
     endless = (right.abs() >= least) & right.isfinite()
     largest = right.sign() * torch.finfo(torch.float64).max
