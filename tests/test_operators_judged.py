@@ -279,3 +279,22 @@ def test_a_call_that_the_cpu_knows_under_another_name_is_held_against_it():
     assert differing(device, reference) == (
         "aten.native_batch_norm.default is called with eps=0.01, where the reference has eps=1e-05"
     )
+
+
+def test_a_sum_in_float32_has_the_limit_of_float32_where_the_network_computes_in_16_bits():
+    torch.manual_seed(0)
+    value = torch.randn(1 << 20)
+
+    def in_lanes(func, args, kwargs):
+        lanes = torch.zeros(256)
+        for each in args[0].view(-1, 256):
+            lanes = lanes + each
+        return func(lanes, **kwargs)
+
+    observer = Observer(CPU, Precision(name="bf16"), limit=1e-3, limit_in_float32=30.0)
+    with ReplacedOperator(("sum",), in_lanes), observer:
+        value.sum()
+        value.bfloat16().tanh()
+    rows = {row.operator: row for row in observer.ranking.ranked()}
+    assert (rows["aten.sum.default"].limit, rows["aten.tanh.default"].limit) == (30.0, 1e-3)
+    assert 10.0 < rows["aten.sum.default"].ratio <= 30.0

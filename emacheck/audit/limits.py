@@ -17,7 +17,7 @@ class Limits:
         end_to_end: For a tensor of one whole iteration: times the largest accepted error of all tensors of its kind.
         end_to_end_median: For the median over the gradients, updates or buffers of one whole iteration.
         operator: For what one call of an operator makes; it explains a FAIL and decides nothing (docs/operators.md).
-        operator_half: The same in bf16 or fp16.
+        operator_half: The same of a call with tensors of 16 bits in bf16 or fp16.
     """
 
     isolated: float = 30.0

@@ -154,7 +154,7 @@ def _explained(
     reference, check = _check(scope, reference)
     plan = reference.plan
     probed = scope.level == "isolated" and scope.batch == 1
-    observer = Observer(plan.device, plan.precision, limit=plan.limit_of_operators, probed=probed)
+    observer = _observer(plan, probed=probed)
     watched = _around(candidate, lambda: observer)
     if scope.name == ITERATION:
         watched = _around(candidate, lambda: _modules_named(observer, candidate), lambda: observer)
@@ -183,6 +183,11 @@ def _explained(
     if not found.suspects:
         return _concluded(found, RIGHT, also=_elsewhere(scope, reference, candidate))
     return _proven(found, partial(_tried, scope, plan, candidate, check), progress)
+
+
+def _observer(plan: Plan, *, probed: bool = False) -> Observer:
+    short, single = plan.limit_of_operators, plan.limits.operator
+    return Observer(plan.device, plan.precision, limit=short, limit_in_float32=single, probed=probed)
 
 
 def _proven(
@@ -273,7 +278,7 @@ def _checked(judge: Callable[[Reference, Candidate, Variation, Judged], None], b
 
 def _surveyed(scope: Scope, candidate: Candidate, batch: Any, plan: Plan) -> Explanation:
     """Rank the operators of one whole iteration."""
-    observer = Observer(plan.device, plan.precision, limit=plan.limit_of_operators)
+    observer = _observer(plan)
     watched = _around(candidate, lambda: _modules_named(observer, candidate), lambda: observer)
     how = Conditions(device=plan.device, precision=plan.precision, seed=plan.seed, draws=plan.draws)
     try:
