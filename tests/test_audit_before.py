@@ -28,6 +28,8 @@ from emacheck.report.text import text
 from emacheck.report.wording import headline
 from emacheck.strict_json import to_json
 
+# What audit.json holds and report.json elsewhere, or not at all.
+BESIDE = ("tensors", "operators")
 HEAD, NORM = "decode_head.ema_module", "backbone.bn1"
 
 
@@ -154,7 +156,7 @@ class TestReports:
         made = json.loads(to_json(document(a_verdict(WRONG), command="", environment={}, audit=WRONG)))
         assert made["evidence"] == ["curve", "audit"]
         assert made["audit"].pop("tensors_in") == "audit.json"
-        assert made["audit"] == {key: value for key, value in WRONG.to_json().items() if key != "tensors"}
+        assert made["audit"] == {key: value for key, value in WRONG.to_json().items() if key not in BESIDE}
         assert made["findings"][0]["module"] == made["audit"]["module"] == HEAD
         assert made["operators"] is None
 
@@ -329,6 +331,8 @@ def test_a_run_on_the_simulated_device_rests_on_the_audit(emacheck_cli, simulate
     assert (report["outcome"], report["evidence"]) == (outcome, ["curve", "audit"])
     assert (report["audit"]["outcome"], report["audit"]["module"]) == (outcome, module)
     assert report["findings"][0]["module"] == module
+    causes = [each["cause"] for each in report["operators"]["explanations"]] if fault else report["operators"]
+    assert causes == ([["aten._softmax.default"]] if fault else None)
     assert all(finding["outcome"] == "PASS" for finding in report["findings"][1:])
     assert done.last_line.startswith(f"{outcome} audit " if fault else "PASS ")
     left = {path.name for path in (tmp_path / "run").iterdir()}

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+# For what one call of an operator makes, and for one with tensors of 16 bits in bf16 or fp16; it explains a FAIL and
+# decides nothing (docs/operators.md).
+OPERATOR, OPERATOR_HALF = 30.0, 10.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -16,13 +20,9 @@ class Limits:
             accepted error, and the order in which a device sums in float32 is little of it.
         end_to_end: For a tensor of one whole iteration: times the largest accepted error of all tensors of its kind.
         end_to_end_median: For the median over the gradients, updates or buffers of one whole iteration.
-        operator: For what one call of an operator makes; it explains a FAIL and decides nothing (docs/operators.md).
-        operator_half: The same of a call with tensors of 16 bits in bf16 or fp16.
     """
 
     isolated: float = 30.0
     half: float = 10.0
     end_to_end: float = 10.0
     end_to_end_median: float = 10.0
-    operator: float = 30.0
-    operator_half: float = 10.0

@@ -14,7 +14,7 @@ from emacheck.audit.draws import Draws
 from emacheck.audit.end_to_end import Conditions, Found, Owner, distances, iterated
 from emacheck.audit.invariants import DEFAULT, Invariant
 from emacheck.audit.isolated import Baseline, baselines
-from emacheck.audit.limits import Limits
+from emacheck.audit.limits import OPERATOR, OPERATOR_HALF, Limits
 from emacheck.audit.measure import Distance, Truth
 from emacheck.audit.optimizer import stepped
 from emacheck.audit.precision import Precision
@@ -77,7 +77,7 @@ class Plan:
     @property
     def limit_of_operators(self) -> float:
         """The limit of one call of an operator."""
-        return self.limits.operator_half if self.precision.half else self.limits.operator
+        return OPERATOR_HALF if self.precision.half else OPERATOR
 
     def wants(self, module: str) -> bool:
         """Return whether a module is to run alone."""

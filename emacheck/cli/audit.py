@@ -50,6 +50,14 @@ def process_options(command: Any) -> Any:
     return command
 
 
+operators_option = click.option(
+    "--operators/--no-operators",
+    default=None,
+    help="Find out which operators are wrong, of the modules that fail and of a whole iteration; or leave it out.  "
+    "[default: of the modules that fail]",
+)
+
+
 @click.command()
 @click.option("--device", default="cpu", show_default=True, metavar="NAME[:INDEX]", help="The candidate device.")
 @click.option(
@@ -63,6 +71,7 @@ def process_options(command: Any) -> Any:
 @click.option("--modules", metavar="GLOB", help="Run only these modules alone, such as 'backbone.layer3.*'.")
 @click.option("--end-to-end/--no-end-to-end", default=True, show_default=True, help="Run whole iterations as well.")
 @click.option("--cpu-fallback", is_flag=True, help="Run operators that the device lacks on the CPU, and name them.")
+@operators_option
 @click.option(
     "--output-dir", type=click.Path(path_type=Path), metavar="DIR", help="Write audit.json, audit.txt and audit.png."
 )
@@ -84,6 +93,7 @@ def audit(
     timeout: float,
     end_to_end: bool,
     cpu_fallback: bool,
+    operators: bool | None,
     as_json: bool,
     backend: str | None,
     **options: Any,
@@ -106,6 +116,7 @@ def audit(
         modules=modules,
         end_to_end=end_to_end,
         cpu_fallback=cpu_fallback,
+        operators=operators,
     )
     with interruptible(lambda: "there is no result of the audit"):
         if processes.launched:

@@ -30,7 +30,13 @@ INSTEAD = "To train and judge without the audit: --no-audit."
 
 
 def audit_device(
-    request: TrainingRequest, processes: Processes, directory: Path, *, batches: int | None, timeout: float
+    request: TrainingRequest,
+    processes: Processes,
+    directory: Path,
+    *,
+    batches: int | None,
+    timeout: float,
+    operators: bool | None = None,
 ) -> "AuditResult | None":
     """Audit the device on which a training runs, and what its processes exchange; write it beside the record.
 
@@ -42,6 +48,7 @@ def audit_device(
         directory: The run's directory.
         batches: How many batches, or None for no audit.
         timeout: Seconds without a new iteration after which a training counts as hung; the audit gets three times that.
+        operators: Whether to find out which operators are wrong: None after a FAIL, True always.
 
     Returns:
         What was found; None without an audit.
@@ -62,6 +69,7 @@ def audit_device(
         precision=request.precision,
         batches=batches,
         trained_by=processes.world_size,
+        operators=operators,
     )
     with interruptible(lambda: "there is no result of the audit"), _log(directory) as log:
         result = _audit(job, here, request.backend, timeout=PATIENCE * timeout, log=log)

@@ -35,7 +35,11 @@ if TYPE_CHECKING:
 
 JOB_FILE, RESULT_FILE, REFUSAL_FILE, PROGRESS_FILE = "job.json", "result.json", "refusal.txt", "progress.txt"
 STATE_FILE, PREPARE = "state.json", "prepare"
+# What the audit has decided, before operators are ranked: it stands whatever the device does then.
+DECIDED_FILE = "decided.json"
 REFUSED, UNTRAINABLE = 4, 5
+# Seconds without progress after which nothing more is waited for where the outcome is known.
+RANKING_PATIENCE = 600.0
 # An audit copies many large tensors; glibc would take the pages of each from the system and give them back every time.
 # It runs each convolution in several ways; oneDNN keeps 1024 kernels and would compile most of them again and again.
 AUDIT_ENVIRONMENT = {
@@ -57,6 +61,7 @@ class AuditJob:
         modules: Glob over the modules that run alone, None for all.
         end_to_end: Whether whole iterations run as well.
         cpu_fallback: Whether the CPU may run what the device lacks.
+        operators: Whether to find out which operators are wrong: None after a FAIL, True always.
         trained_by: How many processes will train afterwards, None for no training; what they would refuse is refused
             before the audit.
         processes: How many processes are audited as well, None for none.
@@ -70,6 +75,7 @@ class AuditJob:
     modules: str | None = None
     end_to_end: bool = True
     cpu_fallback: bool = False
+    operators: bool | None = None
     trained_by: int | None = None
     processes: int | None = None
     ranks: str | None = None
@@ -146,10 +152,22 @@ def _in_worker(
             end_worker(worker, mark)
         said = "Its last words are above." if log is None else last_words_in(log)
         problem = _problem(job, directory, said, code=None if hung else worker.returncode, timeout=timeout)
+        if problem is not None and (directory / DECIDED_FILE).is_file() and not (directory / answer).is_file():
+            return _unranked(directory, problem)
         if problem is not None:
             # What the training refuses as well is refused with and without an audit.
             raise type(problem)(f"{problem} {instead if worker.returncode != UNTRAINABLE else ''}".rstrip())
         return json.loads((directory / answer).read_text(encoding="utf-8"))
+
+
+def _unranked(directory: Path, problem: Exception) -> Any:
+    """Return what the audit has decided, with a note that says why operators could not be ranked."""
+    from emacheck.audit.operators.findings import OperatorFindings
+
+    fields = json.loads((directory / DECIDED_FILE).read_text(encoding="utf-8"))
+    first = str(problem).splitlines()[0].rstrip(".")
+    note = f"operators could not be ranked: {first}; the outcome was decided before"
+    return {**fields, "operators": OperatorFindings(notes=(note,)).to_json()}
 
 
 def _problem(
@@ -182,7 +200,8 @@ def _watch(worker: "subprocess.Popen[bytes]", directory: Path, timeout: float) -
         if (now := _progress(directory)) != seen:
             seen, since = now, time.monotonic()
             click.echo(f"{now} ...", err=True)
-        if worker.returncode is None and time.monotonic() - since > timeout:
+        patience = min(timeout, RANKING_PATIENCE) if (directory / DECIDED_FILE).exists() else timeout
+        if worker.returncode is None and time.monotonic() - since > patience:
             ask(worker.pid)
             time.sleep(ANSWER_SECONDS)
             return True
@@ -221,7 +240,7 @@ def main(arguments: list[str]) -> int:
     except EmacheckError as error:
         (directory / REFUSAL_FILE).write_text(f"{error}\n", encoding="utf-8")
         return code if code == UNTRAINABLE else _why(error)
-    (directory / answer).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+    _write(directory / answer, content)
     return 0
 
 
@@ -285,10 +304,12 @@ def run_job(job: AuditJob, device: "torch.device", scratch: Path) -> "AuditResul
         device: The candidate device, open.
         scratch: Where mmengine may write its logs.
     """
+    from emacheck.audit.operators.explain import explain
     from emacheck.audit.precision import Precision
     from emacheck.audit.reference import Plan
     from emacheck.audit.step import audit
     from emacheck.cli.audit_training import invariants
+    from emacheck.judge.verdict import Outcome
 
     progress, training = partial(say, scratch), _prepared(job, scratch)
     # Again, for what a configuration imports may have set it otherwise.
@@ -302,24 +323,44 @@ def run_job(job: AuditJob, device: "torch.device", scratch: Path) -> "AuditResul
         invariants=invariants(),
         cpu_fallback=job.cpu_fallback,
     )
+    candidate = training.subject.twin()
     result = audit(
         training.subject,
         training.batches,
         plan,
+        candidate=candidate,
         state_hash=training.state_hash,
         batch_hashes=training.batch_hashes,
         progress=lambda line: progress(f"Auditing {line} on {device}"),
     )
-    if job.ranks is None or job.processes is None:
-        return result
-    from emacheck.cli.audit_joined import join, with_processes
+    if job.ranks is not None and job.processes is not None:
+        from emacheck.cli.audit_joined import join, with_processes
 
-    return with_processes(
+        result = with_processes(
+            result,
+            join(training, job.processes, plan),
+            Path(job.ranks),
+            progress=lambda line: progress(f"Holding {job.processes} processes against one with the joined {line}"),
+        )
+    if job.operators is False or not (job.operators or result.outcome is Outcome.FAIL):
+        return result
+    _write(scratch / DECIDED_FILE, result.to_json())
+    return explain(
         result,
-        join(training, job.processes, plan),
-        Path(job.ranks),
-        progress=lambda line: progress(f"Holding {job.processes} processes against one with the joined {line}"),
+        training.subject,
+        candidate,
+        training.batches,
+        plan,
+        always=job.operators is True,
+        progress=lambda line: progress(f"Ranking {line}"),
     )
+
+
+def _write(file: Path, content: Any) -> None:
+    """Write a file that is there as a whole or not at all."""
+    unfinished = file.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+    unfinished.replace(file)
 
 
 def candidate_device(name: str, precision: str) -> "torch.device":

@@ -10,6 +10,7 @@ import click
 
 from emacheck.audit.finding import audit_finding
 from emacheck.cli.audit import REPORTS as AUDIT_REPORTS
+from emacheck.cli.audit import operators_option
 from emacheck.cli.audit_before import BATCHES, audit_device
 from emacheck.cli.judging import REPORTS, Judging, deliver, judging_options, reach_verdict, with_audit
 from emacheck.cli.outputs import check_outputs
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 @click.option(
     "--audit-batches", type=click.IntRange(min=1), metavar="N", help=f"Batches to audit.  [default: {BATCHES}]"
 )
+@operators_option
 @judging_options
 def run(
     *,
@@ -59,6 +61,7 @@ def run(
     reference_nproc: int | None,
     audit: bool,
     audit_batches: int | None,
+    operators: bool | None,
     timeout: float,
     judging: Judging,
     **options: Any,
@@ -70,6 +73,8 @@ def run(
     """
     if audit_batches and not audit:
         raise UsageError(f"--no-audit and --audit-batches {audit_batches}: give one of the two.")
+    if operators and not audit:
+        raise UsageError("--no-audit and --operators: give one of the two.")
     _refuse_two_references(reference, reference_device, reference_nproc)
     check_outputs(judging.files, directory=work_dir, holds=(*REPORTS, *AUDIT_REPORTS, RUN_FILE, rank_file(0)))
     require_training_packages()
@@ -85,7 +90,9 @@ def run(
     with new_run_directory(directory):
         result, record, candidate = _audit_and_train(
             processes,
-            audit=partial(audit_device, request, processes, directory, batches=batches, timeout=timeout),
+            audit=partial(
+                audit_device, request, processes, directory, batches=batches, timeout=timeout, operators=operators
+            ),
             reference=partial(_train_reference, train, live, directory),
             candidate=partial(
                 train,

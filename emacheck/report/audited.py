@@ -31,6 +31,8 @@ def audit_markdown(audit: "AuditResult", *, picture: str | None) -> list[str]:
     findings = [f"- {each.outcome}: {escaped(each.message)}" for each in audit.findings[:MOST_FINDINGS]]
     if len(audit.findings) > MOST_FINDINGS:
         findings.append(f"- ... and {len(audit.findings) - MOST_FINDINGS} more modules")
+    if audit.operators is not None:
+        findings += [f"- operators: {escaped(line)}" for line in audit.operators.lines]
     notes = [f"- limited by: {escaped(note)}" for note in audit.notes]
     blocks = [
         "## Audit",

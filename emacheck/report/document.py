@@ -56,7 +56,7 @@ def document(
         "hint": {"kind": str(suggested.kind), "iteration": suggested.iteration, "evidence": suggested.evidence},
         "header_differences": [list(row) for row in header_differences(verdict)],
         "audit": None if audit is None else _audit(audit),
-        "operators": None,
+        "operators": None if audit is None or audit.operators is None else audit.operators.to_json(),
         "environment": environment,
         "command": command,
     }
@@ -65,8 +65,8 @@ def document(
 
 
 def _audit(audit: "AuditResult") -> dict[str, Any]:
-    """Return everything but the thousands of tensors, and the name of the file that has them."""
-    fields = {name: value for name, value in audit.to_json().items() if name != "tensors"}
+    """Return everything but operators and the thousands of tensors, and the name of the file that has the latter."""
+    fields = {name: value for name, value in audit.to_json().items() if name not in ("tensors", "operators")}
     return {**fields, "tensors_in": AUDIT_FILE}
 
 

@@ -13,6 +13,7 @@ import torch
 from emacheck.audit.calls import OPTIMIZER, Asked, intercepted, module_names
 from emacheck.audit.end_to_end import Conditions, iterated
 from emacheck.audit.judging import Judged, judge_alone, judge_iteration, judge_optimizer
+from emacheck.audit.limits import OPERATOR
 from emacheck.audit.operators.called import Called, differing
 from emacheck.audit.operators.copies import miscopied
 from emacheck.audit.operators.findings import (
@@ -186,8 +187,8 @@ def _explained(
 
 
 def _observer(plan: Plan, *, probed: bool = False) -> Observer:
-    short, single = plan.limit_of_operators, plan.limits.operator
-    return Observer(plan.device, plan.precision, limit=short, limit_in_float32=single, probed=probed)
+    limit = plan.limit_of_operators
+    return Observer(plan.device, plan.precision, limit=limit, limit_in_float32=OPERATOR, probed=probed)
 
 
 def _proven(

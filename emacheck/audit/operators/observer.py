@@ -87,10 +87,9 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         raised: The operator that raised last, empty if none did.
 
     Example:
-        >>> observer = Observer(torch.device("cpu"), Precision(), limit=30.0)
-        >>> scores = torch.ones(4, 8)
+        >>> observer, scores = Observer(torch.device("cpu"), Precision(), limit=30.0), torch.ones(4, 8)
         >>> with observer:
-        ...     _ = scores.softmax(dim=1)
+        ...     _ = torch.softmax(scores, dim=1)
         >>> [(row.operator, row.passes) for row in observer.ranking.ranked()]
         [('aten._softmax.default', True)]
     """
