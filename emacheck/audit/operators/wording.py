@@ -60,8 +60,8 @@ def _right(found: Explanation) -> str:
     if found.level == "end to end" and not found.trials and found.ratio != found.ratio:  # a survey: nothing failed
         return f"every operator is right on the inputs it got ({judged})"
     return (
-        f"every operator is right on the inputs it got ({judged}): the error is in what is called with what, or in a "
-        "view or a copy, not in an operator that computes"
+        f"every operator is right on the inputs it got ({judged}): the error is in what is called with what, not in "
+        "an operator"
     )
 
 
