@@ -298,3 +298,26 @@ def test_a_sum_in_float32_has_the_limit_of_float32_where_the_network_computes_in
     rows = {row.operator: row for row in observer.ranking.ranked()}
     assert (rows["aten.sum.default"].limit, rows["aten.tanh.default"].limit) == (30.0, 1e-3)
     assert 10.0 < rows["aten.sum.default"].ratio <= 30.0
+
+
+@pytest.mark.parametrize(
+    ("name", "run"),
+    [
+        ("floor", lambda value: value.floor()),
+        ("floor_", lambda value: value.clone().floor_()),
+        ("_foreach_floor_", lambda value: torch._foreach_floor_([value.clone()])),
+        ("div_", lambda value: value.clone().div_(1.0, rounding_mode="floor")),
+        (
+            "fake_quantize_per_tensor_affine_cachemask",
+            lambda value: torch.fake_quantize_per_tensor_affine(value + 0.5, 1.0, 0, 0, 255),
+        ),
+    ],
+)
+def test_a_last_bit_that_would_make_a_step_is_not_tried(name, run):
+    def off(func, args, kwargs):
+        made = func(*args, **kwargs)
+        for tensor in args[0] if name.startswith("_foreach") else [made[0] if isinstance(made, tuple) else made]:
+            tensor.mul_(1.01)
+        return made
+
+    assert len(wrong(observed(name, off, lambda: run(torch.arange(1.0, 10.0))))) == 1

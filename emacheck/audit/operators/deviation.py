@@ -22,7 +22,7 @@ LAST_BIT = Variation(last_bit=1)
 # There a last bit may make a step.
 _STEPS = {
     *("floor", "ceil", "round", "trunc", "frac", "sign", "sgn", "fmod", "remainder", "floor_divide", "heaviside"),
-    *("bucketize", "searchsorted", "histc", "div_", "div"),
+    *("bucketize", "searchsorted", "histc", "div"),
 }
 # These return which of their inputs is the largest or smallest, and those in what order they come: where several are
 # equal, any device may choose otherwise.
@@ -231,7 +231,9 @@ def place(made: torch.Tensor, should: Truths, name: str) -> tuple[tuple[int, ...
 
 def _may_be_luck(call: HostCall, plain: Made, truth: Mapping[str, Truth]) -> bool:
     """Return whether a last bit of the inputs is to be tried: where something is rounded, and no bit makes a step."""
-    if base_name(call.func) in _STEPS and (base_name(call.func)[:3] != "div" or "rounding_mode" in call.given):
+    name = base_name(call.func).removeprefix("_foreach_").removesuffix("_")
+    divided = name == "div" and "rounding_mode" not in call.given
+    if name.startswith("fake_quantize") or (name in _STEPS and not divided):
         return False
     return any(
         own.tensor.numel() <= _MANY or distance(plain[name], own) != SAME
