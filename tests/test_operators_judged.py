@@ -107,6 +107,25 @@ def test_an_error_beside_a_mask_of_the_largest_number_is_found_and_a_right_one_p
     assert wrong(observed("add", unmasked, run, precision=precision)) == [("aten.add.Tensor", "result")]
 
 
+def test_the_worst_element_is_neither_a_mask_nor_a_choice_among_equals():
+    scores = torch.tensor([1.0, 2.0, torch.finfo(torch.float32).min])
+
+    def off(func, args, kwargs):
+        return func(*args, **kwargs) + torch.tensor([0.0, 0.5, 0.0])
+
+    (row,) = observed("exp2", off, scores.exp2).ranked()
+    assert (row.index, row.value, row.truth) == ((1,), 4.5, 4.0)
+    row = observed("mul", off, lambda: scores * 1.0).ranked()[0]
+    assert (row.index, row.value, row.truth) == ((1,), 2.5, 2.0)
+
+    def other(func, args, kwargs):
+        values, _ = func(*args, **kwargs)
+        return values, torch.tensor([5, 1])
+
+    row = observed("max", other, lambda: torch.tensor([[0.0, 0, 0, 0, 0, 0], [9, 0, 0, 0, 0, 0]]).max(1)).ranked()[0]
+    assert (row.result, row.index, row.value, row.truth) == ("result.1", (1,), 1.0, 0.0)
+
+
 def test_a_mask_that_is_infinite_in_a_shorter_type_is_judged():
     mask = torch.tensor([0.0, 0.5, torch.finfo(torch.float32).min])
     cast = lambda: mask.to(torch.bfloat16)  # noqa: E731

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from emacheck.audit.isolated import MOVED, with_chance, with_scale
-from emacheck.audit.measure import SAME, Distance, Truth, continuous, distance, float64, on_host, real
+from emacheck.audit.measure import ENDLESS, SAME, Distance, Truth, continuous, distance, float64, on_host, real
 from emacheck.audit.nested import replaced, tensors
 from emacheck.audit.operators.host import HostCall
 from emacheck.audit.operators.signature import base_name
@@ -224,6 +224,11 @@ def place(made: torch.Tensor, should: Truths, name: str) -> tuple[tuple[int, ...
         return (), math.nan, math.nan
     away = (here - there).abs().nan_to_num(nan=math.inf).masked_fill_(here == there, 0.0)
     away.masked_fill_(here.isnan() & there.isnan(), 0.0)
+    if continuous(made):
+        # A number that stands for infinity has no distance from another one.
+        away.masked_fill_((there.abs() > ENDLESS) & (here.abs() > torch.finfo(made.dtype).max / 2), 0.0)
+    elif name in should.free:
+        away.masked_fill_(should.free[name], 0.0)
     at = int(away.argmax())
     index = tuple(int(each) for each in torch.unravel_index(torch.tensor(at), away.shape))
     return index, float(here.reshape(-1)[at]), float(there.reshape(-1)[at])
