@@ -340,3 +340,20 @@ def test_a_last_bit_that_would_make_a_step_is_not_tried(name, run):
         return made
 
     assert len(wrong(observed(name, off, lambda: run(torch.arange(1.0, 10.0))))) == 1
+
+
+def test_a_module_that_fails_by_another_choice_among_equals_is_said_to_do_so():
+    def last(func, args, kwargs):
+        value = args[0]
+        values, indices = func(value.flip(-1, -2), *args[1:], **kwargs)
+        return values.flip(-1, -2), (value[0, 0].numel() - 1 - indices).flip(-1, -2)
+
+    def prepare(candidate):
+        replace_operator(candidate, ("max_pool2d_with_indices",), last)
+
+    _, found = explained(prepare, modules="(model)")
+    assert (found.scope, found.wrong) == ("(model)", ())
+    assert found.message.endswith(
+        "among equal values aten.max_pool2d_with_indices.default chose others than the CPU does, as any device may, "
+        "and that may be all of it"
+    )

@@ -183,6 +183,14 @@ def deviations(should: Truths, made: Made) -> list[Deviation]:
     return found
 
 
+def chose_otherwise(should: Truths, made: Made) -> bool:
+    """Return whether the device chose others of equal values than the CPU, as any device may."""
+    return base_name(should.call.func) in _PICK and any(
+        name in made and made[name].shape == free.shape and not _equal(made[name], should.exact[name])
+        for name, free in should.free.items()
+    )
+
+
 def swallowed(call: HostCall, made: Made) -> list[Deviation]:
     """Return the share of NaNs that became numbers, of a call with NaN among its inputs.
 

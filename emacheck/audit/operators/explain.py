@@ -31,7 +31,7 @@ from emacheck.audit.operators.findings import (
 from emacheck.audit.operators.observer import Observer, first_line
 from emacheck.audit.operators.replaced_on_cpu import OnCpu
 from emacheck.audit.operators.scopes import Scope, scopes_of
-from emacheck.audit.operators.wording import MISCOPIED, message_of
+from emacheck.audit.operators.wording import CHOSE, MISCOPIED, message_of
 from emacheck.audit.reference import Plan, Reference
 from emacheck.audit.result import ITERATION, AuditResult, badness
 from emacheck.audit.subject import Candidate, Context, Subject
@@ -182,7 +182,8 @@ def _explained(
     if before.passes:
         return _concluded(found, UNREPEATED)
     if not found.suspects:
-        return _concluded(found, RIGHT, also=_elsewhere(scope, reference, candidate))
+        chose = CHOSE.format(" and ".join(observer.ranking.chose)) if observer.ranking.chose else ""
+        return _concluded(found, RIGHT, also=chose or _elsewhere(scope, reference, candidate))
     return _proven(found, partial(_tried, scope, plan, candidate, check), progress)
 
 

@@ -11,7 +11,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from emacheck.audit.nested import tensors
-from emacheck.audit.operators.deviation import Deviation, has_nan, judged, place, swallowed
+from emacheck.audit.operators.deviation import (
+    Deviation,
+    chose_otherwise,
+    has_nan,
+    judged,
+    place,
+    swallowed,
+)
 from emacheck.audit.operators.findings import Input, OperatorError
 from emacheck.audit.operators.host import HostCall, host_call
 from emacheck.audit.operators.ranking import Ranking, Traits
@@ -167,6 +174,8 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.ranking.skip(name, VAGUE if made else "it returns no tensor")
         if not found:
             return
+        if should is not None and chose_otherwise(should, made):
+            self.ranking.chose[name] = None
         traits = Traits(
             phase=self.where.phase,
             contiguous=all(each.contiguous for each in shown),

@@ -27,6 +27,10 @@ class Traits:
 class Ranking:
     """The calls of every operator, without their tensors.
 
+    Attributes:
+        worst: The worst call of each operator.
+        chose: Operators that chose others of equal values than the CPU, in the order in which they were called.
+
     Example:
         >>> ranking = Ranking()
         >>> ranking.skip("aten.nonzero_static.default", "the CPU lacks it")
@@ -35,6 +39,7 @@ class Ranking:
     """
 
     worst: dict[str, OperatorError] = field(default_factory=dict)
+    chose: dict[str, None] = field(default_factory=dict)
     _calls: dict[str, Counter[tuple[bool, Traits]]] = field(default_factory=dict)
     _skipped: Counter[tuple[str, str]] = field(default_factory=Counter)
     _probed: Counter[tuple[str, str]] = field(default_factory=Counter)

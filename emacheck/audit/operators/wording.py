@@ -12,6 +12,7 @@ from emacheck.audit.operators.findings import (
 from emacheck.audit.text import number
 
 SHOWN = 3
+CHOSE = "among equal values {} chose others than the CPU does, as any device may, and that may be all of it"
 MISCOPIED = "what is copied to {} and back is not what it was, so that its copies are wrong"
 
 
@@ -20,7 +21,7 @@ def message_of(found: Explanation, *, also: str = "") -> str:
 
     Args:
         found: The explanation.
-        also: What the candidate calls otherwise than the reference, or that copies are wrong; empty if unknown.
+        also: Where the error may come from: other choices, copies or calls; empty if unknown.
     """
     if found.conclusion == UNREPEATED and found.trials:
         last = found.trials[-1]
