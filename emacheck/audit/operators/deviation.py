@@ -353,13 +353,14 @@ def _with_infinity(tensor: torch.Tensor, plain: torch.Tensor, call: HostCall) ->
 
     What one rounding makes infinite, as of a mask in a shorter type, is so on any device.
     """
-    right, made = real(tensor), real(plain).double()
+    right = real(tensor)
     least = _ENDLESS * torch.finfo(plain.dtype).max
     if not right.numel() or float(torch.linalg.vector_norm(right, math.inf)) < least:
         return tensor
     endless = (right.abs() >= least) & right.isfinite()
     largest = right.sign() * torch.finfo(torch.float64).max
-    if base_name(call.func) in _ROUND and made.shape == right.shape:
+    if base_name(call.func) in _ROUND and plain.shape == tensor.shape:
+        made = real(plain).double()
         largest = torch.where(made.isinf(), made, largest)
     return torch.where(endless, largest, right)
 
