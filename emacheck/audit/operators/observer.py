@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from emacheck.audit.nested import tensors
 from emacheck.audit.operators.deviation import (
     Deviation,
+    Truths,
     chose_otherwise,
     has_nan,
     judged,
@@ -164,16 +165,15 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         except Exception as error:  # whatever the CPU says of an operator that it does not have
             self.ranking.skip(name, f"the CPU cannot repeat it ({first_line(error)})")
             return
-        short = any(tensor.dtype in _SHORT for _, tensor in tensors((call.given, made)))
-        limit = self._limit if short else self._limit_in_float32
+        limit = self._limit_of(call, made)
         if poisoned and all(each.ratio <= limit for each in found):
             skip = self.ranking.skip_probe if self._probed else self.ranking.skip
             skip(name, "its inputs hold NaN")
             return
         if not found or (should is not None and should.undecided):
             self.ranking.skip(name, VAGUE if made else "it returns no tensor")
-        if not found:
-            return
+            if not found:
+                return
         if should is not None and chose_otherwise(should, made):
             self.ranking.chose[name] = None
         traits = Traits(
@@ -186,11 +186,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.ranking.add(name, traits, over=over)
         known = self.ranking.worst.get(name)
         if known is None or _badness(worst) / limit > known.badness:
-            index, value, truth = (
-                ((), math.nan, math.nan)
-                if should is None or worst.result not in made
-                else place(made[worst.result], should, worst.result)
-            )
+            index, value, truth = _place(made.get(worst.result), should, worst.result)
             self.ranking.worst[name] = OperatorError(
                 operator=name, module=module, phase=traits.phase, result=worst.result, ratio=worst.ratio,
                 limit=limit, error=worst.error, accepted=worst.accepted, measure=worst.measure, index=index,
@@ -200,6 +196,10 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if over and again is not None and self._repeated[name] < REPEATED:
             self._repeated[name] += 1
             self._repeat(name, made, again)
+
+    def _limit_of(self, call: HostCall, made: dict[str, torch.Tensor]) -> float:
+        short = any(tensor.dtype in _SHORT for _, tensor in tensors((call.given, made)))
+        return self._limit if short else self._limit_in_float32
 
     def _repeat(self, name: str, made: dict[str, torch.Tensor], again: Callable[[], dict[str, torch.Tensor]]) -> None:
         """Ask the device once more, and note whether it gives the same."""
@@ -211,6 +211,10 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             )
             row = self.ranking.worst[name]
             self.ranking.worst[name] = replace(row, repeats=same and row.repeats is not False)
+
+
+def _place(made: torch.Tensor | None, should: Truths | None, name: str) -> tuple[tuple[int, ...], float, float]:
+    return ((), math.nan, math.nan) if made is None or should is None else place(made, should, name)
 
 
 def _badness(found: Deviation) -> float:
