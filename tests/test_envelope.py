@@ -58,7 +58,7 @@ def judge(candidate, repeats, rule=None):
 
 
 @pytest.mark.parametrize("kind", ["even", "uneven", "late", "heavy"])
-@pytest.mark.parametrize("repeats", [2, 4, 8])
+@pytest.mark.parametrize("repeats", [2, 4, pytest.param(8, marks=pytest.mark.slow)])
 def test_benign_candidates_fail_no_more_often_than_stated(kind, repeats):
     rng = np.random.default_rng(repeats)
     trials, alarms = 1000, 0
