@@ -14,6 +14,7 @@ import emacheck
 from emacheck.judge import RULES, Outcome, decide, make_rules
 from emacheck.judge.comparison import compare
 from emacheck.judge.divergence import hint
+from emacheck.judge.scoreboard import scoreboard
 from emacheck.record import Record
 
 PASS, FAIL = Outcome.PASS, Outcome.FAIL
@@ -40,6 +41,31 @@ def test_no_numbers_make_a_rule_raise_or_warn(reference, candidate, first, facto
         verdict = decide(compare(one, other, repeats=[run(reference[::-1]), run(reference)]), make_rules(tuple(RULES)))
         hint(verdict)
     assert isinstance(verdict.outcome, Outcome)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("reference", "candidate"),
+    [(falling(30), [1e308, 0.1] * 5 + [2.0] * 20), (3e307 * falling(30), [-1e308] * 30)],
+    ids=["beside large numbers", "far from large numbers"],
+)
+def test_a_loss_that_stands_still_is_found_without_a_warning_however_large_the_numbers_are(reference, candidate):
+    finding = verdict_on(record(reference), record(candidate), "integrity").findings[0]
+    assert (finding.outcome, "the candidate is " in finding.message) == (FAIL, True)
+
+
+@pytest.mark.filterwarnings("error")
+def test_few_levels_that_are_too_far_off_to_average_fail_without_a_warning():
+    finding = verdict_on(record([1.0] * 20), record([1e308] * 20), "equivalence").findings[0]
+    assert (finding.outcome, finding.observed) == (FAIL, math.inf)
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_scoreboard_shows_errors_that_are_too_large_to_add_without_a_warning():
+    comparison = compare(record([1.0] * 20), record([1e308] * 20))
+    undecided = decide(comparison, make_rules(["fingerprints"]))
+    sentences = [entry.sentence for entry in scoreboard(comparison, undecided) if entry.rule == "Megatron-LM"]
+    assert "their mean is inf" in sentences[0]
 
 
 def test_a_loss_that_is_too_large_to_square_is_off_and_no_error():
