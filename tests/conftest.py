@@ -214,6 +214,14 @@ def workshop(references, shared, tmp_path_factory):
         yield place
 
 
+@pytest.fixture(scope="module")
+def subject():
+    """The small network in a live state, with what it is trained with; tests that need another one make their own."""
+    from small_network import trained_net  # imports torch, which is not everywhere
+
+    return trained_net()
+
+
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> DatasetSummary:
     """Seed 0, shared by every test; nobody may write into it."""

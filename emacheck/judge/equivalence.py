@@ -8,6 +8,7 @@ import numpy as np
 
 from emacheck.curve import Curve, Floats
 from emacheck.errors import UsageError
+from emacheck.judge.arithmetic import average
 from emacheck.judge.comparison import EMPTY, Comparison
 from emacheck.judge.standard_error import autoregressive_error, block_error, block_length, correlation_time, student
 from emacheck.judge.verdict import Finding, Outcome
@@ -151,7 +152,7 @@ class Equivalence:
             f"over iterations {part.first} to {part.last} every one of the {len(off)} values of {metric} is off by "
             f"more than {least:.2g} of the reference in the same direction ({why})"
         )
-        return replace(self._undecided(metric, message, Outcome.FAIL), observed=float(np.mean(off)))
+        return replace(self._undecided(metric, message, Outcome.FAIL), observed=average(off))
 
     def _undecided(self, metric: str, message: str, outcome: Outcome = Outcome.INCONCLUSIVE) -> Finding:
         return Finding.of(self, metric, outcome, message)

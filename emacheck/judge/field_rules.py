@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from emacheck.judge.arithmetic import average
 from emacheck.judge.comparison import EMPTY, Comparison, PairedCurve
 from emacheck.judge.verdict import Finding, Outcome
 
@@ -32,8 +33,7 @@ class UnsignedMean:
         paired = comparison.curve(comparison.metrics[0])
         if not len(paired.iterations):
             return (_nothing(self.name, self.limit, paired),)
-        with np.errstate(over="ignore"):
-            observed = float(np.mean(np.abs(paired.relative_difference)))
+        observed = average(np.abs(paired.relative_difference))
         return (
             Finding(
                 rule=self.name,
@@ -77,10 +77,9 @@ class MindFormers:
         paired = comparison.curve(comparison.metrics[0])
         if not len(paired.iterations):
             return (_nothing(self.name, self.limit, paired),)
-        with np.errstate(over="ignore", invalid="ignore"):
-            relative, absolute = np.abs(paired.relative_difference), np.abs(paired.difference)
-            first = float(relative[0]), float(absolute[0])
-            mean = float(np.mean(relative)), float(np.mean(absolute))
+        relative, absolute = np.abs(paired.relative_difference), np.abs(paired.difference)
+        first = float(relative[0]), float(absolute[0])
+        mean = average(relative), average(absolute)
         criteria = (
             ("the first loss is off by", self.first_limit, self.first_absolute_limit, *first),
             ("the mean error is", self.limit, self.absolute_limit, *mean),

@@ -7,6 +7,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
+from emacheck.judge.arithmetic import average
 from emacheck.judge.comparison import EMPTY, Comparison
 from emacheck.judge.near_zero import near_zero, scaled_difference
 from emacheck.judge.unjudged import broken_metrics, broken_validation
@@ -227,11 +228,10 @@ def _mean_findings(
     findings = []
     for metric in comparison.metrics:
         paired = comparison.curve(metric)
-        with np.errstate(invalid="ignore", over="ignore"):
-            differences = paired.relative_difference if relative else paired.difference
-            if not signed:
-                differences = np.abs(differences)
-            observed = float(np.mean(differences)) if differences.size else math.nan
+        differences = paired.relative_difference if relative else paired.difference
+        if not signed:
+            differences = np.abs(differences)
+        observed = average(differences)
         iteration = None
         if not differences.size:
             outcome, message = Outcome.INCONCLUSIVE, "there is nothing to average"
@@ -254,8 +254,7 @@ def _mean_findings(
                 )
         if outcome is Outcome.FAIL and relative:
             scaled = scaled_difference(paired)
-            with np.errstate(invalid="ignore", over="ignore"):
-                size = math.nan if scaled is None else abs(float(np.mean(scaled if signed else np.abs(scaled))))
+            size = math.nan if scaled is None else abs(average(scaled if signed else np.abs(scaled)))
             if size <= rule.limit:
                 outcome, message = Outcome.INCONCLUSIVE, f"{near_zero(metric, size)}; {message}"
         findings.append(Finding.of(rule, metric, outcome, message, observed=observed, iteration=iteration))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from emacheck.curve import Floats
+from emacheck.judge.arithmetic import average
 from emacheck.judge.comparison import EMPTY, Comparison
 from emacheck.judge.field_rules import Bitwise, Megatron, MindFormers, UnsignedMean
 from emacheck.judge.modelzoo import LAST, ModelZoo, seen_by_script
@@ -70,8 +71,7 @@ def scoreboard(comparison: Comparison, verdict: Verdict, *, rank_0: Comparison |
     entries = []
     for rule in rules:
         seen = rank_0 if rank_0 is not None and isinstance(rule, ModelZoo) else comparison
-        with np.errstate(invalid="ignore", over="ignore"):
-            finding = rule.check(seen)[0]
+        finding = rule.check(seen)[0]
         entries.append(
             Entry(
                 rule=rule.name,
@@ -184,5 +184,5 @@ def _why_it_fails(finding: Finding, comparison: Comparison, verdict: Verdict) ->
             f"any two devices; emacheck: {_deciding(verdict)}"
         )
     if finding.rule == Megatron.name and len(relative):
-        return f"because {finding.message}; their mean is {np.mean(relative):.4g}; emacheck: {_deciding(verdict)}"
+        return f"because {finding.message}; their mean is {average(relative):.4g}; emacheck: {_deciding(verdict)}"
     return f"because {_found(finding)} (limit {finding.limit:.4g}); emacheck: {_deciding(verdict)}"
