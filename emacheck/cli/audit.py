@@ -17,7 +17,7 @@ from emacheck.cli.training import (
     PROCESS_OPTIONS,
     describe_training,
     interruptible,
-    refuse_one_for_all,
+    refuse_unfit_device,
     training_options,
 )
 from emacheck.errors import OutputError
@@ -123,7 +123,7 @@ def _processes(device: str, backend: str | None, options: dict[str, Any]) -> Pro
     """Take the options of the processes out of the others and decide how many there are."""
     names = inspect.signature(plan_processes).parameters.keys() - {"environment"}
     processes = plan_processes(**{name: options.pop(name) for name in names})
-    refuse_one_for_all(parse_device(device), backend, processes)
+    refuse_unfit_device(parse_device(device), backend, processes)
     return processes
 
 

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from emacheck.errors import MissingExtraError, TrainingError, UsageError
-from emacheck.train.devices import KINDS, OPTION, Device, DeviceKind
+from emacheck.train.devices import KINDS, OPTION, Device, DeviceKind, without_module
 
 
 def open_device(device: Device) -> None:
@@ -212,11 +212,7 @@ def _import(kind: DeviceKind, option: str = OPTION) -> None:
     except Exception as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name == kind.module
         found = "is not installed here" if missing else f"cannot be imported ({type(error).__name__}: {error})"
-        raise UsageError(
-            f"{option} {kind.type}: {kind.title} needs the module {kind.module}, which {found}. Run on the vendor's "
-            "image, which brings it with the torch that it was built for, and install emacheck there without torch: "
-            "docs/devices.md"
-        ) from error
+        raise without_module(kind, option, found) from error
 
 
 def _answer(module: Any, *names: str) -> Any:
