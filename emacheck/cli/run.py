@@ -20,6 +20,7 @@ from emacheck.cli.training import (
     train_and_read,
     training_options,
 )
+from emacheck.counted import counted
 from emacheck.errors import TrainingError, UsageError
 from emacheck.judge.verdict import Outcome
 from emacheck.rank_files import RUN_FILE, rank_file
@@ -213,7 +214,7 @@ def _choose_bundles(request: TrainingRequest, processes: Processes, name: str | 
     first = bundles[0]
     if request.iterations > first.iterations:
         raise UsageError(
-            f"--iters {request.iterations}: the reference {first.name} holds {first.iterations} iterations. "
+            f"--iters {request.iterations}: the reference {first.name} holds {counted(first.iterations, 'iteration')}. "
             f"Ask for at most --iters {first.iterations}, or for a longer one. {_how_to_get_one(request, processes)}."
         )
     return bundles
