@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from emacheck.cli import TROUBLE
+from emacheck.cli.outputs import Directory
 from emacheck.cli.training import describe_training, has_data_of_its_own, train_and_read, training_options
 from emacheck.counted import counted
 from emacheck.errors import BundleError, OutputError, UsageError
@@ -32,9 +33,7 @@ def reference() -> None:
 
 @reference.command()
 @training_options
-@click.option(
-    "--into", type=click.Path(path_type=Path), default="references", show_default=True, help="Folder of bundles."
-)
+@click.option("--into", type=Directory(), default="references", show_default=True, help="Folder of bundles.")
 @click.option("--name", metavar="NAME", help="<experiment>/<name> of the bundle.  [default: see below]")
 @click.option(
     "--repeats",

@@ -12,7 +12,7 @@ from emacheck.audit.finding import audit_finding
 from emacheck.cli.audit import REPORTS as AUDIT_REPORTS
 from emacheck.cli.audit_before import BATCHES, audit_device
 from emacheck.cli.judging import REPORTS, Judging, deliver, judging_options, reach_verdict, with_audit
-from emacheck.cli.outputs import check_outputs
+from emacheck.cli.outputs import Directory, check_outputs
 from emacheck.cli.training import (
     default_work_dir,
     describe_training,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @training_options
-@click.option("--work-dir", type=click.Path(path_type=Path), metavar="DIR", help="New directory for record and report.")
+@click.option("--work-dir", type=Directory(), metavar="DIR", help="New directory for record and report.")
 @click.option("--reference", metavar="NAME|DIR", help="Stored reference.  [default: the one that matches]")
 @click.option("--reference-device", metavar="NAME", help="Train the reference now, on this device, instead.")
 @click.option(
