@@ -23,6 +23,7 @@ from emacheck.audit.result import AuditResult, ModuleFinding, find
 from emacheck.audit.shared_code import SharedCode
 from emacheck.audit.state import state_digest
 from emacheck.audit.subject import Candidate, Subject
+from emacheck.counted import counted
 from emacheck.errors import UsageError
 from emacheck.judge.verdict import Outcome
 
@@ -316,8 +317,8 @@ def _notes(
     unjudged = sorted({name for each in judged for name in each.unjudged})
     if unjudged:
         notes.append(
-            f"{len(unjudged)} tensors were not judged, because {plan.precision.name} itself overflows there, or the "
-            f"last bits of its numbers decide an integer; the first is {unjudged[0]}"
+            f"{counted(len(unjudged), 'tensor was', 'tensors were')} not judged, because {plan.precision.name} itself "
+            f"overflows there, or the last bits of its numbers decide an integer; the first is {unjudged[0]}"
         )
     if not plan.end_to_end:
         notes.append("no whole iteration was run")

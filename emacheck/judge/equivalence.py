@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from emacheck.counted import counted
 from emacheck.curve import Curve, Floats
 from emacheck.errors import UsageError
 from emacheck.judge.arithmetic import average
@@ -98,8 +99,8 @@ class Equivalence:
             return self._too_little(
                 metric,
                 part,
-                f"{count} values in the last {self.last:.3g} of the iterations that both records span are too few to "
-                f"estimate a level, {minimum} are needed",
+                f"{counted(count, 'value')} in the last {self.last:.3g} of the iterations that both records span "
+                f"{'is' if count == 1 else 'are'} too few to estimate a level, {minimum} are needed",
             )
         if not (np.all(part.reference > 0) or np.all(part.reference < 0)):
             return self._undecided(metric, "the reference changes sign or is zero: a ratio of levels means nothing")

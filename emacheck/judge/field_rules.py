@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from emacheck.counted import counted
 from emacheck.judge.arithmetic import average
 from emacheck.judge.comparison import EMPTY, Comparison, PairedCurve
 from emacheck.judge.verdict import Finding, Outcome
@@ -147,7 +148,8 @@ class Megatron:
                 unit="share of iterations off by more than 5 %",
                 iteration=None,
                 message=(
-                    f"{failing} of {total} iterations are off by more than {self.limit:.2g}{missing}, {allowed} may be"
+                    f"{failing} of {counted(total, 'iteration')} {'is' if failing == 1 else 'are'} off by more than "
+                    f"{self.limit:.2g}{missing}, {allowed} may be"
                 ),
                 would_pass_at=failing / total,
                 metric=paired.metric,
@@ -181,12 +183,15 @@ class Bitwise:
         failing = total - int(np.sum(paired.candidate == paired.reference))
         curves = (record.curves.get(paired.metric, EMPTY) for record in (comparison.reference, comparison.candidate))
         if failing > self.limit * total:
-            missing = " or are missing" if len(paired.only_reference) else ""
-            outcome, message = Outcome.FAIL, f"{failing} of {total} iterations differ{missing}"
+            one = failing == 1
+            missing = f" or {'is' if one else 'are'} missing" if len(paired.only_reference) else ""
+            differ = f"{failing} of {counted(total, 'iteration')} {'differs' if one else 'differ'}"
+            outcome, message = Outcome.FAIL, f"{differ}{missing}"
         elif any(curve.quantum > 0 for curve in curves):
             outcome, message = Outcome.INCONCLUSIVE, "equal in every printed digit, which is not every bit"
         else:
-            outcome, message = Outcome.PASS, f"all {total} iterations are equal"
+            equal = "the one iteration is equal" if total == 1 else f"all {total} iterations are equal"
+            outcome, message = Outcome.PASS, equal
         return (
             Finding(
                 rule=self.name,

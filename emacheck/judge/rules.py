@@ -7,6 +7,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
+from emacheck.counted import counted
 from emacheck.judge.arithmetic import average
 from emacheck.judge.comparison import EMPTY, Comparison
 from emacheck.judge.near_zero import near_zero, scaled_difference
@@ -218,10 +219,6 @@ def _not_finite(record: Record, metric: str) -> tuple[int, int | None, int | Non
     return len(np.unique(np.concatenate([bad for bad, _ in found]))), first, whose
 
 
-def _count(iterations: int) -> str:
-    return f"{iterations} iteration{'' if iterations == 1 else 's'}"
-
-
 def _mean_findings(
     rule: Limiting, comparison: Comparison, *, relative: bool = True, signed: bool = False
 ) -> tuple[Finding, ...]:
@@ -244,12 +241,12 @@ def _mean_findings(
             if paired.first_unequal() is None:
                 printed = any(r.curves[metric].quantum for r in (comparison.reference, comparison.candidate))
                 equal = "identical in every printed digit" if printed else "bit-identical"
-                message = f"{metric} is {equal} in {_count(differences.size)}"
+                message = f"{metric} is {equal} in {counted(differences.size, 'iteration')}"
             else:
                 iteration = int(paired.iterations[worst])
                 message = (
-                    f"mean over {_count(differences.size)} of {metric}; the worst is iteration {iteration} "
-                    f"with {differences[worst]:.4g} "
+                    f"mean over {counted(differences.size, 'iteration')} of {metric}; the worst is iteration "
+                    f"{iteration} with {differences[worst]:.4g} "
                     f"({paired.candidate[worst]:.6g} against {paired.reference[worst]:.6g})"
                 )
         if outcome is Outcome.FAIL and relative:

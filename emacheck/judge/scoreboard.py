@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from emacheck.counted import counted
 from emacheck.curve import Floats
 from emacheck.judge.arithmetic import average
 from emacheck.judge.comparison import EMPTY, Comparison
@@ -117,9 +118,12 @@ def _why_it_passes(finding: Finding, comparison: Comparison, verdict: Verdict) -
     reasons = list(_blind_spots(comparison)) if finding.rule == ModelZoo.name else []
     broken = int(np.sum(~np.isfinite(paired.candidate)))
     if broken and finding.rule == Megatron.name:
-        reasons.append(f"although {broken} values are NaN or infinite: 1 % of the iterations may hold anything")
+        values = counted(broken, "value is", "values are")
+        reasons.append(f"although {values} NaN or infinite: 1 % of the iterations may hold anything")
     if len(paired.only_reference) and finding.rule != Bitwise.name:
-        reasons.append(f"although the candidate lacks {len(paired.only_reference)} iterations of the reference")
+        reasons.append(
+            f"although the candidate lacks {counted(len(paired.only_reference), 'iteration')} of the reference"
+        )
     if not reasons:
         reasons.append(
             f"because {_found(finding)} and its limit is {finding.limit:.4g}; emacheck: {_deciding(verdict)}"

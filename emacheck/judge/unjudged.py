@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from emacheck.counted import counted
 from emacheck.curve import Curve
 from emacheck.judge.arithmetic import average
 from emacheck.judge.comparison import EMPTY, Comparison
@@ -87,8 +88,8 @@ def broken_metrics(comparison: Comparison) -> Iterator[Broken]:
         if not lasting and count <= _left_out(comparison, metric):
             continue
         message = (
-            f"{metric} of the candidate is NaN or infinite {count} times where that of the reference is a number, "
-            f"first at iteration {first}"
+            f"{metric} of the candidate is NaN or infinite {counted(count, 'time')} where that of the reference is a "
+            f"number, first at iteration {first}"
         )
         if lasting:
             message += f", and from iteration {paired.iterations[bad.size - at_end]} on to the end"
