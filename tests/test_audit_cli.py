@@ -4,6 +4,7 @@ import json
 import signal
 
 import pytest
+from conftest import SLIM
 
 torch = pytest.importorskip("torch")
 
@@ -139,6 +140,7 @@ def test_the_whole_audit_and_a_selftest_on_emanet(emacheck_cli, tmp_path):
         "    candidate.model.backbone.layer3[2].bn2.eps *= 100\n    return 'backbone.layer3.2.bn2'\n"
     )
     chosen = ("--faults", "mine.py", "--only", "epsilon_of_mine", "--benign", "1", "--curves", "3", "--threads", "1")
+    chosen += ("--cfg-options", *SLIM)
     done = emacheck_cli("selftest", *chosen, "--json", "--output", "out.json", "--plot", "out.png", timeout=900)
     assert done.code == 0, done
     result = json.loads(done.out)
