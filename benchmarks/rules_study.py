@@ -180,7 +180,7 @@ class Paired:
                 "amplification": in_roundoffs(relative),
                 "largest mean relative error": float(np.abs(relative).mean(axis=1).max()),
                 "largest bias": float(np.abs(relative.mean(axis=1)).max()),
-                "largest worst window": max(worst_window(np.abs(of))[2] for of in relative),
+                "largest worst window": max(worst_window(np.abs(of)).mean for of in relative),
             }
         return found
 
@@ -228,7 +228,7 @@ class Paired:
                 alarms[name] += decide(comparison, rules).outcome is not Outcome.PASS
             for metric, most in largest.items():
                 off = np.abs(comparison.curve(metric).relative_difference)
-                largest[metric] = max(most, worst_window(off)[2])
+                largest[metric] = max(most, worst_window(off).mean)
         return {"runs": len(pool), "pairs": len(pairs), "false alarms": alarms, "largest worst window": largest}
 
     def stretches(self, benign: Sequence[Record]) -> dict[str, Any]:
