@@ -355,7 +355,6 @@ LONGEST = 1000
 _LONG_WAYS: dict[str, tuple[Change, ...]] = {
     "": (),
     ", last bits": (last_bit(4001),),
-    ", channels last": (on_model(channels_last), last_bit(4002)),
 }
 LONG_PAIRED = [
     Variation(

@@ -66,14 +66,17 @@ def test_a_stretch_that_is_wrong_is_found_where_the_mean_over_the_whole_run_is_w
 @pytest.mark.parametrize(
     ("level", "draw"),
     [
-        (0.03, np.random.Generator.standard_normal),
+        (0.06, np.random.Generator.standard_normal),
+        (0.045, lambda rng, size: rng.standard_t(8, size=size)),
         (0.015, lambda rng, size: rng.standard_t(3, size=size)),
         (0.015, lambda rng, size: np.repeat(rng.standard_normal(size), 10)[:size]),
     ],
 )
 @pytest.mark.parametrize("n", [100, 1000, 20_000])
-def test_healthy_pairs_whose_differences_are_larger_than_any_recorded_hardly_ever_leave_the_limit(n, level, draw):
-    """Recorded benign pairs end at 0.018 of the loss in the mean of a window; 150 pairs, at most 1 %."""
+def test_healthy_pairs_whose_differences_are_larger_or_odder_than_those_recorded_hardly_ever_leave_the_limit(
+    n, level, draw
+):
+    """Those of the recorded pair of 1000 iterations level off at a spread of 0.046, uncorrelated; at most 1 % of 150."""
     trials = 150
     passed = sum(
         finding_on(falling(n, seed), benign(falling(n, seed), seed, level, draw)).outcome is PASS
