@@ -76,7 +76,7 @@ def test_a_stretch_that_is_wrong_is_found_where_the_mean_over_the_whole_run_is_w
 def test_healthy_pairs_whose_differences_are_larger_or_odder_than_those_recorded_hardly_ever_leave_the_limit(
     n, level, draw
 ):
-    """Those of the recorded pair of 1000 iterations level off at a spread of 0.046, uncorrelated; at most 1 % of 150."""
+    """Those of the recorded pair of 1000 iterations level off at a spread of 0.046, uncorrelated; 1 % at most."""
     trials = 150
     passed = sum(
         finding_on(falling(n, seed), benign(falling(n, seed), seed, level, draw)).outcome is PASS
