@@ -48,8 +48,8 @@ def _right(found: Explanation) -> str:
     if not found.calls:
         return f"no operator could be judged ({_unjudged(found) or 'it runs none that computes'})"
     worst = found.operators[0]
-    judged = f"{counted(found.calls, 'call')} of {counted(len(found.operators), 'operator')}; the worst ratio is {number(worst.ratio)}"
-    judged += f" (limit {worst.limit:g}), of {worst.operator}"
+    many = f"{counted(found.calls, 'call')} of {counted(len(found.operators), 'operator')}"
+    judged = f"{many}; the worst ratio is {number(worst.ratio)} (limit {worst.limit:g}), of {worst.operator}"
     if found.unjudged:
         return f"every operator that could be judged is right on the inputs it got ({judged}); {_unjudged(found)}"
     if found.level == "end to end" and not found.trials and found.ratio != found.ratio:  # a survey: nothing failed
