@@ -129,6 +129,7 @@ def train(name: str, work: Path) -> None:
         data_hash=data.data_hash,
         iterations=variation.iterations,
         seed=variation.seed,
+        cfg_options=variation.options,
     ).write(directory)
     with (directory / "worker.log").open("wb") as log:
         command = [sys.executable, str(HERE / "variations.py"), name, str(directory)]
@@ -146,7 +147,7 @@ def train(name: str, work: Path) -> None:
 
 def main() -> None:
     """Train what is not stored, the kinds in turn, so that a part of the set is a fair part."""
-    from variations import ALL, BENIGN, FAULTS, LONG_FAULTS, LONG_SEEDS, REFERENCE, REPEATS, SEEDS
+    from variations import ALL, GROUPS
 
     from emacheck.data.synthetic import DEFAULT_NAME, cache_root, ensure_dataset
 
@@ -156,12 +157,7 @@ def main() -> None:
     options = parser.parse_args()
     work = options.work or Path(tempfile.mkdtemp(prefix="emacheck-recorded-"))
     ensure_dataset(cache_root() / DEFAULT_NAME)
-    order = [
-        each.name
-        for group in itertools.zip_longest([REFERENCE, *REPEATS], LONG_SEEDS, LONG_FAULTS, FAULTS, BENIGN, SEEDS)
-        for each in group
-        if each
-    ]
+    order = [each.name for group in itertools.zip_longest(*GROUPS) for each in group if each]
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(lambda name: train(name, work), order))
     missing = [name for name, each in ALL.items() if not (STORE / f"{each.slug}.json.xz").exists()]

@@ -100,6 +100,26 @@ def stretches(result: dict[str, Any]) -> list[str]:
     return table(["the candidate's loss", "the other default rules", "`worst_window`", "all default rules"], rows)
 
 
+def far_apart(result: dict[str, Any]) -> list[str]:
+    """Describe how far long runs come apart that differ in benign ways."""
+    found = result["far apart"]
+    largest, length = found["largest"], found["iterations"] // 4
+    rows = [
+        [f"{at * length + 1} to {(at + 1) * length}", *(f"{value:.2g}" for value in quarter.values())]
+        for at, quarter in enumerate(found["quarters"])
+    ]
+    lengths = [name for name in found["quarters"][0] if name != "mean"]
+    return [
+        f"The smoke preset with a learning rate that falls over all of {found['iterations']} iterations, trained with one thread and with other last bits of the weights; "
+        f"{found['pairs']} pair{'s' if found['pairs'] > 1 else ''} of runs. Over the whole run the largest mean relative error is {largest['mean']:.2g}, the largest |bias| {largest['bias']:.2g}, "
+        f"and the last 10 iterations are {largest['last 10']:.2g} off. The default rules say {counted(found['verdicts'])}"
+        + (f" ({', '.join(f'`{each}`' for each in found['not passed'])})" if found["not passed"] else "")
+        + ". Largest of the loss:",
+        "",
+        *table(["iterations", "mean relative error", *(f"window of {length}" for length in lengths)], rows),
+    ]
+
+
 def unpaired(result: dict[str, Any]) -> list[str]:
     """Describe what is said of runs that are not paired."""
     rows = []
@@ -163,6 +183,10 @@ def measured(result: dict[str, Any]) -> list[str]:
         + ".",
         "",
         *stretches(result),
+        "",
+        "### How far long runs come apart",
+        "",
+        *far_apart(result),
         "",
         "### The envelope, by number of repeats",
         "",

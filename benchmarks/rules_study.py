@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from recorded_runs import load
-from variations import BENIGN, FAULTS, LONG_FAULTS, LONG_SEEDS, REFERENCE, REPEATS, SEEDS
+from variations import BENIGN, FAULTS, LONG_FAULTS, LONG_PAIRED, LONG_SEEDS, REFERENCE, REPEATS, SEEDS
 
 from emacheck.curve import Curve, Floats
 from emacheck.judge import RULES, Outcome, decide, default_rules, make_rules
@@ -46,6 +46,8 @@ STRETCHES: dict[str, Callable[[int], Floats]] = {
     "last 3 iterations 3.9 times the loss": lambda n: stretch(n, n - 3, 3, 3.9),
     "last iteration 2.7 times the loss": lambda n: stretch(n, n - 1, 1, 2.7),
 }
+# Lengths of windows in runs that are long.
+LENGTHS = (10, 40, 100)
 # A fault that changes none of these cannot be seen in a log of the training, whatever the rule.
 SHOWN = ("loss", "grad_norm", "lr")
 WINDOW, QUANTUM = 10, 1e-4
@@ -180,7 +182,7 @@ class Paired:
                 "amplification": in_roundoffs(relative),
                 "largest mean relative error": float(np.abs(relative).mean(axis=1).max()),
                 "largest bias": float(np.abs(relative.mean(axis=1)).max()),
-                "largest worst window": max(worst_window(np.abs(of))[2] for of in relative),
+                "largest worst window": max(worst_window(np.abs(of)).mean for of in relative),
             }
         return found
 
@@ -228,7 +230,7 @@ class Paired:
                 alarms[name] += decide(comparison, rules).outcome is not Outcome.PASS
             for metric, most in largest.items():
                 off = np.abs(comparison.curve(metric).relative_difference)
-                largest[metric] = max(most, worst_window(off)[2])
+                largest[metric] = max(most, worst_window(off).mean)
         return {"runs": len(pool), "pairs": len(pairs), "false alarms": alarms, "largest worst window": largest}
 
     def stretches(self, benign: Sequence[Record]) -> dict[str, Any]:
@@ -256,6 +258,30 @@ class Paired:
     def _envelope(self, run: Record, repeats: Sequence[Record]) -> str:
         comparison = compare(self.reference, as_from_a_device(run, self.reference), repeats=repeats)
         return worst_of(Envelope().check(comparison))
+
+
+def far_apart(runs: Sequence[Record]) -> dict[str, Any]:
+    """Hold long runs that differ in benign ways against each other, quarter by quarter: do they go on coming apart?"""
+    reference, *others = runs
+    pairs = list(itertools.combinations((reference, *(as_from_a_device(other, reference) for other in others)), 2))
+    quarters: list[dict[str, float]] = [dict.fromkeys(("mean", *map(str, LENGTHS)), 0.0) for _ in range(4)]
+    found: dict[str, Any] = {"pairs": len(pairs), "iterations": len(reference.curves["loss"]), "quarters": quarters}
+    largest = found["largest"] = {"bias": 0.0, "mean": 0.0, "last 10": 0.0}
+    verdicts = [decide(compare(*pair)) for pair in pairs]
+    found["verdicts"] = [verdict.outcome.value for verdict in verdicts]
+    undecided = {(f.rule, f.metric) for verdict in verdicts for f in verdict.findings if f.outcome is not Outcome.PASS}
+    found["not passed"] = sorted(f"{rule}[{metric}]" for rule, metric in undecided)
+    for pair in pairs:
+        signed = compare(*pair).curve("loss").relative_difference
+        off = np.abs(signed)
+        for name, value in (("bias", abs(signed.mean())), ("mean", off.mean()), ("last 10", off[-10:].mean())):
+            largest[name] = max(largest[name], float(value))
+        for quarter, part in zip(quarters, np.array_split(off, 4), strict=True):
+            quarter["mean"] = max(quarter["mean"], float(part.mean()))
+            for length in LENGTHS:
+                means = np.convolve(part, np.full(length, 1 / length), mode="valid")
+                quarter[str(length)] = max(quarter[str(length)], float(means.max()))
+    return found
 
 
 def worst_of(findings: Iterable[Any]) -> str:
@@ -308,6 +334,7 @@ def study() -> dict[str, Any]:
         "leave one out": paired.leave_one_out(),
         "benign pairs": paired.benign_pairs(unseen),
         "stretches": paired.stretches(unseen),
+        "far apart": far_apart([load(each.slug) for each in LONG_PAIRED]),
         "by repeats": paired.by_repeats(unseen, list(faults.values())),
         "unpaired": {
             "16 seeds, 100 iterations": unpaired(itertools.combinations(short, 2)),

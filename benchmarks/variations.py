@@ -24,6 +24,7 @@ class Variation:
         changes: What is done before the worker trains.
         seed: Seed of the run.
         iterations: Length of the run.
+        options: Overrides of the configuration, in mmengine's notation.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Variation:
     changes: tuple[Change, ...]
     seed: int = 0
     iterations: int = 100
+    options: tuple[str, ...] = ()
 
     @property
     def slug(self) -> str:
@@ -347,13 +349,32 @@ LONG_SEEDS = [
     Variation(name=f"long, seed {s}", kind="seed", changes=(threads(1),), seed=s, iterations=LONG)
     for s in range(3101, 3107)
 ]
+# One training whose learning rate falls over all of a thousand iterations, and the same in benign ways: how far do
+# paired runs come apart in time? The preset's own schedule ends after 100 iterations, and little moves thereafter.
+LONGEST = 1000
+_LONG_WAYS: dict[str, tuple[Change, ...]] = {
+    "": (),
+    ", last bits": (last_bit(4001),),
+}
+LONG_PAIRED = [
+    Variation(
+        name=f"falling for {LONGEST} iterations{way}",
+        kind="long benign",
+        changes=(threads(1), *changes),
+        seed=3111,
+        iterations=LONGEST,
+        options=(f"param_scheduler.0.end={LONGEST}",),
+    )
+    for way, changes in _LONG_WAYS.items()
+]
 LONG_FAULTS = [
     Variation(
         name=f"long, {name}", kind="seed and fault", changes=(threads(1), change), seed=3107 + at, iterations=LONG
     )
     for at, (name, change) in enumerate(_FAULTS_OF_LEVEL.items())
 ]
-ALL = {each.name: each for each in (REFERENCE, *REPEATS, *BENIGN, *FAULTS, *SEEDS, *LONG_SEEDS, *LONG_FAULTS)}
+GROUPS = ([REFERENCE, *REPEATS], LONG_SEEDS, LONG_PAIRED, LONG_FAULTS, FAULTS, BENIGN, SEEDS)
+ALL = {each.name: each for group in GROUPS for each in group}
 
 if __name__ == "__main__":
     from recorded_runs import draw_as_recorded, validate_at_the_end

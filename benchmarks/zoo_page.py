@@ -97,8 +97,7 @@ def failed(trials: Iterable[Row]) -> list[Row]:
 
 def rate(count: int, trials: int) -> str:
     """Return a count with its exact interval."""
-    low, high = clopper_pearson(count, trials)
-    return f"{count} of {trials} (exact 95 % interval {low:.2%} to {high:.2%})"
+    return f"{count} of {trials} (exact 95 % interval {interval(count, trials)})"
 
 
 def states(trials: list[Row]) -> set[tuple[str, int]]:
@@ -110,6 +109,18 @@ def interval(count: int, trials: int) -> str:
     """Return an exact interval."""
     low, high = clopper_pearson(count, trials)
     return f"{low:.2%} to {high:.2%}"
+
+
+def failed_cells(trials: list[Row]) -> str:
+    """Return the cells of how many trials fail, with the exact interval."""
+    wrong = len(failed(trials))
+    return f"{wrong} of {len(trials)} | {interval(wrong, len(trials))}"
+
+
+def healthy_cells(benign: list[Row], limit: float) -> str:
+    """Return the cells of healthy candidates: false alarms with their interval, the worst alone and the worst whole."""
+    alone, whole = (max(row[level] for row in benign) for level in ("alone", "whole"))
+    return f"{failed_cells(benign)} | {limit * alone:.3g} | {whole:.2g}"
 
 
 def placed(trials: list[Row]) -> list[Row]:
@@ -164,10 +175,8 @@ def network_table(trials: list[Row], limit: float) -> list[str]:
     for name in of_networks(trials):
         mine = [row for row in trials if row["network"] == name]
         benign, broken, sat = part(mine, "benign"), counted(mine), placed(mine)
-        alarms_here = len(failed(benign))
         lines.append(
-            f"| {name} | {ZOO[name].about} | {ZOO[name].trained_by} | {alarms_here} of {len(benign)} | {interval(alarms_here, len(benign))} "
-            f"| {limit * max(row['alone'] for row in benign):.3g} | {max(row['whole'] for row in benign):.2g} "
+            f"| {name} | {ZOO[name].about} | {ZOO[name].trained_by} | {healthy_cells(benign, limit)} "
             f"| {len(failed(broken))} of {len(broken)} | {sum(row['rightly'] for row in sat)} of {len(sat)} | {smallest(mine, limit)} |"
         )
     return [*lines, ""]
@@ -196,10 +205,7 @@ def healthy_table(trials: list[Row], limit: float) -> list[str]:
     ]
     for name in sorted({way(row["name"]) for row in benign}):
         mine = [row for row in benign if way(row["name"]) == name]
-        lines.append(
-            f"| {name} | {len(failed(mine))} of {len(mine)} | {interval(len(failed(mine)), len(mine))} "
-            f"| {limit * max(row['alone'] for row in mine):.3g} | {max(row['whole'] for row in mine):.2g} |"
-        )
+        lines.append(f"| {name} | {healthy_cells(mine, limit)} |")
     return [
         *lines,
         "",
@@ -241,10 +247,7 @@ def half_table(trials: list[Row], limit: float) -> list[str]:
     ]
     for name in of_networks(trials):
         benign = part([row for row in trials if row["network"] == name], "benign")
-        wrong = len(failed(benign))
-        lines.append(
-            f"| {name} | {wrong} of {len(benign)} | {interval(wrong, len(benign))} | {limit * max(row['alone'] for row in benign):.3g} | {max(row['whole'] for row in benign):.2g} |"
-        )
+        lines.append(f"| {name} | {healthy_cells(benign, limit)} |")
     return [
         *lines,
         "",
@@ -293,9 +296,7 @@ def fault_table(trials: list[Row]) -> list[str]:
         mine = [row for row in broken if row["kind"] == kind]
         sat = placed(mine)
         named = f"{sum(row['rightly'] for row in sat)} of {len(sat)}" if sat else ""
-        lines.append(
-            f"| {kind} | {len(failed(mine))} of {len(mine)} | {interval(len(failed(mine)), len(mine))} | {named} |"
-        )
+        lines.append(f"| {kind} | {failed_cells(mine)} | {named} |")
     return [*lines, ""]
 
 

@@ -23,6 +23,16 @@ from emacheck.logs import read_log
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "references"
 SMOKE = "emanet_r50-d8_smoke/cpu-fp32"
+# The smoke preset with a quarter of its channels, where an audit of all of them would take the longest part of a test.
+SLIM = (
+    "model.backbone.stem_channels=16",
+    "model.backbone.base_channels=16",
+    "model.decode_head.in_channels=512",
+    "model.decode_head.channels=64",
+    "model.decode_head.ema_channels=128",
+    "model.auxiliary_head.in_channels=256",
+    "model.auxiliary_head.channels=64",
+)
 # Programs that tests start, and the simulated device, which must not be imported into the tests' own process.
 collect_ignore = ["programs", "simulated_device"]
 
@@ -168,33 +178,48 @@ def simulated_device():
     return environment
 
 
+@pytest.fixture(scope="session", autouse=True)
+def shared(tmp_path_factory):
+    """A directory of all workers of these tests; the cache in it is everybody's, and no user's is touched."""
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    place.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EMACHECK_CACHE", str(place / "cache"))
+        yield place
+
+
 @pytest.fixture(scope="session")
-def trained_once(tmp_path_factory):
-    """A cache and a stored reference of three iterations of one process: the first worker that needs them trains."""
+def references(shared):
+    """Stored references of three iterations of one process, with all channels and with few: the first worker trains."""
     import fcntl  # only where processes are started is it needed, and not everywhere is it there
 
-    base = tmp_path_factory.getbasetemp()
-    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained-once"
-    place.mkdir(exist_ok=True)
-    with (place / "lock").open("w", encoding="utf-8") as lock:
+    with (shared / "lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not list((place / "references").glob("*/*/bundle.json")):
-            making = ("reference", "make", "--iters", 3, "--threads", 1, "--into", place / "references")
-            process = emacheck_process(*making, cwd=place, env={"EMACHECK_CACHE": str(place / "cache")})
-            _, err = process.communicate(timeout=240)
-            assert process.returncode == 0, err
-    return place
+        if not list((shared / "references").glob("*/*/bundle.json")):
+            making = ("reference", "make", "--iters", 3, "--threads", 1, "--into", shared / "references")
+            for channels in ((), ("--cfg-options", *SLIM)):
+                done = finished(*making, *channels, cwd=shared)
+                assert done.returncode == 0, done.stderr
+    return shared / "references"
 
 
 @pytest.fixture(scope="module")
-def workshop(trained_once, tmp_path_factory):
+def workshop(references, shared, tmp_path_factory):
     """A directory in which commands find what was trained once."""
     place = tmp_path_factory.mktemp("workshop")
-    (place / "cache").symlink_to(trained_once / "cache")
+    (place / "cache").symlink_to(shared / "cache")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EMACHECK_CACHE", str(place / "cache"))
-        patch.setenv("EMACHECK_REFERENCES", str(trained_once / "references"))
+        patch.setenv("EMACHECK_REFERENCES", str(references))
         yield place
+
+
+@pytest.fixture(scope="module")
+def subject():
+    """The small network in a live state, with what it is trained with; tests that need another one make their own."""
+    from small_network import trained_net  # imports torch, which is not everywhere
+
+    return trained_net()
 
 
 @pytest.fixture(scope="session")

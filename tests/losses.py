@@ -1,8 +1,10 @@
-"""Losses as the tests of the rules judge them: a curve, a record of nothing else, and a plausible course."""
+"""Losses as the tests of the rules judge them: a curve, a record of nothing else, a plausible course, and a verdict."""
 
 import numpy as np
 
 from emacheck.curve import Curve
+from emacheck.judge import decide, make_rules
+from emacheck.judge.comparison import compare
 from emacheck.record import Record
 
 
@@ -19,3 +21,11 @@ def record(values, *, first=1, every=1, window=1, quantum=0.0, name="cpu", **fie
 
 def falling(n=100):
     return 4.0 * np.exp(-np.arange(n) / 80) + 0.5
+
+
+def verdict_on(reference, candidate, *names, **limits):
+    return decide(compare(reference, candidate), make_rules(names, limits))
+
+
+def outcome_of(verdict, rule):
+    return next(f.outcome for f in verdict.findings if f.rule == rule)

@@ -255,7 +255,7 @@ def run(tmp_path):
 
     def start(*arguments, **options):
         return emacheck_process(
-            "run", "--iters", 3, "--work-dir", tmp_path / "run", *arguments, cwd=tmp_path, **options
+            "run", "--iters", 3, "--threads", 1, "--work-dir", tmp_path / "run", *arguments, cwd=tmp_path, **options
         )
 
     return start
@@ -324,7 +324,7 @@ def test_another_experiment_is_refused_before_it_is_audited_and_leaves_nothing(r
 def test_a_run_on_the_simulated_device_rests_on_the_audit(emacheck_cli, simulated_device, tmp_path, fault):
     outcome, module = ("FAIL", HEAD) if fault else ("PASS", None)
     env = simulated_device(*([fault] if fault else []))
-    short = ("--iters", 3, "--limit", "coverage.minimum=3", "--audit-batches", 1)
+    short = ("--iters", 3, "--limit", "coverage.minimum=3", "--audit-batches", 1, "--threads", 1)
     done = emacheck_cli("run", "--device", "sdaa", *short, "--work-dir", "run", env=env, timeout=600)
     assert done.code == (1 if fault else 0), done
     report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))

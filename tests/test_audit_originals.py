@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 import numpy as np  # noqa: E402
 import torch.nn.functional as F  # noqa: E402, N812
 from torch import nn  # noqa: E402
+from unlike_networks import squares, trained  # noqa: E402
 
 import emacheck  # noqa: E402
 from emacheck.audit.state import state_digest  # noqa: E402
@@ -39,10 +40,6 @@ class Scaled(nn.Module):
 
     def forward(self, x):
         return self.act(self.linear(x))
-
-
-def squares(model, batch):
-    return F.mse_loss(model(batch[0]), batch[1])
 
 
 def network():
@@ -100,3 +97,18 @@ def test_the_generators_of_python_numpy_and_torch_go_on_as_if_there_had_been_no_
     seed()
     emacheck.audit_step(model, None, BATCH, squares, "cpu", evaluation=False)
     assert drawn() == expected
+
+
+def test_a_function_that_prepare_replaces_for_all_sides_is_put_back_and_refused():
+    model, optimizer, batch = trained("an optimizer that counts in its group")
+    before = F.mse_loss
+
+    def prepare(candidate):
+        F.mse_loss = lambda *args: 1.01 * before(*args)
+
+    try:
+        with pytest.raises(UsageError, match=r"torch\.nn\.functional\.mse_loss replaced by prepare.*candidate\.patch"):
+            emacheck.audit_step(model, optimizer, batch, squares, "cpu", prepare=prepare)
+        assert F.mse_loss is before
+    finally:
+        F.mse_loss = before

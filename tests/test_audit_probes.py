@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import torch.nn.functional as F  # noqa: E402, N812
-from small_network import audited, hook, trained, trained_net  # noqa: E402
+from small_network import audited, hook, trained  # noqa: E402
 from torch import nn  # noqa: E402
 
 from emacheck.audit.calls import Call  # noqa: E402
@@ -20,11 +20,6 @@ from emacheck.audit.poison import nan_masks, poisoned  # noqa: E402
 from emacheck.audit.replay import Side, replay  # noqa: E402
 from emacheck.audit.variations import Variation  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def subject():
-    return trained_net()
 
 
 class Attention(nn.Module):

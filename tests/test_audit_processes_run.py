@@ -1,16 +1,20 @@
 """The audit of two real processes of EMANet on the CPU: healthy, and broken in what they exchange."""
 
 import os
-import re
+from dataclasses import replace
+from pathlib import Path
+from tempfile import mkdtemp
 from types import SimpleNamespace
 
 import pytest
+from conftest import SLIM
 
 torch = pytest.importorskip("torch")
 
 from emacheck.audit.faults.registry import process_faults  # noqa: E402
 from emacheck.audit.reference import Plan  # noqa: E402
 from emacheck.audit.result import PROCESSES, AuditResult  # noqa: E402
+from emacheck.cli import audit_ranks  # noqa: E402
 from emacheck.cli.audit_rank import RankJob  # noqa: E402
 from emacheck.cli.audit_ranks import run_ranks  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
@@ -35,26 +39,13 @@ def prepared(place, *overrides):
 
 
 @pytest.fixture(scope="module")
-def workshop(tmp_path_factory):
-    place = tmp_path_factory.mktemp("ranks")
-    before = os.environ.get("EMACHECK_CACHE")
-    os.environ["EMACHECK_CACHE"] = str(place / "cache")
-    yield place
-    if before is None:
-        del os.environ["EMACHECK_CACHE"]
-    else:
-        os.environ["EMACHECK_CACHE"] = before
-
-
-@pytest.fixture(scope="module")
-def emanet(workshop):
-    return prepared(workshop, "train_dataloader.batch_size=1")
+def emanet(tmp_path_factory):
+    return prepared(tmp_path_factory.mktemp("ranks"), "train_dataloader.batch_size=1", *SLIM)
 
 
 def ran(subject, **options):
     """Run two processes; return the directory with what they left."""
-    directory = subject.place / re.sub(r"\W+", "-", "-".join(map(str, options.values())) or "healthy")
-    directory.mkdir()
+    directory = Path(mkdtemp(dir=subject.place))
     job = RankJob(
         request=subject.request,
         device="cpu",
@@ -63,18 +54,27 @@ def ran(subject, **options):
         state_hash=subject.training.state_hash,
         **options,
     )
-    assert run_ranks(job, directory, processes=TWO, timeout=300)
+    run_ranks(job, directory, processes=TWO, timeout=300)
     return directory
 
 
-def audited(subject, fault=None):
+@pytest.fixture(scope="module")
+def broken(emanet):
+    """Run two processes with every fault; return the directory with what they left."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audit_ranks, "RANKS", replace(audit_ranks.RANKS, module="broken_ranks"))
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+        return ran(emanet)
+
+
+def audited(subject, directory):
     from emacheck.cli.audit_joined import with_processes
 
-    return with_processes(EMPTY, subject.joined, ran(subject, fault=fault))
+    return with_processes(EMPTY, subject.joined, directory)
 
 
 def test_two_healthy_processes_pass(emanet):
-    result = audited(emanet)
+    result = audited(emanet, ran(emanet))
     assert (result.outcome, result.findings) == (Outcome.PASS, ()), result.findings
     kinds = [error.tensor.split()[0] for error in result.errors]
     parameters = sum(p.requires_grad for p in emanet.training.subject.model.parameters())
@@ -105,8 +105,8 @@ def test_every_fault_is_tried():
 
 
 @pytest.mark.parametrize("fault", WHERE)
-def test_what_is_exchanged_wrongly_fails_in_its_phase_and_module(emanet, fault):
-    result = audited(emanet, fault)
+def test_what_is_exchanged_wrongly_fails_in_its_phase_and_module(emanet, broken, fault):
+    result = audited(emanet, broken / fault)
     phase, module, rank, words = WHERE[fault]
     first = result.findings[0]
     assert result.outcome is Outcome.FAIL
@@ -116,11 +116,11 @@ def test_what_is_exchanged_wrongly_fails_in_its_phase_and_module(emanet, fault):
         assert first.module == module
 
 
-def farthest(subject, *, name):
+def farthest(subject):
     """Run two processes in float64; return how far they are from the arbiter, by kind of tensor."""
     from emacheck.cli.audit_joined import distances_of, read_reports, together
 
-    directory = ran(subject, double=True) if name == "as it is" else ran(subject, double=True, backend="gloo")
+    directory = ran(subject, double=True)
     found = together(read_reports(directory), 1, directory)
     here = distances_of(found, subject.joined.references[0].iteration().truth)
     kinds = {part.kind for _, part in here}
@@ -129,18 +129,21 @@ def farthest(subject, *, name):
 
 def test_two_processes_in_float64_are_one_process_with_the_joined_batch(emanet):
     """The proof of the arbiter: the same mathematics, apart from the last digits of float64."""
-    far = farthest(emanet, name="as it is")
+    far = farthest(emanet)
     assert set(far) == {"output", "gradient", "update", "buffer"}
     assert max(far.values()) <= 1e-9, far
 
 
-def test_what_each_process_normalises_by_itself_is_in_the_arbiter_as_well(workshop):
+def test_what_each_process_normalises_by_itself_is_in_the_arbiter_as_well(tmp_path):
     """A loss over labelled pixels, batch norms that are not synchronised, and masks that belong to the sample."""
     heads = ("decode_head", "auxiliary_head")
     subject = prepared(
-        workshop,
+        tmp_path,
         "train_dataloader.batch_size=2",
+        "train_dataloader.dataset.pipeline.3.crop_size=(32,64)",
+        "model.data_preprocessor.size=(32,64)",
         "model.backbone.norm_cfg.type=BN",
+        *SLIM,
         *(f"model.{head}.loss_decode.avg_non_ignore=True" for head in heads),
         "train_dataloader.dataset.reduce_zero_label=True",  # what was the first class is ignored
         *(f"model.{head}.dropout_ratio=0.1" for head in heads),
@@ -148,7 +151,7 @@ def test_what_each_process_normalises_by_itself_is_in_the_arbiter_as_well(worksh
     labels = [sample.gt_sem_seg.data for sample in subject.training.joined[0]["data_samples"]]
     ignored = [sum(int((label == 255).sum()) for label in labels[rank::2]) for rank in (0, 1)]
     assert ignored[0] != ignored[1]
-    far = farthest(subject, name="by itself")
+    far = farthest(subject)
     assert max(far.values()) <= 1e-9, far
     assert any(name.startswith("backbone.") for name in subject.joined.own)
     assert not any(name.startswith("decode_head.") for name in subject.joined.own)

@@ -1,13 +1,15 @@
 """What mmengine cannot build of a user's configuration is refused by the name of its entry."""
 
+import re
 from pathlib import Path
 
 import click
 import pytest
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS, OPTIM_WRAPPERS
+from mmengine.registry import DATASETS, MODEL_WRAPPERS, MODELS, OPTIM_WRAPPERS
 
 from emacheck.errors import DataError, UsageError
+from emacheck.printable import printable
 from emacheck.train.building import UnbuildableError, building
 
 pytestmark = pytest.mark.upstream
@@ -138,12 +140,9 @@ def test_a_type_that_nothing_registers_is_refused_by_its_entry(change, build, sa
 
 
 def test_an_optimizer_that_nothing_registers_is_refused_by_its_entry():
-    import torch
-    from mmengine.optim import build_optim_wrapper
-
     config = config_of()
     config.optim_wrapper.optimizer.type = "SDG"
-    said = refusal(config, lambda config: build_optim_wrapper(torch.nn.Linear(1, 1), config.optim_wrapper))
+    said = refusal(config, optimizer_of)
     assert said.startswith("optim_wrapper.optimizer.type: found 'SDG', which nothing has registered as optimizer")
     assert "perhaps you mean" in said
     assert OPTIM_WRAPPERS.get("OptimWrapper") is not None
@@ -173,6 +172,97 @@ def test_an_entry_of_another_type_is_not_blamed():
     assert said.startswith("model.backbone.norm_cfg: found an entry that its type does not take (")
     with pytest.raises(TypeError), building(config):
         Own(depth=50, norm_cfg={})
+
+
+def optimizer_of(config):
+    import torch
+    from mmengine.optim import build_optim_wrapper
+
+    return build_optim_wrapper(torch.nn.Linear(1, 1), config.optim_wrapper)
+
+
+def backbone_of(config):
+    return MODELS.build(config.model.backbone)
+
+
+@pytest.mark.parametrize(
+    ("change", "build", "entry", "said"),
+    [
+        (
+            {"model.backbone": {"type": "mmseg.ResNet", "depth": 51}},
+            backbone_of,
+            "model.backbone: mmseg.ResNet",
+            r"KeyError: 'invalid depth 51 for resnet', raised at /.*/resnet\.py:\d+",
+        ),
+        # The innermost call is mmengine's own.
+        (
+            {"model.backbone": {"type": "mmseg.ResNet"}},
+            backbone_of,
+            "model.backbone: mmseg.ResNet",
+            r"TypeError: .* missing 1 required positional argument: 'depth'",
+        ),
+        # An assertion without words.
+        (
+            {"model.decode_head.num_convs": -1},
+            head_of,
+            "model.decode_head: mmseg.FCNHead",
+            r"AssertionError: assert num_convs >= 0.*, raised at /.*/fcn_head\.py:\d+",
+        ),
+        (
+            {"optim_wrapper.optimizer.lr": -1},
+            optimizer_of,
+            "optim_wrapper.optimizer: SGD",
+            r"ValueError: Invalid learning rate: -1, raised at /.*/sgd\.py:\d+",
+        ),
+    ],
+)
+def test_what_a_type_raises_while_it_is_built_is_refused_by_its_entry(change, build, entry, said):
+    config = config_of()
+    config.merge_from_dict(change)
+    expected = rf"{re.escape(entry)} cannot be built of this entry \({said}\)\. Correct what it speaks of\."
+    assert re.fullmatch(expected, refusal(config, build))
+
+
+@pytest.fixture
+def raising(monkeypatch):
+    """Register a type that does something while it is built; return a configuration of it and what builds that."""
+
+    def made(act):
+        class Acting:
+            def __init__(self):
+                act()
+
+        monkeypatch.setitem(MODELS.module_dict, "Acting", Acting)
+        config = config_of()
+        config.model.backbone = {"type": "Acting"}
+        return config, backbone_of
+
+    return made
+
+
+def test_what_a_type_has_made_up_itself_is_refused_by_the_entry_of_that_type(raising):
+    said = refusal(*raising(lambda: MODELS.build({"type": "mmseg.ResNet", "depth": 51})))
+    assert said.startswith(
+        "model.backbone: Acting cannot be built of this entry (KeyError: 'invalid depth 51 for resnet'"
+    )
+
+
+def test_a_defect_of_emacheck_in_what_is_built_is_no_mistake_of_the_configuration(raising):
+    config, build = raising(lambda: printable(None))
+    with pytest.raises(TypeError), building(config):
+        build(config)
+
+
+def test_a_wrapper_that_moves_the_model_to_a_device_is_not_blamed_for_it(monkeypatch):
+    class Wrapping:
+        def __init__(self):
+            raise RuntimeError("device lost")
+
+    monkeypatch.setitem(MODEL_WRAPPERS.module_dict, "Wrapping", Wrapping)
+    config = config_of()
+    config.model_wrapper_cfg = {"type": "Wrapping"}
+    with pytest.raises(RuntimeError, match="device lost"), building(config):
+        MODEL_WRAPPERS.build(config.model_wrapper_cfg)
 
 
 def test_the_file_of_the_configuration_is_named(tmp_path):

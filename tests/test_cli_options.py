@@ -1,8 +1,11 @@
 """Options that several commands share."""
 
+import re
+
 import click
 import pytest
 
+from emacheck.cli import invoke
 from emacheck.cli.seconds import Seconds
 
 
@@ -12,6 +15,18 @@ def test_a_timeout_that_is_no_number_is_refused(emacheck_cli, command):
     assert done.code == 2
     assert "'--timeout': 'nan' is not a number, expected seconds" in done.err
     assert "found no such device" not in done.err + done.out
+
+
+@pytest.mark.parametrize("hostile", ["\x1b[2J", "\x9b31m", "a\u202eb", "\n::error::all is well", "##[error]", "\udcff"])
+@pytest.mark.parametrize(
+    "arguments", [["compare", "a", "b"], ["compare", "--format"], ["run", "--iters"], ["run", "--seed=1"], []]
+)
+def test_what_was_typed_is_repeated_so_that_no_terminal_and_no_ci_server_obeys_it(capsys, arguments, hostile):
+    assert invoke([*arguments, f"x{hostile}"]) == 2
+    said = capsys.readouterr().err
+    assert re.search("^(Error|emacheck): .*x", said, flags=re.MULTILINE)
+    assert all(c.isprintable() or c == "\n" for c in said)
+    assert not re.search(r"^::|##\[", said, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("text", ["nan", "NaN", "-nan", "0", "0.999", "-inf", "x", ""])

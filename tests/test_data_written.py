@@ -47,6 +47,7 @@ def test_data_hash_of_seed_0_never_changes(made: DatasetSummary) -> None:
     assert made.data_hash == SEED_0_HASH
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_bytes(made: DatasetSummary, raced: tuple[Path, list[str]]) -> None:
     ours, theirs = files_below(made.root), files_below(raced[0])
     assert len(ours) == 2 * 72 + 1

@@ -286,6 +286,7 @@ def join(*arguments, env):
     )
 
 
+@pytest.mark.slow
 def test_a_process_joins_with_its_own_device_and_sends_tensors_and_objects(simulated_device):
     done = join("sdaa", env=simulated_device())
     assert done.stdout.startswith("sdaa:0 [{'device': 'sdaa:0'}]"), done.stderr

@@ -58,7 +58,7 @@ def judge(candidate, repeats, rule=None):
 
 
 @pytest.mark.parametrize("kind", ["even", "uneven", "late", "heavy"])
-@pytest.mark.parametrize("repeats", [2, 4, 8])
+@pytest.mark.parametrize("repeats", [2, 4, pytest.param(8, marks=pytest.mark.slow)])
 def test_benign_candidates_fail_no_more_often_than_stated(kind, repeats):
     rng = np.random.default_rng(repeats)
     trials, alarms = 1000, 0
@@ -138,11 +138,23 @@ def test_fewer_than_two_distinct_repeats_are_inconclusive_however_often_they_are
         assert "needs 2" in finding.message
 
 
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (0, "there are 0 repeats of the reference that vary loss, and it needs 3"),
+        (1, "there is 1 repeat of the reference that varies loss, and it needs 3"),
+        (2, "there are 2 repeats of the reference that vary loss, and it needs 3"),
+    ],
+)
+def test_too_few_repeats_are_counted_in_the_right_number(count, said):
+    assert judge(run(REFERENCE), some_repeats(count), Envelope(minimum=3)).message == said
+
+
 def test_a_repeat_that_is_the_candidate_excuses_nothing():
     bad = REFERENCE * (1 + 0.2 * (-1.0) ** np.arange(LENGTH))
     finding = judge(run(bad), [some_repeats(1)[0], run(bad, name="twin")])
     assert finding.outcome is INCONCLUSIVE
-    assert "1 of the candidate's own numbers do not count" in finding.message
+    assert "1 of the candidate's own numbers does not count" in finding.message
     assert judge(run(bad), [*some_repeats(4), run(bad, name="twin")]).outcome is FAIL
 
 

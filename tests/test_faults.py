@@ -44,9 +44,13 @@ WITHOUT_EFFECT_HERE = {
     "small_gradients_flushed@1e-07",
 }
 IN_ONE_ITERATION = [name for name, each in FAULTS.items() if "fp32" in each.precisions and each.shows_at == 1]
+OF_EACH_KIND = {FAULTS[name].kind: name for name in reversed(IN_ONE_ITERATION)}.values()
 
 
-@pytest.mark.parametrize("name", IN_ONE_ITERATION)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in OF_EACH_KIND else pytest.mark.slow) for name in IN_ONE_ITERATION],
+)
 def test_every_fault_changes_something_and_is_found(reference, plain, name):
     trial = try_fault(reference, FAULTS[name], plain)
     assert not trial.message, trial

@@ -84,7 +84,7 @@ def test_a_disk_that_fails_is_refused(tmp_path, monkeypatch):
     ],
 )
 def test_a_log_without_a_training_record_is_refused_with_what_was_seen(log, content, format_name):
-    with pytest.raises(LogError, match=f"format '{format_name}', but it holds no training record: found 1 lines and"):
+    with pytest.raises(LogError, match=f"format '{format_name}', but it holds no training record: found 1 line and"):
         log(content)
 
 

@@ -23,6 +23,7 @@ from emacheck.audit.operators.findings import (  # noqa: E402
     UNTRIED,
     read_operators,
 )
+from emacheck.audit.operators.host import host_call  # noqa: E402
 from emacheck.audit.operators.observer import Observer  # noqa: E402
 from emacheck.audit.operators.replaced_on_cpu import OnCpu  # noqa: E402
 from emacheck.audit.precision import Precision  # noqa: E402
@@ -30,6 +31,7 @@ from emacheck.audit.result import read_result  # noqa: E402
 from emacheck.audit.text import text  # noqa: E402
 
 CPU = torch.device("cpu")
+aten = torch.ops.aten
 QUICK = {"evaluation": False, "end_to_end": False, "operators": True}
 
 
@@ -261,6 +263,44 @@ def test_an_operator_that_the_cpu_cannot_repeat_is_listed_and_never_called_right
     assert unjudged.operator == "emacheck_tests.short_only.default"
     assert "no such kernel for float64" in unjudged.why
     library._destroy()
+
+
+def a_call(func, *args, **kwargs):
+    """Return what the CPU makes of a call that only a device could make."""
+    return host_call(func, args, kwargs, Precision()).run()
+
+
+def test_operators_that_only_devices_have_are_repeated_as_what_the_cpu_runs_for_them():
+    torch.manual_seed(0)
+    value, weight, bias = torch.randn(2, 3, 5, 5), torch.randn(4, 3, 3, 3), torch.randn(4)
+    place = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1)
+    out = a_call(aten.convolution_overrideable.default, value, weight, bias, *place)["result"]
+    assert torch.equal(out, aten.convolution(value, weight, bias, *place))
+    made = a_call(aten.convolution_backward_overrideable.default, out, value, weight, *place, [True, True, True])
+    due = aten.convolution_backward(out, value, weight, [4], *place, [True, True, True])
+    assert all(torch.equal(made[f"result.{at}"], each) for at, each in enumerate(due))
+
+    scale, shift, mean, variance = torch.rand(3), torch.rand(3), torch.zeros(3), torch.ones(3)
+    given = (value, scale, shift, mean, variance)
+    made = a_call(aten.cudnn_batch_norm.default, *given, True, 0.1, 1e-5)
+    assert (mean.tolist(), variance.tolist()) == ([0.0] * 3, [1.0] * 3), "what the device is given stays as it is"
+    due = aten.native_batch_norm(value, scale, shift, mean, variance, True, 0.1, 1e-5)
+    assert all(torch.equal(made[f"result.{at}"], each) for at, each in enumerate(due))
+    assert torch.equal(made["running_mean"], mean)
+    assert "result.3" not in made
+    assert a_call(aten.cudnn_batch_norm.default, *given, False, 0.1, 1e-5).keys() == {
+        "result.0",
+        "running_mean",
+        "running_var",
+    }
+    saved = (due[1], due[2])
+    made = a_call(
+        aten.cudnn_batch_norm_backward.default, value, value, scale, mean, variance, *saved, 1e-5, torch.empty(0)
+    )
+    due = aten.native_batch_norm_backward(value, value, scale, mean, variance, *saved, True, 1e-5, [True, True, True])
+    assert all(torch.equal(made[f"result.{at}"], each) for at, each in enumerate(due))
+    made = a_call(aten._softmax.default, value.half(), 1, True)["result"]
+    assert torch.equal(made, value.half().float().softmax(1))
 
 
 def test_views_memory_and_copies_are_not_judged_and_integers_are_compared_exactly():

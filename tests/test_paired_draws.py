@@ -56,6 +56,7 @@ print(torch.backends.cpu.get_cpu_capability(), state_hash(model), state_hash(net
 """
 
 
+@pytest.mark.slow
 def test_weights_do_not_depend_on_the_vector_instructions_of_the_cpu_as_torchs_own_do():
     seen = []
     for capability in ("default", "avx2"):

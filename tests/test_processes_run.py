@@ -4,12 +4,13 @@ import json
 import re
 
 import pytest
-from conftest import finished
+from conftest import SLIM, finished
 from several_processes import AUDITED, ITERATIONS, ONE_EACH, SHORT, TWO, nothing_is_left_of
 
 from emacheck.logs import read_log
 
 pytestmark = pytest.mark.training
+SLIM_EACH = (*ONE_EACH, *SLIM)
 
 
 def audited_tensors(run_directory):
@@ -92,7 +93,7 @@ def test_the_tcap_logs_of_both_are_judged(two, rule):
 @pytest.mark.slow
 @pytest.mark.upstream
 def test_two_processes_pass_against_a_stored_reference_of_one_and_are_audited(workshop):
-    done = finished("run", *SHORT, *TWO, *AUDITED, "--work-dir", "stored", *ONE_EACH, cwd=workshop, timeout=600)
+    done = finished("run", *SHORT, *TWO, *AUDITED, "--work-dir", "stored", *SLIM_EACH, cwd=workshop, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((workshop / "stored" / "report.json").read_text(encoding="utf-8"))
     assert (report["evidence"], report["audit"]["ranks"]) == (["curve", "audit"], ["cpu", "cpu"])
@@ -124,7 +125,7 @@ def test_batch_norm_that_is_not_synchronised_needs_as_many_processes_in_the_refe
 def test_a_reference_of_as_many_processes_is_bit_identical_whatever_the_norm(workshop):
     plain = (*ONE_EACH, "model.backbone.norm_cfg.type=BN")
     live = ("--reference-device", "cpu", "--reference-nproc", 2)
-    done = finished("run", *SHORT, *TWO, *live, "--work-dir", "same", *plain, cwd=workshop)
+    done = finished("run", *SHORT, *TWO, *live, "--work-dir", "same", *plain, *SLIM, cwd=workshop)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "bit-identical" in done.stdout
     report = json.loads((workshop / "same" / "report.json").read_text(encoding="utf-8"))
@@ -172,7 +173,7 @@ def test_two_processes_on_the_simulated_device_pass_unless_what_they_exchange_is
     """Its backend is tccl, and its SyncBatchNorm is torch's own."""
     directory, env = workshop / f"sdaa-{bool(fault)}", simulated_device(*([fault] if fault else []))
     there = ("--device", "sdaa", "--work-dir", directory)
-    done = finished("run", *SHORT, *TWO, *AUDITED, *there, *ONE_EACH, cwd=workshop, env=env, timeout=600)
+    done = finished("run", *SHORT, *TWO, *AUDITED, *there, *SLIM_EACH, cwd=workshop, env=env, timeout=600)
     assert done.returncode == (1 if fault else 0), done.stdout + done.stderr
     record = read_log(directory)
     assert (record.ranks, record.provenance["device"]["type"]) == (2, "sdaa")

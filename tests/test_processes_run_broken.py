@@ -6,7 +6,7 @@ import socket
 import time
 
 import pytest
-from conftest import emacheck_process, finished
+from conftest import SLIM, emacheck_process, finished
 from several_processes import (
     ONE_EACH,
     SHORT,
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.training
 def test_a_killed_rank_ends_the_run_with_its_last_words(workshop):
     directory = workshop / "killed"
     long = ("--iters", 90, "--threads", 1, "--no-audit", "--reference-device", "cpu", "--reference-nproc", 2)
-    process = emacheck_process("run", *long, *TWO, "--work-dir", directory, *ONE_EACH, cwd=workshop)
+    process = emacheck_process("run", *long, *TWO, "--work-dir", directory, *ONE_EACH, *SLIM, cwd=workshop)
     wait_for_iteration(directory / "reference", 2, process)
     os.kill(process_of_rank(directory / "reference", 1), signal.SIGKILL)
     started = time.monotonic()
@@ -58,7 +58,7 @@ def test_a_stopped_rank_is_named_and_nothing_is_left(workshop):
         "--timeout",
         patience,
     )
-    process = emacheck_process("run", *long, *TWO, "--work-dir", directory, *ONE_EACH, cwd=workshop)
+    process = emacheck_process("run", *long, *TWO, "--work-dir", directory, *ONE_EACH, *SLIM, cwd=workshop)
     wait_for_iteration(directory / "reference", 1, process)
     os.kill(process_of_rank(directory / "reference", 1), signal.SIGSTOP)
     started = time.monotonic()
@@ -80,7 +80,7 @@ def test_a_stopped_rank_is_named_and_nothing_is_left(workshop):
 def test_no_stopped_rank_outlives_a_command_that_was(workshop, how):
     directory = workshop / f"stopped-{how.split()[0]}"
     long = ("--iters", 90, "--threads", 1, "--no-audit", "--reference-device", "cpu", "--reference-nproc", 2)
-    process = emacheck_process("run", *long, *TWO, "--work-dir", directory, *ONE_EACH, cwd=workshop)
+    process = emacheck_process("run", *long, *TWO, "--work-dir", directory, *ONE_EACH, *SLIM, cwd=workshop)
     wait_for_iteration(directory / "reference", 1, process)
     os.kill(process_of_rank(directory / "reference", 1), signal.SIGSTOP)
     if how == "interrupted twice":
@@ -99,7 +99,7 @@ def test_no_rank_outlives_a_command_that_was_killed_outright(workshop):
     """Nor does a process that loads the data of one."""
     directory = workshop / "orphans"
     long = ("--iters", 90, "--threads", 1, "--no-audit", "--reference-device", "cpu", "--reference-nproc", 2)
-    loading = (*ONE_EACH, "train_dataloader.num_workers=1")
+    loading = (*ONE_EACH, *SLIM, "train_dataloader.num_workers=1")
     process = emacheck_process("run", *long, *TWO, "--work-dir", directory, *loading, cwd=workshop)
     wait_for_iteration(directory / "reference", 1, process)
     found = list(processes_of(directory / "reference").values())
@@ -192,7 +192,7 @@ def test_ranks_that_are_not_equal_are_an_error_that_names_the_rank(workshop, mom
 def test_a_rank_whose_device_hangs_says_where(workshop, simulated_device):
     directory, hanging = workshop / "sdaa-hangs", simulated_device("hang _softmax call=5 rank=1")
     there = ("--device", "sdaa", "--timeout", 60, "--work-dir", directory)
-    done = finished("run", *SHORT, *TWO, *there, *ONE_EACH, cwd=workshop, env=hanging)
+    done = finished("run", *SHORT, *TWO, *there, *ONE_EACH, *SLIM, cwd=workshop, env=hanging)
     assert done.returncode == 2
     assert "hung: no new iteration for 60 s" in done.stderr
     # Three calls an iteration: both ranks are in the second one, and the one that hangs shows its operator.

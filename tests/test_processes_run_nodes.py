@@ -4,7 +4,7 @@ import json
 import socket
 
 import pytest
-from conftest import emacheck_process, free_port
+from conftest import SLIM, emacheck_process, free_port
 from several_processes import AUDITED, ONE_EACH, SHORT
 
 from emacheck.logs import read_log
@@ -19,7 +19,8 @@ def test_two_nodes_train_together_and_the_first_one_judges(workshop):
     there = ("--nnodes", 2, "--master-addr", "localhost", "--master-port", port, "--work-dir", workshop / "nodes")
     live = ("--reference-device", "cpu", "--log-format", "tcap", *AUDITED)
     nodes = [
-        emacheck_process("run", *SHORT, *there, "--node-rank", rank, *live, *ONE_EACH, cwd=workshop) for rank in (0, 1)
+        emacheck_process("run", *SHORT, *there, "--node-rank", rank, *live, *ONE_EACH, *SLIM, cwd=workshop)
+        for rank in (0, 1)
     ]
     (out, err), (other, other_err) = (node.communicate(timeout=480) for node in nodes)
     assert [node.returncode for node in nodes] == [0, 0], out + err
@@ -42,7 +43,8 @@ def test_nodes_of_a_rendezvous_share_the_directory_that_the_user_names(workshop)
     port = free_port()
     there = ("--nnodes", 2, "--rdzv-endpoint", f"localhost:{port}", "--work-dir", workshop / "met")
     nodes = [
-        emacheck_process("run", *SHORT, *there, "--reference-device", "cpu", *ONE_EACH, cwd=workshop) for _ in range(2)
+        emacheck_process("run", *SHORT, *there, "--reference-device", "cpu", *ONE_EACH, *SLIM, cwd=workshop)
+        for _ in range(2)
     ]
     said = [node.communicate(timeout=240) for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], said
@@ -66,7 +68,7 @@ def test_other_options_on_one_node_are_refused_on_both(workshop, simulated_devic
     port = free_port()
     place = workshop / f"other-{port}"
     there = ("--nnodes", 2, "--master-addr", "localhost", "--master-port", port, "--work-dir", place)
-    options = (*SHORT, *there, "--reference-device", "cpu", *ONE_EACH)
+    options = (*SHORT, *there, "--reference-device", "cpu", *ONE_EACH, *SLIM)
     nodes = [
         emacheck_process("run", *options, *more, "--node-rank", rank, cwd=workshop, env=simulated_device())
         for rank, more in enumerate(((), other))

@@ -224,6 +224,32 @@ class TestText:
         assert headline(a_verdict(full, full)).endswith(", loss bit-identical")
         assert headline(a_verdict(cut, full)).endswith(", loss identical in every printed digit")
 
+    @pytest.mark.parametrize(
+        ("common", "held", "last", "sentence"),
+        [
+            (12, 40, ", loss bit-identical in the 12 common iterations of 40", "; of the other 28 nothing is known."),
+            (1, 2, ", loss bit-identical in the one common iteration of 2", "; of the other one nothing is known."),
+            (20, 20, "PASS finite 0 (limit 0), bit-identical", " in all 20 common iterations."),
+            (1, 1, ", loss bit-identical", " in the one common iteration."),
+        ],
+    )
+    def test_of_a_run_that_died_says_of_how_many_iterations_it_is_equal(self, common, held, last, sentence):
+        falling = [4 - 0.01 * at for at in range(held)]
+        verdict = a_verdict(a_record("r", falling), a_record("c", falling[:common]))
+        assert headline(verdict).endswith(last)
+        shown = text(verdict, command="", colour=False, width=200)
+        assert re.search(rf"^loss is bit-identical.*{re.escape(sentence)}$", shown, flags=re.MULTILINE)
+
+    def test_where_metrics_are_equal_the_one_that_ends_first_says_of_how_many_iterations(self):
+        falling = [4 - 0.01 * at for at in range(20)]
+        curves = {
+            name: {"loss": Curve(name="loss", iterations=range(20), values=falling)}
+            | {"lr": Curve(name="lr", iterations=range(end), values=falling[:end])}
+            for name, end in (("r", 20), ("c", 15))
+        }
+        sides = [Record(name=name, format="example", curves=each) for name, each in curves.items()]
+        assert headline(a_verdict(*sides)).endswith(", loss, lr bit-identical in the 15 common iterations of 20")
+
     def test_an_accepted_finding_over_its_limit_is_explained_and_not_named_as_decisive(self):
         falling = [4 - 0.01 * at for at in range(20)]
         verdict = a_verdict(a_record("r", falling), a_record("c", [value + 0.01 for value in falling]))

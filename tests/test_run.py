@@ -11,25 +11,14 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, emacheck_process, finished, wait_for_iterations, wait_until
 
+from emacheck.data.synthetic import DEFAULT_NAME
 from emacheck.logs import read_log
 
 pytestmark = [pytest.mark.training, pytest.mark.upstream]
 ITERATIONS = 3
 # Three iterations are enough to see what the commands do; by default a verdict wants ten.
-SHORT = ("--iters", ITERATIONS, "--limit", f"coverage.minimum={ITERATIONS}", "--no-audit")
-LONG = ("--reference-device", "cpu", "--iters", 90, "--no-audit")
-
-
-@pytest.fixture(scope="module")
-def workshop(tmp_path_factory):
-    """A directory with a cache and a stored reference of three iterations."""
-    place = tmp_path_factory.mktemp("workshop")
-    os.environ["EMACHECK_CACHE"] = str(place / "cache")
-    os.environ["EMACHECK_REFERENCES"] = str(place / "references")
-    done = finished("reference", "make", "--iters", ITERATIONS, "--into", place / "references", cwd=place)
-    assert done.returncode == 0, done.stderr
-    yield place
-    del os.environ["EMACHECK_CACHE"], os.environ["EMACHECK_REFERENCES"]
+SHORT = ("--iters", ITERATIONS, "--limit", f"coverage.minimum={ITERATIONS}", "--threads", 1, "--no-audit")
+LONG = ("--reference-device", "cpu", "--iters", 90, "--threads", 1, "--no-audit")
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +50,8 @@ def test_a_run_passes_against_its_own_reference_and_leaves_record_and_reports(fi
     assert json.loads((directory / "report.json").read_text(encoding="utf-8"))["paired"] is True
 
 
-def test_two_runs_with_the_same_options_are_bit_identical_in_every_recorded_loss(workshop, first_run):
-    one = read_log(workshop / "references" / "emanet_r50-d8_smoke" / "cpu-fp32")
+def test_two_runs_with_the_same_options_are_bit_identical_in_every_recorded_loss(references, first_run):
+    one = read_log(references / "emanet_r50-d8_smoke" / "cpu-fp32")
     two = read_log(first_run[0])
     recorded = {"loss", "decode.loss_ce", "decode.acc_seg", "aux.loss_ce", "aux.acc_seg", "lr", "grad_norm"}
     assert recorded | {"seconds", "data_seconds"} == set(one.curves) == set(two.curves)
@@ -96,7 +85,7 @@ def test_the_provenance_says_what_the_run_was_made_with(first_run):
     assert provenance["experiment"]["config"]["model.decode_head.type"] == "EMAHead"
     assert len(provenance["config_hash"]) == len(provenance["experiment"]["data_hash"]) == 64
     assert provenance["device"]["type"] == "cpu"
-    assert (provenance["threads"], provenance["workers"], provenance["experiment"]["seed"]) == (2, 0, 0)
+    assert (provenance["threads"], provenance["workers"], provenance["experiment"]["seed"]) == (1, 0, 0)
     assert {"torch", "onedl-mmsegmentation", "emacheck", "python"} <= set(provenance["versions"])
     assert len({"onedl-mmengine", "mmengine"} & set(provenance["versions"])) == 1
     assert provenance["duration_seconds"] > 0
@@ -164,18 +153,8 @@ def test_a_config_file_is_trained_against_a_live_reference_with_overrides_after_
     )
     data = workshop / "cache" / "synthetic-cityscapes-v1"
     done = finished(
-        *(
-            "run",
-            "--config",
-            config,
-            "--iters",
-            "2",
-            "--limit",
-            "coverage.minimum=2",
-            "--no-audit",
-            "--work-dir",
-            "live",
-        ),
+        *("run", "--config", config, "--iters", "2", "--threads", "1", "--limit", "coverage.minimum=2", "--no-audit"),
+        *("--work-dir", "live"),
         *("--reference-device", "cpu", "--cfg-options", f"train_dataloader.dataset.data_root={data}"),
         "train_dataloader.dataset.pipeline.3.crop_size=(64,64)",
         "train_dataloader.dataset.pipeline.2.scale=(256,128)",
@@ -208,8 +187,8 @@ def test_a_config_that_counts_in_epochs_is_trained_for_the_iterations_asked_for(
     )
     data = workshop / "cache" / "synthetic-cityscapes-v1"
     done = finished(
-        *("run", "--config", config, "--iters", "6", "--data-root", data, "--no-audit", "--work-dir", "epochs"),
-        *("--reference-device", "cpu", "--limit", "coverage.minimum=6"),
+        *("run", "--config", config, "--iters", "6", "--threads", "1", "--data-root", data, "--no-audit"),
+        *("--work-dir", "epochs", "--reference-device", "cpu", "--limit", "coverage.minimum=6"),
         cwd=workshop,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -289,7 +268,7 @@ def test_an_existing_work_dir_is_not_touched(workshop, first_run):
 
 
 def test_a_changed_data_set_is_not_trained_on(workshop, tmp_path, monkeypatch):
-    shutil.copytree(workshop / "cache", tmp_path / "cache")
+    shutil.copytree(workshop / "cache" / DEFAULT_NAME, tmp_path / "cache" / DEFAULT_NAME)
     monkeypatch.setenv("EMACHECK_CACHE", str(tmp_path / "cache"))
     image = next((tmp_path / "cache").rglob("*_leftImg8bit.png"))
     image.write_bytes(image.read_bytes()[:-1] + b"\x00")

@@ -9,30 +9,23 @@ from emacheck.logs import read_log
 
 pytestmark = [pytest.mark.training, pytest.mark.usefixtures("simulated_device")]
 ITERATIONS = 3
-SHORT = ("--iters", ITERATIONS, "--limit", f"coverage.minimum={ITERATIONS}", "--no-audit")
+SHORT = ("--iters", ITERATIONS, "--limit", f"coverage.minimum={ITERATIONS}", "--threads", 1, "--no-audit")
 TIMES = {"seconds", "data_seconds"}
 
 
-@pytest.fixture(scope="module")
-def workshop(tmp_path_factory):
-    """A directory with a reference trained on the CPU, and the configuration of a preset made small."""
+@pytest.fixture
+def small(tmp_path):
+    """The configuration of a preset made small."""
     from emacheck.train.presets import config_path
     from emacheck.train.request import TrainingRequest
 
-    place = tmp_path_factory.mktemp("devices")
-    (place / "small.py").write_text(
+    (tmp_path / "small.py").write_text(
         f"_base_ = ['{config_path(TrainingRequest(preset='cityscapes', config=None))}']\n"
         "crop_size = (64, 64)\nmodel = dict(data_preprocessor=dict(size=crop_size))\n"
         "train_dataloader = dict(num_workers=2)\n",
         encoding="utf-8",
     )
-    patch = pytest.MonkeyPatch()
-    patch.setenv("EMACHECK_CACHE", str(place / "cache"))
-    patch.setenv("EMACHECK_REFERENCES", str(place / "references"))
-    code, _, err = command(place, "reference", "make", "--iters", ITERATIONS, "--into", place / "references")
-    assert code == 0, err
-    yield place
-    patch.undo()
+    return tmp_path / "small.py"
 
 
 def command(cwd, *arguments, env=None):
@@ -48,13 +41,15 @@ def unequal(one, two):
     return {name for name in names if one.curves[name].values.tobytes() != two.curves[name].values.tobytes()}
 
 
-def test_a_run_on_the_device_passes_and_is_bit_identical_to_the_reference_of_the_cpu(workshop, simulated_device):
+def test_a_run_on_the_device_passes_and_is_bit_identical_to_the_reference_of_the_cpu(
+    workshop, references, simulated_device
+):
     code, out, err = command(
         workshop, "run", "--device", "sdaa:1", *SHORT, "--work-dir", "good", env=simulated_device()
     )
     assert code == 0, out + err
     assert "bit-identical" in out
-    reference = read_log(workshop / "references" / "emanet_r50-d8_smoke" / "cpu-fp32")
+    reference = read_log(references / "emanet_r50-d8_smoke" / "cpu-fp32")
     candidate = read_log(workshop / "good")
     assert unequal(reference, candidate) == set()
     assert {"loss", "grad_norm", "lr", "decode.acc_seg"} <= set(candidate.curves)
@@ -73,7 +68,7 @@ def test_a_run_on_the_device_passes_and_is_bit_identical_to_the_reference_of_the
 
 @pytest.mark.slow
 def test_a_run_in_mixed_precision_is_bit_identical_to_the_cpu_which_rounds_where_a_device_does(
-    workshop, simulated_device
+    workshop, references, simulated_device
 ):
     options = ("--precision", "bf16", "--reference-device", "cpu", "--work-dir", "bf16")
     code, out, err = command(workshop, "run", "--device", "sdaa", *SHORT, *options, env=simulated_device())
@@ -81,7 +76,7 @@ def test_a_run_in_mixed_precision_is_bit_identical_to_the_cpu_which_rounds_where
     reference, candidate = read_log(workshop / "bf16" / "reference"), read_log(workshop / "bf16")
     assert unequal(reference, candidate) == set()
     assert candidate.provenance["experiment"]["autocast"] == "as on accelerators"
-    in_fp32 = read_log(workshop / "references" / "emanet_r50-d8_smoke" / "cpu-fp32")
+    in_fp32 = read_log(references / "emanet_r50-d8_smoke" / "cpu-fp32")
     assert "loss" in unequal(in_fp32, candidate)
 
 
@@ -100,22 +95,22 @@ def test_the_peak_memory_of_a_device_is_kept_although_somebody_starts_it_anew(mo
 
 
 @pytest.mark.slow
-def test_a_broken_device_is_not_bit_identical(workshop, simulated_device):
+def test_a_broken_device_is_not_bit_identical(workshop, references, simulated_device):
     broken = simulated_device("scale _softmax by=1e-3")
     code, _, err = command(workshop, "run", "--device", "sdaa", *SHORT, "--work-dir", "broken", env=broken)
     assert code in (0, 1), err
-    reference = read_log(workshop / "references" / "emanet_r50-d8_smoke" / "cpu-fp32")
+    reference = read_log(references / "emanet_r50-d8_smoke" / "cpu-fp32")
     assert {"loss", "grad_norm"} <= unequal(reference, read_log(workshop / "broken"))
 
 
 @pytest.mark.slow
 def test_dropout_augmentation_and_workers_are_bit_identical_on_a_device_that_draws_other_numbers(
-    workshop, simulated_device
+    workshop, small, simulated_device
 ):
     # The preset's own dropout of 0.1, its augmentations and two workers; the device's generator is not the CPU's.
     data = workshop / "cache" / "synthetic-cityscapes-v1"
     code, out, err = command(
-        *(workshop, "run", "--config", "small.py", "--data-root", data, "--device", "sdaa", *SHORT),
+        *(workshop, "run", "--config", small, "--data-root", data, "--device", "sdaa", *SHORT),
         *("--reference-device", "cpu", "--work-dir", "paired", "--cfg-options"),
         *(
             "train_dataloader.dataset.pipeline.3.crop_size=(64,64)",

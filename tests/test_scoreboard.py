@@ -169,7 +169,7 @@ def test_megatron_tolerates_a_few_nans_and_says_so():
     values[50] = math.nan
     board = board_of(record(falling()), record(values))
     assert board["Megatron-LM"].outcome is PASS
-    assert "although 1 values are NaN or infinite" in board["Megatron-LM"].sentence
+    assert "although 1 value is NaN or infinite" in board["Megatron-LM"].sentence
 
 
 def test_a_broken_reference_does_not_make_megatron_pass():

@@ -184,6 +184,7 @@ assert torch.equal(moved, layer.weight) and scaler.get_scale() == 512.0
     )
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_process_with_the_joined_batch(python):
     done = python("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", PROGRAMS / "two_processes.py")
     assert done.returncode == 0, done.stderr
@@ -348,26 +349,20 @@ def test_where_it_cannot_be_built_tests_are_skipped_visibly_or_fail(tmp_path, re
 
 
 @pytest.mark.slow
-def test_two_processes_that_build_at_once_build_one_library(simulated_device, tmp_path):
+def test_two_processes_that_build_at_once_build_one_library_although_a_build_was_killed(simulated_device, tmp_path):
     env = {**os.environ, **simulated_device(), "SDAA_SIMULATED_CACHE": str(tmp_path)}
-    lines = "import torch, torch_sdaa; print(torch.ones(2, device='sdaa').sum().item())"
-    both = [
-        subprocess.Popen([sys.executable, "-c", lines], env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)
-    ]
-    assert [process.communicate(timeout=600)[0] for process in both] == ["2.0\n", "2.0\n"]
-    assert len(list(tmp_path.glob("*/simulated_sdaa.so"))) == 1
-    assert not list(tmp_path.glob(".build-*"))
-
-
-@pytest.mark.slow
-def test_a_build_that_was_killed_stops_nobody(simulated_device, tmp_path):
-    env = {**os.environ, **simulated_device(), "SDAA_SIMULATED_CACHE": str(tmp_path)}
-    command = [sys.executable, "-c", "import torch_sdaa"]
-    killed = subprocess.Popen(command, env=env, start_new_session=True)
+    killed = subprocess.Popen([sys.executable, "-c", "import torch_sdaa"], env=env, start_new_session=True)
     until = time.monotonic() + 60
     while not list(tmp_path.glob(".build-*")) and time.monotonic() < until:
         time.sleep(0.1)
     assert list(tmp_path.glob(".build-*"))
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
-    assert subprocess.run(command, env=env, timeout=600, check=False).returncode == 0
+    left = set(tmp_path.glob(".build-*"))
+    lines = "import torch, torch_sdaa; print(torch.ones(2, device='sdaa').sum().item())"
+    both = [
+        subprocess.Popen([sys.executable, "-c", lines], env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    assert [process.communicate(timeout=600)[0] for process in both] == ["2.0\n", "2.0\n"]
+    assert len(list(tmp_path.glob("*/simulated_sdaa.so"))) == 1
+    assert set(tmp_path.glob(".build-*")) <= left

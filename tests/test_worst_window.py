@@ -66,14 +66,17 @@ def test_a_stretch_that_is_wrong_is_found_where_the_mean_over_the_whole_run_is_w
 @pytest.mark.parametrize(
     ("level", "draw"),
     [
-        (0.03, np.random.Generator.standard_normal),
+        (0.06, np.random.Generator.standard_normal),
+        (0.045, lambda rng, size: rng.standard_t(8, size=size)),
         (0.015, lambda rng, size: rng.standard_t(3, size=size)),
         (0.015, lambda rng, size: np.repeat(rng.standard_normal(size), 10)[:size]),
     ],
 )
-@pytest.mark.parametrize("n", [100, 1000])
-def test_healthy_pairs_whose_differences_are_larger_than_any_recorded_hardly_ever_leave_the_limit(n, level, draw):
-    """Recorded benign pairs end at 0.018 of the loss in the mean of a window; 150 pairs, at most 1 %."""
+@pytest.mark.parametrize("n", [100, 1000, 20_000])
+def test_healthy_pairs_whose_differences_are_larger_or_odder_than_those_recorded_hardly_ever_leave_the_limit(
+    n, level, draw
+):
+    """Those of the recorded pair of 1000 iterations level off at a spread of 0.046, uncorrelated; 1 % at most."""
     trials = 150
     passed = sum(
         finding_on(falling(n, seed), benign(falling(n, seed), seed, level, draw)).outcome is PASS
@@ -82,13 +85,40 @@ def test_healthy_pairs_whose_differences_are_larger_than_any_recorded_hardly_eve
     assert passed >= trials - 1
 
 
-@given(st.lists(st.floats(0, 10), min_size=1, max_size=150))
+@pytest.mark.parametrize(
+    ("n", "length", "factor", "outcome"),
+    [
+        (100_000, 900, 2.0, FAIL),
+        (100_000, 10, 1.4, FAIL),
+        (100_000, 3000, 1.25, FAIL),
+        (100_000, 3000, 1.05, PASS),
+        (100_000, 1, 11.0, INCONCLUSIVE),
+        (1000, 10, 1.4, FAIL),
+        (1000, 10, 1.2, PASS),
+    ],
+)
+def test_a_stretch_is_found_however_short_a_part_of_the_run_it_is(n, length, factor, outcome):
+    reference = falling(n)
+    candidate = benign(reference, level=0.005) * factors(n, n // 2, n // 2 + length, factor)
+    finding = finding_on(reference, candidate)
+    assert finding.outcome is outcome
+    assert (finding.outcome is PASS) == (finding.observed <= finding.limit)
+    assert outcome is PASS or n // 2 - 15 <= finding.iteration <= n // 2 + length
+
+
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=450))
 def test_the_worst_window_is_the_one_that_a_search_finds(values):
-    length = min(max(len(values) // 10, 10), len(values))
-    means = [np.mean(values[start : start + length]) for start in range(len(values) - length + 1)]
-    start, stop, mean = worst_window(np.array(values))
-    assert mean == pytest.approx(max(*means, np.mean(values[-10:])), abs=1e-9)
-    assert mean == pytest.approx(np.mean(values[start:stop]))
+    n = len(values)
+    longest = min(max(n // 10, 10), n)
+    allowed = {length: 1 + 2 * math.sqrt(10 / length) for length in (10, 20, 40) if length < longest} | {longest: 1}
+    searched = [
+        np.mean(values[start : start + length]) / allowance
+        for length, allowance in allowed.items()
+        for start in range(n - length + 1)
+    ]
+    window = worst_window(np.array(values))
+    assert window.relative == pytest.approx(max(*searched, np.mean(values[-10:])), abs=1e-9)
+    assert window.mean == pytest.approx(np.mean(values[window.start : window.stop]))
 
 
 @given(st.integers(0, 10_000), st.floats(0, 0.5))

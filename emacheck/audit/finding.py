@@ -5,6 +5,7 @@ import math
 from emacheck.audit.limits import Limits
 from emacheck.audit.processes import LEVEL
 from emacheck.audit.result import ITERATION, AuditResult, ModuleFinding
+from emacheck.counted import counted
 from emacheck.judge.verdict import AUDIT, Finding, Outcome
 
 UNIT = "x accepted error"
@@ -61,9 +62,10 @@ def _passing(result: AuditResult) -> str:
     if worst is None:
         return f"no tensor was compared {result.where}"
     modules, batches = ({getattr(error, name) for error in result.errors} for name in ("module", "batch"))
+    within = "is within its limit" if len(result.errors) == 1 else "are within their limits"
     return (
-        f"{len(result.errors)} tensors of {len(modules)} modules {result.where} are within their limits in "
-        f"{len(batches)} {'batch' if len(batches) == 1 else 'batches'}; the closest is {worst.module} {worst.tensor}"
+        f"{counted(len(result.errors), 'tensor')} of {counted(len(modules), 'module')} {result.where} {within} in "
+        f"{counted(len(batches), 'batch', 'batches')}; the closest is {worst.module} {worst.tensor}"
     )
 
 
@@ -85,11 +87,11 @@ def _blaming(result: AuditResult, blamed: ModuleFinding) -> str:
     failing = sum(each.outcome is Outcome.FAIL and each.module != ITERATION for each in others) - among
     unable = sum(each.outcome is Outcome.INCONCLUSIVE for each in others)
     if failing:
-        said += f"; {failing} more {'module is' if failing == 1 else 'modules are'} wrong"
+        said += f"; {counted(failing, 'more module is', 'more modules are')} wrong"
     if any(each.module == ITERATION and each.outcome is Outcome.FAIL for each in others):
         said += "; the whole iteration differs as well"
     if among:
-        said += f"; {among} {'finding' if among == 1 else 'findings'} about the processes as well"
+        said += f"; {counted(among, 'finding')} about the processes as well"
     if unable:
         said += f"; {unable} more could not be compared"
     return said

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from emacheck.audit.result import ITERATION, PHASES, PROCESSES, ModuleFinding, TensorError, badness, persistent
+from emacheck.counted import counted
 from emacheck.judge.verdict import Outcome
 from emacheck.strict_json import decode_value, strict
 
@@ -301,8 +302,8 @@ def _of_whole(whole: list[TensorError], *, size: int, introduced: bool) -> Modul
         told = f"; the loss of rank {max(losses, key=badness).tensor.rpartition(OF_RANK)[2]} is farthest off"
     inherited = "" if introduced else "; it may be inherited from what is above"
     message = (
-        f"{size} processes differ from one with the joined batch, first in phase {phase}: {count} "
-        f"{'tensor' if count == 1 else 'tensors'}, the worst is {worst.tensor} of {worst.module}{told}{inherited}"
+        f"{size} processes differ from one with the joined batch, first in phase {phase}: "
+        f"{counted(count, 'tensor')}, the worst is {worst.tensor} of {worst.module}{told}{inherited}"
     )
     return _finding(module, worst, count, message, introduced=introduced, rank=rank)
 

@@ -3,6 +3,7 @@
 from emacheck.audit.curve_rules import CURVE_RULES
 from emacheck.audit.selftest import Selftest, Trial
 from emacheck.audit.text import number
+from emacheck.counted import counted
 
 # The columns of the curve rules: what stands above them.
 SHORT = {
@@ -49,7 +50,7 @@ def selftest_text(result: Selftest, *, command: str) -> str:
 
 def _legend(result: Selftest, curves: list[str]) -> list[str]:
     named, placed = result.naming()
-    lines = [f"  named correctly: {named} of {placed} faults that sit in one module"]
+    lines = [f"  named correctly: {named} of {counted(placed, 'fault that sits', 'faults that sit')} in one module"]
     worst = max(result.benign, key=lambda trial: max(trial.isolated, trial.end_to_end), default=None)
     if worst is not None:
         lines.append(

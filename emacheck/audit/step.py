@@ -24,6 +24,7 @@ from emacheck.audit.result import AuditResult, ModuleFinding, find
 from emacheck.audit.shared_code import SharedCode
 from emacheck.audit.state import state_digest
 from emacheck.audit.subject import Candidate, Subject
+from emacheck.counted import counted
 from emacheck.errors import UsageError
 from emacheck.judge.verdict import Outcome
 
@@ -162,18 +163,14 @@ def audit(
     foreign: frozenset[str] = frozenset()
     notes: list[str] = []
     refused: dict[str, str] = {}
-    unsteady: ModuleFinding | None = None
     with plan.precision.lists():
         for number, batch in enumerate(batches, 1):
             progress(f"batch {number} of {len(batches)}")
             reference = Reference(subject=subject, batch=batch, plan=plan, number=number)
             if number == 1:
-                with untouched(subject):
-                    unsteady = find_unsteady(reference)
-                    if unsteady is None:
-                        _require_gradients(reference)
-                        _require_modules(reference)
+                unsteady = _checked(reference)
                 if unsteady is not None:
+                    judged.append(Judged(troubles=[unsteady]))
                     break
             unfit = find_unfit(reference)
             if unfit is not None:
@@ -185,12 +182,11 @@ def audit(
             refused = reference.refused | refused
     errors = tuple(error for each in judged for error in each.errors)
     troubles = [trouble for each in judged for trouble in each.troubles]
-    findings = find(errors, troubles if unsteady is None else [*troubles, unsteady])
     return AuditResult(
         device=str(plan.device),
         precision=plan.precision.name,
         errors=errors,
-        findings=findings,
+        findings=find(errors, troubles),
         notes=(*notes, *_notes_on(subject), *_notes(judged, foreign, plan, fallback.used, refused)),
         state_hash=state_hash or state_digest(dict(subject.model.state_dict())),
         batch_hashes=tuple(batch_hashes),
@@ -247,6 +243,16 @@ def _require_steps_of(optimizer: torch.optim.Optimizer | None, model: torch.nn.M
             f"found optimizer {name} without any parameter of the model, expected one over model.parameters(); a copy "
             "of a model needs an optimizer of its own."
         )
+
+
+def _checked(reference: Reference) -> ModuleFinding | None:
+    """Refuse an iteration in which there is nothing to audit; return a finding if it does not repeat."""
+    with untouched(reference.subject):
+        unsteady = find_unsteady(reference)
+        if unsteady is None:
+            _require_gradients(reference)
+            _require_modules(reference)
+    return unsteady
 
 
 def _require_gradients(reference: Reference) -> None:
@@ -320,8 +326,8 @@ def _notes(
     unjudged = sorted({name for each in judged for name in each.unjudged})
     if unjudged:
         notes.append(
-            f"{len(unjudged)} tensors were not judged, because {plan.precision.name} itself overflows there, or the "
-            f"last bits of its numbers decide an integer; the first is {unjudged[0]}"
+            f"{counted(len(unjudged), 'tensor was', 'tensors were')} not judged, because {plan.precision.name} itself "
+            f"overflows there, or the last bits of its numbers decide an integer; the first is {unjudged[0]}"
         )
     if not plan.end_to_end:
         notes.append("no whole iteration was run")

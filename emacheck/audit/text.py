@@ -3,6 +3,7 @@
 import math
 
 from emacheck.audit.result import ALONE, LEVELS, PHASES, AuditResult, ModuleFinding, TensorError
+from emacheck.counted import counted
 from emacheck.printable import printable
 
 SHOWN_FINDINGS = 5
@@ -30,7 +31,7 @@ def text(result: AuditResult, *, command: str, colour: bool = False) -> str:
     for finding in result.findings[:SHOWN_FINDINGS]:
         lines += _finding(finding, result, colour=colour)
     if len(result.findings) > SHOWN_FINDINGS:
-        lines += [f"  ... and {len(result.findings) - SHOWN_FINDINGS} more modules", ""]
+        lines += [f"  ... and {counted(len(result.findings) - SHOWN_FINDINGS, 'more module')}", ""]
     if result.operators is not None:
         lines += [*(f"  operators: {_safe(line)}" for line in result.operators.lines), ""]
     lines += [*_table(result), ""]
@@ -81,8 +82,8 @@ def _head(result: AuditResult) -> str:
     memory = result.peak_memory / 2**30
     return (
         f"Audit {result.where} against float64, accepted precision {result.precision}: "
-        f"{len(result.errors)} tensors of {modules} modules, {batches} {'batch' if batches == 1 else 'batches'}, "
-        f"{result.seconds:.1f} s, {memory:.1f} GiB"
+        f"{counted(len(result.errors), 'tensor')} of {counted(modules, 'module')}, "
+        f"{counted(batches, 'batch', 'batches')}, {result.seconds:.1f} s, {memory:.1f} GiB"
     )
 
 

@@ -1,6 +1,7 @@
 """The command line: the only place that prints or exits."""
 
 import errno
+import io
 import os
 import sys
 import traceback
@@ -99,7 +100,10 @@ def _invoke(arguments: list[str]) -> int:
         result: Any = emacheck.main(args=arguments, prog_name="emacheck", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        # It repeats what was typed, which may come from a variable of a CI server.
+        click.echo(printable(said.getvalue(), newlines=True, length=None), err=True, nl=False)
         return TROUBLE
     except EmacheckError as error:
         # A message may quote a log, a path or a worker's last words: nothing of it may control the terminal.

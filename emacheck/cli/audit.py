@@ -12,12 +12,13 @@ from emacheck.cli.audit_ranks import audit_processes
 from emacheck.cli.audit_worker import AuditJob, audit_in_worker
 from emacheck.cli.command_line import given_command
 from emacheck.cli.judging import exit_code
+from emacheck.cli.outputs import Directory
 from emacheck.cli.seconds import Seconds
 from emacheck.cli.training import (
     PROCESS_OPTIONS,
     describe_training,
     interruptible,
-    refuse_one_for_all,
+    refuse_unfit_device,
     training_options,
 )
 from emacheck.errors import OutputError
@@ -72,9 +73,7 @@ operators_option = click.option(
 @click.option("--end-to-end/--no-end-to-end", default=True, show_default=True, help="Run whole iterations as well.")
 @click.option("--cpu-fallback", is_flag=True, help="Run operators that the device lacks on the CPU, and name them.")
 @operators_option
-@click.option(
-    "--output-dir", type=click.Path(path_type=Path), metavar="DIR", help="Write audit.json, audit.txt and audit.png."
-)
+@click.option("--output-dir", type=Directory(), metavar="DIR", help="Write audit.json, audit.txt and audit.png.")
 @click.option(
     "--timeout", default=1800.0, show_default=True, type=Seconds(), help="Seconds without progress; inf: no limit."
 )
@@ -134,7 +133,7 @@ def _processes(device: str, backend: str | None, options: dict[str, Any]) -> Pro
     """Take the options of the processes out of the others and decide how many there are."""
     names = inspect.signature(plan_processes).parameters.keys() - {"environment"}
     processes = plan_processes(**{name: options.pop(name) for name in names})
-    refuse_one_for_all(parse_device(device), backend, processes)
+    refuse_unfit_device(parse_device(device), backend, processes)
     return processes
 
 
@@ -163,9 +162,9 @@ def write_audit(result: "AuditResult", directory: Path, *, command: str) -> None
     from emacheck.audit.text import text
     from emacheck.report.write import write_atomically
 
-    write_atomically(directory / JSON_FILE, _document(result, command))
-    write_atomically(directory / TEXT_FILE, text(result, command=command) + "\n")
-    write_atomically(directory / PICTURE_FILE, draw(result))
+    contents: tuple[str | bytes, ...] = (_document(result, command), text(result, command=command) + "\n", draw(result))
+    for name, content in zip(REPORTS, contents, strict=True):
+        write_atomically(directory / name, content)
 
 
 def _document(result: "AuditResult", command: str) -> str:

@@ -26,6 +26,7 @@ from emacheck.audit.processes import (
 from emacheck.audit.result import AuditResult
 from emacheck.cli.audit_rank import REPORTS_FILE, tensors_file
 from emacheck.cli.audit_training import ALONE, AuditedTraining, training_loss
+from emacheck.counted import counted
 from emacheck.errors import UsageError
 
 if TYPE_CHECKING:
@@ -237,7 +238,7 @@ def _notes(joined: Joined, unjudged: list[str]) -> list[str]:
         )
     if unjudged:
         notes.append(
-            f"{len(set(unjudged))} tensors of several processes were not judged, because {joined.plan.precision.name} "
-            f"itself overflows there; the first is {unjudged[0]}"
+            f"of several processes {counted(len(set(unjudged)), 'tensor was', 'tensors were')} not judged, because "
+            f"{joined.plan.precision.name} itself overflows there; the first is {unjudged[0]}"
         )
     return notes

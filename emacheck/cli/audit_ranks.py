@@ -13,6 +13,7 @@ import click
 from emacheck.cli.audit_rank import JOB_FILE, REPORTS_FILE, RankJob
 from emacheck.cli.audit_worker import AuditJob, audit_in_worker, prepare_in_worker
 from emacheck.cli.job import write_job
+from emacheck.counted import counted
 from emacheck.errors import EmacheckError
 from emacheck.train.launch import Program, run_program
 
@@ -116,7 +117,8 @@ def run_ranks(job: RankJob, directory: Path, *, processes: "Processes", timeout:
     """
     write_job(job, directory / JOB_FILE)
 
-    click.echo(f"Auditing {job.batches} joined batches in {processes.world_size} processes ...", err=True)
+    batches = counted(job.batches, "joined batch", "joined batches")
+    click.echo(f"Auditing {batches} in {counted(processes.world_size, 'process', 'processes')} ...", err=True)
     run_program(
         RANKS,
         directory,

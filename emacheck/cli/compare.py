@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from emacheck.cli.judging import REPORTS, Judging, deliver, judging_options, reach_verdict
-from emacheck.cli.outputs import check_outputs
+from emacheck.cli.outputs import Directory, check_outputs
 from emacheck.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--scoreboard", is_flag=True, help="Show what the rules that others use say of the same pair.")
 @click.option(
     "--output-dir",
-    type=click.Path(path_type=Path),
+    type=Directory(),
     metavar="DIR",
     help="Write report.json, report.md and report.png into a new directory.",
 )

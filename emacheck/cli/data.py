@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from emacheck.cli.outputs import Directory
+
 if TYPE_CHECKING:
     from emacheck.data.cityscapes import DatasetSummary
 
@@ -17,7 +19,7 @@ def data() -> None:
 
 
 @data.command()
-@click.argument("root", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("root", metavar="DIR", type=Directory())
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**64 - 1),

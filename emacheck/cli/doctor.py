@@ -13,6 +13,7 @@ import click
 
 from emacheck.cli.command_line import quoted
 from emacheck.cli.seconds import Seconds
+from emacheck.counted import counted
 from emacheck.printable import MESSAGE_LENGTH, printable
 from emacheck.strict_json import to_json
 
@@ -54,7 +55,7 @@ def doctor(device: str, data_root: Path | None, timeout: float, as_json: bool) -
     if as_json:
         click.echo(_document(device, errors, warnings, lines), nl=False)
     else:
-        click.echo(f"\n{_counted(errors, 'error')}, {_counted(warnings, 'warning')} | {_command(device, data_root)}")
+        click.echo(f"\n{counted(errors, 'error')}, {counted(warnings, 'warning')} | {_command(device, data_root)}")
     return TROUBLE if errors else 0
 
 
@@ -89,10 +90,6 @@ def _document(device: str, errors: int, warnings: int, lines: list[Line]) -> str
             "lines": [line.to_dict() for line in lines],
         }
     )
-
-
-def _counted(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def _command(device: str, data_root: Path | None) -> str:

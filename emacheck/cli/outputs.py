@@ -2,12 +2,30 @@
 
 import os
 from collections.abc import Collection, Mapping
+from itertools import dropwhile
 from pathlib import Path
+from typing import Any
+
+import click
 
 from emacheck.errors import OutputError
 from emacheck.report.write import refuse_what_cannot_be_written
 
 PLOT = "--plot"
+
+
+class Directory(click.Path):
+    """A directory that a command makes, without a ``..`` behind a name.
+
+    ``new/..`` is the working directory, but as long as there is no ``new``, nothing is found there that could be
+    overwritten; and to make it is to make ``new``.
+    """
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path as it was given, or where it leads if there is a ``..`` behind a name."""
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        inner = dropwhile(lambda part: part == "..", path.parts)
+        return Path(os.path.realpath(path)) if ".." in inner else path
 
 
 def check_outputs(
@@ -31,7 +49,7 @@ def check_outputs(
         target, where = Path(os.path.realpath(path)), f"{option} {path}"
         if option == PLOT and path.suffix.lower() not in ("", ".png"):
             raise OutputError(f"{where}: found {path.suffix!r}, but the picture is a PNG. Name a file FILE.png.")
-        if path.exists():
+        if target.exists():
             raise OutputError(f"{where}: exists already and was not touched. Remove it or choose another name.")
         if target in seen:
             raise OutputError(f"{where}: {seen[target]} names the same file. Choose another name for one of them.")

@@ -12,7 +12,9 @@ from typing import Any
 import click
 
 from emacheck.cli import TROUBLE
+from emacheck.cli.outputs import Directory
 from emacheck.cli.training import describe_training, has_data_of_its_own, train_and_read, training_options
+from emacheck.counted import counted
 from emacheck.errors import BundleError, OutputError, UsageError
 from emacheck.experiment import digest
 from emacheck.strict_json import to_json
@@ -31,9 +33,7 @@ def reference() -> None:
 
 @reference.command()
 @training_options
-@click.option(
-    "--into", type=click.Path(path_type=Path), default="references", show_default=True, help="Folder of bundles."
-)
+@click.option("--into", type=Directory(), default="references", show_default=True, help="Folder of bundles.")
 @click.option("--name", metavar="NAME", help="<experiment>/<name> of the bundle.  [default: see below]")
 @click.option(
     "--repeats",
@@ -76,7 +76,8 @@ def make(into: Path, name: str | None, *, repeats: int, rewrite: bool, timeout: 
         existed = (into / name).exists()
         bundle = write_bundle(run, into, name=name, repeats=others, rewrite=rewrite)
     click.echo(
-        f"{bundle.name}: {bundle.iterations} iterations and {len(bundle.repeats)} repeats stored in {bundle.path}"
+        f"{bundle.name}: {counted(bundle.iterations, 'iteration')} and {counted(len(bundle.repeats), 'repeat')} stored "
+        f"in {bundle.path}"
     )
     if existed:
         click.echo("A stored reference was rewritten: exit code 2, so that no pipeline blesses itself.", err=True)
@@ -155,7 +156,7 @@ def show(name: str) -> None:
     from emacheck.reference import find_bundle
 
     bundle = find_bundle(name)
-    click.echo(f"{bundle.name}  {bundle.iterations} iterations  {bundle.path}")
+    click.echo(f"{bundle.name}  {counted(bundle.iterations, 'iteration')}  {bundle.path}")
     click.echo(f"metrics: {', '.join(sorted(bundle.record.curves))}")
     click.echo(to_json(dict(bundle.record.provenance)).rstrip())
 
@@ -175,7 +176,8 @@ def verify(names: tuple[str, ...]) -> int:
             click.echo(f"emacheck: {error}", err=True)
             failed += 1
         else:
-            click.echo(f"{bundle.name}: verified, {bundle.iterations} iterations, {len(bundle.repeats)} repeats")
+            repeats = counted(len(bundle.repeats), "repeat")
+            click.echo(f"{bundle.name}: verified, {counted(bundle.iterations, 'iteration')}, {repeats}")
     if not places:
         click.echo("No stored reference to verify. Make one with: emacheck reference make", err=True)
     return TROUBLE if failed or not places else 0

@@ -13,7 +13,7 @@ from emacheck.cli.audit import REPORTS as AUDIT_REPORTS
 from emacheck.cli.audit import operators_option
 from emacheck.cli.audit_before import BATCHES, audit_device
 from emacheck.cli.judging import REPORTS, Judging, deliver, judging_options, reach_verdict, with_audit
-from emacheck.cli.outputs import check_outputs
+from emacheck.cli.outputs import Directory, check_outputs
 from emacheck.cli.training import (
     default_work_dir,
     describe_training,
@@ -21,6 +21,7 @@ from emacheck.cli.training import (
     train_and_read,
     training_options,
 )
+from emacheck.counted import counted
 from emacheck.errors import TrainingError, UsageError
 from emacheck.judge.verdict import Outcome
 from emacheck.rank_files import RUN_FILE, rank_file
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @training_options
-@click.option("--work-dir", type=click.Path(path_type=Path), metavar="DIR", help="New directory for record and report.")
+@click.option("--work-dir", type=Directory(), metavar="DIR", help="New directory for record and report.")
 @click.option("--reference", metavar="NAME|DIR", help="Stored reference.  [default: the one that matches]")
 @click.option("--reference-device", metavar="NAME", help="Train the reference now, on this device, instead.")
 @click.option(
@@ -220,7 +221,7 @@ def _choose_bundles(request: TrainingRequest, processes: Processes, name: str | 
     first = bundles[0]
     if request.iterations > first.iterations:
         raise UsageError(
-            f"--iters {request.iterations}: the reference {first.name} holds {first.iterations} iterations. "
+            f"--iters {request.iterations}: the reference {first.name} holds {counted(first.iterations, 'iteration')}. "
             f"Ask for at most --iters {first.iterations}, or for a longer one. {_how_to_get_one(request, processes)}."
         )
     return bundles

@@ -84,12 +84,13 @@ def selftest(
     The audit decides: exit code 1 for a false alarm of it, or a fault that moves a gradient, update or buffer by 1 %
     and that it misses; exit code 3 if a fault changed no tensor at all.
     """
+    if list_only:
+        require_training_packages(("torch",), purpose="a list of the faults, which are functions on tensors,")
+        _list(choose_faults(faults, only))
+        return 0
     require_training_packages()
     check_outputs({"--output": output, "--plot": plot})
     chosen = choose_faults(faults, only)
-    if list_only:
-        _list(chosen)
-        return 0
     candidate_device(device, precision)
     setup = partial(_prepare, audited_request(options), device, precision, faults, curves)
     work = _planned(chosen, benign, curves, precision=precision, threads=options["threads"])

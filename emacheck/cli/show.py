@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from emacheck.counted import counted
 from emacheck.oddity import shown
 from emacheck.printable import MESSAGE_LENGTH, printable
 from emacheck.strict_json import encode_value, to_json
@@ -46,7 +47,7 @@ def _as_text(record: Record) -> Iterator[str]:
     yield from _table("training", record.curves)
     yield from _table("validation", record.validation)
     if record.header:
-        yield f"\nheader ({len(record.header)} entries)"
+        yield f"\nheader ({counted(len(record.header), 'entry', 'entries')})"
         for name in sorted(record.header, key=_interest)[:MOST_ENTRIES]:
             yield f"  {printable(name)}: {printable(record.header[name])}"
         if len(record.header) > MOST_ENTRIES:

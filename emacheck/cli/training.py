@@ -125,7 +125,7 @@ def describe_training(
         raise UsageError(f"--config {config or repr(config)}: {found}. Give an mmengine configuration file.")
     place = parse_device(device)
     processes = plan_processes(**process_options)
-    refuse_one_for_all(place, backend, processes)
+    refuse_unfit_device(place, backend, processes)
     precision = _choose_precision(place, precision, amp=amp)
     overrides = (*cfg_options, *more_options)
     for option in overrides:
@@ -154,12 +154,14 @@ def describe_training(
     return request, processes
 
 
-def refuse_one_for_all(device: "Device", backend: str | None, processes: Processes) -> None:
-    """Refuse a backend for one process, a numbered device for several, and a device that they cannot use.
+def refuse_unfit_device(device: "Device", backend: str | None, processes: Processes) -> None:
+    """Refuse a backend for one process, a numbered device for several, and a device that the processes cannot use.
 
     Raises:
         UsageError: If so.
     """
+    from emacheck.train.devices import require_module
+
     if backend is not None and not processes.launched:
         raise UsageError(f"--backend {backend}: found one process, which talks to no other. Add --nproc-per-node N.")
     if processes.world_size > 1 and device.index is not None:
@@ -169,6 +171,9 @@ def refuse_one_for_all(device: "Device", backend: str | None, processes: Process
         )
     if processes.launched:
         _ = device.communication  # raises where several processes cannot use the device
+    # Of several nodes, one that lacks the module refuses where the others hear it; they would wait for it.
+    if processes.nnodes == 1:
+        require_module(device)
 
 
 def _choose_precision(device: "Device", precision: str | None, *, amp: bool) -> str:

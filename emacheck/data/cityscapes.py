@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NoReturn
 
+from emacheck.counted import counted
 from emacheck.data.manifest import (
     MANIFEST_NAME,
     TRAIN_CITIES,
@@ -235,7 +236,8 @@ def _refuse_unlabelled(root: Path, split: str, stems: set[str]) -> NoReturn:
     else:
         fix = f"Fix: unpack gtFine_trainvaltest.zip into {root}, then create the labelTrainIds."
     named = first_few(image_path(split, stem) for stem in stems)
-    msg = f"{root}: {len(stems)} images of {split} have no *{LABEL_SUFFIX}: {named}. {fix}"
+    without = f"{counted(len(stems), 'image')} of {split} {'has' if len(stems) == 1 else 'have'} no *{LABEL_SUFFIX}"
+    msg = f"{root}: {without}: {named}. {fix}"
     raise DataError(msg)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from emacheck.curve import Curve, Floats, Integers
 from emacheck.errors import UsageError
+from emacheck.judge.arithmetic import quotient
 from emacheck.record import Record
 
 EMPTY = Curve(name="", iterations=(), values=())  # type: ignore[arg-type]
@@ -44,10 +45,7 @@ class PairedCurve:
 
         A difference from a reference of zero is infinite, so it can pass no limit.
         """
-        difference = self.difference
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            relative = difference / self.reference
-        return np.where(difference == 0, 0.0, relative)
+        return quotient(self.difference, self.reference)
 
     def first_unequal(self) -> int | None:
         """Return the first iteration at which the values differ at all, or None."""

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from emacheck.counted import counted
 from emacheck.curve import Curve, Integers
 from emacheck.judge.advice import option
 from emacheck.judge.comparison import EMPTY, Comparison, PairedCurve
@@ -70,16 +71,16 @@ class Coverage:
             accepted = option(self.name, share)
             if common < self.minimum:  # no limit alone lets it pass
                 accepted, would_pass_at = f"{accepted} --limit {self.name}.minimum={common}", None
-            message = f"{_count(common)} in both; {' and '.join(parts)} (accept with {accepted})"
+            message = f"{counted(common, 'iteration')} in both; {' and '.join(parts)} (accept with {accepted})"
         elif common < self.minimum:
             outcome = Outcome.INCONCLUSIVE
             observed, limit, unit, would_pass_at = common, self.minimum, "common iterations needed", float(common)
             message = (
-                f"{_count(common)} in common is too little to decide on, {self.minimum} are needed "
+                f"{counted(common, 'iteration')} in common is too little to decide on, {self.minimum} are needed "
                 f"(lower this with --limit coverage.minimum={common})"
             )
         else:
-            outcome, message = Outcome.PASS, "; ".join((f"{_count(common)} in both", *limits))
+            outcome, message = Outcome.PASS, "; ".join((f"{counted(common, 'iteration')} in both", *limits))
         return Finding(
             rule=self.name,
             outcome=outcome,
@@ -116,10 +117,6 @@ def _unread(metric: str, sides: Iterable[tuple[str, Record, Integers]]) -> list[
         for side, record, there in sides
         if len(there)
     ]
-
-
-def _count(iterations: int) -> str:
-    return f"{iterations} iteration{'' if iterations == 1 else 's'}"
 
 
 def _span(iterations: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> str:

@@ -5,6 +5,7 @@ from enum import Enum
 
 import numpy as np
 
+from emacheck.counted import counted
 from emacheck.curve import Floats
 from emacheck.judge.comparison import Comparison, PairedCurve
 from emacheck.judge.first_iterations import AMPLIFICATION
@@ -153,8 +154,7 @@ def _values(paired: PairedCurve, at: int) -> str:
 def _identical(comparison: Comparison, paired: PairedCurve) -> Divergence:
     records = (comparison.reference, comparison.candidate)
     digits = "in every printed digit" if any(r.curves[paired.metric].quantum for r in records) else "bit for bit"
-    count = len(paired.iterations)
-    evidence = f"{paired.metric} is equal {digits} in {count} iteration{'' if count == 1 else 's'}."
+    evidence = f"{paired.metric} is equal {digits} in {counted(len(paired.iterations), 'iteration')}."
     return Divergence(iteration=None, kind=Kind.IDENTICAL, evidence=evidence)
 
 

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from emacheck.counted import counted
 from emacheck.errors import UsageError
 from emacheck.judge.band import Band, fit_band
 from emacheck.judge.comparison import EMPTY, Comparison
@@ -96,8 +97,12 @@ class Envelope:
         reference, candidate = comparison.reference, comparison.candidate
         if len(repeats) < self.minimum:
             same = sum(_same(repeat, candidate, metric) for repeat in comparison.repeats)
-            but = f"; {same} of the candidate's own numbers do not count" if same else ""
-            found = f"there are {len(repeats)} repeats of the reference that vary {metric}"
+            but = f"; {same} of the candidate's own numbers {'does' if same == 1 else 'do'} not count" if same else ""
+            one = len(repeats) == 1
+            found = (
+                f"there {'is' if one else 'are'} {counted(len(repeats), 'repeat')} of the reference that "
+                f"{'varies' if one else 'vary'} {metric}"
+            )
             return f"{found}, and it needs {self.minimum}{but}"
         windows = {r.curves[metric].window for r in (reference, candidate, *repeats) if metric in r.curves}
         if len(windows) > 1:
@@ -176,5 +181,5 @@ def _describe(metric: str, band: Band, worst: int, repeats: int) -> str:
     first = f"; beyond that from iteration {band.iterations[beyond[0]]} on" if beyond.size and beyond[0] < worst else ""
     return (
         f"{where}: difference {difference:.2g} in {metric} {values}, benign variations stay below "
-        f"{scale * band.limit:.2g} there (typically {scale:.2g}, {repeats} repeats){first}"
+        f"{scale * band.limit:.2g} there (typically {scale:.2g}, {counted(repeats, 'repeat')}){first}"
     )

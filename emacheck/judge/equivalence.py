@@ -6,8 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from emacheck.counted import counted
 from emacheck.curve import Curve, Floats
 from emacheck.errors import UsageError
+from emacheck.judge.arithmetic import average
 from emacheck.judge.comparison import EMPTY, Comparison
 from emacheck.judge.standard_error import autoregressive_error, block_error, block_length, correlation_time, student
 from emacheck.judge.verdict import Finding, Outcome
@@ -97,8 +99,8 @@ class Equivalence:
             return self._too_little(
                 metric,
                 part,
-                f"{count} values in the last {self.last:.3g} of the iterations that both records span are too few to "
-                f"estimate a level, {minimum} are needed",
+                f"{counted(count, 'value')} in the last {self.last:.3g} of the iterations that both records span "
+                f"{'is' if count == 1 else 'are'} too few to estimate a level, {minimum} are needed",
             )
         if not (np.all(part.reference > 0) or np.all(part.reference < 0)):
             return self._undecided(metric, "the reference changes sign or is zero: a ratio of levels means nothing")
@@ -151,7 +153,7 @@ class Equivalence:
             f"over iterations {part.first} to {part.last} every one of the {len(off)} values of {metric} is off by "
             f"more than {least:.2g} of the reference in the same direction ({why})"
         )
-        return replace(self._undecided(metric, message, Outcome.FAIL), observed=float(np.mean(off)))
+        return replace(self._undecided(metric, message, Outcome.FAIL), observed=average(off))
 
     def _undecided(self, metric: str, message: str, outcome: Outcome = Outcome.INCONCLUSIVE) -> Finding:
         return Finding.of(self, metric, outcome, message)

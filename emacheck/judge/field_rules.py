@@ -6,6 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from emacheck.counted import counted
+from emacheck.judge.arithmetic import average
 from emacheck.judge.comparison import EMPTY, Comparison, PairedCurve
 from emacheck.judge.verdict import Finding, Outcome
 
@@ -32,8 +34,7 @@ class UnsignedMean:
         paired = comparison.curve(comparison.metrics[0])
         if not len(paired.iterations):
             return (_nothing(self.name, self.limit, paired),)
-        with np.errstate(over="ignore"):
-            observed = float(np.mean(np.abs(paired.relative_difference)))
+        observed = average(np.abs(paired.relative_difference))
         return (
             Finding(
                 rule=self.name,
@@ -77,10 +78,9 @@ class MindFormers:
         paired = comparison.curve(comparison.metrics[0])
         if not len(paired.iterations):
             return (_nothing(self.name, self.limit, paired),)
-        with np.errstate(over="ignore", invalid="ignore"):
-            relative, absolute = np.abs(paired.relative_difference), np.abs(paired.difference)
-            first = float(relative[0]), float(absolute[0])
-            mean = float(np.mean(relative)), float(np.mean(absolute))
+        relative, absolute = np.abs(paired.relative_difference), np.abs(paired.difference)
+        first = float(relative[0]), float(absolute[0])
+        mean = average(relative), average(absolute)
         criteria = (
             ("the first loss is off by", self.first_limit, self.first_absolute_limit, *first),
             ("the mean error is", self.limit, self.absolute_limit, *mean),
@@ -148,7 +148,8 @@ class Megatron:
                 unit="share of iterations off by more than 5 %",
                 iteration=None,
                 message=(
-                    f"{failing} of {total} iterations are off by more than {self.limit:.2g}{missing}, {allowed} may be"
+                    f"{failing} of {counted(total, 'iteration')} {'is' if failing == 1 else 'are'} off by more than "
+                    f"{self.limit:.2g}{missing}, {allowed} may be"
                 ),
                 would_pass_at=failing / total,
                 metric=paired.metric,
@@ -182,12 +183,15 @@ class Bitwise:
         failing = total - int(np.sum(paired.candidate == paired.reference))
         curves = (record.curves.get(paired.metric, EMPTY) for record in (comparison.reference, comparison.candidate))
         if failing > self.limit * total:
-            missing = " or are missing" if len(paired.only_reference) else ""
-            outcome, message = Outcome.FAIL, f"{failing} of {total} iterations differ{missing}"
+            one = failing == 1
+            missing = f" or {'is' if one else 'are'} missing" if len(paired.only_reference) else ""
+            differ = f"{failing} of {counted(total, 'iteration')} {'differs' if one else 'differ'}"
+            outcome, message = Outcome.FAIL, f"{differ}{missing}"
         elif any(curve.quantum > 0 for curve in curves):
             outcome, message = Outcome.INCONCLUSIVE, "equal in every printed digit, which is not every bit"
         else:
-            outcome, message = Outcome.PASS, f"all {total} iterations are equal"
+            equal = "the one iteration is equal" if total == 1 else f"all {total} iterations are equal"
+            outcome, message = Outcome.PASS, equal
         return (
             Finding(
                 rule=self.name,

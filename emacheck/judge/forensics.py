@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from emacheck.curve import Floats
+from emacheck.judge.arithmetic import quotient
 from emacheck.judge.comparison import Comparison, PairedCurve, pair
 from emacheck.judge.verdict import Finding, Outcome
 
@@ -125,6 +126,5 @@ def _rates(comparison: Comparison) -> Iterator[tuple[PairedCurve, Floats]]:
     for one, other in names.items():
         paired = pair(one if one == other else f"{one} ({other} of the candidate)", reference[one], candidate[other])
         quantum = reference[one].quantum + candidate[other].quantum
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            excess = np.maximum(np.abs(paired.difference) - quantum, 0)
-            yield paired, np.where(excess == 0, 0.0, excess / np.abs(paired.reference))
+        excess = np.maximum(np.abs(paired.difference) - quantum, 0)
+        yield paired, quotient(excess, np.abs(paired.reference))

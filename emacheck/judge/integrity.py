@@ -127,7 +127,8 @@ def _moves(reference: Curve, still: Standstill) -> bool:
     values = reference.values[there & np.isfinite(reference.values)]
     if not len(values):
         return True
-    return bool(np.max(np.abs(values - still.value)) > reference.quantum + still.unit)
+    with np.errstate(over="ignore"):
+        return bool(np.max(np.abs(values - still.value)) > reference.quantum + still.unit)
 
 
 def _forbidding(comparison: Comparison) -> Iterator[_Reason]:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from emacheck.curve import Floats
+from emacheck.judge.arithmetic import average, quotient
 from emacheck.judge.comparison import PairedCurve
 
 # Of the reference's mean size: what is smaller is close to zero.
@@ -32,12 +33,11 @@ def scaled_difference(paired: PairedCurve) -> Floats | None:
         True
     """
     sizes = np.abs(paired.reference)
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean = float(np.mean(sizes)) if sizes.size else 0.0
-        if not 0 < mean < np.inf:
-            return None
-        ordinary = abs(int(np.sum(np.sign(paired.reference)))) == sizes.size and np.min(sizes) >= CLOSE * mean
-        return None if ordinary else paired.difference / mean
+    mean = average(sizes)
+    if not 0 < mean < np.inf:
+        return None
+    ordinary = abs(int(np.sum(np.sign(paired.reference)))) == sizes.size and np.min(sizes) >= CLOSE * mean
+    return None if ordinary else quotient(paired.difference, mean)
 
 
 def near_zero(metric: str, size: float) -> str:

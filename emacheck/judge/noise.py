@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from emacheck.curve import Floats
+from emacheck.judge.arithmetic import quotient
 from emacheck.judge.band import fit_band
 from emacheck.judge.comparison import EMPTY, Comparison, PairedCurve
 from emacheck.judge.first_iterations import (
@@ -34,8 +35,7 @@ def printed(comparison: Comparison, paired: PairedCurve) -> Floats:
     """Return the relative difference that printed decimals hide, shape (n,)."""
     records = (comparison.reference, comparison.candidate)
     hidden = resolution(*(record.curves.get(paired.metric, EMPTY) for record in records))
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        return np.where(hidden > 0, hidden / np.abs(paired.reference), 0.0)
+    return quotient(hidden, np.abs(paired.reference))
 
 
 def noise(comparison: Comparison, paired: PairedCurve) -> Floats:

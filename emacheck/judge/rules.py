@@ -7,6 +7,8 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
+from emacheck.counted import counted
+from emacheck.judge.arithmetic import average
 from emacheck.judge.comparison import EMPTY, Comparison
 from emacheck.judge.near_zero import near_zero, scaled_difference
 from emacheck.judge.unjudged import broken_metrics, broken_validation
@@ -217,21 +219,16 @@ def _not_finite(record: Record, metric: str) -> tuple[int, int | None, int | Non
     return len(np.unique(np.concatenate([bad for bad, _ in found]))), first, whose
 
 
-def _count(iterations: int) -> str:
-    return f"{iterations} iteration{'' if iterations == 1 else 's'}"
-
-
 def _mean_findings(
     rule: Limiting, comparison: Comparison, *, relative: bool = True, signed: bool = False
 ) -> tuple[Finding, ...]:
     findings = []
     for metric in comparison.metrics:
         paired = comparison.curve(metric)
-        with np.errstate(invalid="ignore", over="ignore"):
-            differences = paired.relative_difference if relative else paired.difference
-            if not signed:
-                differences = np.abs(differences)
-            observed = float(np.mean(differences)) if differences.size else math.nan
+        differences = paired.relative_difference if relative else paired.difference
+        if not signed:
+            differences = np.abs(differences)
+        observed = average(differences)
         iteration = None
         if not differences.size:
             outcome, message = Outcome.INCONCLUSIVE, "there is nothing to average"
@@ -244,18 +241,17 @@ def _mean_findings(
             if paired.first_unequal() is None:
                 printed = any(r.curves[metric].quantum for r in (comparison.reference, comparison.candidate))
                 equal = "identical in every printed digit" if printed else "bit-identical"
-                message = f"{metric} is {equal} in {_count(differences.size)}"
+                message = f"{metric} is {equal} in {counted(differences.size, 'iteration')}"
             else:
                 iteration = int(paired.iterations[worst])
                 message = (
-                    f"mean over {_count(differences.size)} of {metric}; the worst is iteration {iteration} "
-                    f"with {differences[worst]:.4g} "
+                    f"mean over {counted(differences.size, 'iteration')} of {metric}; the worst is iteration "
+                    f"{iteration} with {differences[worst]:.4g} "
                     f"({paired.candidate[worst]:.6g} against {paired.reference[worst]:.6g})"
                 )
         if outcome is Outcome.FAIL and relative:
             scaled = scaled_difference(paired)
-            with np.errstate(invalid="ignore", over="ignore"):
-                size = math.nan if scaled is None else abs(float(np.mean(scaled if signed else np.abs(scaled))))
+            size = math.nan if scaled is None else abs(average(scaled if signed else np.abs(scaled)))
             if size <= rule.limit:
                 outcome, message = Outcome.INCONCLUSIVE, f"{near_zero(metric, size)}; {message}"
         findings.append(Finding.of(rule, metric, outcome, message, observed=observed, iteration=iteration))

@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from emacheck.counted import counted
 from emacheck.curve import Floats
+from emacheck.judge.arithmetic import average
 from emacheck.judge.comparison import EMPTY, Comparison
 from emacheck.judge.field_rules import Bitwise, Megatron, MindFormers, UnsignedMean
 from emacheck.judge.modelzoo import LAST, ModelZoo, seen_by_script
@@ -70,8 +72,7 @@ def scoreboard(comparison: Comparison, verdict: Verdict, *, rank_0: Comparison |
     entries = []
     for rule in rules:
         seen = rank_0 if rank_0 is not None and isinstance(rule, ModelZoo) else comparison
-        with np.errstate(invalid="ignore", over="ignore"):
-            finding = rule.check(seen)[0]
+        finding = rule.check(seen)[0]
         entries.append(
             Entry(
                 rule=rule.name,
@@ -117,9 +118,12 @@ def _why_it_passes(finding: Finding, comparison: Comparison, verdict: Verdict) -
     reasons = list(_blind_spots(comparison)) if finding.rule == ModelZoo.name else []
     broken = int(np.sum(~np.isfinite(paired.candidate)))
     if broken and finding.rule == Megatron.name:
-        reasons.append(f"although {broken} values are NaN or infinite: 1 % of the iterations may hold anything")
+        values = counted(broken, "value is", "values are")
+        reasons.append(f"although {values} NaN or infinite: 1 % of the iterations may hold anything")
     if len(paired.only_reference) and finding.rule != Bitwise.name:
-        reasons.append(f"although the candidate lacks {len(paired.only_reference)} iterations of the reference")
+        reasons.append(
+            f"although the candidate lacks {counted(len(paired.only_reference), 'iteration')} of the reference"
+        )
     if not reasons:
         reasons.append(
             f"because {_found(finding)} and its limit is {finding.limit:.4g}; emacheck: {_deciding(verdict)}"
@@ -184,5 +188,5 @@ def _why_it_fails(finding: Finding, comparison: Comparison, verdict: Verdict) ->
             f"any two devices; emacheck: {_deciding(verdict)}"
         )
     if finding.rule == Megatron.name and len(relative):
-        return f"because {finding.message}; their mean is {np.mean(relative):.4g}; emacheck: {_deciding(verdict)}"
+        return f"because {finding.message}; their mean is {average(relative):.4g}; emacheck: {_deciding(verdict)}"
     return f"because {_found(finding)} (limit {finding.limit:.4g}); emacheck: {_deciding(verdict)}"

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from emacheck.judge.arithmetic import average
 from emacheck.judge.choice import MEANS, RANKS
 from emacheck.judge.comparison import Comparison
 from emacheck.judge.equivalence import Equivalence
@@ -42,9 +43,7 @@ def either_suffices(comparison: Comparison, findings: Sequence[Finding]) -> list
 
 def _accepted(comparison: Comparison, finding: Finding, accepting: Finding) -> Finding:
     if accepting.rule == MeanAbsoluteError.name and accepting.limit == MeanAbsoluteError().limit:
-        reference = comparison.curve(finding.metric).reference
-        with np.errstate(over="ignore", invalid="ignore"):
-            level = float(np.mean(np.abs(reference)))
+        level = average(np.abs(comparison.curve(finding.metric).reference))
         if not accepting.limit <= SMALL * level:
             message = (
                 f"{accepting.rule} passes, but its limit is more than {SMALL:.0%} of the reference's level, "

@@ -114,7 +114,7 @@ def resolution(values: Floats, quantum: float = 0.0) -> float:
     finite = values[np.isfinite(values)]
     with np.errstate(over="ignore", invalid="ignore"):
         decimal = next((10.0**-k for k in range(FINEST_DECIMAL) if np.array_equal(np.round(finite, k), finite)), 0.0)
-    bit = next((2.0**-k for k in range(FINEST_BIT) if not np.any(np.ldexp(finite, k) % 1)), 0.0)
+        bit = next((2.0**-k for k in range(FINEST_BIT) if not np.any(np.ldexp(finite, k) % 1)), 0.0)
     return max(quantum, decimal, bit)
 
 

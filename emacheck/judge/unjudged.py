@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from emacheck.counted import counted
 from emacheck.curve import Curve
+from emacheck.judge.arithmetic import average
 from emacheck.judge.comparison import EMPTY, Comparison
 from emacheck.judge.final_metric import class_score, is_score
 from emacheck.judge.first_iterations import resolution
@@ -86,8 +88,8 @@ def broken_metrics(comparison: Comparison) -> Iterator[Broken]:
         if not lasting and count <= _left_out(comparison, metric):
             continue
         message = (
-            f"{metric} of the candidate is NaN or infinite {count} times where that of the reference is a number, "
-            f"first at iteration {first}"
+            f"{metric} of the candidate is NaN or infinite {counted(count, 'time')} where that of the reference is a "
+            f"number, first at iteration {first}"
         )
         if lasting:
             message += f", and from iteration {paired.iterations[bad.size - at_end]} on to the end"
@@ -141,8 +143,7 @@ def _far_off(comparison: Comparison, names: "Iterator[str]", least: float) -> It
         if not finite.any():
             continue
         hidden = resolution(comparison.reference.curves[name], comparison.candidate.curves[name])
-        with np.errstate(over="ignore"):
-            off = float(np.mean(np.maximum(np.abs(paired.difference[finite]) - hidden, 0)))
+        off = average(np.maximum(np.abs(paired.difference[finite]) - hidden, 0))
         level = _level(comparison, name)
         if off > max(GROSS * level, least):
             yield f"{name} is off by {off:.3g} on average, its level in the reference is {level:.3g}"
@@ -152,8 +153,7 @@ def _level(comparison: Comparison, metric: str) -> float:
     """Return the mean |reference| of the common iterations, 0 without any."""
     values = comparison.curve(metric).reference
     values = np.abs(values[np.isfinite(values)])
-    with np.errstate(over="ignore"):
-        return float(np.mean(values)) if values.size else 0.0
+    return average(values) if values.size else 0.0
 
 
 def _components(comparison: Comparison) -> Iterator[str]:

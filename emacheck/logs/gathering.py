@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from emacheck.counted import counted
 from emacheck.curve import Curve, Integers
 from emacheck.errors import LogError
 from emacheck.logs import oddities as remark
@@ -241,11 +242,11 @@ class Gathering:
 
     def _nothing(self) -> str:
         remarks = "".join(f"\n  {each}" for each in self.remarks())
+        found = f"{counted(self.lines, 'line')} and {counted(len(self.validation), 'validation record')}"
         return (
-            f"{self.name}: this is a log in the format {self.format!r}, but it holds no training record: found "
-            f"{self.lines} lines and {len(self.validation)} validation records, expected at least one record of a "
-            "training iteration with a metric. Check that the run got as far as the first iteration it logs."
-            f"{remarks}"
+            f"{self.name}: this is a log in the format {self.format!r}, but it holds no training record: found {found}"
+            ", expected at least one record of a training iteration with a metric. Check that the run got as far as "
+            f"the first iteration it logs.{remarks}"
         )
 
     def _parted_curves(self, chosen: list[Chosen], ranks: list[int], quanta: Mapping[str, float]) -> dict[str, Curve]:

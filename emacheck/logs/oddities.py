@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from emacheck.counted import counted
 from emacheck.curve import Curve, Integers
 from emacheck.logs.series import Chosen, Course, NotFinite
 from emacheck.logs.unread import Unread
@@ -33,8 +34,8 @@ def of_course(found: Course, iterations: Integers, lines: Lines) -> list[Oddity]
         if length < SHORT * found.longest:
             kind = OddityKind.SHORT_LAST_RUN
             message += (
-                f", but it holds {length} records and one before it {found.longest}: which of them is meant? Cut the "
-                "file to one run"
+                f", but it holds {counted(length, 'record')} and one before it {found.longest}: which of them is "
+                "meant? Cut the file to one run"
             )
         remarks.append(oddity(kind, message, line=line))
     if found.backs:
@@ -156,12 +157,15 @@ def of_values(curves: Mapping[str, Curve], chosen: Chosen, lines: Lines, unread:
             message = f"{name} is {_counts(curve)}, the first at iteration {iteration}"
             remarks.append(_at(OddityKind.NOT_FINITE, message, iteration, chosen, lines))
     if len(remarks) > _NAMED:
-        message = f"{len(remarks) - _NAMED} further metrics are NaN or infinite somewhere"
+        message = (
+            f"{counted(len(remarks) - _NAMED, 'further metric is', 'further metrics are')} NaN or infinite somewhere"
+        )
         remarks = [*remarks[:_NAMED], oddity(OddityKind.NOT_FINITE, message)]
     loss = curves.get("loss")
     if loss is None:
         names = ", ".join(list(curves)[:_NAMED])
-        message = f"no metric is called loss; there are {names}{', ...' if len(curves) > _NAMED else ''}"
+        verb = "is" if len(curves) == 1 else "are"
+        message = f"no metric is called loss; there {verb} {names}{', ...' if len(curves) > _NAMED else ''}"
         return [*remarks, oddity(OddityKind.NO_LOSS, message)]
     if len(loss) < len(chosen.iterations):
         missing = np.setdiff1d(chosen.iterations, loss.iterations)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from emacheck.audit.result import ALONE, badness
+from emacheck.counted import counted
 from emacheck.report.markdown_text import escaped, table
 from emacheck.report.wording import number
 
@@ -30,7 +31,7 @@ def audit_markdown(audit: "AuditResult", *, picture: str | None) -> list[str]:
     """
     findings = [f"- {each.outcome}: {escaped(each.message)}" for each in audit.findings[:MOST_FINDINGS]]
     if len(audit.findings) > MOST_FINDINGS:
-        findings.append(f"- ... and {len(audit.findings) - MOST_FINDINGS} more modules")
+        findings.append(f"- ... and {counted(len(audit.findings) - MOST_FINDINGS, 'more module')}")
     if audit.operators is not None:
         findings += [f"- operators: {escaped(line)}" for line in audit.operators.lines]
     notes = [f"- limited by: {escaped(note)}" for note in audit.notes]
@@ -49,9 +50,10 @@ def _summary(audit: "AuditResult") -> str:
     blame = f", module {escaped(audit.module)}, first in phase {escaped(audit.phase or '')}" if audit.module else ""
     modules, batches = (len({getattr(error, name) for error in audit.errors}) for name in ("module", "batch"))
     return (
-        f"{outcome} {escaped(audit.where)} in {escaped(audit.precision)}{blame}: {len(audit.errors)} tensors of "
-        f"{modules} modules, {batches} {'batch' if batches == 1 else 'batches'}, against float64 on the CPU; "
-        f"{audit.seconds:.0f} s, {audit.peak_memory / 2**30:.1f} GiB."
+        f"{outcome} {escaped(audit.where)} in {escaped(audit.precision)}{blame}: "
+        f"{counted(len(audit.errors), 'tensor')} of {counted(modules, 'module')}, "
+        f"{counted(batches, 'batch', 'batches')}, against float64 on the CPU; {audit.seconds:.0f} s, "
+        f"{audit.peak_memory / 2**30:.1f} GiB."
     )
 
 

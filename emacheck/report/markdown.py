@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from emacheck.counted import counted
 from emacheck.judge.verdict import Finding, Outcome, Verdict
 from emacheck.oddity import shown
 from emacheck.printable import printable
@@ -130,7 +131,7 @@ def _records(verdict: Verdict) -> str:
     rows += [(escaped(key), *(escaped(known.get(key, "")) for known in provenances)) for key in keys]
     shown_rows = table(("", "reference", "candidate"), rows, "lll")
     count = len(first_curve(verdict).iterations)
-    return f"{shown_rows}\n\nIn common: {count} iterations; {start_sentence(verdict)}."
+    return f"{shown_rows}\n\nIn common: {counted(count, 'iteration')}; {start_sentence(verdict)}."
 
 
 def _headers(verdict: Verdict) -> str:

@@ -8,6 +8,7 @@ import textwrap
 import unicodedata
 from collections.abc import Iterator, Sequence
 
+from emacheck.counted import counted
 from emacheck.judge.verdict import Finding, Outcome, Verdict
 from emacheck.oddity import Effect, shown
 from emacheck.printable import MESSAGE_LENGTH, printable
@@ -87,7 +88,7 @@ def _records(verdict: Verdict, width: int) -> Iterator[str]:
             yield from _wrapped(MARGIN + extent, width, MARGIN)
         yield from _oddities(record, width)
     count = len(first_curve(verdict).iterations)
-    yield from _wrapped(f"in common  {_counted(count)}; {start_sentence(verdict)}", width, MARGIN)
+    yield from _wrapped(f"in common  {counted(count, 'iteration')}; {start_sentence(verdict)}", width, MARGIN)
     yield from _wrapped(f"rests on   {evidence_sentence(verdict)}", width, MARGIN)
 
 
@@ -100,18 +101,14 @@ def _oddities(record: Record, width: int) -> Iterator[str]:
         message = shown(oddity, printable(oddity.message, length=MESSAGE_LENGTH))
         yield from _wrapped(f"{MARGIN}! {message}", width, f"{MARGIN}  ")
     if len(record.oddities) > MOST_ODDITIES:
-        yield f"{MARGIN}! and {len(record.oddities) - MOST_ODDITIES} more oddities"
+        yield f"{MARGIN}! and {counted(len(record.oddities) - MOST_ODDITIES, 'more oddity', 'more oddities')}"
 
 
 def _extent(record: Record, metric: str) -> str:
     curve = record.curves.get(metric)
     if curve is None or not len(curve):
         return f"no values of {printable(metric)}"
-    return f"{_counted(len(curve))} of {printable(metric)}, {curve.iterations[0]} to {curve.iterations[-1]}"
-
-
-def _counted(count: int) -> str:
-    return f"{count} iteration{'' if count == 1 else 's'}"
+    return f"{counted(len(curve), 'iteration')} of {printable(metric)}, {curve.iterations[0]} to {curve.iterations[-1]}"
 
 
 def _table(verdict: Verdict, *, colour: bool) -> Iterator[str]:

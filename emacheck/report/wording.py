@@ -137,7 +137,21 @@ def identical(verdict: Verdict) -> str:
     paired = [verdict.comparison.curve(metric) for metric in verdict.comparison.metrics]
     if not paired or not all(p.iterations.size and p.first_unequal() is None for p in paired):
         return ""
-    return max((equality(verdict, p.metric) for p in paired), key=len)
+    fewest = min(paired, key=lambda p: len(p.iterations) / _held(p))
+    return max((equality(verdict, p.metric) for p in paired), key=len) + _common_of_all(fewest)
+
+
+def _held(paired: PairedCurve) -> int:
+    """Return how many iterations either record holds."""
+    return len(paired.iterations) + len(paired.only_reference) + len(paired.only_candidate)
+
+
+def _common_of_all(paired: PairedCurve) -> str:
+    """Return of how many iterations the common ones are: what is equal up to where a run died is no comfort."""
+    common, held = len(paired.iterations), _held(paired)
+    if common == held:
+        return ""
+    return f" in the {'one common iteration' if common == 1 else f'{common} common iterations'} of {held}"
 
 
 def equality(verdict: Verdict, metric: str) -> str:
@@ -190,7 +204,10 @@ def divergence_sentence(verdict: Verdict) -> str:
     if not count:
         return f"{metric}: no iteration is in both records, so nothing was compared."
     if parting.unequal_at is None:
-        return f"{metric} is {equality(verdict, paired.metric)} in all {count} common iterations."
+        equal = f"{metric} is {equality(verdict, paired.metric)}"
+        if others := _held(paired) - count:
+            return f"{equal}{_common_of_all(paired)}; of the other {'one' if others == 1 else others} nothing is known."
+        return f"{equal} in {'the one common iteration' if count == 1 else f'all {count} common iterations'}."
     limit = number(parting.limit)
     if parting.over_limit_at is None:
         return (

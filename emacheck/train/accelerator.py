@@ -7,8 +7,9 @@ import platform
 from importlib.util import find_spec
 from typing import Any
 
+from emacheck.counted import counted
 from emacheck.errors import MissingExtraError, TrainingError, UsageError
-from emacheck.train.devices import KINDS, OPTION, Device, DeviceKind
+from emacheck.train.devices import KINDS, OPTION, Device, DeviceKind, without_module
 
 
 def open_device(device: Device) -> None:
@@ -31,9 +32,9 @@ def open_device(device: Device) -> None:
     if count < wanted:
         brought = f"with {device.kind.module} imported " if device.kind.module else ""
         raise UsageError(
-            f"{device.option} {device}: torch {torch.__version__} {brought}sees {count} {device.type} "
-            f"device{'' if count == 1 else 's'}, expected at least {wanted}. Check the driver, that this container "
-            "may use the device, and that this torch was built for it."
+            f"{device.option} {device}: torch {torch.__version__} {brought}sees "
+            f"{counted(count, f'{device.type} device')}, expected at least {wanted}. Check the driver, that this "
+            "container may use the device, and that this torch was built for it."
         )
     if hasattr(module, "set_device"):
         module.set_device(device.index or 0)
@@ -134,8 +135,8 @@ def select_for_rank(device: Device) -> Device:
         serving = f"it serves {', '.join(serves)}" if backend in known else "it is not there"
         raise UsageError(
             f"{device.option} {device}: the communication backend {backend} does not serve {device.type} in torch "
-            f"{torch.__version__}: {serving}; there are {', '.join(known)}. Choose another with --backend, or install "
-            f"what registers it: {device.kind.module or 'another torch'}."
+            f"{torch.__version__}: {serving}; torch knows {', '.join(known)}. Choose another with --backend, or "
+            f"install what registers it: {device.kind.module or 'another torch'}."
         )
     return mine
 
@@ -212,11 +213,7 @@ def _import(kind: DeviceKind, option: str = OPTION) -> None:
     except Exception as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name == kind.module
         found = "is not installed here" if missing else f"cannot be imported ({type(error).__name__}: {error})"
-        raise UsageError(
-            f"{option} {kind.type}: {kind.title} needs the module {kind.module}, which {found}. Run on the vendor's "
-            "image, which brings it with the torch that it was built for, and install emacheck there without torch: "
-            "docs/devices.md"
-        ) from error
+        raise without_module(kind, option, found) from error
 
 
 def _answer(module: Any, *names: str) -> Any:

@@ -3,8 +3,10 @@
 import contextlib
 import difflib
 import re
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from mmengine import registry as registries
@@ -16,6 +18,9 @@ UNEXPECTED = re.compile(r"(?P<type>\w+)\.__init__\(\) got an unexpected keyword 
 REMOTE = re.compile(r"[a-z][a-z0-9+.-]*://")
 # What numpy says when mmengine packs a list of no samples.
 NO_SAMPLE = "need at least one array to concatenate"
+# What calls the type of an entry with the rest of it; the entry is called cfg in both.
+BUILDERS = (registries.build_from_cfg.__code__, registries.build_scheduler_from_cfg.__code__)
+OURS = Path(__file__).parent.parent
 NO_DATA_AT_HAND = "No data at hand: emacheck data make DIR draws a synthetic Cityscapes."
 
 
@@ -31,8 +36,9 @@ def building(config: Any) -> Iterator[None]:
         config: The configuration of which something is built within.
 
     Raises:
-        UnbuildableError: If a type is not registered, a type does not take an entry, or data are not where they are
-            looked for. Whatever else is raised within passes, for it may be anybody's mistake.
+        UnbuildableError: If a type is not registered, a type does not take an entry, data are not where they are
+            looked for, or a type raises anything while it is built of its entry. Whatever else is raised within passes,
+            for it may be anybody's mistake.
     """
     try:
         yield
@@ -173,8 +179,46 @@ def _how_to_place(where: str, dataset: Any, key: str) -> str:
     )
 
 
+def _raised_by_its_type(error: Exception, config: Any) -> str | None:
+    """Name the entry whose type raised the error while it was built, in code that is not ours."""
+    calls = list(traceback.walk_tb(error.__traceback__))
+    builds = [at for at, (frame, _) in enumerate(calls) if frame.f_code in BUILDERS]
+    if not builds or any(_is_ours(frame) for frame, _ in calls[builds[-1] :]):
+        return None
+    if calls[builds[-1]][0].f_locals["registry"].name == registries.MODEL_WRAPPERS.name:
+        return None  # it moves a model that is built to the device, which may be to blame
+    # A type may build others of what it has made up itself.
+    built = (calls[at][0].f_locals["cfg"] for at in reversed(builds))
+    entry, where = next(((each, places) for each in built if (places := _places_of(each, config))), (None, []))
+    if entry is None:
+        return None
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    raised = "" if calls[-1][0].f_code in BUILDERS else f", raised at {last.filename}:{last.lineno}"
+    return (
+        f"{', '.join(where)}: {_name_of(entry['type'])} cannot be built of this entry "
+        f"({type(error).__name__}: {str(error) or last.line}{raised}). Correct what it speaks of."
+    )
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return OURS in Path(frame.f_code.co_filename).parents
+
+
+def _places_of(entry: Any, config: Any) -> list[str]:
+    """Return the dotted keys of an entry, or those of its type where it was changed before it was built."""
+    if not isinstance(entry, dict) or "type" not in entry:
+        return []
+    alike = [(where, each) for where, each in entries(_plain(config)) if each.get("type") == entry["type"]]
+    equal = [where for where, each in alike if repr(each) == repr(_plain(entry))]
+    return equal or [where for where, _ in alike]
+
+
+def _name_of(kind: Any) -> str:
+    return str(getattr(kind, "__name__", kind))
+
+
 def _plain(config: Any) -> Any:
     return config.to_dict() if hasattr(config, "to_dict") else config
 
 
-EXPLANATIONS = (_unregistered, _without_optimizer, _unexpected, _without_data)
+EXPLANATIONS = (_unregistered, _without_optimizer, _unexpected, _without_data, _raised_by_its_type)

@@ -5,10 +5,13 @@ device type and whose value is a DeviceKind (docs/devices.md).
 """
 
 import contextlib
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, field, replace
+from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 
 from emacheck.errors import UsageError
 
@@ -221,6 +224,34 @@ def _kind(name: str, option: str) -> DeviceKind:
 
 def _entries() -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=ENTRY_POINTS))
+
+
+def require_module(device: Device) -> None:
+    """See, without importing anything, that the module of a device is installed where our processes look for it.
+
+    Raises:
+        UsageError: If it is not.
+    """
+    # Looking for a part of a package would import the package.
+    package = (device.kind.module or "").partition(".")[0]
+    # A process that is started with -m also looks into the working directory.
+    if package and find_spec(package) is None and PathFinder.find_spec(package, [os.getcwd()]) is None:  # noqa: PTH109
+        raise without_module(device.kind, device.option, "is not installed here")
+
+
+def without_module(kind: DeviceKind, option: str, found: str) -> UsageError:
+    """Return the refusal of a device whose module cannot be used.
+
+    Args:
+        kind: The device's row.
+        option: The option that the user named it with.
+        found: What is wrong with the module, as the end of a sentence.
+    """
+    return UsageError(
+        f"{option} {kind.type}: {kind.title} needs the module {kind.module}, which {found}. Run on the vendor's "
+        "image, which brings it with the torch that it was built for, and install emacheck there without torch: "
+        "docs/devices.md"
+    )
 
 
 def probe(device: Device) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,14 +42,20 @@ WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 # What another launcher has left in the environment would be taken for ours.
 LAUNCHERS_VARIABLES = frozenset({"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK"})
 LAUNCHERS_PREFIXES = ("TORCHELASTIC_", "PET_", "MASTER_")
+TRAINING_PACKAGES = ("torch", "mmengine", "mmcv", "mmseg")
 
 
-def require_training_packages() -> None:
-    """Raise MissingExtraError if a package that training needs is not installed; nothing is imported."""
-    missing = [name for name in ("torch", "mmengine", "mmcv", "mmseg") if find_spec(name) is None]
+def require_training_packages(packages: Sequence[str] = TRAINING_PACKAGES, *, purpose: str = "training") -> None:
+    """Raise MissingExtraError if a package that training needs is not installed; nothing is imported.
+
+    Args:
+        packages: Those of them that the purpose needs.
+        purpose: What needs them, as the beginning of a sentence.
+    """
+    missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise MissingExtraError(
-            f"training needs {', '.join(missing)}: not installed here. Install the extra: "
+            f"{purpose} needs {', '.join(missing)}: not installed here. Install the extra: "
             "pip install 'emacheck[train]' (on a vendor image that brings its own torch: "
             "pip install --no-deps onedl-mmengine onedl-mmcv onedl-mmsegmentation, see docs/vendor-images.md). "
             "Judging logs works without: emacheck compare LOG_A LOG_B"

@@ -67,7 +67,7 @@ def _batch_norm(func: Any, given: Arguments) -> StandIn:
     momentum = given.get("momentum", given.get("exponential_average_factor"))
     eps = given.get("eps", given.get("epsilon"))
     names = ("input", "weight", "bias", "running_mean", "running_var")
-    training = given.get("training", base_is_update(func))
+    training = given.get("training", _always_trains(func))
     same = {name: given.get(name) for name in names}
     kept = ("result.0", "result.1", "result.2") if training else ("result.0",)
     return StandIn(
@@ -77,7 +77,7 @@ def _batch_norm(func: Any, given: Arguments) -> StandIn:
     )
 
 
-def base_is_update(func: Any) -> bool:
+def _always_trains(func: Any) -> bool:
     """Return whether it is the batch norm that always trains."""
     return bool(func.overloadpacket.__name__ == "_batch_norm_with_update")
 

@@ -10,6 +10,7 @@ from emacheck.audit.operators.findings import (
     OperatorError,
 )
 from emacheck.audit.text import number
+from emacheck.counted import counted
 
 SHOWN = 3
 CHOSE = "among equal values {} chose others than the CPU does, as any device may, and that may be all of it"
@@ -54,8 +55,8 @@ def _right(found: Explanation) -> str:
     if not found.calls:
         return f"no operator could be judged ({_unjudged(found) or 'it runs none that computes'})"
     worst = found.operators[0]
-    judged = f"{found.calls} calls of {len(found.operators)} operators; the worst ratio is {number(worst.ratio)}"
-    judged += f" (limit {worst.limit:g}), of {worst.operator}"
+    many = f"{counted(found.calls, 'call')} of {counted(len(found.operators), 'operator')}"
+    judged = f"{many}; the worst ratio is {number(worst.ratio)} (limit {worst.limit:g}), of {worst.operator}"
     if found.unjudged:
         return f"every operator that could be judged is right on the inputs it got ({judged}); {_unjudged(found)}"
     if found.level == "end to end" and not found.trials and found.ratio != found.ratio:  # a survey: nothing failed
@@ -82,7 +83,7 @@ def _row(row: OperatorError, scope: str) -> str:
     only = f", only those {row.only}" if row.only else ""
     steady = ", and it does not repeat" if row.repeats is False else ""
     is_wrong = "is close to its limit" if row.passes else "is wrong"
-    count = f"{row.over} of {row.calls} {'call' if row.calls == 1 else 'calls'}{only}"
+    count = f"{row.over} of {counted(row.calls, 'call')}{only}"
     ratio = f"ratio {number(row.ratio)} (limit {row.limit:g})"
     return f"{row.operator} ({row.phase}{where}) {is_wrong}: {ratio}, {count}{steady}"
 

@@ -1,0 +1,90 @@
+"""What ``emacheck compare`` writes: reports, JSON, annotations, and a command that reproduces it."""
+
+import json
+import os
+import subprocess
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from emacheck.cli.judging import REPORTS
+
+
+def test_json_on_standard_output_is_the_report_and_nothing_else(emacheck_cli, logs):
+    done = emacheck_cli("compare", "reference.json", "low.json", "--format", "json", "--output-dir", "out", "--github")
+    report = json.loads(done.out)
+    assert report["outcome"] == "FAIL"
+    assert report["format_version"] == 1
+    assert report == json.loads((logs / "out" / "report.json").read_text(encoding="utf-8"))
+    assert "::error" in done.err
+
+
+def test_every_report_is_written_and_none_is_overwritten(emacheck_cli, logs):
+    asked = ("compare", "reference.json", "low.json", "--output-dir", "out", "--junit", "junit.xml", "--plot", "p.png")
+    assert emacheck_cli(*asked).code == 1
+    assert sorted(p.name for p in (logs / "out").iterdir()) == ["report.json", "report.md", "report.png"]
+    assert (logs / "p.png").read_bytes().startswith(b"\x89PNG")
+    assert ET.parse(logs / "junit.xml").getroot().findall(".//failure")  # noqa: S314 - our own file
+    again = emacheck_cli(*asked)
+    assert (again.code, "exists already" in again.err) == (2, True), again
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--junit", "x", "--plot", "./x"], "--junit names the same file"),
+        (["--output-dir", "d", "--junit", "d/report.json"], "report.json is a report that is written into d anyway"),
+        (["--output-dir", "d", "--plot", "other/../d/report.png"], "report.png is a report"),
+        (["--output-dir", "d", "--junit", "d/deeper/x.xml"], "expected a file right in d"),
+        (["--output-dir", "d", "--junit", "d"], "expected a file right in d"),
+        (["--output-dir", "d/e", "--plot", "d"], "d/e is to be in there"),
+        (["--output-dir", "d", "--junit", "nowhere/x.xml"], "mkdir -p"),
+        (["--plot", "q.png", "--junit", "nowhere/x"], "mkdir -p"),
+        (["--plot", "q.png", "--junit", "good.json/x"], "found:    a file"),
+        (["--output-dir", "good.json/d", "--plot", "q.png"], "good.json/d"),
+    ],
+)
+def test_outputs_that_clash_or_have_no_place_are_refused_and_leave_nothing(emacheck_cli, logs, arguments, said):
+    before = sorted(logs.iterdir())
+    done = emacheck_cli("compare", "reference.json", "good.json", *arguments)
+    assert (done.code, said in done.err, sorted(logs.iterdir())) == (2, True, before), done
+
+
+def test_further_outputs_may_lie_in_the_new_directory(emacheck_cli, logs):
+    asked = ("--output-dir", "d", "--junit", "d/j.xml", "--plot", "d/p.png")
+    assert emacheck_cli("compare", "reference.json", "good.json", *asked).code == 0
+    assert {path.name for path in (logs / "d").iterdir()} == {"j.xml", "p.png", *REPORTS}
+
+
+def test_github_gets_annotations_and_a_summary(emacheck_cli, logs):
+    env = {"GITHUB_STEP_SUMMARY": str(logs / "summary.md")}
+    done = emacheck_cli("compare", "reference.json", "low.json", "--github", env=env)
+    assert "::error title=" in done.out
+    assert "FAIL" in (logs / "summary.md").read_text(encoding="utf-8")
+
+
+def test_terminal_sequences_and_markup_in_a_log_are_never_replayed(emacheck_cli, logs):
+    evil = "loss\x1b[31m<script>[red]"
+    row = [json.dumps({evil: 4 - 0.1 * i, "loss": 4.0, "iter": i, "step": i}) for i in range(1, 20)]
+    (logs / "evil.json").write_text("\n".join(row), encoding="utf-8")
+    done = emacheck_cli("compare", "evil.json", "evil.json", "--metric", evil, "--output-dir", "out")
+    assert done.code == 0, done
+    assert "\x1b" not in done.out
+    prose, _, _ = (logs / "out" / "report.md").read_text(encoding="utf-8").partition("```")  # code is never rendered
+    assert "<script>" not in prose
+
+
+@pytest.mark.parametrize(
+    "word", ["\x1b[2Jx", "\x1b2", "it's\n\\here", "a\u202eb", "损 失", os.fsdecode(b"\xff"), "::error::x", "##[error]"]
+)
+def test_the_command_reproduces_whatever_the_arguments_hold(emacheck_cli, logs, word):
+    (logs / word).write_bytes((logs / "reference.json").read_bytes())
+    done = emacheck_cli("compare", word, "reference.json", "--output-dir", "out")
+    command = done.last_line.partition(" | ")[2]
+    assert command.isprintable()
+    shown = subprocess.run(["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True, check=True).stdout
+    assert [os.fsdecode(each) for each in shown.split(b"\0")[:-1]] == [
+        *("emacheck", "compare", word, "reference.json", "--output-dir", "out")
+    ]
+    assert f"```\n{command}\n" in (logs / "out" / "report.md").read_text(encoding="utf-8").replace("```sh", "```")
+    assert json.loads((logs / "out" / "report.json").read_bytes())["command"] == command

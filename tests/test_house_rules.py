@@ -1,0 +1,60 @@
+"""Rules of the house: what is imported only when it is needed, and who may print or exit."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def modules_after(arguments, cwd):
+    script = (
+        "import sys\nfrom emacheck.cli import invoke\n"
+        f"code = invoke({[str(a) for a in arguments]!r})\n"
+        "print('\\n' + ' '.join(sorted({m.partition('.')[0] for m in sys.modules})))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=cwd, capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_help_imports_neither_numpy_nor_pandas(tmp_path):
+    assert not modules_after(["--help"], tmp_path) & {"numpy", "pandas", "torch", "matplotlib", "rich", "scipy"}
+
+
+def test_compare_imports_neither_torch_nor_matplotlib_nor_pandas_nor_scipy(logs):
+    heavy = {"torch", "mmengine", "mmcv", "mmseg", "matplotlib", "pandas", "scipy"}
+    assert not modules_after(["compare", "reference.json", "good.json"], logs) & heavy
+
+
+def test_a_plot_does_not_import_pyplot(logs):
+    script = (
+        "import sys\nfrom emacheck.cli import invoke\n"
+        "invoke(['compare', 'reference.json', 'good.json', '--plot', 'p.png'])\n"
+        "sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], cwd=logs, check=False).returncode == 0
+
+
+def test_importing_emacheck_imports_nothing_heavy():
+    script = "import sys, emacheck; sys.exit(bool({'torch', 'mmengine', 'pandas', 'matplotlib'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_the_public_api_is_what_it_says():
+    import emacheck
+
+    for name in emacheck.__all__:
+        assert getattr(emacheck, name) is not None
+    assert len(emacheck.__all__) <= 13
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = emacheck.nonsense
+
+
+def test_only_the_command_line_prints_or_exits():
+    package = Path(__file__).parent.parent / "emacheck"
+    for source in package.rglob("*.py"):
+        # The worker and the probe are processes of their own and must exit with a code.
+        if "cli" not in source.parts and source.name not in ("worker.py", "probe.py"):
+            calls = [node.func for node in ast.walk(ast.parse(source.read_bytes())) if isinstance(node, ast.Call)]
+            assert not {ast.unparse(call) for call in calls} & {"print", "sys.exit", "exit", "click.echo"}, source

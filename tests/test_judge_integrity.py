@@ -1,0 +1,86 @@
+"""Whether two records can be held against each other: fingerprints, what was asked for, runs that ended early."""
+
+from dataclasses import replace
+
+import pytest
+from losses import falling, outcome_of, record, verdict_on
+
+from emacheck.judge import DEFAULT_RULES, Outcome, decide
+from emacheck.judge.comparison import Comparison, compare
+from emacheck.oddity import OddityKind, oddity
+
+INCONCLUSIVE = Outcome.INCONCLUSIVE
+
+
+def test_different_weights_or_batches_are_inconclusive_however_close_the_losses_are():
+    reference = record(falling(), initial_state="aa", batches=("1",) * 100)
+    for other in ({"initial_state": "bb"}, {"batches": (*("1",) * 41, "2", *("1",) * 58)}):
+        candidate = replace(reference, **other)
+        verdict = decide(compare(reference, candidate))
+        assert verdict.outcome is INCONCLUSIVE
+        assert verdict.comparison.paired is False
+    assert verdict.findings[0].iteration == 42
+
+
+def test_fingerprints_that_are_missing_although_asked_for_are_inconclusive():
+    assert verdict_on(record(falling()), record(falling()), "fingerprints").outcome is INCONCLUSIVE
+
+
+def test_a_comparison_knows_whether_its_records_are_paired():
+    bare = record(falling())
+    printed = record(falling(), initial_state="aa", batches=("1", "2"))
+    assert compare(bare, printed).paired is None
+    assert compare(printed, printed).paired is True
+    assert isinstance(compare(bare, bare), Comparison)
+
+
+EXPERIMENT = {"name": "emanet", "seed": 0, "precision": "fp32", "processes": 1, "config": {"model.dropout_ratio": 0.1}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"precision": "bf16"}, "precision: reference 'fp32', candidate 'bf16'"),
+        ({"config": {"model.dropout_ratio": 0.2}}, "model.dropout_ratio: reference 0.1, candidate 0.2"),
+        ({"seed": 1}, "seed: reference 0, candidate 1"),
+    ],
+)
+def test_runs_that_were_asked_for_different_things_are_inconclusive_unless_that_is_accepted(asked, said):
+    fingerprints = {"initial_state": "aa", "batches": ("bb",) * 100}
+    reference = record(falling(), provenance={"experiment": EXPERIMENT}, **fingerprints)
+    candidate = record(falling(), provenance={"experiment": {**EXPERIMENT, **asked}}, **fingerprints)
+    verdict = verdict_on(reference, candidate)
+    assert (verdict.outcome, verdict.worst.rule) == (Outcome.INCONCLUSIVE, "integrity")
+    assert f"the two were asked for different things: {said} (accept with --limit integrity=1)" in verdict.worst.message
+    accepted = verdict_on(reference, candidate, *DEFAULT_RULES, integrity={"limit": 1})
+    assert accepted.outcome is Outcome.PASS
+    assert said in next(finding.message for finding in accepted.findings if finding.rule == "integrity")
+
+
+def test_what_may_differ_between_two_runs_of_one_experiment_is_no_reason():
+    fingerprints = {"initial_state": "aa", "batches": ("bb",) * 100}
+    reference = record(falling(), provenance={"experiment": EXPERIMENT}, **fingerprints)
+    for asked in ({"name": "mine"}, {"data_hash": "ab"}):
+        candidate = record(falling(), provenance={"experiment": {**EXPERIMENT, **asked}}, **fingerprints)
+        assert verdict_on(reference, candidate).outcome is Outcome.PASS
+    unpaired = [
+        record(falling(), initial_state=str(seed), provenance={"experiment": {**EXPERIMENT, "seed": seed}})
+        for seed in (0, 1)
+    ]
+    assert outcome_of(verdict_on(*unpaired), "integrity") is Outcome.PASS
+
+
+@pytest.mark.parametrize("early", ["reference", "candidate"])
+def test_a_run_that_ended_before_its_time_never_passes_though_both_hold_the_same_iterations(early):
+    sides = {side: record(falling(), complete=side != early) for side in ("reference", "candidate")}
+    verdict = decide(compare(sides["reference"], sides["candidate"]))
+    assert (verdict.outcome, verdict.worst.rule) == (INCONCLUSIVE, "integrity")
+    assert f"the {early}: the run ended before its time (accept with --limit integrity=1)" in verdict.worst.message
+
+
+def test_a_run_that_says_why_it_is_incomplete_counts_once():
+    ended = oddity(OddityKind.ENDED_EARLY, "run.json counts 200 iterations, iterations.jsonl holds 100")
+    candidate = record(falling(), complete=False, oddities=(ended,))
+    verdict = verdict_on(record(falling()), candidate, "integrity")
+    assert (verdict.outcome, verdict.worst.observed) == (INCONCLUSIVE, 1)
+    assert str(ended) in verdict.worst.message
