@@ -287,6 +287,16 @@ MESSAGES = (
 )
 
 
+@pytest.mark.parametrize("small", [0, math.inf])
+def test_a_time_that_is_torn_is_no_metric(tmp_path, monkeypatch, small):
+    monkeypatch.setattr(bulk, "_SMALL", small)
+    lines = [RECORDS[1].format(i=i, a="0.01", b=f"{3 - i / 10:.4f}") for i in range(20)]
+    lines[7] = lines[7].replace("0:01:02", "0:01: 02")
+    (tmp_path / "log").write_text("".join(lines), encoding="utf-8")
+    record = read_log(tmp_path / "log")
+    assert {name: len(curve) for name, curve in record.curves.items()} == {"lr": 20, "loss": 20}
+
+
 @settings(FAST, max_examples=300)
 @given(data=st.data())
 def test_any_lines_read_at_once_are_what_they_are_one_by_one(tmp_path, monkeypatch, data):

@@ -132,7 +132,8 @@ def metrics_of(text: str, gathering: Gathering, *, validation: bool = False) -> 
     for word, following in pairwise(words):
         name = word[:-1]
         value = parse_number(following)
-        if not word.endswith(":") or not name or name in NOT_METRICS:
+        # A colon in a name is that of a time, such as a torn "eta: 0:01: 02".
+        if not word.endswith(":") or not name or ":" in name or name in NOT_METRICS:
             continue
         if value is None:
             gathering.unreadable(name, following, gathering.lines)
