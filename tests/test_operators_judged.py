@@ -300,6 +300,16 @@ def test_a_call_that_the_cpu_knows_under_another_name_is_held_against_it():
     )
 
 
+@pytest.fixture
+def one_thread():
+    """The CPU sums with one thread, whose rounding is what the figures of a test rest on."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_a_sum_in_float32_has_the_limit_of_float32_where_the_network_computes_in_16_bits():
     torch.manual_seed(0)
     value = torch.randn(1 << 20)
