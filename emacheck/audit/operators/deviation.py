@@ -9,9 +9,9 @@ import torch
 
 from emacheck.audit.isolated import MOVED, with_chance, with_scale
 from emacheck.audit.measure import SAME, Distance, Truth, continuous, distance, on_host
-from emacheck.audit.nested import replaced, tensors
+from emacheck.audit.nested import replaced
 from emacheck.audit.operators.host import HostCall
-from emacheck.audit.operators.signature import base_name
+from emacheck.audit.operators.signature import base_name, inputs
 from emacheck.audit.poison import LARGE
 from emacheck.audit.reference import ISOLATED, ISOLATED_HALF
 from emacheck.audit.variations import Variation
@@ -110,7 +110,7 @@ def truths(call: HostCall, *, thorough: bool = True) -> Truths:
                 tensor = made[name].to(plain[name].dtype)
                 found = found.larger(distance(tensor, own, slope=precision.smallest_slope > 0))
         if not found.norm < precision.vague:
-            found = with_scale(found, own, [*_scales(call.given), *(each.norm for each in truth.values())])
+            found = with_scale(found, own, [*_scales(call), *(each.norm for each in truth.values())])
         if math.isfinite(found.absolute):
             accepted[name] = with_chance(found, own)
         else:
@@ -187,7 +187,7 @@ def swallowed(call: HostCall, made: Made) -> list[Deviation]:
 def has_nan(call: HostCall) -> bool:
     """Return whether any number that a call is given is NaN."""
     # A sum that is a number has no NaN among its terms, and is quicker than to look for one.
-    return any(bool(tensor.sum().isnan()) and bool(tensor.isnan().any()) for tensor in _floats(call.given))
+    return any(bool(tensor.sum().isnan()) and bool(tensor.isnan().any()) for tensor in _floats(call))
 
 
 def place(made: torch.Tensor, should: Truths, name: str) -> tuple[tuple[int, ...], float, float]:
@@ -219,12 +219,12 @@ def _floor(call: HostCall, tensor: torch.Tensor) -> Distance:
     return Distance(norm=unit, peak=unit, slope=call.precision.smallest_slope)
 
 
-def _scales(given: dict[str, object]) -> list[float]:
-    return [float(tensor.double().norm()) for tensor in _floats(given)]
+def _scales(call: HostCall) -> list[float]:
+    return [float(tensor.double().norm()) for tensor in _floats(call)]
 
 
-def _floats(given: dict[str, object]) -> list[torch.Tensor]:
-    return [tensor for _, tensor in tensors(given) if continuous(tensor)]
+def _floats(call: HostCall) -> list[torch.Tensor]:
+    return [tensor for _, tensor in inputs(call.func, call.given) if continuous(tensor)]
 
 
 def _undecided(call: HostCall, exact: Made, others: list[dict[str, torch.Tensor]]) -> set[str]:
@@ -234,7 +234,7 @@ def _undecided(call: HostCall, exact: Made, others: list[dict[str, torch.Tensor]
     """
     found = {n for n, t in exact.items() for other in others if n not in other or not _equal(other[n], t)}
     indices = [n for n, t in exact.items() if t.dtype is not torch.bool and n not in found]
-    if not indices or not _floats(call.given):
+    if not indices or not _floats(call):
         return found
     moved = _apart(call).run()
     return found | {name for name in indices if not _equal(moved[name], exact[name])}

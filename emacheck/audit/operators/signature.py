@@ -19,6 +19,7 @@ VIEW, MEMORY, COPY, RANDOM, HOST = (
 # Views and copies that torch's schemas do not call so.
 _VIEWS = {"_unsafe_view", "_reshape_alias", "lift_fresh", "lift", "set_"}
 _MEMORY = {"resize_", "resize_as_", "record_stream", "pin_memory", "_pin_memory", "is_pinned"}
+_OVERWRITE = {"fill_", "copy_", "zero_"}
 _TO_HOST = {"_local_scalar_dense", "item"}
 # The schema of these does not say that they change running statistics.
 _UNSAID = {
@@ -126,8 +127,14 @@ def results(func: Any, given: dict[str, Any], output: Any) -> dict[str, torch.Te
 
 
 def inputs(func: Any, given: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield the tensors that a call reads, by name; a result that it is given to write into is none."""
+    """Yield the tensors that a call reads, by name; what it only writes to may hold anything before.
+
+    Example:
+        >>> [name for name, _ in inputs(torch.ops.aten.copy_.default, {"self": torch.empty(2), "src": torch.ones(2)})]
+        ['src']
+    """
     out = {each.name for each in func._schema.arguments if each.kwarg_only and each.name in written(func)}
+    out |= {"self"} if base_name(func) in _OVERWRITE else set()
     yield from tensors({name: value for name, value in given.items() if name not in out})
 
 
