@@ -35,12 +35,13 @@ CAUSES = {
     "scale addmm by=1e-3 where=strided": ("aten.addmm.default", "forward"),
     "scale _log_softmax_backward_data by=1e-3": ("aten._log_softmax_backward_data.default", "backward"),
 }
+COPIES = "scale _copy_from by=1e-3"
 
 
 @pytest.fixture(scope="module")
 def said(simulated_device):
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(ROOT / "tests"), *CAUSES, "missing native_batch_norm"],
+        [sys.executable, "-c", PROGRAM, str(ROOT / "tests"), *CAUSES, COPIES, "missing native_batch_norm"],
         env={**os.environ, **simulated_device()}, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -72,3 +73,9 @@ def test_a_missing_operator_leaves_the_verdict_and_says_why_nothing_could_be_ran
     assert survey["conclusion"] == "not ranked"
     assert "aten.native_batch_norm.default" in survey["message"]
     assert "Could not run 'aten::native_batch_norm'" in survey["message"]
+
+
+def test_copies_that_change_numbers_are_named_where_every_operator_is_right(said):
+    first = said[COPIES]["explanations"][0]
+    assert (first["scope"], first["conclusion"]) == ("(optimizer)", "no operator is wrong")
+    assert first["message"].endswith("what is copied to sdaa and back is not what it was, so that its copies are wrong")

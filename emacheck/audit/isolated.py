@@ -86,7 +86,10 @@ def baselines(
         elsewhere: Whether the candidate is not on the CPU, so that what a caller uses has to be moved.
         refused: Told of a variation, other than the first, that a call cannot run in; it is then left out there.
     """
-    needed = {id(child) for call in calls if wanted(call) for child in call.children}
+    needed: set[int] = set()
+    for call in reversed(calls):  # a caller comes before those it called, which may need the gradients of others
+        if wanted(call) or id(call) in needed:
+            needed |= {id(child) for child in call.children}
     for call in calls:
         if wanted(call):
             try:

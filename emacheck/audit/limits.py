@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-# For what one call of an operator makes, in fp32 and in bf16 or fp16; it explains a FAIL and decides nothing
-# (docs/operators.md).
+# For what one call of an operator makes, and for one with tensors of 16 bits in bf16 or fp16; it explains a FAIL and
+# decides nothing (docs/operators.md).
 OPERATOR, OPERATOR_HALF = 30.0, 10.0
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 from emacheck.audit.calls import LOSS, MODEL, Asked, Call, intercepted, module_names
 from emacheck.audit.capture import LossFunction, named_losses, total
@@ -244,7 +245,9 @@ def _in_place(module: torch.nn.Module | None, call: Call, side: Side) -> Iterato
         def change() -> Results:
             found: Results = {}
             for name, (holder, key) in places.items():
-                found[Part("buffer", name)] = difference(_float64(holder._buffers[key]), starts[name])
+                now = _float64(holder._buffers[key])
+                with _disable_current_modes():  # this is computed here, and is none of the module's operators
+                    found[Part("buffer", name)] = difference(now, starts[name])
             for name, parameter in scope.named_parameters():
                 if parameter.grad is not None:
                     found[Part("gradient", name)] = parameter.grad

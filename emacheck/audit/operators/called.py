@@ -8,6 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from emacheck.audit.operators.signature import bound, inputs, settings, why_not
+from emacheck.audit.operators.stand_ins import stand_in
 
 # Where a result goes and how it lies in memory is each device's own.
 _OWN = {"device", "memory_format", "layout", "pin_memory"}
@@ -47,14 +48,16 @@ class Called(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Run one operator and note it."""
         kwargs = kwargs or {}
         if why_not(func, args, kwargs, self._device) is None:
-            given = bound(func, args, kwargs)
+            # Under the name that the CPU has for it, so that the same call of both sides is the same.
+            call = stand_in(func, bound(func, args, kwargs))
+            said = {name: value for name, value in settings(call.given).items() if name not in _OWN}
             self.calls.append(
                 Made(
-                    operator=str(func),
-                    settings=tuple((name, said) for name, said in settings(given).items() if name not in _OWN),
+                    operator=str(call.func),
+                    settings=tuple(said.items()),
                     inputs=tuple(
                         f"{name} {str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
-                        for name, tensor in inputs(func, given)
+                        for name, tensor in inputs(call.func, call.given)
                     ),
                 )
             )

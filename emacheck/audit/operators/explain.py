@@ -13,7 +13,9 @@ import torch
 from emacheck.audit.calls import OPTIMIZER, Asked, intercepted, module_names
 from emacheck.audit.end_to_end import Conditions, iterated
 from emacheck.audit.judging import Judged, judge_alone, judge_iteration, judge_optimizer
+from emacheck.audit.limits import OPERATOR
 from emacheck.audit.operators.called import Called, differing
+from emacheck.audit.operators.copies import miscopied
 from emacheck.audit.operators.findings import (
     PARTLY,
     PROVEN,
@@ -29,7 +31,7 @@ from emacheck.audit.operators.findings import (
 from emacheck.audit.operators.observer import Observer, first_line
 from emacheck.audit.operators.replaced_on_cpu import OnCpu
 from emacheck.audit.operators.scopes import Scope, scopes_of
-from emacheck.audit.operators.wording import message_of
+from emacheck.audit.operators.wording import CHOSE, MISCOPIED, message_of
 from emacheck.audit.reference import Plan, Reference
 from emacheck.audit.result import ITERATION, AuditResult, badness
 from emacheck.audit.subject import Candidate, Context, Subject
@@ -153,7 +155,7 @@ def _explained(
     reference, check = _check(scope, reference)
     plan = reference.plan
     probed = scope.level == "isolated" and scope.batch == 1
-    observer = Observer(plan.device, plan.precision, limit=plan.limit_of_operators, probed=probed)
+    observer = _observer(plan, probed=probed)
     watched = _around(candidate, lambda: observer)
     if scope.name == ITERATION:
         watched = _around(candidate, lambda: _modules_named(observer, candidate), lambda: observer)
@@ -180,14 +182,23 @@ def _explained(
     if before.passes:
         return _concluded(found, UNREPEATED)
     if not found.suspects:
-        return _concluded(found, RIGHT, also=_other_calls(scope, reference, candidate))
+        chose = CHOSE.format(" and ".join(observer.ranking.chose)) if observer.ranking.chose else ""
+        return _concluded(found, RIGHT, also=chose or _elsewhere(scope, reference, candidate))
     return _proven(found, partial(_tried, scope, plan, candidate, check), progress)
+
+
+def _observer(plan: Plan, *, probed: bool = False) -> Observer:
+    limit = plan.limit_of_operators
+    return Observer(plan.device, plan.precision, limit=limit, limit_in_float32=OPERATOR, probed=probed)
 
 
 def _proven(
     found: Explanation, tried: Callable[[tuple[str, ...]], Trial], progress: Callable[[str], None]
 ) -> Explanation:
-    """Repeat the check with the first suspect on the CPU, then with the first two, and so on, until it passes."""
+    """Repeat the check with the first suspect on the CPU, then with the first two, and so on, until it passes.
+
+    Once more as it is, it must fail: what comes and goes by itself is proof of nothing.
+    """
     names = tuple(row.operator for row in found.suspects[:MOST_TRIED])
     trials: list[Trial] = []
     for count in range(1, len(names) + 1):
@@ -199,11 +210,16 @@ def _proven(
         best = min((trial.ratio for trial in trials if not math.isnan(trial.ratio)), default=math.inf)
         found = replace(found, trials=tuple(trials))
         return _concluded(found, PARTLY if best < SMALLER * found.ratio else UNPROVEN)
+    progress(f"{found.scope} as it is, once more")
+    control = tried(())
+    if control.passes:  # then the operators on the CPU did not make it pass
+        return _concluded(replace(found, trials=(*trials, control)), UNREPEATED)
     cause = trials[-1].operators
-    if len(cause) > 1:
-        progress(f"{found.scope} with {cause[-1]} alone on the CPU")
-        trials.append(tried(cause[-1:]))
-        cause = cause[-1:] if trials[-1].passes else cause
+    for name in cause[:-1]:  # without the last one it did not pass
+        others = tuple(each for each in cause if each != name)
+        progress(f"{found.scope} with {', '.join(others)} on the CPU")
+        trials.append(tried(others))
+        cause = others if trials[-1].passes else cause
     return _concluded(replace(found, trials=tuple(trials), cause=cause), PROVEN)
 
 
@@ -264,7 +280,7 @@ def _checked(judge: Callable[[Reference, Candidate, Variation, Judged], None], b
 
 def _surveyed(scope: Scope, candidate: Candidate, batch: Any, plan: Plan) -> Explanation:
     """Rank the operators of one whole iteration."""
-    observer = Observer(plan.device, plan.precision, limit=plan.limit_of_operators)
+    observer = _observer(plan)
     watched = _around(candidate, lambda: _modules_named(observer, candidate), lambda: observer)
     how = Conditions(device=plan.device, precision=plan.precision, seed=plan.seed, draws=plan.draws)
     try:
@@ -325,6 +341,12 @@ def _stepping(observer: Observer, candidate: Candidate) -> Iterator[None]:
 
 def _entered(mode: Called) -> Called:
     return mode
+
+
+def _elsewhere(scope: Scope, reference: Reference, candidate: Candidate) -> str:
+    """Return in words what may be wrong where no operator is, empty if nothing is known of it."""
+    device = reference.plan.device
+    return MISCOPIED.format(device) if miscopied(device) else _other_calls(scope, reference, candidate)
 
 
 def _other_calls(scope: Scope, reference: Reference, candidate: Candidate) -> str:

@@ -120,7 +120,7 @@ class Trial:
     """The failing check, repeated with some operators computed on the CPU.
 
     Attributes:
-        operators: Those.
+        operators: Those; none for the check as it is, once more.
         ratio: The worst ratio of the check; NaN if it could not run.
         limit: Its limit.
         passes: Whether the check passes.

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from emacheck.audit.measure import counterpart
 from emacheck.audit.nested import converted, replaced
-from emacheck.audit.operators.signature import bound, results
+from emacheck.audit.operators.signature import bound, results, unread
 from emacheck.audit.operators.stand_ins import stand_in
 from emacheck.audit.precision import Precision
 from emacheck.audit.variations import PLAIN, Variation
@@ -67,8 +67,17 @@ def host_call(func: Any, args: Any, kwargs: dict[str, Any], precision: Precision
         tensor([3., 3.], dtype=torch.float64)
     """
     with _alone():
-        given = converted(bound(func, args, kwargs), device=CPU)
+        given = bound(func, args, kwargs)
+        blank = unread(func, given)
+        given = {
+            name: replaced(value, _blank) if name in blank else converted(value, device=CPU)
+            for name, value in given.items()
+        }
     return HostCall(func=func, given=replaced(given, lambda _, tensor: tensor, _on_cpu), precision=precision)
+
+
+def _blank(_: str, tensor: torch.Tensor) -> torch.Tensor:
+    return torch.zeros_like(tensor, device=CPU)
 
 
 def _on_cpu(item: Any) -> Any:

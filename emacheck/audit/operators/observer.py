@@ -10,7 +10,16 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from emacheck.audit.operators.deviation import Deviation, has_nan, judged, place, swallowed
+from emacheck.audit.nested import tensors
+from emacheck.audit.operators.deviation import (
+    Deviation,
+    Truths,
+    chose_otherwise,
+    has_nan,
+    judged,
+    place,
+    swallowed,
+)
 from emacheck.audit.operators.findings import Input, OperatorError
 from emacheck.audit.operators.host import HostCall, host_call
 from emacheck.audit.operators.ranking import Ranking, Traits
@@ -32,6 +41,7 @@ from emacheck.printable import NAME_LENGTH, shortened
 # Of the tensors that a call was given, and of the calls over the limit that are repeated.
 SHOWN_INPUTS, REPEATED = 8, 2
 VAGUE = "the accepted precision itself overflows, or its last bits decide an integer"
+_SHORT = (torch.bfloat16, torch.float16)
 _SILENT = {VIEW, MEMORY, COPY, HOST}
 
 
@@ -76,6 +86,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         device: The device.
         precision: The accepted precision.
         limit: The largest ratio that passes.
+        limit_in_float32: That of a call without tensors of 16 bits, whatever the precision; None for the same.
         probed: Whether some calls belong to a probe that puts NaN into inputs, and so to no iteration.
 
     Attributes:
@@ -91,12 +102,21 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         [('aten._softmax.default', True)]
     """
 
-    def __init__(self, device: torch.device, precision: Precision, *, limit: float, probed: bool = False) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        precision: Precision,
+        *,
+        limit: float,
+        limit_in_float32: float | None = None,
+        probed: bool = False,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.ranking = Ranking()
         self.where = Where()
         self.raised = ""
-        self._device, self._precision, self._limit, self._probed = device, precision, limit, probed
+        self._device, self._precision, self._probed = device, precision, probed
+        self._limit, self._limit_in_float32 = limit, limit if limit_in_float32 is None else limit_in_float32
         self._repeated: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -145,37 +165,41 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         except Exception as error:  # whatever the CPU says of an operator that it does not have
             self.ranking.skip(name, f"the CPU cannot repeat it ({first_line(error)})")
             return
-        if poisoned and all(each.ratio <= self._limit for each in found):
-            if not self._probed:
-                self.ranking.skip(name, "its inputs hold NaN")
+        limit = self._limit_of(call, made)
+        if poisoned and all(each.ratio <= limit for each in found):
+            skip = self.ranking.skip_probe if self._probed else self.ranking.skip
+            skip(name, "its inputs hold NaN")
             return
-        if not found:
+        if not found or (should is not None and should.undecided):
             self.ranking.skip(name, VAGUE if made else "it returns no tensor")
-            return
+            if not found:
+                return
+        if should is not None and chose_otherwise(should, made):
+            self.ranking.chose[name] = None
         traits = Traits(
             phase=self.where.phase,
             contiguous=all(each.contiguous for each in shown),
             dtype=next((each.dtype for each in shown), ""),
         )
         worst = max(found, key=_badness)
-        over = not worst.ratio <= self._limit
+        over = not worst.ratio <= limit
         self.ranking.add(name, traits, over=over)
         known = self.ranking.worst.get(name)
-        if known is None or _badness(worst) > _key(known.ratio):
-            index, value, truth = (
-                ((), math.nan, math.nan)
-                if should is None or worst.result not in made
-                else place(made[worst.result], should, worst.result)
-            )
+        if known is None or _badness(worst) / limit > known.badness:
+            index, value, truth = _place(made.get(worst.result), should, worst.result)
             self.ranking.worst[name] = OperatorError(
                 operator=name, module=module, phase=traits.phase, result=worst.result, ratio=worst.ratio,
-                limit=self._limit, error=worst.error, accepted=worst.accepted, measure=worst.measure, index=index,
+                limit=limit, error=worst.error, accepted=worst.accepted, measure=worst.measure, index=index,
                 value=value, truth=truth, inputs=tuple(shown[:SHOWN_INPUTS]), settings=settings(call.given),
                 calls=0, over=0, repeats=None if known is None else known.repeats,
             )  # fmt: skip
         if over and again is not None and self._repeated[name] < REPEATED:
             self._repeated[name] += 1
             self._repeat(name, made, again)
+
+    def _limit_of(self, call: HostCall, made: dict[str, torch.Tensor]) -> float:
+        short = any(tensor.dtype in _SHORT for _, tensor in tensors((call.given, made)))
+        return self._limit if short else self._limit_in_float32
 
     def _repeat(self, name: str, made: dict[str, torch.Tensor], again: Callable[[], dict[str, torch.Tensor]]) -> None:
         """Ask the device once more, and note whether it gives the same."""
@@ -189,12 +213,12 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.ranking.worst[name] = replace(row, repeats=same and row.repeats is not False)
 
 
+def _place(made: torch.Tensor | None, should: Truths | None, name: str) -> tuple[tuple[int, ...], float, float]:
+    return ((), math.nan, math.nan) if made is None or should is None else place(made, should, name)
+
+
 def _badness(found: Deviation) -> float:
-    return _key(found.ratio)
-
-
-def _key(ratio: float) -> float:
-    return math.inf if math.isnan(ratio) else ratio
+    return math.inf if math.isnan(found.ratio) else found.ratio
 
 
 def _described(name: str, tensor: torch.Tensor) -> Input:

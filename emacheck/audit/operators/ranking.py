@@ -27,6 +27,10 @@ class Traits:
 class Ranking:
     """The calls of every operator, without their tensors.
 
+    Attributes:
+        worst: The worst call of each operator.
+        chose: Operators that chose others of equal values than the CPU, in the order in which they were called.
+
     Example:
         >>> ranking = Ranking()
         >>> ranking.skip("aten.nonzero_static.default", "the CPU lacks it")
@@ -35,8 +39,10 @@ class Ranking:
     """
 
     worst: dict[str, OperatorError] = field(default_factory=dict)
+    chose: dict[str, None] = field(default_factory=dict)
     _calls: dict[str, Counter[tuple[bool, Traits]]] = field(default_factory=dict)
     _skipped: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _probed: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     @property
     def calls(self) -> int:
@@ -51,6 +57,10 @@ class Ranking:
         """Count a call that was not judged."""
         self._skipped[operator, why] += 1
 
+    def skip_probe(self, operator: str, why: str) -> None:
+        """Count a call that was not judged and need not be, if there is another one that is."""
+        self._probed[operator, why] += 1
+
     def ranked(self) -> tuple[OperatorError, ...]:
         """Return the worst call of every operator, the worst first; of equal ones the one that was called first."""
         found = [replace(row, **self._counts(name)) for name, row in self.worst.items()]
@@ -58,7 +68,10 @@ class Ranking:
 
     def unjudged(self) -> tuple[Unjudged, ...]:
         """Return what was not judged."""
-        return tuple(Unjudged(operator=name, calls=n, why=why) for (name, why), n in self._skipped.items())
+        probed = {key: n for key, n in self._probed.items() if key[0] not in self._calls}
+        return tuple(
+            Unjudged(operator=name, calls=n, why=why) for (name, why), n in (self._skipped + Counter(probed)).items()
+        )
 
     def _counts(self, operator: str) -> dict[str, Any]:
         counted = self._calls[operator]

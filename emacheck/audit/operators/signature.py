@@ -19,8 +19,9 @@ VIEW, MEMORY, COPY, RANDOM, HOST = (
 # Views and copies that torch's schemas do not call so.
 _VIEWS = {"_unsafe_view", "_reshape_alias", "lift_fresh", "lift", "set_"}
 _MEMORY = {"resize_", "resize_as_", "record_stream", "pin_memory", "_pin_memory", "is_pinned"}
-_OVERWRITE = {"fill_", "copy_", "zero_"}
 _TO_HOST = {"_local_scalar_dense", "item"}
+# What these write to held nothing that counts.
+_OVERWRITING = {"copy_", "fill_", "zero_", "_foreach_copy_", "_foreach_zero_"}
 # The schema of these does not say that they change running statistics.
 _UNSAID = {
     "native_batch_norm": ("running_mean", "running_var"),
@@ -45,6 +46,24 @@ def written(func: Any) -> frozenset[str]:
     """
     said = {each.name for each in func._schema.arguments if each.alias_info is not None and each.alias_info.is_write}
     return frozenset(said | set(_UNSAID.get(base_name(func), ())))
+
+
+def unread(func: Any, given: dict[str, Any]) -> frozenset[str]:
+    """Return the names of the arguments whose numbers an operator does not read, so that they may be anything.
+
+    Args:
+        func: The operator.
+        given: Its arguments by name.
+
+    Example:
+        >>> sorted(unread(torch.ops.aten.copy_.default, {})), sorted(unread(torch.ops.aten.addmm.default, {"beta": 0}))
+        (['self'], ['self'])
+        >>> sorted(unread(torch.ops.aten.exp.out, {}))
+        ['out']
+    """
+    out = {each.name for each in func._schema.arguments if each.kwarg_only and each.name in written(func)}
+    overwritten = base_name(func) in _OVERWRITING or given.get("beta", 1) == 0
+    return frozenset(out | ({"self"} if overwritten else set()))
 
 
 @cache
@@ -127,15 +146,8 @@ def results(func: Any, given: dict[str, Any], output: Any) -> dict[str, torch.Te
 
 
 def inputs(func: Any, given: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield the tensors that a call reads, by name; what it only writes to may hold anything before.
-
-    Example:
-        >>> [name for name, _ in inputs(torch.ops.aten.copy_.default, {"self": torch.empty(2), "src": torch.ones(2)})]
-        ['src']
-    """
-    out = {each.name for each in func._schema.arguments if each.kwarg_only and each.name in written(func)}
-    out |= {"self"} if base_name(func) in _OVERWRITE else set()
-    yield from tensors({name: value for name, value in given.items() if name not in out})
+    """Yield the tensors that a call reads, by name."""
+    yield from tensors({name: value for name, value in given.items() if name not in unread(func, given)})
 
 
 def settings(given: dict[str, Any]) -> dict[str, str]:

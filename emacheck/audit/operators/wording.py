@@ -13,6 +13,8 @@ from emacheck.audit.text import number
 from emacheck.counted import counted
 
 SHOWN = 3
+CHOSE = "among equal values {} chose others than the CPU does, as any device may, and that may be all of it"
+MISCOPIED = "what is copied to {} and back is not what it was, so that its copies are wrong"
 
 
 def message_of(found: Explanation, *, also: str = "") -> str:
@@ -20,8 +22,15 @@ def message_of(found: Explanation, *, also: str = "") -> str:
 
     Args:
         found: The explanation.
-        also: What the candidate calls otherwise than the reference, empty if that is not known.
+        also: Where the error may come from: other choices, copies or calls; empty if unknown.
     """
+    if found.conclusion == UNREPEATED and found.trials:
+        last = found.trials[-1]
+        return (
+            f"{found.scope}: {_wrong(list(found.suspects[:SHOWN]), found.scope)}{_more(found)}; repeated as it is it "
+            f"is within its limits now ({number(last.ratio)}, limit {last.limit:g}), so what is wrong there comes and "
+            "goes, and no cause is shown"
+        )
     if found.conclusion == UNREPEATED:
         return (
             f"{found.scope}: repeated with its operators watched it is within its limits ({number(found.ratio)}, limit "
@@ -37,9 +46,7 @@ def message_of(found: Explanation, *, also: str = "") -> str:
         return f"{found.scope}: {_wrong(rows, found.scope)}{_more(found)}"
     last = found.trials[-1]
     moved = f"it differs by {number(last.ratio)} (limit {last.limit:g}) instead of {number(found.ratio)}"
-    rest = (
-        "so something else is wrong as well" if found.conclusion == PARTLY else "so that is not shown to be the cause"
-    )
+    rest = "something else is wrong as well" if found.conclusion == PARTLY else "that is not shown to be the cause"
     wrong = f"{_wrong(rows, found.scope)}{_more(found)}"
     return f"{found.scope}: {wrong}; with {_it(rows)} computed on the CPU {moved}, so {rest}"
 
