@@ -35,6 +35,7 @@ def measured(result: dict[str, Any]) -> list[str]:
         f"python {machine['python']}, torch {machine['torch']}; state `{machine['state_hash'][:12]}`. All of it ran on a CPU and says nothing about any accelerator.",
         "",
         *benign(result["benign"]),
+        *zoo(result["zoo"]),
         *devices(result["devices"]),
         *elsewhere(result["elsewhere"]),
         *cost(result),
@@ -64,6 +65,19 @@ def benign(rows: dict[str, Any]) -> list[str]:
             f"| {precision} | {sort} | {len(group)} | {sum(row['calls'] for row in group)} | {worst['limit']:g} | {number(worst['ratio']):.3g} | `{worst['worst']}` | {alarms} |"
         )
     return [*lines, "", *largest(rows.values()), *unjudged(rows.values())]
+
+
+def zoo(rows: dict[str, Any]) -> list[str]:
+    """Return what is said of other networks."""
+    networks = {name.partition(", ")[0] for name in rows}
+    worst = max(rows, key=lambda name: number(rows[name]["ratio"]))
+    row = rows[worst]
+    alarms = sum(not number(each["ratio"]) <= each["limit"] for each in rows.values())
+    return [
+        f"The {len(networks)} [small networks](audit-zoo.md) that no limit was chosen on, with their sums in five other orders: {len(rows)} iterations, {sum(each['calls'] for each in rows.values())} calls, "
+        f"{alarms} with a false alarm; the worst ratio is {number(row['ratio']):.3g} (limit {row['limit']:g}), of `{row['worst']}` in {worst}. {unjudged(rows.values())[0]}",
+        "",
+    ]
 
 
 def largest(rows: Iterable[dict[str, Any]]) -> list[str]:

@@ -6,10 +6,10 @@
 Benign trials are whole iterations of EMANet on the CPU whose operators compute in another way (other kernels, threads, memory
 layout, order of summation), each operator of them ranked. The limits are those of a module alone and were fixed before any of
 these trials; those of the calibration, with seeds and a batch of their own, were looked at to see whether they do, and none was
-changed. Broken devices are the simulated device of the tests with
-one broken operator, audited alone on one batch; the others are faults of the selftest in which every operator is right.
-It writes benchmarks/results/operators_power.json, and the measured section of docs/operators.md from it. A second call goes on
-where the first one stopped.
+changed. The small networks of docs/audit-zoo.md are ranked as well, with their sums in other orders. Broken devices are the
+simulated device of the tests with one broken operator, audited alone on one batch; the others are faults of the selftest in
+which every operator is right. It writes benchmarks/results/operators_power.json, and the measured section of docs/operators.md
+from it. A second call goes on where the first one stopped.
 """
 
 import argparse
@@ -26,6 +26,8 @@ RESULTS = HERE / "results" / "operators_power.json"
 PACKAGE = HERE.parent / "tests" / "simulated_device" / "package"
 BATCHES, CALIBRATION_BATCH = 3, 3
 CALIBRATION_SEED, REPORTED_SEED = 1, 1000
+# Of the states and batches of other networks.
+ZOO_SEED = 11
 
 
 class Broken(NamedTuple):
@@ -116,12 +118,16 @@ def measure(options: argparse.Namespace) -> None:
     import torch_sdaa  # noqa: F401
     from audit_power import THREADS, prepare
     from host import cpu_facts
+    from zoo_networks import ZOO
+    from zoo_orders import Order
 
+    from emacheck.audit.variations import Variation
     from emacheck.strict_json import strict
 
     stored: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     training = prepare(BATCHES + 1)
     stored.setdefault("benign", {})
+    stored.setdefault("zoo", {})
     stored.setdefault("devices", {})
     stored.setdefault("elsewhere", {})
     stored["machine"] = {**cpu_facts(THREADS), "state_hash": training.state_hash, "batch_hashes": training.batch_hashes}
@@ -134,7 +140,25 @@ def measure(options: argparse.Namespace) -> None:
     for part, precision, batch, way in planned(options):
         name = f"{part}, {precision}, batch {batch + 1}, {way}"
         if name not in stored["benign"]:
-            keep("benign", name, {"part": part, "precision": precision, **benign(training, batch, precision, way)})
+            keep(
+                "benign",
+                name,
+                {
+                    "part": part,
+                    "precision": precision,
+                    **benign(training.subject, training.batches[batch], precision, way),
+                },
+            )
+    for name, entry in ZOO.items():
+        for order in (
+            *(Order("shuffled", REPORTED_SEED + at) for at in range(3)),
+            Order("backwards"),
+            Order("in pieces"),
+        ):
+            if f"{name}, {order}" not in stored["zoo"]:
+                subject, batch, as_it_is = entry.trained(ZOO_SEED), entry.batch(ZOO_SEED), Way(Variation(), order)
+                made = benign(subject, batch, "fp32", as_it_is)
+                keep("zoo", f"{name}, {order}", {k: v for k, v in made.items() if k not in ("operators", "seconds")})
     for name, case in DEVICES.items():
         if name not in stored["devices"]:
             keep("devices", name, broken(training, case))
@@ -181,7 +205,7 @@ def way(at: int, first: int, *, half: bool = False) -> Way:
     return Way(variation=variation, order=order)
 
 
-def benign(training: Any, batch: int, precision: str, way: Way) -> dict[str, Any]:
+def benign(subject: Any, batch: Any, precision: str, way: Way) -> dict[str, Any]:
     """Rank the operators of one whole iteration of a healthy candidate."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -198,16 +222,15 @@ def benign(training: Any, batch: int, precision: str, way: Way) -> dict[str, Any
             with way.variation.active():
                 return func(*args, **(kwargs or {}))
 
-    candidate = training.subject.twin()
+    candidate = subject.twin()
     if way.variation.channels_last:
         candidate.model.to(memory_format=torch.channels_last)
     candidate.around += [way.order.around, Computing]
     plan = Plan(precision=Precision(name=precision))
     nothing = AuditResult(device="cpu", precision=precision, errors=(), findings=())
-    result = explain(nothing, training.subject, candidate, [training.batches[batch]], plan, always=True)
+    result = explain(nothing, subject, candidate, [batch], plan, always=True)
     (found,) = result.operators.explanations
     return {
-        "batch": batch + 1,
         "conclusion": found.conclusion,
         "calls": found.calls,
         "operators": {row.operator: round(row.ratio, 4) for row in found.operators},

@@ -360,6 +360,15 @@ def test_operators_that_write_to_what_they_are_given_are_judged_on_what_was_ther
     assert value.tolist() == [4.0, 7.0, 10.0, 13.0]
 
 
+def test_what_was_in_memory_before_it_is_overwritten_does_not_matter():
+    observer, value = Observer(CPU, Precision(), limit=30.0), torch.full((3,), math.nan)
+    with observer:
+        value.fill_(2.0)
+        value.copy_(torch.ones(3))
+    assert {row.operator for row in observer.ranking.ranked()} >= {"aten.fill_.Scalar", "aten.copy_.default"}
+    assert observer.ranking.unjudged() == ()
+
+
 def test_what_the_cpu_computes_takes_the_place_of_a_broken_result_in_place_and_in_lists():
     from emacheck.audit.faults.places import ReplacedOperator
 
