@@ -76,6 +76,7 @@ for name, (kind, loss) in CASES.items():
 """
 
 
+@pytest.mark.slow
 def test_a_caller_that_uses_weights_of_those_it_calls_passes_on_a_device_and_its_fault_is_found(simulated_device):
     variables = simulated_device()
     paths = os.pathsep.join([str(Path(__file__).parent), variables["PYTHONPATH"]])

@@ -225,6 +225,7 @@ for how in VARIANTS.values():
 """
 
 
+@pytest.mark.slow
 def test_a_device_whose_generator_is_not_put_back_is_found_where_masks_are_drawn(simulated_device):
     """The simulated device has no ``_initialized``, without which torch does not save its generator's state."""
     variables = simulated_device()

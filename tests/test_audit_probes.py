@@ -124,10 +124,15 @@ for allowed in (False, True):
 @pytest.mark.parametrize(
     ("operator", "asked"),
     [
-        ("convolution_overrideable", "convolution"),
-        ("convolution_backward_overrideable", "convolution_backward"),
-        ("native_batch_norm", "native_batch_norm"),
         ("threshold_backward", "threshold_backward"),
+        *(
+            pytest.param(*names, marks=pytest.mark.slow)
+            for names in (
+                ("convolution_overrideable", "convolution"),
+                ("convolution_backward_overrideable", "convolution_backward"),
+                ("native_batch_norm", "native_batch_norm"),
+            )
+        ),
     ],
 )
 def test_the_cpu_runs_what_a_device_lacks_only_if_that_is_allowed(simulated_device, operator, asked):

@@ -55,6 +55,7 @@ def test_two_processes_write_the_same_bytes(made: DatasetSummary, raced: tuple[P
     assert [path for path in ours if ours[path] != theirs[path]] == []
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_agree_and_leave_no_rubbish(raced: tuple[Path, list[str]]) -> None:
     root, said = raced
     assert said == [SEED_0_HASH, SEED_0_HASH]

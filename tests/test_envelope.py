@@ -58,7 +58,7 @@ def judge(candidate, repeats, rule=None):
 
 
 @pytest.mark.parametrize("kind", ["even", "uneven", "late", "heavy"])
-@pytest.mark.parametrize("repeats", [2, 4, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("repeats", [2, *(pytest.param(count, marks=pytest.mark.slow) for count in (4, 8))])
 def test_benign_candidates_fail_no_more_often_than_stated(kind, repeats):
     rng = np.random.default_rng(repeats)
     trials, alarms = 1000, 0
@@ -71,6 +71,7 @@ def test_benign_candidates_fail_no_more_often_than_stated(kind, repeats):
     assert alarms <= 16
 
 
+@pytest.mark.slow
 def test_two_metrics_share_the_stated_rate():
     rng = np.random.default_rng(3)
     trials, alarms = 1000, 0

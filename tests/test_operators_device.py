@@ -9,6 +9,7 @@ import pytest
 from conftest import ROOT
 
 pytest.importorskip("torch")
+pytestmark = pytest.mark.slow
 
 PROGRAM = """
 import json, sys

@@ -58,6 +58,7 @@ def curves(reference):
     return batches, CurveJudge(reference=plain, repeats=others)
 
 
+@pytest.mark.slow
 def test_trainings_from_one_state_are_paired_whatever_they_compute_on(reference, curves):
     batches, judge = curves
     again = train(reference.subject.twin(), batches, Conditions())
@@ -82,6 +83,7 @@ def test_the_rules_on_curves_see_gross_faults_where_they_begin(reference, curves
     assert set(seen) <= set(CURVE_RULES)
 
 
+@pytest.mark.slow
 def test_the_command_sends_every_trial_through_every_rule(monkeypatch, tmp_path, reference, plain, curves):
     """On the small network in place of EMANet."""
     kept = {"reference": reference, "plain": plain, "faults": FAULTS, "batches": curves[0]}

@@ -195,6 +195,7 @@ def test_two_processes_are_one_process_with_the_joined_batch(python):
     assert int(lines["allreduce"]) >= 1
 
 
+@pytest.mark.slow
 def test_a_rank_that_crashes_ends_both(python):
     program = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", PROGRAMS / "two_processes.py")
     done = python(*program, faults=["crash tccl::allreduce rank=1 signal=KILL"])
