@@ -36,6 +36,7 @@ def test_bad_input_is_refused_at_once(emacheck_cli, tmp_path):
         assert words in done.err
 
 
+@pytest.mark.slow
 def test_the_faults_can_be_listed(emacheck_cli):
     done = emacheck_cli("selftest", "--list", "--only", "epsilon*")
     assert done.code == 0

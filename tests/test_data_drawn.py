@@ -74,6 +74,7 @@ def test_every_class_is_in_at_least_ten_train_images(made: DatasetSummary) -> No
     assert images[19:255].sum() == 0
 
 
+@pytest.mark.slow
 def test_classes_are_frequent_under_another_seed_too() -> None:
     counts = np.array([np.bincount(draw_scene(1, 0, i)[1].ravel(), minlength=256)[:19] >= 100 for i in range(64)])
     assert counts.sum(axis=0).min() >= 10

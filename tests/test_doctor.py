@@ -113,6 +113,7 @@ def test_float32_with_fewer_bits_is_an_error(doctor, simulated_device):
     assert lines["bf16"]["status"] == "ok"
 
 
+@pytest.mark.slow
 def test_a_device_that_is_not_there(doctor, simulated_device):
     code, lines = doctor("--device", "sdaa", env=simulated_device(devices=0))
     assert code == 2

@@ -30,6 +30,7 @@ class TestPlot:
         assert content.startswith(b"\x89PNG")
         return content
 
+    @pytest.mark.slow
     @settings(deadline=None, max_examples=30)
     @given(st.lists(EXTREME, max_size=4), st.lists(EXTREME, max_size=4), st.integers(1, 3))
     def test_draws_whatever_the_values(self, reference, candidate, first):

@@ -336,6 +336,7 @@ def test_without_a_compiler_the_reason_is_said(python, tmp_path):
     assert "ToolsMissingError: the simulated device is built with no-such-compiler and ninja" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("required", "outcome"), [("", "1 skipped"), ("1", "1 error")])
 def test_where_it_cannot_be_built_tests_are_skipped_visibly_or_fail(tmp_path, required, outcome):
     lacking = {"SDAA_SIMULATED_CACHE": str(tmp_path), "CXX": "no-such-compiler"}
