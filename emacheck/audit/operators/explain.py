@@ -163,22 +163,10 @@ def _explained(
         observer.where.module = scope.name
     with _stepping(observer, candidate):
         before = _outcome(scope, check(watched))
-    ranked = observer.ranking.ranked()
-    found = Explanation(
-        scope=scope.name,
-        level=scope.level,
-        batch=scope.batch,
-        conclusion=UNTRIED,
-        message="",
-        operators=ranked,
-        calls=observer.ranking.calls,
-        unjudged=observer.ranking.unjudged(),
-        ratio=before.ratio,
-        limit=before.limit,
-    )
+    found = replace(_seen(scope, observer), ratio=before.ratio, limit=before.limit)
     if before.said:
         at = f", in {observer.raised}" if observer.raised else ""
-        return _unranked(scope, f"with every operator watched it fails{at} ({before.said})", operators=ranked)
+        return _unranked(scope, f"with every operator watched it fails{at} ({before.said})", operators=found.operators)
     if before.passes:
         return _concluded(found, UNREPEATED)
     if not found.suspects:
@@ -190,6 +178,20 @@ def _explained(
 def _observer(plan: Plan, *, probed: bool = False) -> Observer:
     limit = plan.limit_of_operators
     return Observer(plan.device, plan.precision, limit=limit, limit_in_float32=OPERATOR, probed=probed)
+
+
+def _seen(scope: Scope, observer: Observer) -> Explanation:
+    """Return what an observer saw, before anything is concluded from it."""
+    return Explanation(
+        scope=scope.name,
+        level=scope.level,
+        batch=scope.batch,
+        conclusion=UNTRIED,
+        message="",
+        operators=observer.ranking.ranked(),
+        calls=observer.ranking.calls,
+        unjudged=observer.ranking.unjudged(),
+    )
 
 
 def _proven(
@@ -289,16 +291,7 @@ def _surveyed(scope: Scope, candidate: Candidate, batch: Any, plan: Plan) -> Exp
     except Exception as error:  # of the user's code or the device, so it can be anything
         at = f" in {observer.raised}" if observer.raised else ""
         return _unranked(scope, f"the iteration fails{at} ({first_line(error)})", operators=observer.ranking.ranked())
-    found = Explanation(
-        scope=scope.name,
-        level=scope.level,
-        batch=scope.batch,
-        conclusion=UNTRIED,
-        message="",
-        operators=observer.ranking.ranked(),
-        calls=observer.ranking.calls,
-        unjudged=observer.ranking.unjudged(),
-    )
+    found = _seen(scope, observer)
     return _concluded(found, UNTRIED if found.wrong else RIGHT)
 
 

@@ -1,0 +1,156 @@
+"""Single calls of operators: which are judged, on what, and what the CPU runs in their place."""
+
+import math
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch.nn import functional as F  # noqa: E402, N812
+
+from emacheck.audit.faults.places import ReplacedOperator  # noqa: E402
+from emacheck.audit.operators.host import host_call  # noqa: E402
+from emacheck.audit.operators.observer import Observer  # noqa: E402
+from emacheck.audit.operators.replaced_on_cpu import OnCpu  # noqa: E402
+from emacheck.audit.precision import Precision  # noqa: E402
+
+CPU = torch.device("cpu")
+aten = torch.ops.aten
+
+
+def test_an_operator_that_the_cpu_cannot_repeat_is_listed_and_never_called_right():
+    library = torch.library.Library("emacheck_tests", "DEF")
+    library.define("short_only(Tensor x) -> Tensor")
+
+    def short_only(value):
+        if value.dtype is torch.float64:
+            raise NotImplementedError("there is no such kernel for float64")
+        return value * 2
+
+    library.impl("short_only", short_only, "CPU")
+    observer = Observer(CPU, Precision(), limit=30.0)
+    with observer:
+        torch.ops.emacheck_tests.short_only(torch.ones(3))
+        torch.ones(3).exp()
+    ranking = observer.ranking
+    assert {row.operator for row in ranking.ranked()} == {"aten.ones.default", "aten.exp.default"}
+    (unjudged,) = ranking.unjudged()
+    assert unjudged.operator == "emacheck_tests.short_only.default"
+    assert "no such kernel for float64" in unjudged.why
+    library._destroy()
+
+
+def a_call(func, *args, **kwargs):
+    """Return what the CPU makes of a call that only a device could make."""
+    return host_call(func, args, kwargs, Precision()).run()
+
+
+def test_operators_that_only_devices_have_are_repeated_as_what_the_cpu_runs_for_them():
+    torch.manual_seed(0)
+    value, weight, bias = torch.randn(2, 3, 5, 5), torch.randn(4, 3, 3, 3), torch.randn(4)
+    place = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1)
+    out = a_call(aten.convolution_overrideable.default, value, weight, bias, *place)["result"]
+    assert torch.equal(out, aten.convolution(value, weight, bias, *place))
+    made = a_call(aten.convolution_backward_overrideable.default, out, value, weight, *place, [True, True, True])
+    due = aten.convolution_backward(out, value, weight, [4], *place, [True, True, True])
+    assert all(torch.equal(made[f"result.{at}"], each) for at, each in enumerate(due))
+
+    scale, shift, mean, variance = torch.rand(3), torch.rand(3), torch.zeros(3), torch.ones(3)
+    given = (value, scale, shift, mean, variance)
+    made = a_call(aten.cudnn_batch_norm.default, *given, True, 0.1, 1e-5)
+    assert (mean.tolist(), variance.tolist()) == ([0.0] * 3, [1.0] * 3), "what the device is given stays as it is"
+    due = aten.native_batch_norm(value, scale, shift, mean, variance, True, 0.1, 1e-5)
+    assert all(torch.equal(made[f"result.{at}"], each) for at, each in enumerate(due))
+    assert torch.equal(made["running_mean"], mean)
+    assert "result.3" not in made
+    assert a_call(aten.cudnn_batch_norm.default, *given, False, 0.1, 1e-5).keys() == {
+        "result.0",
+        "running_mean",
+        "running_var",
+    }
+    saved = (due[1], due[2])
+    made = a_call(
+        aten.cudnn_batch_norm_backward.default, value, value, scale, mean, variance, *saved, 1e-5, torch.empty(0)
+    )
+    due = aten.native_batch_norm_backward(value, value, scale, mean, variance, *saved, True, 1e-5, [True, True, True])
+    assert all(torch.equal(made[f"result.{at}"], each) for at, each in enumerate(due))
+    made = a_call(aten._softmax.default, value.half(), 1, True)["result"]
+    assert torch.equal(made, value.half().float().softmax(1))
+
+
+def test_views_memory_and_copies_are_not_judged_and_integers_are_compared_exactly():
+    observer = Observer(CPU, Precision(), limit=30.0)
+    with observer:
+        value = torch.empty(4, 4).fill_(2.0)
+        value.t().unsqueeze(0).view(1, 4, 2, 2).detach()
+        (value > 1).sum()
+    assert {row.operator for row in observer.ranking.ranked()} == {
+        "aten.fill_.Scalar",
+        "aten.gt.Scalar",
+        "aten.sum.default",
+    }
+    assert observer.ranking.unjudged() == ()
+
+    def off_by_one(func, args, kwargs):
+        return func(*args, **kwargs) + 1
+
+    observer, five = Observer(CPU, Precision(), limit=30.0), torch.arange(5)
+    with ReplacedOperator(("sum",), off_by_one), observer:
+        five.sum()
+    (row,) = [row for row in observer.ranking.ranked() if not row.passes]
+    assert (row.operator, row.measure, row.value, row.truth) == ("aten.sum.default", "exact", 11.0, 10.0)
+
+
+def test_an_index_among_equals_is_not_judged():
+    def other(func, args, kwargs):
+        values, indices = func(*args, **kwargs)
+        return values, indices.flip(-1)
+
+    observer = Observer(CPU, Precision(), limit=30.0)
+    with ReplacedOperator(("topk",), other), observer:
+        torch.zeros(6).topk(2)
+    assert all(row.passes for row in observer.ranking.ranked())
+    observer = Observer(CPU, Precision(), limit=30.0)
+    with ReplacedOperator(("topk",), other), observer:
+        torch.arange(6.0).topk(2)
+    assert [row.operator for row in observer.ranking.ranked() if not row.passes] == ["aten.topk.default"]
+
+
+def test_operators_that_write_to_what_they_are_given_are_judged_on_what_was_there_before():
+    observer = Observer(CPU, Precision(), limit=30.0)
+    value, out = torch.arange(4.0), torch.empty(4)
+    mean, variance = torch.zeros(3), torch.ones(3)
+    with observer:
+        value.add_(1.0).mul_(3.0)
+        torch.exp(value, out=out)
+        F.batch_norm(torch.randn(4, 3, 5), mean, variance, training=True)
+        torch._foreach_add_([value, out], 1.0)
+    rows = observer.ranking.ranked()
+    assert {row.operator for row in rows} >= {"aten.add_.Tensor", "aten.mul_.Tensor", "aten._foreach_add_.Scalar"}
+    assert all(row.ratio <= 3 for row in rows), rows
+    assert value.tolist() == [4.0, 7.0, 10.0, 13.0]
+
+
+def test_what_was_in_memory_before_it_is_overwritten_does_not_matter():
+    observer, value = Observer(CPU, Precision(), limit=30.0), torch.full((3,), math.nan)
+    with observer:
+        value.fill_(2.0)
+        value.copy_(torch.ones(3))
+    assert {row.operator for row in observer.ranking.ranked()} >= {"aten.fill_.Scalar", "aten.copy_.default"}
+    assert observer.ranking.unjudged() == ()
+
+
+def test_what_the_cpu_computes_takes_the_place_of_a_broken_result_in_place_and_in_lists():
+    def wrong(func, args, kwargs):
+        found = func(*args, **kwargs)
+        for tensor in args[0] if isinstance(args[0], list | tuple) else [args[0]]:
+            tensor.mul_(2.0)
+        return found
+
+    first, second = torch.ones(2), torch.ones(2)
+    names = {"aten.add_.Tensor", "aten._foreach_add_.Scalar"}
+    on_cpu = OnCpu(names, CPU, Precision())
+    with ReplacedOperator(("add_", "_foreach_add_"), wrong), on_cpu:
+        first.add_(1.0)
+        torch._foreach_add_([first, second], 1.0)
+    assert (first.tolist(), second.tolist(), on_cpu.calls) == ([3.0, 3.0], [2.0, 2.0], 2)
