@@ -9,7 +9,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from small_network import trained, trained_net  # noqa: E402
-from test_operators import CPU, QUICK, audited, broken, explained, scaled  # noqa: E402
+from test_operators import QUICK, audited, broken, explained, scaled  # noqa: E402
+from test_operators_calls import CPU  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402, N812
 
