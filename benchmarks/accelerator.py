@@ -229,7 +229,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what is missing and write figures and page."""
     given = parse(arguments)
-    from emacheck.train.devices import parse_device
+    from emacheck.train.device.devices import parse_device
 
     plan = Plan(
         device=given.device,

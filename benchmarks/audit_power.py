@@ -61,7 +61,7 @@ def main() -> None:
 
 def precision_lists(precision: str) -> Any:
     """Return a context that registers autocast's lists once, instead of once for every module that runs."""
-    from emacheck.audit.precision import Precision
+    from emacheck.audit.arithmetic.precision import Precision
 
     return Precision(name=precision).lists()
 
@@ -114,7 +114,7 @@ def cost(training: Any) -> dict[str, Any]:
 def planned(options: argparse.Namespace) -> list[tuple[str, int, Any]]:
     """Return all trials: part, index of the batch, and the fault's name or the variation."""
     from emacheck.audit.faults import catalogue
-    from emacheck.audit.selftest import benign_variations
+    from emacheck.audit.selftest.trials import benign_variations
 
     work: list[tuple[str, int, Any]] = [("fault", 0, name) for name in catalogue()]
     for at, variation in enumerate(benign_variations(options.benign, precision=options.precision, threads=THREADS)):
@@ -149,12 +149,12 @@ def measure(training: Any, stored: dict[str, Any], file: Path, options: argparse
 
 def measure_curves(training: Any, stored: dict[str, Any], file: Path, options: argparse.Namespace) -> None:
     """Train the reference, its repeats, benign variations and all faults that are not stored yet."""
-    from emacheck.audit.curves import train, train_with
-    from emacheck.audit.end_to_end import Conditions
+    from emacheck.audit.arithmetic.precision import Precision
     from emacheck.audit.faults import catalogue
-    from emacheck.audit.precision import Precision
-    from emacheck.audit.selftest import benign_variations, repeats
-    from emacheck.audit.variations import PLAIN
+    from emacheck.audit.lockstep.end_to_end import Conditions
+    from emacheck.audit.lockstep.variations import PLAIN
+    from emacheck.audit.selftest.curves import train, train_with
+    from emacheck.audit.selftest.trials import benign_variations, repeats
     from emacheck.strict_json import strict
 
     subject, faults = training.subject, catalogue()
@@ -198,7 +198,7 @@ def request() -> Any:
 
 def prepare(batches: int) -> Any:
     """Bring the smoke preset into the state that is audited."""
-    from emacheck.cli.audit_training import prepare_training
+    from emacheck.cli.audit.training import prepare_training
 
     with tempfile.TemporaryDirectory() as scratch:
         return prepare_training(request(), batches=batches, scratch=Path(scratch))
@@ -206,10 +206,10 @@ def prepare(batches: int) -> Any:
 
 def prepare_reference(training: Any, index: int, precision: str) -> tuple[Any, Any]:
     """Run reference and arbiter on one batch."""
-    from emacheck.audit.precision import Precision
-    from emacheck.audit.reference import Plan, Reference
-    from emacheck.audit.selftest import plain_fingerprint
-    from emacheck.cli.audit_training import invariants
+    from emacheck.audit.arithmetic.precision import Precision
+    from emacheck.audit.judging.reference import Plan, Reference
+    from emacheck.audit.selftest.trials import plain_fingerprint
+    from emacheck.cli.audit.training import invariants
 
     plan = Plan(precision=Precision(name=precision), evaluation=index == 0, invariants=invariants())
     reference = Reference(
@@ -221,7 +221,7 @@ def prepare_reference(training: Any, index: int, precision: str) -> tuple[Any, A
 def trial(part: str, what: Any, reference: Any, plain: Any) -> dict[str, Any]:
     """Make one trial."""
     from emacheck.audit.faults import catalogue
-    from emacheck.audit.selftest import try_fault, try_variation
+    from emacheck.audit.selftest.trials import try_fault, try_variation
     from emacheck.strict_json import strict
 
     started = time.monotonic()

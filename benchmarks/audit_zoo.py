@@ -26,15 +26,15 @@ from zoo_orders import ORDERS, Order
 from zoo_trial import ZooTrial, read, text
 
 from emacheck import audit_step
+from emacheck.audit.arithmetic.precision import Precision
 from emacheck.audit.faults import Fault, NotApplicableError
-from emacheck.audit.judging import judge
+from emacheck.audit.findings.result import AuditResult, TensorError, badness, find
+from emacheck.audit.iteration.shared_code import SharedCode
+from emacheck.audit.judging.candidate import judge
+from emacheck.audit.judging.reference import Plan, Reference
 from emacheck.audit.limits import Limits
-from emacheck.audit.precision import Precision
-from emacheck.audit.reference import Plan, Reference
-from emacheck.audit.result import AuditResult, TensorError, badness, find
-from emacheck.audit.selftest import benign_variations, fingerprint
-from emacheck.audit.shared_code import SharedCode
-from emacheck.audit.variations import PLAIN, Variation
+from emacheck.audit.lockstep.variations import PLAIN, Variation
+from emacheck.audit.selftest.trials import benign_variations, fingerprint
 from emacheck.judge.verdict import Outcome
 
 HERE = Path(__file__).parent

@@ -9,8 +9,8 @@ def cpu_facts(threads: int) -> dict[str, Any]:
     """Return the CPU, its cores, the threads that were used, and the versions of Python and torch."""
     import torch
 
-    from emacheck.train.accelerator import describe_device
-    from emacheck.train.devices import parse_device
+    from emacheck.train.device.accelerator import describe_device
+    from emacheck.train.device.devices import parse_device
 
     return {
         "cpu": describe_device(parse_device("cpu"))["name"],

@@ -121,7 +121,7 @@ def measure(options: argparse.Namespace) -> None:
     from zoo_networks import ZOO
     from zoo_orders import Order
 
-    from emacheck.audit.variations import Variation
+    from emacheck.audit.lockstep.variations import Variation
     from emacheck.strict_json import strict
 
     stored: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
@@ -192,8 +192,8 @@ def way(at: int, first: int, *, half: bool = False) -> Way:
     """Return one way to compute the same thing; sums of shuffled terms, each time others, for most of them."""
     from zoo_orders import Order
 
-    from emacheck.audit.selftest import ROUNDING_SEEDS
-    from emacheck.audit.variations import Variation
+    from emacheck.audit.lockstep.variations import Variation
+    from emacheck.audit.selftest.trials import ROUNDING_SEEDS
 
     order = Order("backwards") if at % 6 == 4 else Order("in pieces") if at % 6 == 5 else Order("shuffled", first + at)
     variation = Variation(
@@ -210,10 +210,10 @@ def benign(subject: Any, batch: Any, precision: str, way: Way) -> dict[str, Any]
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
+    from emacheck.audit.arithmetic.precision import Precision
+    from emacheck.audit.findings.result import AuditResult
+    from emacheck.audit.judging.reference import Plan
     from emacheck.audit.operators.explain import explain
-    from emacheck.audit.precision import Precision
-    from emacheck.audit.reference import Plan
-    from emacheck.audit.result import AuditResult
 
     class Computing(TorchDispatchMode):  # type: ignore[misc]
         """Each operator alone computes in the variation; what it is held against does not."""
@@ -272,10 +272,10 @@ def elsewhere(training: Any, name: str) -> dict[str, Any]:
 
 def audited(training: Any, candidate: Any, device: Any, *, always: bool = True) -> tuple[Any, float]:
     """Audit modules and optimizer alone on one batch, and explain what fails."""
-    from emacheck.audit.judging import judge
+    from emacheck.audit.findings.result import AuditResult, find
+    from emacheck.audit.judging.candidate import judge
+    from emacheck.audit.judging.reference import Plan
     from emacheck.audit.operators.explain import explain
-    from emacheck.audit.reference import Plan
-    from emacheck.audit.result import AuditResult, find
 
     plan = Plan(device=device, evaluation=False, end_to_end=False)
     reference = reference_on(training, plan)
@@ -292,7 +292,7 @@ KEPT: dict[str, Any] = {}
 
 def reference_on(training: Any, plan: Any) -> Any:
     """Return reference and arbiter, made once for all candidates of a device."""
-    from emacheck.audit.reference import Reference
+    from emacheck.audit.judging.reference import Reference
 
     if str(plan.device) not in KEPT:
         KEPT.clear()

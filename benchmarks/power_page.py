@@ -9,12 +9,12 @@ from typing import Any
 
 from PIL import Image
 
-from emacheck.audit.curve_rules import CURVE_RULES, CurveJudge
-from emacheck.audit.curves import Training
+from emacheck.audit.arithmetic.precision import Precision
 from emacheck.audit.limits import Limits
-from emacheck.audit.precision import Precision
-from emacheck.audit.selftest import FIRST_REPORTED_SEED, LARGE_MOVE, REPEATS, Selftest, Trial
-from emacheck.audit.selftest_picture import draw
+from emacheck.audit.selftest.curve_rules import CURVE_RULES, CurveJudge
+from emacheck.audit.selftest.curves import Training
+from emacheck.audit.selftest.picture import draw
+from emacheck.audit.selftest.trials import FIRST_REPORTED_SEED, LARGE_MOVE, REPEATS, Selftest, Trial
 from emacheck.strict_json import decode_value
 
 HERE = Path(__file__).parent

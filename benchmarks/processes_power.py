@@ -41,11 +41,11 @@ OPTIONS = {
 
 def measure() -> dict[str, Any]:
     """Run two healthy processes, and two with each of some faults, in each precision."""
-    from emacheck.audit.precision import Precision
-    from emacheck.audit.reference import Plan
-    from emacheck.cli.audit import audited_request
-    from emacheck.cli.audit_joined import join
-    from emacheck.cli.audit_training import prepare_training
+    from emacheck.audit.arithmetic.precision import Precision
+    from emacheck.audit.judging.reference import Plan
+    from emacheck.cli.audit.command import audited_request
+    from emacheck.cli.audit.joined import join
+    from emacheck.cli.audit.training import prepare_training
 
     request = audited_request(OPTIONS)
     with tempfile.TemporaryDirectory() as scratch:
@@ -63,19 +63,19 @@ def measure() -> dict[str, Any]:
 
 def abouts() -> dict[str, str]:
     """Return what each fault is."""
-    from emacheck.audit.faults.registry import process_faults
+    from emacheck.audit.faults.loading import process_faults
 
     return {name: process_faults()[name].about for name in FAULTS}
 
 
 def judged(request: Any, training: Any, joined: Any, precision: str, fault: str | None) -> dict[str, Any]:
     """Run two processes and return what is said of them."""
-    from emacheck.audit.result import AuditResult
-    from emacheck.cli.audit_joined import with_processes
-    from emacheck.cli.audit_rank import RankJob
-    from emacheck.cli.audit_ranks import run_ranks, scratch_directory
+    from emacheck.audit.findings.result import AuditResult
+    from emacheck.cli.audit.joined import with_processes
+    from emacheck.cli.audit.rank import RankJob
+    from emacheck.cli.audit.ranks import run_ranks, scratch_directory
     from emacheck.strict_json import encode_value
-    from emacheck.train.processes import Processes
+    from emacheck.train.launching.processes import Processes
 
     job = RankJob(
         request=request,

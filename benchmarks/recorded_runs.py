@@ -14,7 +14,6 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from emacheck.curve import Curve
 from emacheck.record import Record
@@ -23,41 +22,6 @@ HERE = Path(__file__).parent
 STORE = HERE / "recorded"
 # Single losses and accuracies say what the joined loss says, and times differ from run to run.
 KEPT = {"loss", "grad_norm", "lr"}
-
-
-def validate_at_the_end() -> None:
-    """Let the worker validate after its last iteration, on the synthetic data at the size of the training."""
-    from emacheck.train import presets
-
-    train_only = presets._train_only
-
-    def train_and_validate(config: Any, request: Any, run_directory: Path) -> None:
-        kept = {f"val_{part}": config[f"val_{part}"] for part in ("cfg", "dataloader", "evaluator")}
-        train_only(config, request, run_directory)
-        loader = kept["val_dataloader"]
-        loader.num_workers, loader.persistent_workers, loader.dataset.data_root = 0, False, request.data_root
-        for transform in loader.dataset.pipeline:
-            if transform["type"] == "Resize":
-                transform["scale"] = presets.SMALL["smoke"][1]
-        for key, value in kept.items():
-            config[key] = value
-        config.train_cfg.val_interval = request.iterations
-
-    presets._train_only = train_and_validate
-
-
-def draw_as_recorded() -> None:
-    """Draw weights and data in the first way, from torch's own generators, as the stored runs were drawn."""
-    from emacheck.train import presets
-
-    resolve = presets.resolve
-
-    def resolve_so(*arguments: Any) -> Any:
-        config, notes = resolve(*arguments)
-        config.draws = 1
-        return config, notes
-
-    presets.resolve = resolve_so
 
 
 def store(run: Path, name: str, kind: str) -> None:
@@ -112,7 +76,7 @@ def train(name: str, work: Path) -> None:
     from variations import ALL
 
     from emacheck.data.synthetic import DEFAULT_NAME, cache_root, ensure_dataset
-    from emacheck.train.launch import WORKER_ENVIRONMENT
+    from emacheck.train.launching.launch import WORKER_ENVIRONMENT
     from emacheck.train.request import TrainingRequest
 
     variation = ALL[name]
@@ -132,7 +96,7 @@ def train(name: str, work: Path) -> None:
         cfg_options=variation.options,
     ).write(directory)
     with (directory / "worker.log").open("wb") as log:
-        command = [sys.executable, str(HERE / "variations.py"), name, str(directory)]
+        command = [sys.executable, str(HERE / "recorded_training.py"), name, str(directory)]
         environment = {**WORKER_ENVIRONMENT, **os.environ}
         # The worker ends when its standard input does, so it gets a pipe that stays open.
         worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, env=environment)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 if TYPE_CHECKING:
-    from emacheck.train.devices import Device
+    from emacheck.train.device.devices import Device
     from emacheck.train.request import TrainingRequest
 
 RESULTS = Path(__file__).parent / "results" / "recording_cost.json"
@@ -38,8 +38,8 @@ def pairing_every_second(batch_size: int, current: Callable[[], int]) -> Iterato
     """Seed the samples and draw the dropout masks of every second iteration only."""
     from torch import nn
 
-    from emacheck.train.dropout import HostDropout
-    from emacheck.train.paired_data import SeededSamples
+    from emacheck.train.paired.batches import SeededSamples
+    from emacheck.train.paired.dropout import HostDropout
 
     load, drop = SeededSamples.__getitem__, HostDropout.forward
 
@@ -88,12 +88,12 @@ def train(directory: Path, *, paired: bool) -> None:
     from mmseg.utils import register_all_modules
 
     from emacheck.data.synthetic import DEFAULT_NAME, cache_root, ensure_dataset
-    from emacheck.train.accelerator import open_device
-    from emacheck.train.devices import parse_device
+    from emacheck.train.device.accelerator import open_device
+    from emacheck.train.device.devices import parse_device
+    from emacheck.train.device.vanilla_mmengine import point_mmengine_at
     from emacheck.train.presets import resolve
     from emacheck.train.request import TrainingRequest
     from emacheck.train.runner import SeededRunner
-    from emacheck.train.vanilla_mmengine import point_mmengine_at
 
     data = ensure_dataset(cache_root() / DEFAULT_NAME)
     iterations = 2 * (PAIRS + WARM_UP)
@@ -129,8 +129,8 @@ def measure(*, paired: bool) -> dict[str, Any]:
     ratios = sorted(a / b for a, b in zip(working, plain, strict=True))
     off = TWO_SIDED * math.sqrt(len(ratios)) / 2
     least, most = math.floor((len(ratios) - 1) / 2 - off), math.ceil((len(ratios) - 1) / 2 + off)
-    from emacheck.train.accelerator import describe_device
-    from emacheck.train.devices import parse_device
+    from emacheck.train.device.accelerator import describe_device
+    from emacheck.train.device.devices import parse_device
 
     return {
         "machine": describe_device(parse_device("cpu"))["name"],

@@ -24,9 +24,9 @@ CALIBRATION, REPORTED = ("30 iterations", "130 iterations"), 20
 
 def starting_points(training: Any, stock: Any) -> Iterator[tuple[str, Any, list[Any]]]:
     """Yield name, subject and batches of each starting point."""
-    from emacheck.audit.curves import train
-    from emacheck.audit.end_to_end import Conditions
-    from emacheck.audit.subject import Subject
+    from emacheck.audit.iteration.subject import Subject
+    from emacheck.audit.lockstep.end_to_end import Conditions
+    from emacheck.audit.selftest.curves import train
 
     batches = iter(training.batches)
 
@@ -49,8 +49,8 @@ def starting_points(training: Any, stock: Any) -> Iterator[tuple[str, Any, list[
 
 def with_new_heads(stock: Any, trained: Any) -> Any:
     """Return a network whose backbone is trained and whose heads and optimizer are new, as a finetuning starts."""
-    from emacheck.audit.subject import Subject
-    from emacheck.cli.audit_training import training_loss
+    from emacheck.audit.iteration.subject import Subject
+    from emacheck.cli.audit.training import training_loss
 
     stock.model.backbone.load_state_dict(trained.backbone.state_dict())
     return Subject(model=stock.model, optimizer=stock.optim_wrapper.optimizer, loss=training_loss)
@@ -58,10 +58,10 @@ def with_new_heads(stock: Any, trained: Any) -> Any:
 
 def measure(training: Any, stock: Any) -> list[dict[str, Any]]:
     """Train the reference and its variations from each starting point."""
-    from emacheck.audit.curves import train
-    from emacheck.audit.end_to_end import Conditions
-    from emacheck.audit.selftest import benign_variations, repeats
-    from emacheck.audit.variations import PLAIN
+    from emacheck.audit.lockstep.end_to_end import Conditions
+    from emacheck.audit.lockstep.variations import PLAIN
+    from emacheck.audit.selftest.curves import train
+    from emacheck.audit.selftest.trials import benign_variations, repeats
 
     found = []
     for name, subject, batches in starting_points(training, stock):
@@ -78,7 +78,7 @@ def measure(training: Any, stock: Any) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Prepare the starting points, measure and write."""
-    from emacheck.cli.audit_training import build_runner
+    from emacheck.cli.audit.training import build_runner
 
     # mmengine goes on writing to where its first runner wrote.
     with tempfile.TemporaryDirectory() as scratch:

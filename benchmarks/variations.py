@@ -1,9 +1,5 @@
-"""Ways to run the same training a little differently (benign) or wrongly (faults), unseen by the provenance.
+"""Ways to run the same training a little differently (benign) or wrongly (faults), unseen by the provenance."""
 
-``python variations.py NAME RUN_DIRECTORY`` is a worker that applies one of them and then trains as any worker does.
-"""
-
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -375,14 +371,3 @@ LONG_FAULTS = [
 ]
 GROUPS = ([REFERENCE, *REPEATS], LONG_SEEDS, LONG_PAIRED, LONG_FAULTS, FAULTS, BENIGN, SEEDS)
 ALL = {each.name: each for group in GROUPS for each in group}
-
-if __name__ == "__main__":
-    from recorded_runs import draw_as_recorded, validate_at_the_end
-
-    from emacheck.train.worker import main
-
-    draw_as_recorded()
-    validate_at_the_end()
-    for apply_change in ALL[sys.argv[1]].changes:
-        apply_change()
-    sys.exit(main(sys.argv[2:]))

@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name
 from torch import nn
 
-from emacheck.audit.calls import LOSS, OPTIMIZER
+from emacheck.audit.arithmetic.precision import round_mantissa
 from emacheck.audit.faults import Fault, NotApplicableError, catalogue
 from emacheck.audit.faults.places import replace_operator, rounded, scaled, with_gradient
 from emacheck.audit.faults.registry import MANTISSA
-from emacheck.audit.nested import replaced
-from emacheck.audit.precision import round_mantissa
-from emacheck.audit.subject import Candidate
+from emacheck.audit.iteration.calls import LOSS, OPTIMIZER
+from emacheck.audit.iteration.nested import replaced
+from emacheck.audit.iteration.subject import Candidate
 
 # Tied to EMANet: its attention, and the images and label maps of mmsegmentation's samples.
 TIED = ("attention", "data")

@@ -17,7 +17,7 @@ from zoo_optimizers import adagrad, adam, adam_clipped, adamw, amsgrad, momentum
 from zoo_sequences import Forecast, LanguageModel, Reader, Vision
 from zoo_tables import Perceptron, Recommender, regression
 
-from emacheck.audit.subject import Subject
+from emacheck.audit.iteration.subject import Subject
 
 # The stock initialisation hides faults; so many iterations make a state that is alive.
 WARM_UP = 40

@@ -9,7 +9,7 @@ from typing import Any
 from zoo_networks import WARM_UP, ZOO
 from zoo_trial import ZooTrial, read
 
-from emacheck.audit.confidence import clopper_pearson
+from emacheck.audit.selftest.confidence import clopper_pearson
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "audit_zoo.json"

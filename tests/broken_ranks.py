@@ -6,11 +6,11 @@ Most of what a rank takes is its start, so it starts once for all of them; each 
 from dataclasses import replace
 from pathlib import Path
 
-from emacheck.audit.faults.registry import process_faults
-from emacheck.cli.audit_rank import JOB_FILE, RankJob, audit_rank
-from emacheck.cli.job import read_job
+from emacheck.audit.faults.loading import process_faults
+from emacheck.cli.audit.job import read_job
+from emacheck.cli.audit.rank import JOB_FILE, RankJob, audit_rank
 from emacheck.train import ranks
-from emacheck.train.program import leave_with, watched_over
+from emacheck.train.launching.program import leave_with, watched_over
 
 
 def audit_broken(directory):

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from emacheck.audit.reference import Plan, Reference
-from emacheck.audit.subject import Subject
+from emacheck.audit.iteration.subject import Subject
+from emacheck.audit.judging.reference import Plan, Reference
 
 
 class Attention(nn.Module):

@@ -11,11 +11,11 @@ import torch.nn.functional as F  # noqa: E402, N812
 from small_network import audited, hook, loss, set_group, set_on, trained  # noqa: E402
 from torch import nn  # noqa: E402
 
-from emacheck.audit.end_to_end import Conditions, iterated  # noqa: E402
 from emacheck.audit.faults.places import replace_operator  # noqa: E402
-from emacheck.audit.state import state_digest  # noqa: E402
-from emacheck.audit.subject import Subject  # noqa: E402
-from emacheck.audit.text import text  # noqa: E402
+from emacheck.audit.findings.text import text  # noqa: E402
+from emacheck.audit.iteration.state import state_digest  # noqa: E402
+from emacheck.audit.iteration.subject import Subject  # noqa: E402
+from emacheck.audit.lockstep.end_to_end import Conditions, iterated  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from conftest import SLIM, emacheck_process
 
-from emacheck.audit.finding import audit_finding
-from emacheck.audit.result import ITERATION, AuditResult, ModuleFinding, TensorError, find, read_result
-from emacheck.cli.audit_worker import MARK
+from emacheck.audit.findings.result import ITERATION, AuditResult, ModuleFinding, TensorError, find, read_result
+from emacheck.audit.findings.verdict import audit_finding
+from emacheck.cli.audit.worker import MARK
 from emacheck.cli.judging import with_audit
 from emacheck.curve import Curve
 from emacheck.judge import Outcome, decide, make_rules
@@ -120,7 +120,7 @@ class TestFinding:
         assert "limited by: fp16 overflows" in finding.message
 
     def test_is_made_without_torch(self):
-        code = "import sys, emacheck.audit.finding, emacheck.report.audited; assert 'torch' not in sys.modules"
+        code = "import sys, emacheck.audit.findings.verdict, emacheck.report.audited; assert 'torch' not in sys.modules"
         subprocess.run([os.sys.executable, "-c", code], check=True)
 
 
@@ -199,7 +199,7 @@ class TestReports:
 
     @pytest.mark.parametrize("foreign", ["\x1b[31m", "a|b\n# x", "<script>", "\u202e", "::error::x"])
     def test_nothing_that_a_device_says_is_obeyed(self, foreign):
-        from emacheck.audit.text import text as audit_text
+        from emacheck.audit.findings.text import text as audit_text
 
         audit = an_audit(troubles=[a_trouble(module=foreign, message=foreign)], notes=[foreign])
         verdict = a_verdict(audit)
@@ -220,7 +220,7 @@ def workers():
             command, variables = (place / "cmdline").read_bytes(), (place / "environ").read_bytes()
         except OSError:
             continue
-        if b"emacheck.cli.audit_worker" in command and f"{MARK}=".encode() in variables:
+        if b"emacheck.cli.audit.worker" in command and f"{MARK}=".encode() in variables:
             found.append(int(place.name))
     return found
 

@@ -16,8 +16,8 @@ from torch import nn  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 
 import emacheck  # noqa: E402
-from emacheck.audit.draws import Draws  # noqa: E402
-from emacheck.audit.text import text  # noqa: E402
+from emacheck.audit.findings.text import text  # noqa: E402
+from emacheck.audit.iteration.draws import Draws  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
 
 PLAIN = {"plain": lambda run, value: run(value)}

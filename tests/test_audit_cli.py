@@ -8,10 +8,10 @@ from conftest import SLIM
 
 torch = pytest.importorskip("torch")
 
-from emacheck.audit.curves import Training  # noqa: E402
-from emacheck.audit.selftest import Trial  # noqa: E402
-from emacheck.cli import audit_memory, audit_worker  # noqa: E402
-from emacheck.cli.audit_worker import AuditJob, audit_in_worker  # noqa: E402
+from emacheck.audit.selftest.curves import Training  # noqa: E402
+from emacheck.audit.selftest.trials import Trial  # noqa: E402
+from emacheck.cli.audit import memory, worker  # noqa: E402
+from emacheck.cli.audit.worker import AuditJob, audit_in_worker  # noqa: E402
 from emacheck.cli.selftest import _gathered, _planned  # noqa: E402
 from emacheck.errors import TrainingError, UsageError  # noqa: E402
 from emacheck.train.request import TrainingRequest  # noqa: E402
@@ -158,7 +158,7 @@ def test_the_whole_audit_and_a_selftest_on_emanet(emacheck_cli, tmp_path):
 def test_a_worker_that_dies_is_reported(monkeypatch, tmp_path, code, words):
     (tmp_path / "python").write_text(f"#!/bin/sh\nexec python3 -c 'import os; {code}'\n")
     (tmp_path / "python").chmod(0o755)
-    monkeypatch.setattr(audit_worker.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(worker.sys, "executable", str(tmp_path / "python"))
     with pytest.raises(TrainingError, match=words):
         audit_in_worker(AuditJob(request=TrainingRequest(preset="smoke", config=None), device="cpu"), timeout=60)
 
@@ -166,7 +166,7 @@ def test_a_worker_that_dies_is_reported(monkeypatch, tmp_path, code, words):
 def test_a_worker_that_hangs_is_ended(monkeypatch, tmp_path):
     (tmp_path / "python").write_text("#!/bin/sh\nexec sleep 60\n")
     (tmp_path / "python").chmod(0o755)
-    monkeypatch.setattr(audit_worker.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(worker.sys, "executable", str(tmp_path / "python"))
     with pytest.raises(TrainingError, match="hung: no progress for"):
         audit_in_worker(AuditJob(request=TrainingRequest(preset="smoke", config=None), device="cpu"), timeout=0.2)
 
@@ -206,13 +206,13 @@ def test_a_healthy_device_passes_the_audit_in_mixed_precision(emacheck_cli, simu
 def test_an_audit_that_the_host_has_no_memory_for_is_refused_before_it_starts(monkeypatch, tmp_path):
     torch = pytest.importorskip("torch")
     batches = [{"inputs": [torch.zeros(3, 64, 128)] * 2}]
-    monkeypatch.setattr(audit_memory, "MEMORY_FILE", tmp_path / "meminfo")
-    audit_memory.refuse_too_large(batches)  # a system that does not say
+    monkeypatch.setattr(memory, "MEMORY_FILE", tmp_path / "meminfo")
+    memory.refuse_too_large(batches)  # a system that does not say
     (tmp_path / "meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable: 4000000 kB\n")
-    audit_memory.refuse_too_large(batches)
-    audit_memory.refuse_too_large(batches, processes=2)
+    memory.refuse_too_large(batches)
+    memory.refuse_too_large(batches, processes=2)
     with pytest.raises(UsageError, match=r"takes about 6 GiB of the host's memory, and 4 GiB are available"):
-        audit_memory.refuse_too_large(batches, processes=16)
+        memory.refuse_too_large(batches, processes=16)
     (tmp_path / "meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable: 3500000 kB\n")
     with pytest.raises(UsageError, match=r"takes about 4 GiB of the host's memory, and 3 GiB are available"):
-        audit_memory.refuse_too_large(batches)
+        memory.refuse_too_large(batches)

@@ -10,7 +10,7 @@ from torch import nn  # noqa: E402
 from unlike_networks import SGD, squares  # noqa: E402
 
 import emacheck  # noqa: E402
-from emacheck.audit.draws import Draws  # noqa: E402
+from emacheck.audit.iteration.draws import Draws  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
 
 

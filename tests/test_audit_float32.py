@@ -8,12 +8,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from emacheck.audit.float32 import notes_on_float32  # noqa: E402
+from emacheck.audit.arithmetic.float32 import notes_on_float32  # noqa: E402
 
 # The switches are global, and torch refuses to mix their generations: each case has a process of its own.
 SWITCHED = """
 import json, multiprocessing, sys, torch
-from emacheck.audit.float32 import switched_to_tf32
+from emacheck.audit.arithmetic.float32 import switched_to_tf32
 
 def case(before):
     exec(before)

@@ -8,8 +8,8 @@ import torch.nn.functional as F  # noqa: E402, N812
 from small_network import audited, hook  # noqa: E402
 from torch import nn  # noqa: E402
 
-from emacheck.audit.measure import Truth, distance  # noqa: E402
-from emacheck.audit.text import text  # noqa: E402
+from emacheck.audit.arithmetic.measure import Truth, distance  # noqa: E402
+from emacheck.audit.findings.text import text  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
 
 

@@ -11,7 +11,7 @@ from torch import nn  # noqa: E402
 from unlike_networks import CASES, SGD, squares, trained  # noqa: E402
 
 import emacheck  # noqa: E402
-from emacheck.audit.nested import converted  # noqa: E402
+from emacheck.audit.iteration.nested import converted  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
 
 

@@ -10,10 +10,10 @@ import torch.nn.functional as F  # noqa: E402, N812
 from small_network import audited  # noqa: E402
 from torch import nn  # noqa: E402
 
-from emacheck.audit.invariants import everything_is_finite  # noqa: E402
-from emacheck.audit.measure import Truth, difference, distance  # noqa: E402
-from emacheck.audit.text import text  # noqa: E402
-from emacheck.audit.watch import Watch  # noqa: E402
+from emacheck.audit.arithmetic.measure import Truth, difference, distance  # noqa: E402
+from emacheck.audit.findings.text import text  # noqa: E402
+from emacheck.audit.judging.invariants import everything_is_finite  # noqa: E402
+from emacheck.audit.judging.watch import Watch  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
 
 

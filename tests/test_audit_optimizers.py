@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: E402, N812
 from torch import nn  # noqa: E402
 
 import emacheck  # noqa: E402
-from emacheck.audit.subject import copied  # noqa: E402
+from emacheck.audit.iteration.subject import copied  # noqa: E402
 from emacheck.errors import UsageError  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
 

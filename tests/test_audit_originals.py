@@ -12,7 +12,7 @@ from torch import nn  # noqa: E402
 from unlike_networks import squares, trained  # noqa: E402
 
 import emacheck  # noqa: E402
-from emacheck.audit.state import state_digest  # noqa: E402
+from emacheck.audit.iteration.state import state_digest  # noqa: E402
 from emacheck.errors import UsageError  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
 

@@ -12,13 +12,13 @@ import torch.nn.functional as F  # noqa: E402, N812
 from small_network import audited, hook, trained  # noqa: E402
 from torch import nn  # noqa: E402
 
-from emacheck.audit.calls import Call  # noqa: E402
-from emacheck.audit.draws import Draws  # noqa: E402
+from emacheck.audit.arithmetic.measure import Truth, distance  # noqa: E402
 from emacheck.audit.faults.places import replace_operator  # noqa: E402
-from emacheck.audit.measure import Truth, distance  # noqa: E402
-from emacheck.audit.poison import nan_masks, poisoned  # noqa: E402
-from emacheck.audit.replay import Side, replay  # noqa: E402
-from emacheck.audit.variations import Variation  # noqa: E402
+from emacheck.audit.iteration.calls import Call  # noqa: E402
+from emacheck.audit.iteration.draws import Draws  # noqa: E402
+from emacheck.audit.lockstep.poison import nan_masks, poisoned  # noqa: E402
+from emacheck.audit.lockstep.replay import Side, replay  # noqa: E402
+from emacheck.audit.lockstep.variations import Variation  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
 
 

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from emacheck.audit.finding import audit_finding
-from emacheck.audit.processes import (
+from emacheck.audit.findings.processes import (
     ALL_REDUCE,
     LEVEL,
     RankBatch,
@@ -15,8 +14,9 @@ from emacheck.audit.processes import (
     read_report,
     reduced_errors,
 )
-from emacheck.audit.result import ITERATION, PROCESSES, AuditResult, TensorError, find, read_result
-from emacheck.audit.text import text
+from emacheck.audit.findings.result import ITERATION, PROCESSES, AuditResult, TensorError, find, read_result
+from emacheck.audit.findings.text import text
+from emacheck.audit.findings.verdict import audit_finding
 from emacheck.judge import Outcome
 
 START = {"conv.weight": "w", "bn.running_mean": "m"}
@@ -202,7 +202,7 @@ def test_errors_of_processes_do_not_blame_a_module_alone():
 
 def test_a_batch_norm_that_is_not_synchronised_is_that_of_each_share():
     torch = pytest.importorskip("torch")
-    from emacheck.audit.parted import part_batch_norms, share
+    from emacheck.audit.iteration.parted import part_batch_norms, share
 
     torch.manual_seed(0)
     batch = torch.randn(6, 3, 4, 4).double().requires_grad_()
@@ -224,7 +224,7 @@ def test_a_batch_norm_that_is_not_synchronised_is_that_of_each_share():
 
 def test_a_share_is_every_nth_sample():
     torch = pytest.importorskip("torch")
-    from emacheck.audit.parted import share
+    from emacheck.audit.iteration.parted import share
 
     batch = {"inputs": torch.arange(6), "samples": list("abcdef")}
     tensors, names = share((batch["inputs"], batch["samples"]), 1, 3)
@@ -233,7 +233,7 @@ def test_a_share_is_every_nth_sample():
 
 def test_what_draws_from_a_generator_of_its_own_is_left_alone_and_anything_else_is_named():
     torch = pytest.importorskip("torch")
-    from emacheck.audit.draws import DrawsOfSamples, ForeignDrawError
+    from emacheck.audit.iteration.draws import DrawsOfSamples, ForeignDrawError
 
     with DrawsOfSamples(0) as draws:
         first = torch.rand(4, generator=torch.Generator().manual_seed(3))
@@ -250,8 +250,8 @@ def test_faults_of_processes_break_nothing_in_one_process():
     import torch
 
     from emacheck.audit.faults import NotApplicableError, catalogue
-    from emacheck.audit.faults.registry import process_faults
-    from emacheck.audit.subject import Candidate
+    from emacheck.audit.faults.loading import process_faults
+    from emacheck.audit.iteration.subject import Candidate
 
     assert not set(process_faults()) & set(catalogue())
     for fault in process_faults().values():
@@ -266,7 +266,7 @@ def test_a_fault_in_a_distributed_model_names_its_module_as_findings_do(tmp_path
     from torch.nn.parallel import DistributedDataParallel
 
     from emacheck.audit.faults.registry import BrokenFaultError, Fault
-    from emacheck.audit.subject import Candidate
+    from emacheck.audit.iteration.subject import Candidate
 
     dist.init_process_group("gloo", store=dist.FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1)
     try:

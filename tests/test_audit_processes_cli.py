@@ -51,7 +51,7 @@ def ranks():
             command, variables = ((place / name).read_bytes().split(b"\0") for name in ("cmdline", "environ"))
             rank = next((int(each[5:]) for each in variables if each.startswith(b"RANK=")), None)
             if (
-                b"emacheck.cli.audit_rank" in command
+                b"emacheck.cli.audit.rank" in command
                 and MINE.encode() in variables
                 and rank is not None
                 and os.getsid(int(place.name)) == int(place.name)

@@ -11,14 +11,14 @@ from conftest import SLIM
 
 torch = pytest.importorskip("torch")
 
-from emacheck.audit.faults.registry import process_faults  # noqa: E402
-from emacheck.audit.reference import Plan  # noqa: E402
-from emacheck.audit.result import PROCESSES, AuditResult  # noqa: E402
-from emacheck.cli import audit_ranks  # noqa: E402
-from emacheck.cli.audit_rank import RankJob  # noqa: E402
-from emacheck.cli.audit_ranks import run_ranks  # noqa: E402
+from emacheck.audit.faults.loading import process_faults  # noqa: E402
+from emacheck.audit.findings.result import PROCESSES, AuditResult  # noqa: E402
+from emacheck.audit.judging.reference import Plan  # noqa: E402
+from emacheck.cli.audit import ranks  # noqa: E402
+from emacheck.cli.audit.rank import RankJob  # noqa: E402
+from emacheck.cli.audit.ranks import run_ranks  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
-from emacheck.train.processes import Processes  # noqa: E402
+from emacheck.train.launching.processes import Processes  # noqa: E402
 
 pytestmark = [pytest.mark.training, pytest.mark.slow]
 TWO = Processes(launched=True, nproc_per_node=2)
@@ -28,9 +28,9 @@ EMA = "decode_head.ema_module"
 
 def prepared(place, *overrides):
     """Return a training, and what one process with its joined batches does."""
-    from emacheck.cli.audit import audited_request
-    from emacheck.cli.audit_joined import join
-    from emacheck.cli.audit_training import prepare_training
+    from emacheck.cli.audit.command import audited_request
+    from emacheck.cli.audit.joined import join
+    from emacheck.cli.audit.training import prepare_training
 
     options = {"preset": None, "config": None, "seed": 0, "threads": 1, "data_root": None, "more_options": ()}
     request = audited_request({**options, "cfg_options": overrides})
@@ -62,13 +62,13 @@ def ran(subject, **options):
 def broken(emanet):
     """Run two processes with every fault; return the directory with what they left."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(audit_ranks, "RANKS", replace(audit_ranks.RANKS, module="broken_ranks"))
+        patch.setattr(ranks, "RANKS", replace(ranks.RANKS, module="broken_ranks"))
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
         return ran(emanet)
 
 
 def audited(subject, directory):
-    from emacheck.cli.audit_joined import with_processes
+    from emacheck.cli.audit.joined import with_processes
 
     return with_processes(EMPTY, subject.joined, directory)
 
@@ -118,7 +118,7 @@ def test_what_is_exchanged_wrongly_fails_in_its_phase_and_module(emanet, broken,
 
 def farthest(subject):
     """Run two processes in float64; return how far they are from the arbiter, by kind of tensor."""
-    from emacheck.cli.audit_joined import distances_of, read_reports, together
+    from emacheck.cli.audit.joined import distances_of, read_reports, together
 
     directory = ran(subject, double=True)
     found = together(read_reports(directory), 1, directory)

@@ -8,10 +8,10 @@ torch = pytest.importorskip("torch")
 
 from small_network import audited, set_on  # noqa: E402
 
-from emacheck.audit.picture import draw  # noqa: E402
-from emacheck.audit.result import AuditResult  # noqa: E402
-from emacheck.audit.state import load_state, save_state, state_digest  # noqa: E402
-from emacheck.audit.text import text  # noqa: E402
+from emacheck.audit.findings.picture import draw  # noqa: E402
+from emacheck.audit.findings.result import AuditResult  # noqa: E402
+from emacheck.audit.findings.text import text  # noqa: E402
+from emacheck.audit.iteration.state import load_state, save_state, state_digest  # noqa: E402
 from emacheck.errors import DataError  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
 

@@ -13,14 +13,14 @@ from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from small_network import Net, audited, trained, trained_net  # noqa: E402
 
-from emacheck.audit.faults.registry import catalogue  # noqa: E402
-from emacheck.audit.judging import judge  # noqa: E402
-from emacheck.audit.measure import Truth, distance  # noqa: E402
-from emacheck.audit.precision import Precision  # noqa: E402
-from emacheck.audit.reference import Plan, Reference  # noqa: E402
-from emacheck.audit.rounding import round_bits  # noqa: E402
-from emacheck.audit.selftest import benign_variations  # noqa: E402
-from emacheck.audit.subject import Subject  # noqa: E402
+from emacheck.audit.arithmetic.measure import Truth, distance  # noqa: E402
+from emacheck.audit.arithmetic.precision import Precision  # noqa: E402
+from emacheck.audit.arithmetic.rounding import round_bits  # noqa: E402
+from emacheck.audit.faults.loading import catalogue  # noqa: E402
+from emacheck.audit.iteration.subject import Subject  # noqa: E402
+from emacheck.audit.judging.candidate import judge  # noqa: E402
+from emacheck.audit.judging.reference import Plan, Reference  # noqa: E402
+from emacheck.audit.selftest.trials import benign_variations  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
 
 SHORT = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -10,8 +10,8 @@ from hypothesis import strategies as st  # noqa: E402
 from small_network import audited, trained  # noqa: E402
 from torch import nn  # noqa: E402
 
-from emacheck.audit.ties import without_ties  # noqa: E402
-from emacheck.audit.variations import Variation  # noqa: E402
+from emacheck.audit.iteration.ties import without_ties  # noqa: E402
+from emacheck.audit.lockstep.variations import Variation  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
 
 TYPES = [torch.float32, torch.float16, torch.bfloat16]

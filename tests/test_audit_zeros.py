@@ -10,12 +10,12 @@ from hypothesis import strategies as st  # noqa: E402
 from small_network import audited, trained  # noqa: E402
 from torch import nn  # noqa: E402
 
-from emacheck.audit.calls import LOSS  # noqa: E402
-from emacheck.audit.measure import FAR, Distance, Truth, distance  # noqa: E402
-from emacheck.audit.pooling import overflowed, pooled_errors  # noqa: E402
-from emacheck.audit.reference import Plan, Whole  # noqa: E402
-from emacheck.audit.replay import Part  # noqa: E402
-from emacheck.audit.text import text  # noqa: E402
+from emacheck.audit.arithmetic.measure import FAR, Distance, Truth, distance  # noqa: E402
+from emacheck.audit.findings.text import text  # noqa: E402
+from emacheck.audit.iteration.calls import LOSS  # noqa: E402
+from emacheck.audit.judging.pooling import overflowed, pooled_errors  # noqa: E402
+from emacheck.audit.judging.reference import Plan, Whole  # noqa: E402
+from emacheck.audit.lockstep.replay import Part  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
 
 

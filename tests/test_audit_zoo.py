@@ -17,7 +17,7 @@ from zoo_networks import ZOO, total  # noqa: E402
 from zoo_orders import ORDERS, Order  # noqa: E402
 from zoo_trial import read  # noqa: E402
 
-from emacheck.audit.nested import converted  # noqa: E402
+from emacheck.audit.iteration.nested import converted  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from emacheck.audit import picture
-from emacheck.audit.result import AuditResult
+from emacheck.audit.findings import picture
+from emacheck.audit.findings.result import AuditResult
 from emacheck.cli import invoke
 from emacheck.cli import run as run_module
-from emacheck.cli.audit import write_audit
+from emacheck.cli.audit.command import write_audit
 from emacheck.cli.outputs import Directory
-from emacheck.train.processes import Processes
+from emacheck.train.launching.processes import Processes
 from emacheck.train.request import TrainingRequest
 
 

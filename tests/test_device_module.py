@@ -10,8 +10,8 @@ from simulated_device import PACKAGE
 from emacheck.cli import invoke
 from emacheck.cli.training import refuse_unfit_device
 from emacheck.errors import UsageError
-from emacheck.train.devices import KINDS, Device, DeviceKind, parse_device, require_module
-from emacheck.train.processes import Processes
+from emacheck.train.device.devices import KINDS, Device, DeviceKind, parse_device, require_module
+from emacheck.train.launching.processes import Processes
 
 TWO = ("--nproc-per-node", "2")
 REFUSED = (
@@ -47,7 +47,7 @@ def test_a_device_that_needs_no_module_is_not_looked_for():
 
 def test_a_module_is_found_where_the_processes_find_it_and_is_not_imported(tmp_path):
     code = (
-        "import sys; from emacheck.train.devices import *\n"
+        "import sys; from emacheck.train.device.devices import *\n"
         "sys.path[0] = '/'  # that of a script, of which its processes know nothing\n"
         "require_module(parse_device('sdaa')); print({'torch', 'torch_sdaa'} & {*sys.modules})"
     )

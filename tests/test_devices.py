@@ -10,8 +10,8 @@ import pytest
 from conftest import free_port
 
 from emacheck.errors import UsageError
-from emacheck.train import accelerator, precision
-from emacheck.train.devices import KINDS, Device, DeviceKind, device_names, parse_device, probe
+from emacheck.train.device import accelerator, precision
+from emacheck.train.device.devices import KINDS, Device, DeviceKind, device_names, parse_device, probe
 
 ROOT = Path(__file__).parent.parent
 
@@ -126,7 +126,7 @@ def test_auto_is_the_cpu_where_torch_finds_no_accelerator():
 def package(tmp_path):
     """Write an installed package that describes devices, and return how to ask emacheck about them."""
     (tmp_path / "vendor.py").write_text(
-        "from emacheck.train.devices import DeviceKind\n"
+        "from emacheck.train.device.devices import DeviceKind\n"
         "KIND = DeviceKind(type='tpx', title='A device of the future', module='torch_tpx', backend='xxcl')\n",
         encoding="utf-8",
     )
@@ -138,7 +138,7 @@ def package(tmp_path):
     )
 
     def ask(code):
-        code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nfrom emacheck.train.devices import *\n{code}"
+        code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nfrom emacheck.train.device.devices import *\n{code}"
         return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
     return ask
@@ -172,8 +172,8 @@ def test_tf32_is_switched_off_for_fp32_and_on_for_tf32():
 
 SWITCHES = """
 import json, multiprocessing, sys, torch
-from emacheck.train.devices import parse_device
-from emacheck.train.precision import set_float32
+from emacheck.train.device.devices import parse_device
+from emacheck.train.device.precision import set_float32
 
 def case(asked):
     before, device, precision = asked
@@ -253,8 +253,8 @@ JOIN = """
 import datetime, sys
 from dataclasses import replace
 from emacheck.errors import EmacheckError
-from emacheck.train.accelerator import join_processes, select_for_rank
-from emacheck.train.devices import Device, parse_device
+from emacheck.train.device.accelerator import join_processes, select_for_rank
+from emacheck.train.device.devices import Device, parse_device
 
 device = parse_device(sys.argv[1])
 if len(sys.argv) > 2:

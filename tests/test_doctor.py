@@ -261,7 +261,7 @@ def test_an_old_torch_is_an_error(monkeypatch):
 
 @pytest.mark.training
 def test_benign_variations_stay_below_the_limits():
-    from emacheck.train.devices import parse_device
+    from emacheck.train.device.devices import parse_device
     from emacheck.train.doctor.iteration import judge, train_once
 
     cpu = parse_device("cpu")

@@ -6,10 +6,12 @@ torch = pytest.importorskip("torch")
 
 from segmentor import loss, made_reference  # noqa: E402
 
+from emacheck.audit.arithmetic.precision import Precision  # noqa: E402
 from emacheck.audit.faults import CATALOGUE, catalogue, fault, load_faults  # noqa: E402
-from emacheck.audit.precision import Precision  # noqa: E402
-from emacheck.audit.reference import Plan, Reference  # noqa: E402
-from emacheck.audit.selftest import (  # noqa: E402
+from emacheck.audit.iteration.subject import Subject  # noqa: E402
+from emacheck.audit.judging.reference import Plan, Reference  # noqa: E402
+from emacheck.audit.selftest.text import selftest_text  # noqa: E402
+from emacheck.audit.selftest.trials import (  # noqa: E402
     FIRST_REPORTED_SEED,
     Selftest,
     Trial,
@@ -18,8 +20,6 @@ from emacheck.audit.selftest import (  # noqa: E402
     try_fault,
     try_variation,
 )
-from emacheck.audit.selftest_text import selftest_text  # noqa: E402
-from emacheck.audit.subject import Subject  # noqa: E402
 from emacheck.errors import UsageError  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from log_lines import FAST, FLOATS, bits
 
 from emacheck.errors import LogError
-from emacheck.logs import csv_table, read_log
+from emacheck.logs import read_log
+from emacheck.logs.formats import csv_table
 
 
 @pytest.mark.parametrize("column", ["iteration", "iter", "Step", "GLOBAL_STEP"])

@@ -10,7 +10,8 @@ from conftest import points, remarks, said
 from log_lines import MMCV
 
 from emacheck.errors import LogError, MissingExtraError, UsageError
-from emacheck.logs import pattern_text, read_log
+from emacheck.logs import read_log
+from emacheck.logs.formats import pattern_text
 from emacheck.logs.reading import reader_names
 
 # --- Hugging Face ----------------------------------------------------------------------------------------------------

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from log_lines import FAST, refuses_or_reads
 
 from emacheck.errors import LogError
-from emacheck.logs import bulk, read_log
-from emacheck.logs.bulk_numbers import MARGIN, Text, floats, integers
+from emacheck.logs import read_log
+from emacheck.logs.formats import bulk
+from emacheck.logs.formats.bulk_numbers import MARGIN, Text, floats, integers
 from emacheck.logs.reading import READERS, slug
 
 # ruff: noqa: E501 - lines of a log are as long as they are

@@ -13,8 +13,9 @@ from log_lines import tcap
 from emacheck.errors import LogError
 from emacheck.judge import Outcome, decide
 from emacheck.judge.comparison import compare
-from emacheck.logs import read_log, tcap_json
-from emacheck.logs.free_line import parsed
+from emacheck.logs import read_log
+from emacheck.logs.formats import tcap_json
+from emacheck.logs.formats.free_line import parsed
 from emacheck.printed import few_digits, unit_of
 
 LENGTH = 60

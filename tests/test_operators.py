@@ -11,8 +11,7 @@ from small_network import Block, audited, set_on, trained, trained_net  # noqa: 
 from torch import nn  # noqa: E402
 
 from emacheck.audit.faults.places import replace_operator  # noqa: E402
-from emacheck.audit.limits import Limits  # noqa: E402
-from emacheck.audit.operators.findings import (  # noqa: E402
+from emacheck.audit.findings.operators import (  # noqa: E402
     PARTLY,
     PROVEN,
     RIGHT,
@@ -22,8 +21,9 @@ from emacheck.audit.operators.findings import (  # noqa: E402
     UNTRIED,
     read_operators,
 )
-from emacheck.audit.result import read_result  # noqa: E402
-from emacheck.audit.text import text  # noqa: E402
+from emacheck.audit.findings.result import read_result  # noqa: E402
+from emacheck.audit.findings.text import text  # noqa: E402
+from emacheck.audit.limits import Limits  # noqa: E402
 
 QUICK = {"evaluation": False, "end_to_end": False, "operators": True}
 

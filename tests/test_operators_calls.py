@@ -8,11 +8,11 @@ torch = pytest.importorskip("torch")
 
 from torch.nn import functional as F  # noqa: E402, N812
 
+from emacheck.audit.arithmetic.precision import Precision  # noqa: E402
 from emacheck.audit.faults.places import ReplacedOperator  # noqa: E402
 from emacheck.audit.operators.host import host_call  # noqa: E402
 from emacheck.audit.operators.observer import Observer  # noqa: E402
 from emacheck.audit.operators.replaced_on_cpu import OnCpu  # noqa: E402
-from emacheck.audit.precision import Precision  # noqa: E402
 
 CPU = torch.device("cpu")
 aten = torch.ops.aten

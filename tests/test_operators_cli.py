@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 from test_audit_before import HEAD, WRONG, a_verdict
 
-from emacheck.audit.finding import audit_finding
-from emacheck.audit.operators.findings import PROVEN, Explanation, OperatorFindings
-from emacheck.audit.result import read_result
-from emacheck.audit.text import text
-from emacheck.cli import audit_worker
-from emacheck.cli.audit_worker import AuditJob, audit_in_worker
+from emacheck.audit.findings.operators import PROVEN, Explanation, OperatorFindings
+from emacheck.audit.findings.result import read_result
+from emacheck.audit.findings.text import text
+from emacheck.audit.findings.verdict import audit_finding
+from emacheck.cli.audit import worker
+from emacheck.cli.audit.worker import AuditJob, audit_in_worker
 from emacheck.cli.judging import with_audit
 from emacheck.errors import TrainingError
 from emacheck.report.document import document
@@ -72,7 +72,7 @@ def a_worker(tmp_path, after):
     (tmp_path / "decided.json").write_text(json.dumps(WRONG.to_json()), encoding="utf-8")
     script = tmp_path / "python"
     script.write_text(
-        "#!/bin/sh\n# -m emacheck.cli.audit_worker DIRECTORY\n"
+        "#!/bin/sh\n# -m emacheck.cli.audit.worker DIRECTORY\n"
         f'cp {tmp_path}/decided.json "$3/decided.json"\n'
         'echo "Ranking operators of decode_head.ema_module" >> "$3/progress.txt"\n'
         f"{after}\n",
@@ -93,7 +93,7 @@ def a_worker(tmp_path, after):
 def test_the_verdict_stays_if_the_device_crashes_or_hangs_while_operators_are_ranked(
     monkeypatch, tmp_path, after, timeout, said
 ):
-    monkeypatch.setattr(audit_worker.sys, "executable", a_worker(tmp_path, after))
+    monkeypatch.setattr(worker.sys, "executable", a_worker(tmp_path, after))
     result = audit_in_worker(JOB, timeout=timeout)
     assert (str(result.outcome), result.module, result.findings) == ("FAIL", HEAD, WRONG.findings)
     (note,) = result.operators.notes
@@ -104,7 +104,7 @@ def test_the_verdict_stays_if_the_device_crashes_or_hangs_while_operators_are_ra
 
 def test_a_worker_that_fails_after_it_has_written_its_result_fails_as_ever(monkeypatch, tmp_path):
     after = 'cp "$3/decided.json" "$3/result.json"\nexit 7'
-    monkeypatch.setattr(audit_worker.sys, "executable", a_worker(tmp_path, after))
+    monkeypatch.setattr(worker.sys, "executable", a_worker(tmp_path, after))
     with pytest.raises(TrainingError, match="exit code 7"):
         audit_in_worker(JOB, timeout=60)
 

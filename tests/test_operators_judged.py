@@ -14,12 +14,12 @@ from test_operators_calls import CPU  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402, N812
 
+from emacheck.audit.arithmetic.precision import Precision  # noqa: E402
 from emacheck.audit.faults.places import ReplacedOperator, replace_operator  # noqa: E402
+from emacheck.audit.findings.operators import PROVEN, UNREPEATED  # noqa: E402
 from emacheck.audit.limits import Limits  # noqa: E402
 from emacheck.audit.operators.called import Called, differing  # noqa: E402
-from emacheck.audit.operators.findings import PROVEN, UNREPEATED  # noqa: E402
 from emacheck.audit.operators.observer import Observer  # noqa: E402
-from emacheck.audit.precision import Precision  # noqa: E402
 
 
 def observed(name, change, run, *, precision="fp32", probed=False):

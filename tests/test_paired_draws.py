@@ -17,14 +17,14 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from emacheck.errors import TrainingError
-from emacheck.train import draws, dropout, paired_data
-from emacheck.train.fingerprint import batch_hash, state_hash
+from emacheck.train.paired import batches, draws, dropout
+from emacheck.train.paired.fingerprint import batch_hash, state_hash
 
 WEIGHTS = """
 import torch
 from torch import nn
-from emacheck.train.draws import OwnDraws
-from emacheck.train.fingerprint import state_hash
+from emacheck.train.paired.draws import OwnDraws
+from emacheck.train.paired.fingerprint import state_hash
 
 def test_where_parameters_come_from_elsewhere_buffers_are_drawn_as_for_a_training():
     class Features(nn.Linear):
@@ -113,7 +113,7 @@ def test_the_numbers_themselves_never_change():
 
 
 def test_an_index_keeps_its_position_on_the_way_to_a_worker():
-    index = pickle.loads(pickle.dumps(paired_data.PlacedIndex(5, 17)))  # noqa: S301 - made one line above
+    index = pickle.loads(pickle.dumps(batches.PlacedIndex(5, 17)))  # noqa: S301 - made one line above
     assert (index, index.position, [10, 11, 12, 13, 14, 15][index]) == (5, 17, 15)
 
 
@@ -140,7 +140,7 @@ def hashes(workers, *, paired=True, sampler="DefaultSampler", epochs=3, batch=4)
         "num_workers": workers,
     }
     if paired:
-        config = paired_data.independent_of_workers(config, 7)
+        config = batches.independent_of_workers(config, 7)
     loader = Runner.build_dataloader(config, seed=7)
     seen = []
     for epoch in range(epochs):
@@ -161,7 +161,7 @@ def test_batches_are_the_same_with_no_worker_with_two_and_with_three_and_not_wit
 
 def test_a_sampler_without_end_goes_on_counting():
     assert len(set(hashes(0, sampler="InfiniteSampler", epochs=1, batch=3))) == 3
-    sampler = paired_data.PlacingSampler({"type": "InfiniteSampler", "shuffle": False}, Noisy(), 0)
+    sampler = batches.PlacingSampler({"type": "InfiniteSampler", "shuffle": False}, Noisy(), 0)
     ahead = iter(sampler)
     first = [next(ahead).position for _ in range(3)]
     sampler.set_epoch(0)  # mmengine does so after the workers were fed
@@ -169,33 +169,33 @@ def test_a_sampler_without_end_goes_on_counting():
 
 
 def test_an_interrupted_training_goes_on_with_the_samples_that_come_next():
-    whole = paired_data.PlacingSampler({"type": "InfiniteSampler"}, Noisy(), 5)
+    whole = batches.PlacingSampler({"type": "InfiniteSampler"}, Noisy(), 5)
     expected = [(int(index), index.position) for index, _ in zip(whole, range(9), strict=False)]
-    resumed = paired_data.PlacingSampler({"type": "InfiniteSampler"}, Noisy(), 5)
+    resumed = batches.PlacingSampler({"type": "InfiniteSampler"}, Noisy(), 5)
     resumed.skip(6)
     assert [(int(index), index.position) for index, _ in zip(resumed, range(3), strict=False)] == expected[6:]
 
 
 def test_a_sampler_that_cannot_skip_does_not_say_that_it_can():
-    assert hasattr(paired_data.PlacingSampler({"type": "InfiniteSampler"}, Noisy(), 5), "skip")
-    default = paired_data.PlacingSampler({"type": "DefaultSampler"}, Noisy(), 5)
+    assert hasattr(batches.PlacingSampler({"type": "InfiniteSampler"}, Noisy(), 5), "skip")
+    default = batches.PlacingSampler({"type": "DefaultSampler"}, Noisy(), 5)
     assert hasattr(default, "skip") == hasattr(default._sampler, "skip")
 
 
 def test_two_processes_together_see_the_samples_of_one(monkeypatch):
     def positions(rank, processes, count):
-        monkeypatch.setattr(paired_data, "get_dist_info", lambda: (rank, processes))
+        monkeypatch.setattr(batches, "get_dist_info", lambda: (rank, processes))
         monkeypatch.setattr("mmengine.dataset.sampler.get_dist_info", lambda: (rank, processes))
-        sampler = paired_data.PlacingSampler({"type": "InfiniteSampler"}, Noisy(), 5)
+        sampler = batches.PlacingSampler({"type": "InfiniteSampler"}, Noisy(), 5)
         return {(int(index), index.position) for index, _ in zip(sampler, range(count), strict=False)}
 
     assert positions(0, 2, 6) | positions(1, 2, 6) == positions(0, 1, 12)
 
 
 def test_loading_a_sample_leaves_the_generators_of_the_process_alone():
-    samples = paired_data.SeededSamples({"type": "Noisy"}, 0)
+    samples = batches.SeededSamples({"type": "Noisy"}, 0)
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
-    one, two = samples[paired_data.PlacedIndex(1, 0)], samples[paired_data.PlacedIndex(1, 1)]
+    one, two = samples[batches.PlacedIndex(1, 0)], samples[batches.PlacedIndex(1, 1)]
     after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
     assert before == after
     assert one["inputs"].tolist() != two["inputs"].tolist()
@@ -367,7 +367,7 @@ def test_the_masks_are_those_of_earlier_records():
     ("step", "unpaired"), [(lambda: nn.functional.dropout(torch.ones(8)), True), (lambda: None, False)]
 )
 def test_what_is_still_drawn_on_the_device_is_noticed(step, unpaired):
-    from emacheck.train.devices import parse_device
+    from emacheck.train.device.devices import parse_device
     from emacheck.train.runner import PairingHook
 
     class Training:

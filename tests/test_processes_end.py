@@ -11,13 +11,13 @@ from types import SimpleNamespace
 import pytest
 from conftest import wait_until
 
-from emacheck.train import launch, program
-from emacheck.train.deaths import first_to_blame, note_death
-from emacheck.train.parent import MARK, is_stopped, marked_processes, uninterrupted
+from emacheck.train.launching import launch, program
+from emacheck.train.launching.deaths import first_to_blame, note_death
+from emacheck.train.launching.parent import MARK, is_stopped, marked_processes, uninterrupted
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and what Linux does when a parent dies")
 SLEEPER = "import time; print('here', flush=True); time.sleep(60)"
-WATCHED = f"from emacheck.train.parent import end_with_parent; end_with_parent(); {SLEEPER}"
+WATCHED = f"from emacheck.train.launching.parent import end_with_parent; end_with_parent(); {SLEEPER}"
 # As the command, which holds the pipe, the launcher, and a rank in a session of its own.
 STARTER = (
     "import subprocess, sys\n"

@@ -18,9 +18,9 @@ from conftest import free_port
 from emacheck import cli
 from emacheck.cli.training import interruptible
 from emacheck.errors import TrainingError
-from emacheck.train import last_words, launch
-from emacheck.train.heartbeat import Heartbeat
-from emacheck.train.processes import Processes
+from emacheck.train.launching import last_words, launch
+from emacheck.train.launching.heartbeat import Heartbeat
+from emacheck.train.launching.processes import Processes
 from emacheck.train.request import TrainingRequest
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
@@ -32,7 +32,7 @@ from pathlib import Path
 if os.environ["RANK"] == "1":
     print("importing", file=sys.stderr, flush=True)
     time.sleep(300)
-from emacheck.train.program import watched_over
+from emacheck.train.launching.program import watched_over
 def wait_for_the_others(directory):
     time.sleep(300)
 watched_over(wait_for_the_others, Path(sys.argv[1]))

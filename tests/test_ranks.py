@@ -53,7 +53,7 @@ def normalise(layer, batch, direction):
 
 
 def normalise_rank(rank):
-    from emacheck.train.sync_bn import HostSyncBatchNorm, synchronise_on_host
+    from emacheck.train.device.sync_bn import HostSyncBatchNorm, synchronise_on_host
 
     layer = make_layer(torch.nn.SyncBatchNorm)
     assert synchronise_on_host(torch.nn.Sequential(layer)) == 1
@@ -77,7 +77,7 @@ def test_batch_norm_over_two_ranks_is_batch_norm_over_the_joined_batch(tmp_path)
 
 
 def normalise_rank_in_bf16(rank):
-    from emacheck.train.sync_bn import synchronise_on_host
+    from emacheck.train.device.sync_bn import synchronise_on_host
 
     layer = make_layer(torch.nn.SyncBatchNorm)
     synchronise_on_host(torch.nn.Sequential(layer))
@@ -99,7 +99,7 @@ def test_a_batch_of_fewer_bits_is_normalised_like_the_same_batch_in_float32(tmp_
 
 
 def test_in_evaluation_it_is_the_usual_batch_norm():
-    from emacheck.train.sync_bn import synchronise_on_host
+    from emacheck.train.device.sync_bn import synchronise_on_host
 
     layer, usual = make_layer(torch.nn.SyncBatchNorm).eval(), make_layer(torch.nn.BatchNorm2d).eval()
     synchronise_on_host(layer)
@@ -189,7 +189,7 @@ def test_what_one_rank_refuses_all_refuse(tmp_path, port):
 
 def open_own_device(rank):
     from emacheck.errors import UsageError
-    from emacheck.train.devices import parse_device
+    from emacheck.train.device.devices import parse_device
     from emacheck.train.ranks import open_device_of_rank
 
     os.environ.update({"GROUP_RANK": str(rank), "LOCAL_RANK": str(rank)})

@@ -11,7 +11,7 @@ from emacheck import reference
 from emacheck.cli.reference import _default_name
 from emacheck.errors import BundleError, TrainingError, UsageError
 from emacheck.reference import _lock, claim_name
-from emacheck.train.processes import Processes
+from emacheck.train.launching.processes import Processes
 from emacheck.train.request import TrainingRequest
 
 

@@ -81,8 +81,9 @@ def test_a_run_in_mixed_precision_is_bit_identical_to_the_cpu_which_rounds_where
 
 
 def test_the_peak_memory_of_a_device_is_kept_although_somebody_starts_it_anew(monkeypatch, tmp_path):
-    from emacheck.train import accelerator, recorder
-    from emacheck.train.devices import parse_device
+    from emacheck.train import recorder
+    from emacheck.train.device import accelerator
+    from emacheck.train.device.devices import parse_device
     from emacheck.train.provenance import peak_memory
 
     device, asked = parse_device("cuda"), iter([300, 700, 100])
@@ -134,8 +135,8 @@ def test_the_batches_of_a_real_pipeline_are_the_same_with_any_number_of_workers(
     from mmengine.runner import Runner
     from mmseg.utils import register_all_modules
 
-    from emacheck.train.fingerprint import batch_hash
-    from emacheck.train.paired_data import independent_of_workers
+    from emacheck.train.paired.batches import independent_of_workers
+    from emacheck.train.paired.fingerprint import batch_hash
     from emacheck.train.presets import resolve
     from emacheck.train.request import TrainingRequest
 
@@ -180,7 +181,7 @@ def test_auto_takes_the_accelerator_that_torch_finds(simulated_device, tmp_path)
     import subprocess
     import sys
 
-    code = "from emacheck.train.devices import parse_device; print(parse_device('auto'))"
+    code = "from emacheck.train.device.devices import parse_device; print(parse_device('auto'))"
     env = {**os.environ, **simulated_device()}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert done.stdout == "sdaa\n"

@@ -5,13 +5,13 @@ import errno
 
 import pytest
 
-from emacheck.audit.result import AuditResult, ModuleFinding
+from emacheck.audit.findings.result import AuditResult, ModuleFinding
 from emacheck.cli.run import _audit_and_train, _choose_bundles
 from emacheck.errors import OutputError, TrainingError, UsageError
 from emacheck.judge import Outcome
-from emacheck.train.last_words import hint_of
-from emacheck.train.launch import new_run_directory, train_in_worker
-from emacheck.train.processes import Processes
+from emacheck.train.launching.last_words import hint_of
+from emacheck.train.launching.launch import new_run_directory, train_in_worker
+from emacheck.train.launching.processes import Processes
 from emacheck.train.request import TrainingRequest
 
 WRONG = ModuleFinding(
@@ -142,7 +142,7 @@ def test_a_node_without_rank_0_audits_nothing():
 
 @pytest.mark.parametrize("trained", [True, False])
 def test_a_refused_training_leaves_nothing_but_what_it_has_trained(tmp_path, monkeypatch, trained):
-    from emacheck.train import launch
+    from emacheck.train.launching import launch
 
     def refuses(program, run_directory, **options):
         for name in ("refusal.txt", "worker.log", "run.json"):

@@ -10,12 +10,14 @@ torch = pytest.importorskip("torch")
 from click.testing import CliRunner  # noqa: E402
 from segmentor import made_reference  # noqa: E402
 
-from emacheck.audit.confidence import clopper_pearson, lower_limit, upper_limit  # noqa: E402
-from emacheck.audit.curve_rules import CURVE_RULES, CurveJudge  # noqa: E402
-from emacheck.audit.curves import Training, train, train_with  # noqa: E402
-from emacheck.audit.end_to_end import Conditions  # noqa: E402
 from emacheck.audit.faults import catalogue  # noqa: E402
-from emacheck.audit.selftest import (  # noqa: E402
+from emacheck.audit.lockstep.end_to_end import Conditions  # noqa: E402
+from emacheck.audit.selftest.confidence import clopper_pearson, lower_limit, upper_limit  # noqa: E402
+from emacheck.audit.selftest.curve_rules import CURVE_RULES, CurveJudge  # noqa: E402
+from emacheck.audit.selftest.curves import Training, train, train_with  # noqa: E402
+from emacheck.audit.selftest.picture import draw  # noqa: E402
+from emacheck.audit.selftest.text import selftest_text  # noqa: E402
+from emacheck.audit.selftest.trials import (  # noqa: E402
     Selftest,
     Trial,
     benign_variations,
@@ -23,8 +25,6 @@ from emacheck.audit.selftest import (  # noqa: E402
     repeats,
     try_fault,
 )
-from emacheck.audit.selftest_picture import draw  # noqa: E402
-from emacheck.audit.selftest_text import selftest_text  # noqa: E402
 from emacheck.cli import selftest as command  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
 

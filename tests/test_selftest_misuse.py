@@ -10,14 +10,14 @@ import torch.nn.functional as F  # noqa: E402, N812
 from click.testing import CliRunner  # noqa: E402
 from torch import nn  # noqa: E402
 
-from emacheck.audit.curves import train_with  # noqa: E402
-from emacheck.audit.end_to_end import Conditions  # noqa: E402
 from emacheck.audit.faults import CATALOGUE, load_faults  # noqa: E402
-from emacheck.audit.reference import Plan, Reference  # noqa: E402
-from emacheck.audit.selftest import Selftest, plain_fingerprint, try_fault, try_variation  # noqa: E402
-from emacheck.audit.selftest_text import selftest_text  # noqa: E402
-from emacheck.audit.subject import Subject  # noqa: E402
-from emacheck.audit.variations import PLAIN  # noqa: E402
+from emacheck.audit.iteration.subject import Subject  # noqa: E402
+from emacheck.audit.judging.reference import Plan, Reference  # noqa: E402
+from emacheck.audit.lockstep.end_to_end import Conditions  # noqa: E402
+from emacheck.audit.lockstep.variations import PLAIN  # noqa: E402
+from emacheck.audit.selftest.curves import train_with  # noqa: E402
+from emacheck.audit.selftest.text import selftest_text  # noqa: E402
+from emacheck.audit.selftest.trials import Selftest, plain_fingerprint, try_fault, try_variation  # noqa: E402
 from emacheck.cli import selftest as command  # noqa: E402
 from emacheck.errors import UsageError  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402

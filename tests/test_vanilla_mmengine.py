@@ -111,7 +111,7 @@ def test_bf16_differs_from_fp32_and_needs_no_scaling(train, on_device):
 def test_gradients_are_unscaled_in_front_of_the_step_and_one_that_is_not_finite_leaves_it_out(fused, clip):
     import torch
 
-    from emacheck.train.vanilla_mmengine import DeviceAmpOptimWrapper
+    from emacheck.train.device.vanilla_mmengine import DeviceAmpOptimWrapper
 
     weight = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
     optimizer, seen = torch.optim.SGD([weight], lr=0.5, fused=fused), []
@@ -133,7 +133,7 @@ def config(**wrapper):
 
 
 def test_mmengines_own_amp_wrapper_is_replaced_and_keeps_its_settings():
-    from emacheck.train.vanilla_mmengine import ask_for_precision
+    from emacheck.train.device.vanilla_mmengine import ask_for_precision
 
     asked = config(type="AmpOptimWrapper", loss_scale=512.0)
     ask_for_precision(asked, "fp16")
@@ -144,7 +144,7 @@ def test_mmengines_own_amp_wrapper_is_replaced_and_keeps_its_settings():
 def wrapper_class(name):
     import mmengine.optim
 
-    from emacheck.train.vanilla_mmengine import DeviceAmpOptimWrapper
+    from emacheck.train.device.vanilla_mmengine import DeviceAmpOptimWrapper
 
     own = type("OwnAmpOptimWrapper", (mmengine.optim.AmpOptimWrapper,), {})
     return {"DeviceAmpOptimWrapper": DeviceAmpOptimWrapper, "own": own}.get(name) or getattr(mmengine.optim, name)
@@ -157,7 +157,7 @@ NAMES = [*MIXED, *(f"mmengine.{name}" for name in MIXED), "mmengine.optim.AmpOpt
 @pytest.mark.parametrize("precision", ["fp32", "tf32"])
 @pytest.mark.parametrize("wrapper", [*NAMES, *(f"class {name}" for name in (*MIXED, "own"))])
 def test_mixed_precision_is_never_taken_for_float32_however_it_is_asked_for(wrapper, precision):
-    from emacheck.train.vanilla_mmengine import ask_for_precision
+    from emacheck.train.device.vanilla_mmengine import ask_for_precision
 
     kind = wrapper_class(wrapper.removeprefix("class ")) if wrapper.startswith("class ") else wrapper
     with pytest.raises(
@@ -168,7 +168,7 @@ def test_mixed_precision_is_never_taken_for_float32_however_it_is_asked_for(wrap
 
 @pytest.mark.parametrize("wrapper", MIXED)
 def test_an_audit_builds_the_optimizer_of_a_configuration_in_mixed_precision(wrapper):
-    from emacheck.train.vanilla_mmengine import step_in_float32
+    from emacheck.train.device.vanilla_mmengine import step_in_float32
 
     asked = config(type=wrapper, dtype="float16", loss_scale="dynamic", clip_grad={"max_norm": 1.0})
     step_in_float32(asked)
@@ -178,7 +178,7 @@ def test_an_audit_builds_the_optimizer_of_a_configuration_in_mixed_precision(wra
 
 @pytest.mark.parametrize("wrapper", ["ApexOptimWrapper", "own"])
 def test_a_wrapper_without_a_counterpart_is_refused(wrapper):
-    from emacheck.train.vanilla_mmengine import ask_for_precision
+    from emacheck.train.device.vanilla_mmengine import ask_for_precision
 
     with pytest.raises(UsageError, match=r"expected OptimWrapper or AmpOptimWrapper.*type=AmpOptimWrapper$"):
         ask_for_precision(config(type=wrapper_class(wrapper)), "fp16")
@@ -187,7 +187,7 @@ def test_a_wrapper_without_a_counterpart_is_refused(wrapper):
 @pytest.mark.parametrize("wrapper", ["mmengine.AmpOptimWrapper", "DeviceAmpOptimWrapper", "OptimWrapper"])
 @pytest.mark.parametrize("named", [True, False])
 def test_every_way_to_ask_for_mixed_precision_gets_the_wrapper_for_every_device(wrapper, named):
-    from emacheck.train.vanilla_mmengine import ask_for_precision
+    from emacheck.train.device.vanilla_mmengine import ask_for_precision
 
     asked = config(type=wrapper if named else wrapper_class(wrapper.removeprefix("mmengine.")))
     ask_for_precision(asked, "bf16")
@@ -198,7 +198,7 @@ def test_every_way_to_ask_for_mixed_precision_gets_the_wrapper_for_every_device(
     "wrapper", ["Nonsense", "nowhere.Nonsense", "mmengine.Nonsense", "mmengine.optim.Nonsense", ""]
 )
 def test_a_wrapper_that_nobody_knows_is_refused(wrapper):
-    from emacheck.train.vanilla_mmengine import ask_for_precision
+    from emacheck.train.device.vanilla_mmengine import ask_for_precision
 
     with pytest.raises(UsageError, match=f"found {wrapper}, which mmengine does not know"):
         ask_for_precision(config(type=wrapper), "fp32")
@@ -208,7 +208,7 @@ def test_a_wrapper_that_is_registered_in_the_default_scope_is_known():
     from mmengine.optim import AmpOptimWrapper
     from mmseg.registry import OPTIM_WRAPPERS
 
-    from emacheck.train.vanilla_mmengine import ask_for_precision
+    from emacheck.train.device.vanilla_mmengine import ask_for_precision
 
     OPTIM_WRAPPERS.register_module(name="Scoped", module=type("Scoped", (AmpOptimWrapper,), {}), force=True)
     asked = config(type="Scoped")
@@ -221,7 +221,7 @@ def test_a_wrapper_that_is_registered_in_the_default_scope_is_known():
 def test_a_configuration_that_computes_in_another_type_than_the_precision_is_refused(precision, other):
     import torch
 
-    from emacheck.train.vanilla_mmengine import ask_for_precision
+    from emacheck.train.device.vanilla_mmengine import ask_for_precision
 
     for dtype in (other, getattr(torch, other)):
         with pytest.raises(
@@ -233,7 +233,7 @@ def test_a_configuration_that_computes_in_another_type_than_the_precision_is_ref
 def test_a_configuration_that_says_the_same_as_the_precision_is_trained():
     import torch
 
-    from emacheck.train.vanilla_mmengine import ask_for_precision
+    from emacheck.train.device.vanilla_mmengine import ask_for_precision
 
     for dtype in ("bfloat16", torch.bfloat16, None):
         asked = config(type="AmpOptimWrapper", dtype=dtype)
@@ -242,7 +242,7 @@ def test_a_configuration_that_says_the_same_as_the_precision_is_trained():
 
 
 def test_settings_of_mixed_precision_do_not_keep_a_plain_wrapper_from_being_built():
-    from emacheck.train.vanilla_mmengine import ask_for_precision
+    from emacheck.train.device.vanilla_mmengine import ask_for_precision
 
     asked = config(type="OptimWrapper", dtype="float16", loss_scale="dynamic", accumulative_counts=2)
     ask_for_precision(asked, "fp32")
@@ -252,8 +252,8 @@ def test_settings_of_mixed_precision_do_not_keep_a_plain_wrapper_from_being_buil
 def test_a_model_wrapper_of_ones_own_is_left_alone():
     from mmengine.config import Config
 
-    from emacheck.train.devices import parse_device
-    from emacheck.train.vanilla_mmengine import adapt
+    from emacheck.train.device.devices import parse_device
+    from emacheck.train.device.vanilla_mmengine import adapt
 
     own, stock = Config({"model_wrapper_cfg": {"type": "MMFullyShardedDataParallel"}}), Config({})
     for each in (own, stock):

@@ -70,7 +70,7 @@ def test_spoilt_data_in_the_cache_need_only_be_deleted(tmp_path, monkeypatch):
 
 
 def test_a_state_that_cannot_be_saved_is_refused_before_it_is_made(closed):
-    from emacheck.audit.state import require_place
+    from emacheck.audit.iteration.state import require_place
 
     with pytest.raises(OutputError, match=r"cannot be saved in the cache .* Set EMACHECK_CACHE"):
         require_place(closed / "audit-states" / "x")
@@ -81,7 +81,7 @@ def test_a_state_that_cannot_be_saved_is_refused_before_it_is_made(closed):
 def test_a_state_that_does_not_fit_leaves_nothing_behind(tmp_path, monkeypatch, error):
     import torch
 
-    from emacheck.audit.state import save_state
+    from emacheck.audit.iteration.state import save_state
 
     def full(state, place):
         place.write_bytes(b"half")
@@ -94,7 +94,7 @@ def test_a_state_that_does_not_fit_leaves_nothing_behind(tmp_path, monkeypatch, 
 
 
 def test_a_state_that_another_process_has_saved_meanwhile_is_left_as_it_is(tmp_path):
-    from emacheck.audit.state import save_state
+    from emacheck.audit.iteration.state import save_state
 
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "theirs").touch()

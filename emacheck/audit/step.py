@@ -9,21 +9,21 @@ from typing import Any
 
 import torch
 
-from emacheck.audit.calls import OPTIMIZER
-from emacheck.audit.capture import LossFunction
-from emacheck.audit.fallback import CpuFallback
-from emacheck.audit.float32 import notes_on_float32
-from emacheck.audit.judging import Judged, judge
+from emacheck.audit.arithmetic.float32 import notes_on_float32
+from emacheck.audit.arithmetic.precision import Precision
+from emacheck.audit.findings.result import AuditResult, ModuleFinding, find
+from emacheck.audit.iteration.calls import OPTIMIZER
+from emacheck.audit.iteration.capture import LossFunction
+from emacheck.audit.iteration.fallback import CpuFallback
+from emacheck.audit.iteration.originals import outside, untouched
+from emacheck.audit.iteration.shared_code import SharedCode
+from emacheck.audit.iteration.state import state_digest
+from emacheck.audit.iteration.subject import Candidate, Subject
+from emacheck.audit.judging.candidate import Judged, judge
+from emacheck.audit.judging.premises import find_unfit
+from emacheck.audit.judging.reference import Plan, Reference
 from emacheck.audit.limits import Limits
 from emacheck.audit.operators.explain import explain
-from emacheck.audit.originals import outside, untouched
-from emacheck.audit.precision import Precision
-from emacheck.audit.premises import find_unfit
-from emacheck.audit.reference import Plan, Reference
-from emacheck.audit.result import AuditResult, ModuleFinding, find
-from emacheck.audit.shared_code import SharedCode
-from emacheck.audit.state import state_digest
-from emacheck.audit.subject import Candidate, Subject
 from emacheck.counted import counted
 from emacheck.errors import UsageError
 from emacheck.judge.verdict import Outcome

@@ -20,7 +20,7 @@ TROUBLE = 2
 COMMANDS = {
     "run": ("emacheck.cli.run", "Train EMANet on a device and judge the training against a reference."),
     "compare": ("emacheck.cli.compare", "Judge two logs that somebody else made."),
-    "audit": ("emacheck.cli.audit", "Audit one training iteration on a device, tensor by tensor."),
+    "audit": ("emacheck.cli.audit.command", "Audit one training iteration on a device, tensor by tensor."),
     "selftest": ("emacheck.cli.selftest", "Prove with faults and benign variations what the audit finds."),
     "show": ("emacheck.cli.show", "Show what is understood of a log."),
     "reference": ("emacheck.cli.reference", "Make, list, show and verify stored references."),

@@ -13,7 +13,7 @@ from emacheck.cli.command_line import given_command
 from emacheck.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from emacheck.audit.result import AuditResult
+    from emacheck.audit.findings.result import AuditResult
     from emacheck.judge import Outcome, Verdict
     from emacheck.judge.comparison import Comparison
 
@@ -88,7 +88,7 @@ def reach_verdict(comparison: "Comparison", judging: Judging) -> "Verdict":
 
 def with_audit(verdict: "Verdict", audit: "AuditResult | None") -> "Verdict":
     """Return a verdict that rests on an audit of the device as well."""
-    from emacheck.audit.finding import audit_finding
+    from emacheck.audit.findings.verdict import audit_finding
 
     return verdict if audit is None else replace(verdict, findings=(audit_finding(audit), *verdict.findings))
 

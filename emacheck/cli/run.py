@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from emacheck.audit.finding import audit_finding
-from emacheck.cli.audit import REPORTS as AUDIT_REPORTS
-from emacheck.cli.audit import operators_option
-from emacheck.cli.audit_before import BATCHES, audit_device
+from emacheck.audit.findings.verdict import audit_finding
+from emacheck.cli.audit.before import BATCHES, audit_device
+from emacheck.cli.audit.command import REPORTS as AUDIT_REPORTS
+from emacheck.cli.audit.command import operators_option
 from emacheck.cli.judging import REPORTS, Judging, deliver, judging_options, reach_verdict, with_audit
 from emacheck.cli.outputs import Directory, check_outputs
 from emacheck.cli.training import (
@@ -25,12 +25,12 @@ from emacheck.counted import counted
 from emacheck.errors import TrainingError, UsageError
 from emacheck.judge.verdict import Outcome
 from emacheck.rank_files import RUN_FILE, rank_file
-from emacheck.train.launch import new_run_directory, require_training_packages
-from emacheck.train.processes import Processes, work_dir_of_node
+from emacheck.train.launching.launch import new_run_directory, require_training_packages
+from emacheck.train.launching.processes import Processes, work_dir_of_node
 from emacheck.train.request import TrainingRequest
 
 if TYPE_CHECKING:
-    from emacheck.audit.result import AuditResult
+    from emacheck.audit.findings.result import AuditResult
     from emacheck.record import Record
     from emacheck.reference import Bundle
 
@@ -185,8 +185,8 @@ def _train_reference(
 
 def _check_devices(request: TrainingRequest, reference_device: str) -> str:
     """See that both devices can do what is asked, before the first of two trainings starts."""
-    from emacheck.train.devices import parse_device, probe
-    from emacheck.train.precision import check_reference_precision
+    from emacheck.train.device.devices import parse_device, probe
+    from emacheck.train.device.precision import check_reference_precision
 
     device = parse_device(reference_device, "--reference-device")
     check_reference_precision(device, request.precision)
@@ -228,7 +228,7 @@ def _choose_bundles(request: TrainingRequest, processes: Processes, name: str | 
 
 
 def _how_to_get_one(request: TrainingRequest, processes: Processes) -> str:
-    from emacheck.train.devices import KINDS
+    from emacheck.train.device.devices import KINDS
 
     on_cpu = request.precision in KINDS["cpu"].precisions
     options = experiment_options(request, processes=processes.world_size)

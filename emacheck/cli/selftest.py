@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from emacheck.cli.audit import audited_request, audited_training_options
-from emacheck.cli.audit_worker import candidate_device
+from emacheck.cli.audit.command import audited_request, audited_training_options
+from emacheck.cli.audit.worker import candidate_device
 from emacheck.cli.command_line import given_command
 from emacheck.cli.judging import exit_code
 from emacheck.cli.outputs import check_outputs
 from emacheck.errors import UsageError
 from emacheck.strict_json import to_json
-from emacheck.train.launch import WORKER_ENVIRONMENT, require_training_packages
+from emacheck.train.launching.launch import WORKER_ENVIRONMENT, require_training_packages
 
 if TYPE_CHECKING:
-    from emacheck.audit.curves import Training
     from emacheck.audit.faults import Fault
-    from emacheck.audit.selftest import Selftest, Trial
+    from emacheck.audit.selftest.curves import Training
+    from emacheck.audit.selftest.trials import Selftest, Trial
     from emacheck.train.request import TrainingRequest
 
 # A sort (repeat, fault or benign), and the name of the fault or the variation.
@@ -103,8 +103,8 @@ def selftest(
 
 
 def _planned(chosen: "dict[str, Fault]", benign: int, curves: int, *, precision: str, threads: int) -> list[Work]:
-    from emacheck.audit.selftest import benign_variations, repeats
-    from emacheck.audit.variations import PLAIN
+    from emacheck.audit.lockstep.variations import PLAIN
+    from emacheck.audit.selftest.trials import benign_variations, repeats
 
     work: list[Work] = [("repeat", variation) for variation in (PLAIN, *repeats(threads))] if curves else []
     work += [("fault", name) for name in chosen]
@@ -114,8 +114,8 @@ def _planned(chosen: "dict[str, Fault]", benign: int, curves: int, *, precision:
 
 def _gathered(made: "list[Made]", *, precision: str, device: str, iterations: int) -> "Selftest":
     """Judge the trainings by those of the reference and its repeats, and join what belongs to one trial."""
-    from emacheck.audit.curve_rules import CurveJudge
-    from emacheck.audit.selftest import Selftest
+    from emacheck.audit.selftest.curve_rules import CurveJudge
+    from emacheck.audit.selftest.trials import Selftest
 
     trials = [(trial, training) for trial, training in made if trial is not None]
     if iterations:
@@ -160,10 +160,10 @@ def _prepare(request: "TrainingRequest", device: str, precision: str, files: tup
     """Build, in this process, what every trial needs."""
     import torch
 
-    from emacheck.audit.precision import Precision
-    from emacheck.audit.reference import Plan, Reference
-    from emacheck.audit.selftest import plain_fingerprint
-    from emacheck.cli.audit_training import invariants, prepare_training
+    from emacheck.audit.arithmetic.precision import Precision
+    from emacheck.audit.judging.reference import Plan, Reference
+    from emacheck.audit.selftest.trials import plain_fingerprint
+    from emacheck.cli.audit.training import invariants, prepare_training
 
     with tempfile.TemporaryDirectory(prefix="emacheck-selftest-") as scratch:
         training = prepare_training(request, batches=max(iterations, 1), scratch=Path(scratch))
@@ -185,9 +185,9 @@ def _try(work: Work) -> "Made":
 
 
 def _made(work: Work) -> "Made":
-    from emacheck.audit.curves import train, train_with
-    from emacheck.audit.end_to_end import Conditions
-    from emacheck.audit.selftest import try_fault, try_variation
+    from emacheck.audit.lockstep.end_to_end import Conditions
+    from emacheck.audit.selftest.curves import train, train_with
+    from emacheck.audit.selftest.trials import try_fault, try_variation
 
     sort, what = work
     reference, batches = _prepared["reference"], _prepared["batches"]
@@ -251,14 +251,14 @@ def _told(made: "Made", at: int, of: int) -> "Made":
 
 
 def _deliver(result: "Selftest", output: Path | None, plot: Path | None, *, as_json: bool) -> None:
-    from emacheck.audit.selftest_text import selftest_text
+    from emacheck.audit.selftest.text import selftest_text
     from emacheck.report.write import write_atomically
 
     document = to_json(result.to_json())
     if output is not None:
         write_atomically(output, document)
     if plot is not None:
-        from emacheck.audit.selftest_picture import draw
+        from emacheck.audit.selftest.picture import draw
 
         write_atomically(plot, draw(result))
     if as_json:

@@ -14,13 +14,13 @@ import click
 from emacheck.cli.progress import show_progress
 from emacheck.cli.seconds import Seconds
 from emacheck.errors import DataError, UsageError
-from emacheck.train.launch import git_commit, left_in, train_in_worker
-from emacheck.train.processes import LAUNCHERS, Processes, plan_processes
+from emacheck.train.launching.launch import git_commit, left_in, train_in_worker
+from emacheck.train.launching.processes import LAUNCHERS, Processes, plan_processes
 from emacheck.train.request import PRESETS, TrainingRequest
 
 if TYPE_CHECKING:
     from emacheck.record import Record
-    from emacheck.train.devices import Device
+    from emacheck.train.device.devices import Device
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -116,7 +116,7 @@ def describe_training(
         UsageError: If options contradict each other or ask for what this version cannot do.
         DataError: If the data set is missing or broken.
     """
-    from emacheck.train.devices import parse_device
+    from emacheck.train.device.devices import parse_device
 
     if preset and config:
         raise UsageError(f"--preset {preset} and --config {config}: give one of the two.")
@@ -160,7 +160,7 @@ def refuse_unfit_device(device: "Device", backend: str | None, processes: Proces
     Raises:
         UsageError: If so.
     """
-    from emacheck.train.devices import require_module
+    from emacheck.train.device.devices import require_module
 
     if backend is not None and not processes.launched:
         raise UsageError(f"--backend {backend}: found one process, which talks to no other. Add --nproc-per-node N.")
@@ -177,7 +177,7 @@ def refuse_unfit_device(device: "Device", backend: str | None, processes: Proces
 
 
 def _choose_precision(device: "Device", precision: str | None, *, amp: bool) -> str:
-    from emacheck.train.precision import check_precision
+    from emacheck.train.device.precision import check_precision
 
     if amp and precision not in (None, device.kind.amp):
         raise UsageError(f"--amp on {device} is --precision {device.kind.amp}, and --precision {precision}: give one.")

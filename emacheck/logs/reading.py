@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import cast
 
 from emacheck.errors import LogError, UsageError
-from emacheck.logs import (
+from emacheck.logs.formats import (
     arrays,
     csv_table,
     free_text,
@@ -28,7 +28,7 @@ from emacheck.logs import (
     whitespace_table,
     yolo_text,
 )
-from emacheck.logs.json_lines import leading_objects
+from emacheck.logs.formats.json_lines import leading_objects
 from emacheck.logs.lines import Bytes, Lines, without_escapes
 from emacheck.logs.prefixes import Stripped, prefixes
 from emacheck.logs.several_ranks import read_ranks

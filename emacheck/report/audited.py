@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from emacheck.audit.result import ALONE, badness
+from emacheck.audit.findings.result import ALONE, badness
 from emacheck.counted import counted
 from emacheck.report.markdown_text import escaped, table
 from emacheck.report.wording import number
 
 if TYPE_CHECKING:
-    from emacheck.audit.result import AuditResult, TensorError
+    from emacheck.audit.findings.result import AuditResult, TensorError
 
 MOST_FINDINGS = 10
 MOST_TENSORS = 8
@@ -24,7 +24,7 @@ def audit_markdown(audit: "AuditResult", *, picture: str | None) -> list[str]:
         picture: Name of the picture, relative to where the document will lie; None for no picture.
 
     Example:
-        >>> from emacheck.audit.result import AuditResult
+        >>> from emacheck.audit.findings.result import AuditResult
         >>> empty = AuditResult(device="sdaa", precision="fp32", errors=(), findings=())
         >>> audit_markdown(empty, picture=None)[1].splitlines()[0]
         '**INCONCLUSIVE** on sdaa in fp32: 0 tensors of 0 modules, 0 batches, against float64 on the CPU; 0 s, 0.0 GiB.'

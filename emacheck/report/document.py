@@ -12,7 +12,7 @@ from emacheck.report.wording import divergence
 from emacheck.strict_json import strict
 
 if TYPE_CHECKING:
-    from emacheck.audit.result import AuditResult
+    from emacheck.audit.findings.result import AuditResult
 
 FORMAT_VERSION = 1
 AUDIT_FILE = "audit.json"

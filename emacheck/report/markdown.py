@@ -26,7 +26,7 @@ from emacheck.report.wording import (
 )
 
 if TYPE_CHECKING:
-    from emacheck.audit.result import AuditResult
+    from emacheck.audit.findings.result import AuditResult
 
 MOST_ROWS = 40
 

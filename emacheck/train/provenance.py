@@ -8,8 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import emacheck
-from emacheck.train import accelerator
-from emacheck.train.devices import Device
+from emacheck.train.device import accelerator
+from emacheck.train.device.devices import Device
 
 # Two distributions may supply one import name; the one that is installed is written down.
 DISTRIBUTIONS = (

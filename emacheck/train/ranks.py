@@ -19,10 +19,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from emacheck.errors import TrainingError, UsageError
 from emacheck.experiment import differences, digest
 from emacheck.rank_files import rank_file
-from emacheck.train.accelerator import join_processes, open_device, select_for_rank
-from emacheck.train.devices import Device
-from emacheck.train.fingerprint import tensor_hash
-from emacheck.train.sync_bn import SYNCHRONISED
+from emacheck.train.device.accelerator import join_processes, open_device, select_for_rank
+from emacheck.train.device.devices import Device
+from emacheck.train.device.sync_bn import SYNCHRONISED
+from emacheck.train.paired.fingerprint import tensor_hash
 
 SHOWN = 3
 SHOWN_OPTIONS = 20

@@ -15,9 +15,9 @@ from emacheck.rank_files import rank_file
 from emacheck.record import hash_of_samples
 from emacheck.strict_json import encode_value
 from emacheck.train import ranks
-from emacheck.train.accelerator import peak_memory
-from emacheck.train.devices import Device
-from emacheck.train.fingerprint import batch_hash, sample_hashes, state_hash
+from emacheck.train.device.accelerator import peak_memory
+from emacheck.train.device.devices import Device
+from emacheck.train.paired.fingerprint import batch_hash, sample_hashes, state_hash
 from emacheck.train.tcap_log import TcapLog
 
 # Devices on which torch computes the norms of many tensors in one launch; elsewhere it loops over them.

@@ -12,13 +12,13 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from emacheck.train import ranks
-from emacheck.train.accelerator import generator_state, seed_device
 from emacheck.train.building import building
-from emacheck.train.devices import Device
-from emacheck.train.draws import DrawsOfBuffers, OwnDraws
-from emacheck.train.dropout import Masks, draw_dropout_on_the_host
-from emacheck.train.paired_data import independent_of_workers
-from emacheck.train.sync_bn import synchronise_on_host
+from emacheck.train.device.accelerator import generator_state, seed_device
+from emacheck.train.device.devices import Device
+from emacheck.train.device.sync_bn import synchronise_on_host
+from emacheck.train.paired.batches import independent_of_workers
+from emacheck.train.paired.draws import DrawsOfBuffers, OwnDraws
+from emacheck.train.paired.dropout import Masks, draw_dropout_on_the_host
 
 
 class SeededRunner(Runner):  # type: ignore[misc]
@@ -31,7 +31,7 @@ class SeededRunner(Runner):  # type: ignore[misc]
     1. Weights from torch's generator and augmentations from generators that are seeded once, in the order in which they
        are drawn: equal on hosts with the same torch and vector instructions, and with the same number of workers.
        Records from before 2 existed were drawn so.
-    2. Weights by :class:`emacheck.train.draws.OwnDraws`, and each sample from a seed of its own.
+    2. Weights by :class:`emacheck.train.paired.draws.OwnDraws`, and each sample from a seed of its own.
     """
 
     own_draws = OwnDraws

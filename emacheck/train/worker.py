@@ -14,11 +14,11 @@ from emacheck.errors import TrainingError, UsageError
 from emacheck.experiment import differences, digest, flatten, parted_batch_matters
 from emacheck.rank_files import RUN_FILE
 from emacheck.strict_json import strict
-from emacheck.train.program import leave_with, watched_over
+from emacheck.train.launching.program import leave_with, watched_over
 from emacheck.train.request import TrainingRequest
 
 if TYPE_CHECKING:
-    from emacheck.train.devices import Device
+    from emacheck.train.device.devices import Device
 
 FORMAT_VERSION = 1
 
@@ -51,13 +51,13 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
     torch.set_num_threads(request.threads)
     from emacheck.autocast import as_on_accelerators
     from emacheck.train import ranks
-    from emacheck.train.accelerator import describe_device
-    from emacheck.train.devices import parse_device
-    from emacheck.train.precision import check_precision, set_float32
+    from emacheck.train.device.accelerator import describe_device
+    from emacheck.train.device.devices import parse_device
+    from emacheck.train.device.precision import check_precision, set_float32
+    from emacheck.train.device.vanilla_mmengine import adapt, ask_for_precision, point_mmengine_at
     from emacheck.train.presets import resolve
     from emacheck.train.recorder import RecorderHook
     from emacheck.train.runner import PairingHook
-    from emacheck.train.vanilla_mmengine import adapt, ask_for_precision, point_mmengine_at
 
     warnings.filterwarnings("ignore")
     config, notes = resolve(request, run_directory)
@@ -111,7 +111,7 @@ def describe_experiment(request: TrainingRequest, config: Any, *, processes: int
         config: Its resolved configuration, already asked for the precision.
         processes: How many processes train.
     """
-    from emacheck.train.precision import AUTOCAST
+    from emacheck.train.device.precision import AUTOCAST
 
     return {
         "name": request.experiment_name,

@@ -12,14 +12,7 @@ A fault of one's own is a function in any Python file, for ``emacheck selftest -
         return "head.norm"          # the module it sits in, or None
 """
 
-from emacheck.audit.faults.registry import (
-    CATALOGUE,
-    Fault,
-    NotApplicableError,
-    catalogue,
-    fault,
-    finer_than,
-    load_faults,
-)
+from emacheck.audit.faults.loading import catalogue, load_faults
+from emacheck.audit.faults.registry import CATALOGUE, Fault, NotApplicableError, fault, finer_than
 
 __all__ = ["CATALOGUE", "Fault", "NotApplicableError", "catalogue", "fault", "finer_than", "load_faults"]

@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own name
 
 from emacheck.audit.faults.places import expectation_maximization
 from emacheck.audit.faults.registry import NotApplicableError, fault
-from emacheck.audit.subject import Candidate
+from emacheck.audit.iteration.subject import Candidate
 
 
 @fault(kind="attention", severities=(0.0, 0.09, 0.9), unit="momentum")

@@ -8,8 +8,8 @@ import torch
 
 from emacheck.audit.faults.places import with_attribute
 from emacheck.audit.faults.registry import NotApplicableError, fault
-from emacheck.audit.nested import replaced, tensors
-from emacheck.audit.subject import Candidate
+from emacheck.audit.iteration.nested import replaced, tensors
+from emacheck.audit.iteration.subject import Candidate
 
 
 @fault(kind="data", imitates="https://github.com/open-mmlab/mmselfsup/issues/212")

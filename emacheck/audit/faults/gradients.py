@@ -6,7 +6,7 @@ import torch
 
 from emacheck.audit.faults.places import convolution, norm
 from emacheck.audit.faults.registry import fault, finer_than
-from emacheck.audit.subject import Candidate
+from emacheck.audit.iteration.subject import Candidate
 
 
 @fault(kind="gradient", severities=(1.001, 1.01, 1.1), unit="times")

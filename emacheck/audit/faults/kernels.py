@@ -5,6 +5,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name
 
+from emacheck.audit.arithmetic.precision import round_mantissa
+from emacheck.audit.arithmetic.rounding import Rounded
 from emacheck.audit.faults.places import (
     change_output,
     container,
@@ -18,9 +20,7 @@ from emacheck.audit.faults.places import (
     with_attribute,
 )
 from emacheck.audit.faults.registry import fault, finer_than
-from emacheck.audit.precision import round_mantissa
-from emacheck.audit.rounding import Rounded
-from emacheck.audit.subject import Candidate
+from emacheck.audit.iteration.subject import Candidate
 
 
 @fault(

@@ -6,7 +6,7 @@ import torch
 
 from emacheck.audit.faults.places import Place, rounded, with_attribute
 from emacheck.audit.faults.registry import NotApplicableError, fault
-from emacheck.audit.subject import Candidate
+from emacheck.audit.iteration.subject import Candidate
 
 
 def _loss(candidate: Candidate, attribute: str = "loss_weight") -> Place:

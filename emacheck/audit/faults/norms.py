@@ -6,7 +6,7 @@ import torch
 
 from emacheck.audit.faults.places import change_output, norm, scaled
 from emacheck.audit.faults.registry import fault
-from emacheck.audit.subject import Candidate
+from emacheck.audit.iteration.subject import Candidate
 
 
 @fault(

@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 
-from emacheck.audit.calls import OPTIMIZER
 from emacheck.audit.faults.registry import NotApplicableError, fault
-from emacheck.audit.subject import Candidate
+from emacheck.audit.iteration.calls import OPTIMIZER
+from emacheck.audit.iteration.subject import Candidate
 
 
 def _optimizer(candidate: Candidate, setting: str | None = None) -> Any:

@@ -8,7 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from emacheck.audit.faults.registry import NotApplicableError
-from emacheck.audit.subject import Candidate
+from emacheck.audit.iteration.subject import Candidate
 
 Place = tuple[str, Any]
 Change = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]

@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from emacheck.audit.faults.places import convolution, expectation_maximization
 from emacheck.audit.faults.registry import PROCESSES, NotApplicableError, fault
-from emacheck.audit.subject import Candidate
+from emacheck.audit.iteration.subject import Candidate
 
 
 def _wrapped(candidate: Candidate) -> DistributedDataParallel:

@@ -1,17 +1,13 @@
-"""The decorator by which a function becomes a fault, and the catalogue of those that come with emacheck."""
+"""The decorator by which a function becomes a fault, and the catalogue that it enters."""
 
-import importlib
-import importlib.util
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from emacheck.audit.calls import LOSS, MODEL, OPTIMIZER
-from emacheck.audit.subject import Candidate
+from emacheck.audit.iteration.calls import LOSS, MODEL, OPTIMIZER
+from emacheck.audit.iteration.subject import Candidate
 from emacheck.errors import UsageError
 
 _WHOLES = {LOSS, MODEL, OPTIMIZER}
@@ -19,17 +15,6 @@ Break = Callable[[Candidate, float], str | None]
 
 PROCESSES = "processes"
 KINDS = ("kernel", "norm", "attention", "gradient", "optimizer", "loss", "data", "state", PROCESSES)
-OWN_MODULES = (
-    "kernels",
-    "kernels_backward",
-    "norms",
-    "attention",
-    "gradients",
-    "optimizers",
-    "losses",
-    "data",
-    "state",
-)
 
 
 # Explicit bits of mantissa of the accepted precisions.
@@ -106,8 +91,6 @@ def _names(model: torch.nn.Module) -> set[str]:
 
 
 CATALOGUE: dict[str, Fault] = {}
-# A file is run once in a process, however often its faults are asked for.
-_LOADED: dict[Path, dict[str, Fault]] = {}
 
 
 def fault(
@@ -132,9 +115,10 @@ def fault(
 
     Returns:
         A decorator that leaves the function as it is. The function takes a
-        :class:`~emacheck.audit.subject.Candidate` and a severity, breaks the candidate's model, optimizer, loss, batch
-        or kernels in place, and returns the name of the module in which the fault sits, or None. Its docstring's first
-        line says what is wrong. It raises :class:`NotApplicableError` for a model that it cannot break.
+        :class:`~emacheck.audit.iteration.subject.Candidate` and a severity, breaks the candidate's model, optimizer,
+        loss, batch or kernels in place, and returns the name of the module in which the fault sits, or None. Its
+        docstring's first line says what is wrong. It raises :class:`NotApplicableError` for a model that it cannot
+        break.
 
     Raises:
         UsageError: If a fault of that name exists already.
@@ -171,47 +155,3 @@ def fault(
         return function
 
     return register
-
-
-def catalogue() -> dict[str, Fault]:
-    """Return all faults of one process that come with emacheck, and those that were registered beside them."""
-    for name in OWN_MODULES:
-        importlib.import_module(f"emacheck.audit.faults.{name}")
-    return {name: fault for name, fault in CATALOGUE.items() if fault.kind != PROCESSES}
-
-
-def process_faults() -> dict[str, Fault]:
-    """Return the faults in what several processes exchange; only such processes can be broken by them."""
-    importlib.import_module("emacheck.audit.faults.processes")
-    return {name: fault for name, fault in CATALOGUE.items() if fault.kind == PROCESSES}
-
-
-def load_faults(path: Path) -> dict[str, Fault]:
-    """Run a Python file, unless this process did, and return the faults that it registers.
-
-    Raises:
-        UsageError: If the file cannot be run or registers no fault.
-    """
-    if path.resolve() in _LOADED:
-        return _LOADED[path.resolve()]
-    before = set(CATALOGUE)
-    name = f"emacheck_faults_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise UsageError(f"--faults {path}: no such Python file. Expected a file with functions under @fault.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except UsageError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise UsageError(f"--faults {path}: the file cannot be run: {type(error).__name__}: {error}") from error
-    found = {key: value for key, value in CATALOGUE.items() if key not in before}
-    if not found:
-        raise UsageError(
-            f"--faults {path}: it registers no fault. Decorate a function of (candidate, severity) with "
-            "@fault(kind=...) from emacheck.audit.faults."
-        )
-    _LOADED[path.resolve()] = found
-    return found

@@ -4,7 +4,7 @@ import torch
 
 from emacheck.audit.faults.places import convolution, norm
 from emacheck.audit.faults.registry import NotApplicableError, fault
-from emacheck.audit.subject import Candidate
+from emacheck.audit.iteration.subject import Candidate
 
 
 @fault(kind="state", severities=(1e-5, 1e-3), unit="relative")

@@ -7,15 +7,25 @@ from dataclasses import dataclass, field
 
 import torch
 
-from emacheck.audit.isolated import MOVED, with_chance, with_scale
-from emacheck.audit.measure import ENDLESS, SAME, Distance, Truth, continuous, distance, float64, on_host, real
-from emacheck.audit.nested import replaced, tensors
+from emacheck.audit.arithmetic.measure import (
+    ENDLESS,
+    SAME,
+    Distance,
+    Truth,
+    continuous,
+    distance,
+    float64,
+    on_host,
+    real,
+)
+from emacheck.audit.arithmetic.precision import SLOPE_SHARE
+from emacheck.audit.iteration.nested import replaced, tensors
+from emacheck.audit.judging.reference import ISOLATED, ISOLATED_HALF
+from emacheck.audit.lockstep.isolated import MOVED, with_chance, with_scale
+from emacheck.audit.lockstep.poison import LARGE
+from emacheck.audit.lockstep.variations import Variation
 from emacheck.audit.operators.host import HostCall
 from emacheck.audit.operators.signature import base_name
-from emacheck.audit.poison import LARGE
-from emacheck.audit.precision import SLOPE_SHARE
-from emacheck.audit.reference import ISOLATED, ISOLATED_HALF
-from emacheck.audit.variations import Variation
 
 # A last bit of the inputs tells how much a rounding error matters where terms cancel.
 LAST_BIT = Variation(last_bit=1)

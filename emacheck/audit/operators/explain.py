@@ -10,13 +10,8 @@ from typing import Any
 
 import torch
 
-from emacheck.audit.calls import OPTIMIZER, Asked, intercepted, module_names
-from emacheck.audit.end_to_end import Conditions, iterated
-from emacheck.audit.judging import Judged, judge_alone, judge_iteration, judge_optimizer
-from emacheck.audit.limits import OPERATOR
-from emacheck.audit.operators.called import Called, differing
-from emacheck.audit.operators.copies import miscopied
-from emacheck.audit.operators.findings import (
+from emacheck.audit.findings.operator_wording import CHOSE, MISCOPIED, message_of
+from emacheck.audit.findings.operators import (
     PARTLY,
     PROVEN,
     RIGHT,
@@ -28,14 +23,19 @@ from emacheck.audit.operators.findings import (
     OperatorFindings,
     Trial,
 )
+from emacheck.audit.findings.result import ITERATION, AuditResult, badness
+from emacheck.audit.iteration.calls import OPTIMIZER, Asked, intercepted, module_names
+from emacheck.audit.iteration.subject import Candidate, Context, Subject
+from emacheck.audit.judging.candidate import Judged, judge_alone, judge_iteration, judge_optimizer
+from emacheck.audit.judging.reference import Plan, Reference
+from emacheck.audit.limits import OPERATOR
+from emacheck.audit.lockstep.end_to_end import Conditions, iterated
+from emacheck.audit.lockstep.variations import PLAIN, Variation
+from emacheck.audit.operators.called import Called, differing
+from emacheck.audit.operators.copies import miscopied
 from emacheck.audit.operators.observer import Observer, first_line
 from emacheck.audit.operators.replaced_on_cpu import OnCpu
 from emacheck.audit.operators.scopes import Scope, scopes_of
-from emacheck.audit.operators.wording import CHOSE, MISCOPIED, message_of
-from emacheck.audit.reference import Plan, Reference
-from emacheck.audit.result import ITERATION, AuditResult, badness
-from emacheck.audit.subject import Candidate, Context, Subject
-from emacheck.audit.variations import PLAIN, Variation
 from emacheck.judge.verdict import Outcome
 
 # How many operators are tried together, and after how many seconds no further module is looked at.

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from emacheck.audit.measure import counterpart
-from emacheck.audit.nested import converted, replaced
+from emacheck.audit.arithmetic.measure import counterpart
+from emacheck.audit.arithmetic.precision import Precision
+from emacheck.audit.iteration.nested import converted, replaced
+from emacheck.audit.lockstep.variations import PLAIN, Variation
 from emacheck.audit.operators.signature import bound, results, unread
 from emacheck.audit.operators.stand_ins import stand_in
-from emacheck.audit.precision import Precision
-from emacheck.audit.variations import PLAIN, Variation
 
 CPU = torch.device("cpu")
 

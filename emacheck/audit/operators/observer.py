@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from emacheck.audit.nested import tensors
+from emacheck.audit.arithmetic.precision import Precision
+from emacheck.audit.findings.operators import Input, OperatorError
+from emacheck.audit.iteration.nested import tensors
 from emacheck.audit.operators.deviation import (
     Deviation,
     Truths,
@@ -20,7 +22,6 @@ from emacheck.audit.operators.deviation import (
     place,
     swallowed,
 )
-from emacheck.audit.operators.findings import Input, OperatorError
 from emacheck.audit.operators.host import HostCall, host_call
 from emacheck.audit.operators.ranking import Ranking, Traits
 from emacheck.audit.operators.signature import (
@@ -35,7 +36,6 @@ from emacheck.audit.operators.signature import (
     why_not,
     written,
 )
-from emacheck.audit.precision import Precision
 from emacheck.printable import NAME_LENGTH, shortened
 
 # Of the tensors that a call was given, and of the calls over the limit that are repeated.

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from emacheck.audit.operators.findings import OperatorError, Unjudged
+from emacheck.audit.findings.operators import OperatorError, Unjudged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from emacheck.audit.arithmetic.precision import Precision
 from emacheck.audit.operators.host import host_call
 from emacheck.audit.operators.signature import bound, results, why_not
-from emacheck.audit.precision import Precision
 
 
 class OnCpu(TorchDispatchMode):  # type: ignore[no-untyped-call]

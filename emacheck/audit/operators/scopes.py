@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from emacheck.audit.result import ALONE, ITERATION, AuditResult, ModuleFinding, TensorError, badness
+from emacheck.audit.findings.result import ALONE, ITERATION, AuditResult, ModuleFinding, TensorError, badness
 from emacheck.judge.verdict import Outcome
 
 MOST_MODULES = 3

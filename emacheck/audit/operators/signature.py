@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from emacheck.audit.draws import DRAWN, draws_nothing, is_random
-from emacheck.audit.nested import tensors
+from emacheck.audit.iteration.draws import DRAWN, draws_nothing, is_random
+from emacheck.audit.iteration.nested import tensors
 
 VIEW, MEMORY, COPY, RANDOM, HOST = (
     "a view",

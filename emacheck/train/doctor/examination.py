@@ -12,10 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from emacheck.errors import UsageError
-from emacheck.train.devices import AUTO, parse_device
+from emacheck.train.device.devices import AUTO, parse_device
 from emacheck.train.doctor.host import data_line, disk_line, package_lines, reference_line, torch_line
 from emacheck.train.doctor.line import REPAIR, Line, Status, error
-from emacheck.train.last_words import is_broken_import
+from emacheck.train.launching.last_words import is_broken_import
 
 STAGE_NAMES = ("device", "communication", "precisions", "training")
 POLL_SECONDS = 0.05

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from emacheck.errors import EmacheckError
-from emacheck.train.devices import PRECISIONS, Device, parse_device
+from emacheck.train.device.devices import PRECISIONS, Device, parse_device
 from emacheck.train.doctor.host import readable
 from emacheck.train.doctor.line import Line, error, ok, warning
 
@@ -25,7 +25,7 @@ def device_lines(name: str) -> Iterator[Line]:
     Yields:
         ``device``, ``driver`` and ``memory``, or an error alone.
     """
-    from emacheck.train.accelerator import describe_device, open_device
+    from emacheck.train.device.accelerator import describe_device, open_device
 
     try:
         device = parse_device(name)
@@ -50,7 +50,7 @@ def _answer(name: str, look: Callable[[], Line]) -> Line:
 def _driver_line(device: Device, facts: dict[str, str]) -> Line:
     shown = {name: value for name, value in facts.items() if name not in ("type", "name", "count")}
     if not device.is_cpu:
-        from emacheck.train.accelerator import device_module
+        from emacheck.train.device.accelerator import device_module
 
         ask = getattr(device_module(device), "get_device_properties", None)
         driver = getattr(ask(device.index or 0), "driver_version", None) if ask is not None else None
@@ -71,7 +71,7 @@ def _memory_line(device: Device) -> Line:
         kibibytes = {name: int(size.split()[0]) for name, _, size in (line.partition(":") for line in lines)}
         free, total = 1024 * kibibytes["MemAvailable"], 1024 * kibibytes["MemTotal"]
     else:
-        from emacheck.train.accelerator import device_module
+        from emacheck.train.device.accelerator import device_module
 
         ask = getattr(device_module(device), "mem_get_info", None)
         if ask is None:
@@ -87,7 +87,7 @@ def communication_lines(name: str) -> Iterator[Line]:
     """Let a group of one process add up one tensor of the device."""
     import torch
 
-    from emacheck.train.accelerator import open_device
+    from emacheck.train.device.accelerator import open_device
 
     device = parse_device(name)
     backend = device.kind.backend
@@ -136,7 +136,7 @@ def _add_up(device: Device) -> None:
 
 def precision_lines(name: str) -> Iterator[Line]:
     """Multiply two matrices in every precision and measure the error against float64 on the CPU."""
-    from emacheck.train.accelerator import open_device
+    from emacheck.train.device.accelerator import open_device
 
     device = parse_device(name)
     open_device(device)
@@ -158,7 +158,7 @@ def precision_lines(name: str) -> Iterator[Line]:
 def _precision_line(device: Device, precision: str) -> Line:
     import torch
 
-    from emacheck.train.precision import AUTOCAST, set_float32
+    from emacheck.train.device.precision import AUTOCAST, set_float32
 
     switches = set_float32(device, precision)
     dtype = getattr(torch, AUTOCAST[precision]) if precision in AUTOCAST else None

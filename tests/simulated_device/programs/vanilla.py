@@ -22,11 +22,11 @@ from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 from torch import nn  # noqa: E402
 
-from emacheck.train.accelerator import open_device  # noqa: E402
-from emacheck.train.devices import parse_device  # noqa: E402
-from emacheck.train.fingerprint import state_hash  # noqa: E402
-from emacheck.train.precision import set_float32  # noqa: E402
-from emacheck.train.vanilla_mmengine import adapt, ask_for_precision, point_mmengine_at  # noqa: E402
+from emacheck.train.device.accelerator import open_device  # noqa: E402
+from emacheck.train.device.devices import parse_device  # noqa: E402
+from emacheck.train.device.precision import set_float32  # noqa: E402
+from emacheck.train.device.vanilla_mmengine import adapt, ask_for_precision, point_mmengine_at  # noqa: E402
+from emacheck.train.paired.fingerprint import state_hash  # noqa: E402
 
 
 @MODELS.register_module()

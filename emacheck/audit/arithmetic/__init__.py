@@ -1,0 +1,1 @@
+"""How far tensors are apart, and what precision is accepted."""

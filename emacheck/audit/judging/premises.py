@@ -1,0 +1,58 @@
+"""What the reference must offer on a batch before anything can be held to it: finite numbers, and gradients."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+
+from emacheck.audit.arithmetic.measure import real
+from emacheck.audit.findings.result import ModuleFinding
+from emacheck.audit.iteration.calls import LOSS
+from emacheck.audit.judging.reference import Reference
+from emacheck.judge.verdict import Outcome
+
+
+def find_unfit(reference: Reference) -> ModuleFinding | None:
+    """Return a finding if the reference's own iteration can show nothing.
+
+    NaN is NaN and zero is zero on any device, so a loss that is NaN, or gradients that are all zero, would pass.
+
+    Args:
+        reference: The reference of one batch.
+    """
+    captured = reference.capture
+    parameters = {f"parameter {name}": weight for name, weight in reference.subject.model.named_parameters()}
+    losses = {f"loss {name}": value for name, value in captured.losses.items()}
+    gradients = {f"gradient of {name}": value for name, value in captured.gradients.items()}
+    odd = _first_not_finite({**parameters, **losses, **gradients})
+    if odd is not None:
+        return _finding(
+            reference,
+            f"{odd} is not finite in the reference itself",
+            "all of them finite: look for labels that are all ignored, a state that has diverged, or an overflow",
+        )
+    if not _any(captured.gradients.values()):
+        return _finding(
+            reference,
+            "every gradient of the reference is exactly zero",
+            "a batch and a state from which something is learnt: look for labels that are all ignored",
+        )
+    return None
+
+
+def _first_not_finite(tensors: Mapping[str, torch.Tensor]) -> str | None:
+    return next((name for name, each in tensors.items() if not bool(torch.isfinite(real(each.detach())).all())), None)
+
+
+def _any(tensors: Iterable[torch.Tensor]) -> bool:
+    return any(bool(real(tensor).any()) for tensor in tensors)
+
+
+def _finding(reference: Reference, found: str, expected: str) -> ModuleFinding:
+    return ModuleFinding(
+        module=LOSS,
+        kind="reference",
+        outcome=Outcome.INCONCLUSIVE,
+        phase="loss",
+        introduced=True,
+        message=f"batch {reference.number}: {found}, so nothing can be held to it; expected {expected}",
+    )

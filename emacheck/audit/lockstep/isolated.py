@@ -1,0 +1,241 @@
+"""Modules in isolation: each call of the reference repeated alone on the candidate and on the float64 arbiter."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from emacheck.audit.arithmetic.measure import FAR, SAME, Distance, Truth, continuous, distance
+from emacheck.audit.findings.result import PHASE_OF
+from emacheck.audit.iteration.calls import Call
+from emacheck.audit.iteration.nested import tensors
+from emacheck.audit.lockstep.borrowed import borrowed
+from emacheck.audit.lockstep.poison import Masks, nan_masks
+from emacheck.audit.lockstep.replay import COPIED, OPTIONAL, Part, Results, Side, replay
+from emacheck.audit.lockstep.variations import Variation
+
+# Several times what a device's rounding does to what it compares.
+MOVED = Variation(last_bit=1, ulps=16)
+
+# Told the name of what cannot run in a variation, the variation and what was raised.
+Refused = Callable[[str, Variation, Exception], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Baseline:
+    """What one call should give, and how far from it the accepted precision is.
+
+    Attributes:
+        call: The call.
+        truth: The arbiter's tensors.
+        accepted: Distance of the accepted precision by part, the largest of its variations, at least a unit roundoff.
+        unjudged: Parts to which nothing can be held: the accepted precision itself overflows, or its last bits decide
+            an integer.
+        nans: Where NaN must arrive when the call is poisoned.
+        unable: What the reference or the arbiter raised when it repeated the call; then there is nothing to compare.
+    """
+
+    call: Call
+    truth: dict[Part, Truth]
+    accepted: dict[Part, Distance]
+    unjudged: tuple[Part, ...] = ()
+    nans: Masks = field(default_factory=Masks)
+    unable: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One tensor of one call on the candidate.
+
+    Attributes:
+        part: Which tensor.
+        distance: How far it is from the arbiter.
+        accepted: How far the accepted precision is.
+    """
+
+    part: Part
+    distance: Distance
+    accepted: Distance
+
+    @property
+    def ratio(self) -> float:
+        """The one over the other."""
+        return self.distance.over(self.accepted)
+
+
+def baselines(
+    calls: Sequence[Call],
+    arbiter: Side,
+    accepted: list[Side],
+    *,
+    wanted: Callable[[Call], bool],
+    poison: Callable[[Call], bool] = lambda call: False,  # noqa: ARG005
+    elsewhere: bool = False,
+    refused: Refused = lambda name, variation, error: None,  # noqa: ARG005
+) -> Iterator[Baseline]:
+    """Yield what each call should give; a caller comes after those it called, as it needs their gradients.
+
+    Args:
+        calls: The reference's calls in the order in which they returned.
+        arbiter: The float64 side.
+        accepted: The accepted precision in one or more benign variations; the first is the reference.
+        wanted: Whether a call is to be compared; others run only as far as those need them.
+        poison: Whether to find out where NaN goes in a call.
+        elsewhere: Whether the candidate is not on the CPU, so that what a caller uses has to be moved.
+        refused: Told of a variation, other than the first, that a call cannot run in; it is then left out there.
+    """
+    needed: set[int] = set()
+    for call in reversed(calls):  # a caller comes before those it called, which may need the gradients of others
+        if wanted(call) or id(call) in needed:
+            needed |= {id(child) for child in call.children}
+    for call in calls:
+        if wanted(call):
+            try:
+                baseline = _baseline(call, arbiter, accepted, poison=poison, refused=refused)
+                if elsewhere:
+                    call.borrowed = borrowed(call, accepted[0])
+            except Exception as error:  # of the user's code, so it can be anything
+                baseline = Baseline(call=call, truth={}, accepted={}, unable=error.with_traceback(None))
+            yield baseline
+        elif id(call) in needed:
+            # Its caller then gets no gradient from it, on every side.
+            with suppress(Exception):
+                call.input_gradients = _input_gradients(replay(call, accepted[0]))
+
+
+def _baseline(
+    call: Call, arbiter: Side, accepted: list[Side], *, poison: Callable[[Call], bool], refused: Refused
+) -> Baseline:
+    truth = {part: Truth(tensor=tensor) for part, tensor in replay(call, arbiter).items()}
+    found: dict[Part, Distance] = {}
+    for at, side in enumerate(accepted):
+        results = _varied(call, side, None if at == 0 else refused)
+        if results is None:
+            continue
+        smallest = side.precision.smallest_slope
+        for part, tensor in results.items():
+            if part in truth:
+                kind = _source_type(part, tensor, call)
+                floor = side.precision.unit_roundoff(kind) if kind.is_floating_point or kind.is_complex else 0.0
+                before = found.get(part, Distance(norm=floor, peak=floor, slope=smallest))
+                # What was copied on the CPU arrived there as it was.
+                here = SAME if part.kind in COPIED else distance(tensor, truth[part], slope=smallest > 0)
+                found[part] = here.larger(before)
+        if at == 0:
+            call.input_gradients = _input_gradients(results)
+    found |= dict.fromkeys(_undecided(call, accepted[0], truth), FAR)
+    vague = [part for part, here in found.items() if not here.norm < arbiter.precision.vague]
+    found |= {part: _with_scale(found[part], part, truth, call) for part in vague}
+    judged = {p: with_chance(here, truth[p]) for p, here in found.items() if math.isfinite(here.absolute)}
+    return Baseline(
+        call=call,
+        truth={part: tensor for part, tensor in truth.items() if part in judged},
+        accepted=judged,
+        unjudged=tuple(part for part in truth if part not in judged),
+        nans=nan_masks(call, arbiter, truth) if poison(call) else Masks(),
+    )
+
+
+def _undecided(call: Call, side: Side, truth: Mapping[Part, Truth]) -> list[Part]:
+    """Return the integer outputs that change when the inputs change in their last bits, as where two are nearly equal.
+
+    Any device may decide such a case otherwise.
+    """
+    if not any(path not in call.by_products and not continuous(tensor) for path, tensor in tensors(call.output)):
+        return []
+    moved = replay(call, replace(side, variation=MOVED))
+    return [
+        part
+        for part, tensor in moved.items()
+        if part.kind == "output" and part in truth and not continuous(tensor) and distance(tensor, truth[part]) != SAME
+    ]
+
+
+def _with_scale(accepted: Distance, part: Part, truth: Mapping[Part, Truth], call: Call) -> Distance:
+    """Return what is accepted of a tensor that is zero but for rounding.
+
+    The scale is that of the largest tensor that the call makes in the same phase, or is given in the backward pass.
+    """
+    phase = PHASE_OF[part.kind]
+    scales = [each.norm for other, each in truth.items() if PHASE_OF[other.kind] == phase]
+    if phase == "backward":
+        scales += [float(gradient.norm()) for gradient in call.output_gradients.values()]
+    return with_scale(accepted, truth[part], scales)
+
+
+def with_scale(accepted: Distance, truth: Truth, scales: Sequence[float]) -> Distance:
+    """Return what is accepted of a tensor that is zero but for rounding.
+
+    Where terms cancel the reference may be right by luck, so a unit roundoff of the largest of the numbers at hand is
+    accepted as well.
+
+    Args:
+        accepted: What is accepted of it so far.
+        truth: The tensor.
+        scales: Norms of the tensors at hand.
+    """
+    least = 2.0**-24 * max(filter(math.isfinite, scales), default=0.0)
+    if not truth.norm:
+        return replace(accepted, absolute=max(accepted.absolute, least))
+    return accepted.larger(Distance(norm=least / truth.norm, peak=least / truth.norm, absolute=least))
+
+
+def _varied(call: Call, side: Side, refused: Refused | None) -> Results | None:
+    """Repeat a call in a variation, or in what stands for it; return None if it cannot run there and need not."""
+    for variation in side.variation.attempts():
+        try:
+            return replay(call, side if variation == side.variation else replace(side, variation=variation))
+        except Exception as error:  # of the user's code, so it can be anything
+            if refused is None:
+                raise
+            refused(call.name, variation, error)
+    return None
+
+
+def with_chance(accepted: Distance, truth: Truth) -> Distance:
+    """Return what is accepted, the slope at least as far off as chance makes it."""
+    if not accepted.slope or not accepted.finite:
+        return accepted
+    return accepted.larger(Distance(norm=0.0, peak=0.0, slope=accepted.norm / math.sqrt(truth.values())))
+
+
+def _input_gradients(results: Results) -> dict[str, torch.Tensor]:
+    return {part.path: tensor for part, tensor in results.items() if part.kind == "input gradient"}
+
+
+def _source_type(part: Part, tensor: torch.Tensor, call: Call) -> torch.dtype:
+    """Return the type in which a tensor was computed; the change of a buffer is a difference in float64."""
+    return call.buffers[part.path].dtype if part.kind == "buffer" and part.path in call.buffers else tensor.dtype
+
+
+def measure(baseline: Baseline, candidate: Side) -> list[Measured]:
+    """Repeat one call on the candidate and compare every tensor.
+
+    Args:
+        baseline: What it should give.
+        candidate: Where to repeat it.
+
+    Returns:
+        One entry for each tensor of the reference; a tensor that is missing, or that only the candidate has, is
+        infinitely far off.
+    """
+    return compare(replay(baseline.call, candidate), baseline.truth, baseline.accepted, ignored=baseline.unjudged)
+
+
+def compare(
+    results: Results, truth: dict[Part, Truth], accepted: dict[Part, Distance], *, ignored: tuple[Part, ...] = ()
+) -> list[Measured]:
+    """Compare the candidate's tensors with the arbiter's."""
+    found = [
+        Measured(
+            part=p,
+            distance=distance(results[p], a, slope=accepted[p].slope > 0) if p in results else FAR,
+            accepted=accepted[p],
+        )
+        for p, a in truth.items()
+        if p in results or p.kind not in OPTIONAL
+    ]
+    extra = [part for part in results if part not in truth and part not in ignored and part.kind not in OPTIONAL]
+    return found + [Measured(part=part, distance=FAR, accepted=SAME) for part in extra]

@@ -1,0 +1,102 @@
+"""Benign variations: other ways to compute the same thing, which must not alarm."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from emacheck.audit.arithmetic.rounding import Rounded
+from emacheck.audit.iteration.nested import replaced
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variation:
+    """One way to compute the same iteration.
+
+    Attributes:
+        threads: CPU threads of one operator, None for the current number; other threads sum in another order.
+        channels_last: Lay out four-dimensional tensors with the channels last; other kernels run.
+        onednn: Whether oneDNN may be used on a CPU; without it convolutions are other kernels.
+        last_bit: Seed of changes in the last bit of inputs, gradients or weights, 0 for none. What is stored
+            in bfloat16 or float16 stays: there it is a relative 0.8 % or 0.1 %, and every device is given the same one.
+        ulps: Size of those changes in units of the last place.
+        rounding: Seed of stochastic rounding where results are kept in 16 bits, 0 for rounding to the nearest.
+    """
+
+    threads: int | None = None
+    channels_last: bool = False
+    onednn: bool = True
+    last_bit: int = 0
+    ulps: int = 1
+    rounding: int = 0
+
+    def __str__(self) -> str:
+        parts = [
+            f"{self.threads} threads" if self.threads else "",
+            "channels last" if self.channels_last else "",
+            "" if self.onednn else "no oneDNN",
+            f"last bit {self.last_bit}" if self.last_bit else "",
+            f"{self.ulps} ulps" if self.last_bit and self.ulps > 1 else "",
+            f"stochastic rounding {self.rounding}" if self.rounding else "",
+        ]
+        return ", ".join(part for part in parts if part) or "plain"
+
+    def attempts(self) -> tuple["Variation", ...]:
+        """Return this variation and what stands for it where a program cannot take its memory layout.
+
+        After a convolution whose output has the channels last, ``x.view(len(x), -1)`` raises.
+
+        Example:
+            >>> [str(each) for each in Variation(threads=1, channels_last=True).attempts()]
+            ['1 threads, channels last', '1 threads']
+        """
+        return (self, replace(self, channels_last=False)) if self.channels_last else (self,)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Compute this way."""
+        with Rounded(self.rounding) if self.rounding else nullcontext():
+            yield from self._kernels()
+
+    def _kernels(self) -> Iterator[None]:
+        threads = torch.get_num_threads()
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        try:
+            if self.onednn:
+                yield
+            else:
+                with warnings.catch_warnings():
+                    # torch warns that its TF32 switch has no effect here.
+                    warnings.simplefilter("ignore", UserWarning)
+                    switched_off = torch.backends.mkldnn.flags(enabled=False)
+                    switched_off.__enter__()
+                try:
+                    yield
+                finally:
+                    switched_off.__exit__(None, None, None)
+        finally:
+            torch.set_num_threads(threads)
+
+    def nudged(self, value: Any, seed: int = 0) -> Any:
+        """Return a nested value, floats moved by about their last bit: x (1 + k ulps eps) with k in -1, 0, 1."""
+        if not self.last_bit or not seed:
+            return value
+        # Not torch's generator: while a module runs alone, torch's draws are those of the module.
+        generator = np.random.default_rng([self.last_bit, seed])
+
+        def nudge(_: str, tensor: torch.Tensor) -> torch.Tensor:
+            if tensor.dtype not in (torch.float32, torch.float64):
+                return tensor
+            step = torch.from_numpy(generator.integers(-1, 2, tuple(tensor.shape), dtype=np.int8)).to(tensor.device)
+            return tensor * (1 + step.to(tensor.dtype) * self.ulps * torch.finfo(tensor.dtype).eps)
+
+        return replaced(value, nudge)
+
+
+PLAIN = Variation()
+OTHER_ORDER = Variation(threads=1, channels_last=True)

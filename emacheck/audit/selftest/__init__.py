@@ -1,0 +1,1 @@
+"""Faults and benign variations through every rule, counted."""

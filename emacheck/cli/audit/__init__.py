@@ -1,0 +1,1 @@
+"""The command ``emacheck audit`` and the processes it starts."""

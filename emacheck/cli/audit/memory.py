@@ -1,0 +1,63 @@
+"""Whether this host has the memory that an audit takes, asked before it takes it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from emacheck.errors import UsageError
+
+# Measured for EMANet-R50-D8 in fp32, batches of two: 3.8 GiB at 64x128 and 5.3 GiB at 128x256. Other networks differ.
+BASE, PER_PIXEL = 3.3 * 2**30, 32 * 2**10
+# One process with the joined batch of several, of 64x128 each: 3.3 GiB of 2, 3.7 GiB of 8, 4.8 of 16 and 5.6 of 32.
+PER_JOINED_PIXEL = 12 * 2**10
+CHANNELS = 3
+MEMORY_FILE = Path("/proc/meminfo")
+
+
+def memory_needed(batches: Sequence[Any], processes: int | None = None) -> float:
+    """Return about how many bytes the audit of one of these batches takes: 3.3 GiB + 32 KiB for each pixel.
+
+    Args:
+        batches: Batches of images of three channels.
+        processes: How many processes are audited as well, None for none; their joined batches come after these, with
+            12 KiB for each pixel.
+
+    Example:
+        >>> import torch
+        >>> round(memory_needed([{"inputs": [torch.zeros(3, 512, 1024)] * 2}]) / 2**30, 1)
+        35.3
+    """
+    from emacheck.audit.iteration.nested import tensors
+
+    elements = max((sum(tensor.numel() for _, tensor in tensors(batch)) for batch in batches), default=0)
+    return BASE + max(PER_PIXEL, PER_JOINED_PIXEL * (processes or 1)) * elements / CHANNELS
+
+
+def memory_available() -> int | None:
+    """Return how many bytes a new program may take on this host, None where the system does not say."""
+    try:
+        lines = MEMORY_FILE.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    found = next((line.split() for line in lines if line.startswith("MemAvailable:")), None)
+    return None if found is None else int(found[1]) * 1024
+
+
+def refuse_too_large(batches: Sequence[Any], processes: int | None = None) -> None:
+    """Refuse an audit that would take more memory than this host has left.
+
+    Args:
+        batches: Batches of images of three channels.
+        processes: How many processes are audited as well, None for none.
+
+    Raises:
+        UsageError: If so.
+    """
+    available, needed = memory_available(), memory_needed(batches, processes)
+    if available is not None and needed > available:
+        raise UsageError(
+            f"the audit of these batches takes about {needed / 2**30:.0f} GiB of the host's memory, and "
+            f"{available / 2**30:.0f} GiB are available. Audit a smaller crop or batch (--preset smoke, or "
+            "--cfg-options train_dataloader.batch_size=1), or some modules: emacheck audit --modules 'decode_head*' "
+            "--no-end-to-end. --modules '*' tries nevertheless."
+        )

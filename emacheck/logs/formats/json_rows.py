@@ -1,0 +1,131 @@
+"""JSON lines of anybody: one object per line with an iteration, or at least an epoch, and metrics."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from emacheck.logs.formats.json_lines import leading_objects, objects
+from emacheck.logs.gathering import Gathering
+from emacheck.logs.naming import is_rank, says_validation, the_rank, understood
+from emacheck.logs.values import measured, parse_iteration
+from emacheck.oddity import OddityKind
+from emacheck.record import Record
+
+NAME = "JSON lines"
+EPOCH_KEY = "epoch"
+BY_EPOCH, BY_ITERATION, NO_RECORD = "epoch", "iteration", ""
+DEEPEST = 4
+_ITERATION_KEYS = (
+    *("iteration", "iter", "global_step", "step", "_step", "it", "current_steps", "trainer/global_step"),
+    *("num_updates", "global_steps", "steps", "iterations", "n_iter", "iter_num", "step_num", "batch", "update"),
+)
+_MODE_KEYS = ("mode", "phase", "split", "stage", "subset", "part", "prefix", "dataset", "job_type", "event", "type")
+_NOT_METRICS = frozenset(
+    {"timestamp", "_timestamp", "_runtime", "total_steps", "percentage", "n_parameters", "wall_time"}
+)
+
+
+def recognises(head: str) -> bool:
+    """Tell whether one of the first objects has an iteration or an epoch and a number, and is of no known writer."""
+    return any(map(_is_row, leading_objects(head)))
+
+
+def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
+    """Read the curves; of nested objects, under dotted names."""
+    gathering = Gathering(format=NAME, name=name, rank=rank)
+    taken = {take(row, number, gathering) for number, row in objects(lines, gathering)}
+    if BY_EPOCH in taken and BY_ITERATION not in taken and len(gathering.train):
+        gathering.remark(OddityKind.EPOCHS, "there is no iteration: the epoch is taken for it")
+    curves = gathering.curves()
+    gathering.remark_interval()
+    return gathering.record(curves)
+
+
+def take(row: Mapping[str, Any], number: int, gathering: Gathering) -> str:
+    """Take one object, and return whether it names an iteration, only an epoch, or nothing to be read.
+
+    Args:
+        row: The object.
+        number: Its line.
+        gathering: What takes the record.
+    """
+    key = _iteration_key(row)
+    epoch = parse_iteration(row.get(_epoch_key(row), 0))
+    iteration = parse_iteration(row[key]) if key is not None else epoch if _epoch_key(row) in row else None
+    said = the_rank(row)
+    rank = 0 if said is None else parse_iteration(row[said])
+    left = {key, _epoch_key(row), *_NOT_METRICS, *(each for each in row if is_iteration(each) or is_rank(each))}
+    metrics = dict(_numbers({name: value for name, value in row.items() if name not in left}))
+    if iteration is None or rank is None:
+        _skip(row, number, gathering)
+        return NO_RECORD
+    unread = {name: value for name, value in row.items() if name not in left and _stands_for_a_number(value)}
+    for name, value in unread.items():
+        gathering.unreadable(name, value, number)
+    if not metrics and (key is None or len(row) > 1) and not any("loss" in name.lower() for name in unread):
+        return NO_RECORD  # a message of another kind
+    if "train_runtime" in metrics:  # the Trainer's summary of the whole training
+        gathering.count("summaries of the whole training", "left out", number, kind=OddityKind.LEFT_OUT)
+        return NO_RECORD
+    # An epoch of 0.25 only restates the iteration.
+    whole = epoch if epoch is not None and key is not None else 0
+    if any(says_validation(row[mode]) for mode in _MODE_KEYS if isinstance(row.get(mode), str)):
+        gathering.add_validation(metrics, number, iteration=iteration, epoch=whole, rank=rank)
+    else:
+        gathering.add(iteration, metrics, number, epoch=whole, rank=rank)
+    return BY_EPOCH if key is None else BY_ITERATION
+
+
+def _stands_for_a_number(value: object) -> bool:
+    """Tell whether a value is none, or a text that is no number."""
+    return value is None or (isinstance(value, str) and measured(value) is None)
+
+
+def _iteration_key(row: Mapping[str, Any]) -> str | None:
+    """Return the key of the iteration: of several the most telling one that holds an integer."""
+    found = sorted((key for key in row if is_iteration(key)), key=lambda key: _ITERATION_KEYS.index(key.lower()))
+    return next((key for key in found if parse_iteration(row[key]) is not None), found[0] if found else None)
+
+
+def is_iteration(key: str) -> bool:
+    """Tell whether a key is one that counts iterations."""
+    return key.lower() in _ITERATION_KEYS
+
+
+def says_where(row: Mapping[str, Any]) -> bool:
+    """Tell whether an object has an iteration or an epoch, and a metric."""
+    known = any(is_iteration(key) for key in row) or _epoch_key(row) in row
+    return known and len(dict(_numbers(row))) > 1
+
+
+def _epoch_key(row: Mapping[str, Any]) -> str:
+    return EPOCH_KEY if EPOCH_KEY in row else "Epoch"
+
+
+def _skip(row: Mapping[str, Any], number: int, gathering: Gathering) -> None:
+    if any(is_iteration(key) for key in row) or _epoch_key(row) in row:
+        gathering.skip("rows whose iteration or rank is not an integer of 64 bits", number)
+    else:
+        gathering.header.put_all("", row)
+
+
+def _is_row(row: Mapping[str, Any]) -> bool:
+    if isinstance(row.get("metrics"), dict) or ("mode" in row and "iter" in row):
+        return False
+    named = any(understood(key)[1] != key for key in row)
+    return says_where(row) and ("step" not in row or named or "iteration" in row or _is_said(row))
+
+
+def _is_said(row: Mapping[str, Any]) -> bool:
+    """Tell whether a row with a ``step`` says what mmengine never does."""
+    return any(isinstance(row.get(mode), str) for mode in _MODE_KEYS) or any(isinstance(v, str) for v in row.values())
+
+
+def _numbers(row: Mapping[str, Any], prefix: str = "", depth: int = DEEPEST) -> "list[tuple[str, float]]":
+    found = []
+    for key, value in row.items():
+        number = measured(value)
+        if number is not None:
+            found.append((f"{prefix}{key}", number))
+        elif isinstance(value, dict) and depth:
+            found += _numbers(value, f"{prefix}{key}.", depth - 1)
+    return found

@@ -1,0 +1,246 @@
+"""Devices at work: import what a device needs, see that it is there, select, seed and ask it."""
+
+import datetime
+import importlib
+import os
+import platform
+from importlib.util import find_spec
+from typing import Any
+
+from emacheck.counted import counted
+from emacheck.errors import MissingExtraError, TrainingError, UsageError
+from emacheck.train.device.devices import KINDS, OPTION, Device, DeviceKind, without_module
+
+
+def open_device(device: Device) -> None:
+    """Make torch know a device, see that it is there, and select it.
+
+    Args:
+        device: Where to train.
+
+    Raises:
+        UsageError: If the device's module cannot be imported or torch does not see the device.
+    """
+    _import(device.kind, device.option)
+    if device.is_cpu:
+        return
+    import torch
+
+    module = device_module(device)
+    count = _count(module)
+    wanted = (device.index or 0) + 1
+    if count < wanted:
+        brought = f"with {device.kind.module} imported " if device.kind.module else ""
+        raise UsageError(
+            f"{device.option} {device}: torch {torch.__version__} {brought}sees "
+            f"{counted(count, f'{device.type} device')}, expected at least {wanted}. Check the driver, that this "
+            "container may use the device, and that this torch was built for it."
+        )
+    if hasattr(module, "set_device"):
+        module.set_device(device.index or 0)
+
+
+def device_module(device: Device) -> Any:
+    """Return torch's module of a device, such as ``torch.sdaa``.
+
+    Raises:
+        UsageError: If there is none, even though what the device needs was imported.
+    """
+    import torch
+
+    try:
+        return torch.get_device_module(device.type)
+    except (RuntimeError, AttributeError) as error:
+        raise UsageError(
+            f"{device.option} {device}: torch {torch.__version__} has no module torch.{device.type}. "
+            f"Install a torch that was built for {device.kind.title}."
+        ) from error
+
+
+def seed_device(device: Device, seed: int) -> None:
+    """Seed the generators of all devices of a type; a CPU is seeded with ``torch.manual_seed``."""
+    module = device_module(device)
+    seeding = getattr(module, "manual_seed_all", None) or getattr(module, "manual_seed", None)
+    if seeding is not None and not device.is_cpu:
+        seeding(seed)
+
+
+def generator_state(device: Device) -> Any:
+    """Return the state of a device's default generator as a tensor of bytes; None if the device does not say."""
+    import torch
+
+    if device.is_cpu:
+        return torch.get_rng_state()
+    state = _answer(device_module(device), "get_rng_state")
+    return None if state is None else state.cpu()
+
+
+def peak_memory(device: Device) -> int | None:
+    """Return the most bytes that torch had allocated on a device at once; None if the device does not say."""
+    if device.is_cpu:
+        return None
+    peak = _answer(device_module(device), "max_memory_allocated", "driver_allocated_memory")
+    return None if peak is None else int(peak)
+
+
+def describe_device(device: Device) -> dict[str, str]:
+    """Return what a device is called and what drives it, for the provenance.
+
+    Args:
+        device: An opened device.
+
+    Returns:
+        ``type``, ``name``, and as far as the device says: ``capability``, ``count`` and the versions of its module,
+        driver and libraries.
+    """
+    import torch
+
+    facts = {"type": device.type, "name": _name(device)}
+    if device.is_cpu:
+        facts["capability"] = torch.backends.cpu.get_cpu_capability()
+        return facts
+    module = device_module(device)
+    facts["count"] = str(_count(module))
+    capability = _answer(module, "get_device_capability")
+    if capability is not None:
+        facts["capability"] = str(capability)
+    names = [*([f"{device.kind.module}.__version__"] if device.kind.module else []), *device.kind.versions]
+    for name in names:
+        value = attribute(name)
+        if value is not None:
+            facts[name] = str(value)
+    return facts
+
+
+def select_for_rank(device: Device) -> Device:
+    """Open the device of this process among those that torch's launcher started, and see that it can communicate.
+
+    Args:
+        device: The device as the user named it.
+
+    Returns:
+        The device of this process, selected: the one with the number of the local rank.
+
+    Raises:
+        UsageError: If the device is not there, or its communication backend is not known to torch.
+    """
+    import torch.distributed
+
+    backend = str(device.kind.backend)
+    mine = device.for_rank(int(os.environ["LOCAL_RANK"]))
+    open_device(mine)
+    known = [name for name in torch.distributed.Backend.backend_list if torch.distributed.is_backend_available(name)]
+    serves = torch.distributed.Backend.backend_capability.get(backend, [])
+    if device.communication and (backend not in known or device.type not in serves):
+        serving = f"it serves {', '.join(serves)}" if backend in known else "it is not there"
+        raise UsageError(
+            f"{device.option} {device}: the communication backend {backend} does not serve {device.type} in torch "
+            f"{torch.__version__}: {serving}; torch knows {', '.join(known)}. Choose another with --backend, or "
+            f"install what registers it: {device.kind.module or 'another torch'}."
+        )
+    return mine
+
+
+def join_processes(device: Device, *, timeout: datetime.timedelta) -> None:
+    """Join this process to those that torch's launcher started, before anything of mmengine is built.
+
+    The group has two backends, gloo for tensors of the host and the device's own for its tensors, so that mmengine's
+    collectives of Python objects work on a device that it does not know.
+
+    Args:
+        device: The device of this process, selected.
+        timeout: How long a collective may wait for the other processes.
+
+    Raises:
+        TrainingError: If the processes did not find each other.
+    """
+    import torch.distributed
+
+    try:
+        torch.distributed.init_process_group(device.communication, timeout=timeout)
+    except (RuntimeError, ValueError, TimeoutError) as error:
+        raise TrainingError(
+            f"rank {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')} could not join the others at "
+            f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')} with {device.communication}: {error}"
+        ) from error
+
+
+def attribute(name: str) -> Any:
+    """Return what a dotted name such as ``torch.version.cuda`` stands for; None if there is no such thing."""
+    module, *path = name.split(".")
+    try:
+        value: Any = importlib.import_module(module)
+        for part in path:
+            value = getattr(value, part)
+    except (ImportError, AttributeError, RuntimeError):
+        return None
+    return value
+
+
+def detect() -> str:
+    """Return the type of the accelerator that torch finds, ``cpu`` if there is none.
+
+    Vendors' modules that are installed are imported first: torch older than 2.5 does not load them by itself.
+    """
+    import torch
+
+    for kind in KINDS.values():
+        if kind.module is not None and find_spec(kind.module) is not None:
+            _import(kind)
+    accelerator = getattr(torch, "accelerator", None)  # from torch 2.6 on
+    if accelerator is not None:
+        return str(accelerator.current_accelerator().type) if accelerator.is_available() else "cpu"
+    present = (kind.type for kind in KINDS.values() if kind.type != "cpu" and _is_there(kind))
+    return next(present, "cpu")
+
+
+def _is_there(kind: DeviceKind) -> bool:
+    try:
+        return _count(device_module(Device(kind=kind))) > 0
+    except UsageError:
+        return False
+
+
+def _import(kind: DeviceKind, option: str = OPTION) -> None:
+    if find_spec("torch") is None:
+        raise MissingExtraError(
+            "training needs torch, which is not installed here. Install the extra: pip install 'emacheck[train]'"
+        )
+    if kind.module is None:
+        return
+    try:
+        importlib.import_module(kind.module)
+    except Exception as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name == kind.module
+        found = "is not installed here" if missing else f"cannot be imported ({type(error).__name__}: {error})"
+        raise without_module(kind, option, found) from error
+
+
+def _answer(module: Any, *names: str) -> Any:
+    """Return the first answer that a device's module gives; one that it does not have, or cannot give, is None."""
+    for name in names:
+        ask = getattr(module, name, None)
+        try:
+            if ask is not None:
+                return ask()
+        except (RuntimeError, TypeError):
+            continue
+    return None
+
+
+def _count(module: Any) -> int:
+    available = getattr(module, "is_available", None)
+    if available is not None and not available():
+        return 0
+    count = getattr(module, "device_count", None)
+    return int(count()) if count is not None else 1
+
+
+def _name(device: Device) -> str:
+    if not device.is_cpu:
+        return str(_answer(device_module(device), "get_device_name") or device.kind.title)
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

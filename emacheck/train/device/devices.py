@@ -1,0 +1,287 @@
+"""The table of devices: one row says all that differs between them. Nothing here imports torch.
+
+A device that is not in the table comes in through an entry point of the group ``emacheck.devices`` whose name is the
+device type and whose value is a DeviceKind (docs/devices.md).
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field, replace
+from importlib.machinery import PathFinder
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+
+from emacheck.errors import UsageError
+
+ENTRY_POINTS = "emacheck.devices"
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+AUTO = "auto"
+OPTION = "--device"
+PROBE_SECONDS = 120
+REFUSED = 4
+MARK = "emacheck refuses: "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceKind:
+    """One row of the table.
+
+    Seeding, selecting, synchronising and peak memory go through ``torch.get_device_module(type)``, whose functions
+    have the same names for every vendor, so that no row needs to name them.
+
+    Attributes:
+        type: What torch calls the device, such as ``sdaa`` in ``torch.device("sdaa:1")``.
+        title: What a person calls it.
+        module: The module that must be imported before torch knows the device, or None if torch brings it.
+        backend: Its communication backend in torch.distributed, or None if several processes cannot use it.
+        precisions: The precisions that it may be asked for, out of fp32, tf32, bf16 and fp16.
+        amp: The precision that ``--amp`` means.
+        tf32_switches: Boolean attributes, as dotted names from ``torch`` on, that let the device compute float32 with
+            fewer bits. All are switched off for fp32 and on for tf32; one that is not there is left out.
+        versions: Dotted names, from a module on, of the versions of driver and libraries.
+    """
+
+    type: str
+    title: str
+    module: str | None = None
+    backend: str | None = None
+    precisions: tuple[str, ...] = ("fp32", "bf16", "fp16")
+    amp: str = "fp16"
+    tf32_switches: tuple[str, ...] = ()
+    versions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in (*self.precisions, self.amp) if name not in PRECISIONS]
+        if unknown or not self.type.isidentifier() or self.amp not in self.precisions:
+            raise ValueError(
+                f"DeviceKind {self.type!r}: found precisions {self.precisions} and amp {self.amp!r}, expected a type "
+                f"that is an identifier, precisions out of {PRECISIONS}, and an amp that is one of them."
+            )
+
+
+KINDS: dict[str, DeviceKind] = {
+    kind.type: kind
+    for kind in (
+        DeviceKind(type="cpu", title="CPU", backend="gloo", amp="bf16"),
+        DeviceKind(
+            type="cuda",
+            title="NVIDIA CUDA or AMD ROCm",
+            backend="nccl",
+            precisions=PRECISIONS,
+            # Convolutions use TF32 by default.
+            tf32_switches=("torch.backends.cuda.matmul.allow_tf32", "torch.backends.cudnn.allow_tf32"),
+            versions=("torch.version.cuda", "torch.version.hip"),
+        ),
+        DeviceKind(type="sdaa", title="Tecorigin SDAA", module="torch_sdaa", backend="tccl"),
+        DeviceKind(
+            type="npu",
+            title="Huawei Ascend",
+            module="torch_npu",
+            backend="hccl",
+            # HF32 is a format of its own, so it is no --precision here; convolutions use it by default.
+            tf32_switches=("torch.npu.matmul.allow_hf32", "torch.npu.conv.allow_hf32"),
+            versions=("torch.version.cann",),
+        ),
+        DeviceKind(
+            type="mlu",
+            title="Cambricon MLU",
+            module="torch_mlu",
+            backend="cncl",
+            precisions=PRECISIONS,
+            tf32_switches=("torch.backends.mlu.matmul.allow_tf32", "torch.backends.cnnl.allow_tf32"),
+        ),
+        DeviceKind(
+            type="musa",
+            title="Moore Threads MUSA",
+            module="torch_musa",
+            backend="mccl",
+            precisions=PRECISIONS,
+            tf32_switches=("torch.backends.mudnn.allow_tf32",),
+        ),
+        DeviceKind(
+            type="xpu",
+            title="Intel XPU",
+            backend="xccl",
+            tf32_switches=("torch.backends.mkldnn.allow_tf32",),
+            versions=("torch.version.xpu",),
+        ),
+        DeviceKind(type="mps", title="Apple MPS", precisions=("fp32", "fp16")),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A device: a row of the table and, where there are several, which one.
+
+    Attributes:
+        kind: The row.
+        index: Which one, None for the first.
+        option: The option that the user named it with, for messages.
+    """
+
+    kind: DeviceKind
+    index: int | None = None
+    option: str = field(default=OPTION, compare=False, repr=False)
+
+    def __str__(self) -> str:
+        return self.type if self.index is None else f"{self.type}:{self.index}"
+
+    @property
+    def type(self) -> str:
+        """What torch calls it, without the index."""
+        return self.kind.type
+
+    @property
+    def is_cpu(self) -> bool:
+        """Whether it is the host itself."""
+        return self.type == "cpu"
+
+    @property
+    def communication(self) -> str:
+        """The backend to give to torch.distributed: gloo for tensors of the host, the device's own for its tensors.
+
+        Example:
+            >>> parse_device("sdaa").communication
+            'cpu:gloo,sdaa:tccl'
+        """
+        if self.kind.backend is None:
+            raise UsageError(
+                f"{self.option} {self}: no communication backend is known for {self.kind.title}, so it trains in one "
+                "process. Use --nproc-per-node 1."
+            )
+        return self.kind.backend if self.is_cpu else f"cpu:gloo,{self.type}:{self.kind.backend}"
+
+    def for_rank(self, local_rank: int) -> "Device":
+        """Return the device of a process: the one with the number of its local rank; the CPU has no number."""
+        return self if self.is_cpu else replace(self, index=local_rank)
+
+
+def parse_device(text: str, option: str = OPTION) -> Device:
+    """Parse ``cpu``, ``cuda:1``, ``sdaa`` or ``auto``.
+
+    Args:
+        text: What the user wrote. ``auto`` asks torch, in a process of its own.
+        option: The option that it was written for, which messages name.
+
+    Returns:
+        The device; whether it is there is not looked at.
+
+    Raises:
+        UsageError: If there is no such row in the table and no such entry point, or the index is no number.
+
+    Example:
+        >>> device = parse_device("sdaa:1")
+        >>> str(device), device.kind.module, device.kind.backend
+        ('sdaa:1', 'torch_sdaa', 'tccl')
+    """
+    if text == AUTO:
+        return parse_device(_detect(option), option)
+    name, colon, index = text.partition(":")
+    # Digits of other scripts are decimal as well, and int() reads them.
+    numbered = index.isascii() and index.isdecimal()
+    if bool(colon) != numbered or (colon and name in ("cpu", AUTO)):
+        raise UsageError(
+            f"{option} {text}: expected NAME or NAME:NUMBER, such as sdaa or sdaa:1, with the digits 0 to 9; cpu and "
+            f"{AUTO} take no number."
+        )
+    return Device(kind=_kind(name, option), index=int(index) if index else None, option=option)
+
+
+def device_names() -> list[str]:
+    """Return every device type that can be asked for: the table, then the entry points."""
+    return [*KINDS, *(entry.name for entry in _entries() if entry.name not in KINDS)]
+
+
+def _kind(name: str, option: str) -> DeviceKind:
+    if name in KINDS:
+        return KINDS[name]
+    entry = next((entry for entry in _entries() if entry.name == name), None)
+    if entry is None:
+        raise UsageError(
+            f"{option} {name}: found no such device, expected one of {', '.join(device_names())} or auto. "
+            f"Another one needs a row of its own, given by an entry point of the group {ENTRY_POINTS} "
+            "(docs/devices.md). Logs from any device can be judged with: emacheck compare LOG_A LOG_B"
+        )
+    try:
+        # What a vendor's package prints must not get into a report on standard output.
+        with contextlib.redirect_stdout(sys.stderr):
+            kind = entry.load()
+    except Exception as error:
+        raise UsageError(
+            f"{option} {name}: the entry point {entry.value} of the group {ENTRY_POINTS} cannot be loaded "
+            f"({type(error).__name__}: {error}). Repair or uninstall the package that provides it."
+        ) from error
+    if not isinstance(kind, DeviceKind) or kind.type != name:
+        raise UsageError(
+            f"{option} {name}: the entry point {entry.value} of the group {ENTRY_POINTS} is {kind!r}, expected a "
+            f"DeviceKind(type={name!r}, ...). Repair or uninstall the package that provides it."
+        )
+    return kind
+
+
+def _entries() -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=ENTRY_POINTS))
+
+
+def require_module(device: Device) -> None:
+    """See, without importing anything, that the module of a device is installed where our processes look for it.
+
+    Raises:
+        UsageError: If it is not.
+    """
+    # Looking for a part of a package would import the package.
+    package = (device.kind.module or "").partition(".")[0]
+    # A process that is started with -m also looks into the working directory.
+    if package and find_spec(package) is None and PathFinder.find_spec(package, [os.getcwd()]) is None:  # noqa: PTH109
+        raise without_module(device.kind, device.option, "is not installed here")
+
+
+def without_module(kind: DeviceKind, option: str, found: str) -> UsageError:
+    """Return the refusal of a device whose module cannot be used.
+
+    Args:
+        kind: The device's row.
+        option: The option that the user named it with.
+        found: What is wrong with the module, as the end of a sentence.
+    """
+    return UsageError(
+        f"{option} {kind.type}: {kind.title} needs the module {kind.module}, which {found}. Run on the vendor's "
+        "image, which brings it with the torch that it was built for, and install emacheck there without torch: "
+        "docs/devices.md"
+    )
+
+
+def probe(device: Device) -> None:
+    """See that a device is there before anything expensive happens, in a process of its own.
+
+    Raises:
+        UsageError: If it is not.
+    """
+    if not device.is_cpu:
+        _ask(f"{device.option} {device}: it could not be opened", str(device), device.option)
+
+
+def _detect(option: str) -> str:
+    lines = _ask(f"{option} auto: torch could not be asked for its accelerator; name the device").split()
+    if not lines:
+        raise UsageError(f"{option} auto: torch gave no answer. Name the device: one of {', '.join(device_names())}.")
+    # A vendor's module may print before us.
+    return lines[-1]
+
+
+def _ask(trouble: str, *arguments: str) -> str:
+    """Open devices in a process of its own: a driver that crashes or hangs must not take us along."""
+    command = [sys.executable, "-m", "emacheck.train.device.probe", *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)
+    except (subprocess.SubprocessError, OSError) as error:
+        raise UsageError(f"{trouble} ({error}).") from error
+    if done.returncode == REFUSED:
+        raise UsageError(done.stderr.strip().rpartition(MARK)[2])
+    if done.returncode != 0:
+        words = done.stderr.strip().splitlines() or ["no output"]
+        raise UsageError(f"{trouble} (exit code {done.returncode}: {words[-1]}).")
+    return done.stdout

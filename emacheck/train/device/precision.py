@@ -1,0 +1,114 @@
+"""Precisions: what a device may be asked for, and that float32 means float32."""
+
+import importlib
+from typing import Any
+
+from emacheck.errors import UsageError
+from emacheck.train.device.accelerator import attribute
+from emacheck.train.device.devices import Device
+
+AMPERE = (8, 0)
+AUTOCAST = {"bf16": "bfloat16", "fp16": "float16"}
+# What torch asks as well from 2.9 on, by ``fp32_precision``; once that was set, the older switch may not be readable.
+NEWER = {
+    "torch.backends.cuda.matmul.allow_tf32": ("torch.backends.cuda.matmul",),
+    "torch.backends.cudnn.allow_tf32": ("torch.backends.cudnn.conv", "torch.backends.cudnn.rnn"),
+}
+HOST = ("torch.backends.mkldnn.matmul", "torch.backends.mkldnn.conv", "torch.backends.mkldnn.rnn")
+
+
+def check_precision(device: Device, precision: str) -> None:
+    """Refuse a precision that the table does not know for a device.
+
+    Raises:
+        UsageError: If it does not.
+
+    Example:
+        >>> from emacheck.train.device.devices import parse_device
+        >>> check_precision(parse_device("cuda"), "tf32")
+    """
+    if precision not in device.kind.precisions:
+        raise UsageError(
+            f"--precision {precision}: {device.kind.title} ({device.type}) cannot be asked for it, expected one of "
+            f"{', '.join(device.kind.precisions)}. A device that can needs it in its row of the table: docs/devices.md"
+        )
+
+
+def check_reference_precision(device: Device, precision: str) -> None:
+    """Refuse a device that cannot train the reference in the candidate's precision; a reference has the same always.
+
+    Raises:
+        UsageError: If it cannot.
+    """
+    if precision not in device.kind.precisions:
+        raise UsageError(
+            f"--reference-device {device}: {device.kind.title} does not compute in {precision}, and a reference has "
+            f"the candidate's precision. Choose a device that does, or another --precision: {device} has "
+            f"{', '.join(device.kind.precisions)}."
+        )
+
+
+def set_float32(device: Device, precision: str) -> dict[str, str]:
+    """Make float32 mean float32, or TF32 where that is asked for; on the host, where arbiter and reference are, always.
+
+    Args:
+        device: An opened device.
+        precision: The precision of the training. Only ``tf32`` lets float32 operators use fewer bits.
+
+    Returns:
+        Every switch that the device has and how it stands now, for the provenance.
+
+    Raises:
+        UsageError: If TF32 is asked for and the device has no switch for it, or a switch does not stay as it was set.
+    """
+    torch = importlib.import_module("torch")
+    wanted, found = precision == "tf32", {}
+    torch.set_float32_matmul_precision("highest")
+    for part in HOST:
+        _set_newer(part, tf32=False)
+    for name in device.kind.tf32_switches:
+        owner, switch = attribute(name.rpartition(".")[0]), name.rpartition(".")[2]
+        if owner is None or not _has(owner, switch):
+            continue
+        setattr(owner, switch, wanted)
+        newer = [_set_newer(part, tf32=wanted) for part in NEWER.get(name, ())]
+        known = [state for state in newer if state is not None] or [bool(getattr(owner, switch))]
+        if any(state != wanted for state in known):
+            raise UsageError(
+                f"--precision {precision}: {name} was switched {_on(wanted)} and is {_on(not wanted)} still. Look for "
+                f"environment variables that override it, or choose another --precision than {precision}."
+            )
+        found[name] = _on(wanted)
+    if wanted and device.type == "cuda" and torch.cuda.is_available() and torch.version.cuda:
+        capability = torch.cuda.get_device_capability()
+        if capability < AMPERE:
+            raise UsageError(
+                f"--precision tf32: {torch.cuda.get_device_name()} has compute capability {capability}, expected "
+                f"{AMPERE} or more; it would compute in fp32 and say nothing. Use --precision fp32."
+            )
+    if wanted and "on" not in found.values():
+        raise UsageError(
+            f"--precision tf32: torch {torch.__version__} has none of the switches for {device.kind.title}: "
+            f"{', '.join(device.kind.tf32_switches)}. Use --precision fp32."
+        )
+    return found
+
+
+def _set_newer(owner: str, *, tf32: bool) -> bool | None:
+    """Ask by ``fp32_precision``; return whether TF32 is on now, None where torch does not have it."""
+    part = attribute(owner)
+    if part is None or not hasattr(part, "fp32_precision"):
+        return None
+    part.fp32_precision = "tf32" if tf32 else "ieee"
+    return bool(part.fp32_precision == "tf32")
+
+
+def _has(owner: Any, switch: str) -> bool:
+    try:
+        return getattr(owner, switch, None) is not None
+    except RuntimeError:  # somebody set the newer switch, and torch does not say how the older one stands
+        return True
+
+
+def _on(state: bool) -> str:
+    return "on" if state else "off"

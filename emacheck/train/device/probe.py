@@ -1,0 +1,24 @@
+"""A process of its own that opens a device or finds one: ``python -m emacheck.train.device.probe [DEVICE OPTION]``."""
+
+import sys
+
+from emacheck.errors import EmacheckError
+from emacheck.train.device.accelerator import detect, open_device
+from emacheck.train.device.devices import MARK, REFUSED, parse_device
+
+
+def main(arguments: list[str]) -> int:
+    """Open the device named, or print the type of torch's accelerator if none is."""
+    try:
+        if arguments:
+            open_device(parse_device(*arguments))
+        else:
+            print(detect())  # noqa: T201 - the answer to --device auto
+    except EmacheckError as error:
+        print(f"{MARK}{error}", file=sys.stderr)  # noqa: T201 - the command shows it
+        return REFUSED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Start processes that train, watch them, end them, and say what became of them; no torch."""

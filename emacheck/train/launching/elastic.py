@@ -1,0 +1,58 @@
+"""torch's own elastic launcher, called so that it says in a file which process failed first.
+
+Started as ``python -m emacheck.train.launching.elastic RUN_DIRECTORY ARGUMENTS``, where the arguments are those of
+``python -m torch.distributed.run``, which does all the work.
+"""
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+FAILURE_FILE = "failure.json"
+PORT_IN_USE = "EADDRINUSE"
+
+
+def main(arguments: list[str]) -> int:
+    """Run torch's launcher.
+
+    Args:
+        arguments: The run directory, then the launcher's own arguments.
+
+    Returns:
+        0 when every process ended well; otherwise 1, and ``failure.json`` says what is known.
+    """
+    import torch.distributed
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
+    from torch.distributed.run import main as run
+
+    from emacheck.train.launching.deaths import first_to_blame
+    from emacheck.train.launching.parent import end_with_parent
+
+    run_directory = Path(arguments[0])
+    end_with_parent()
+    try:
+        run(arguments[1:])
+    except ChildFailedError as error:
+        first = first_to_blame(error.failures, run_directory)
+        _write(run_directory, {"rank": first, "code": error.failures[first].exitcode})
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except (RuntimeError, RendezvousError) as error:
+        # torch before 2.2 has no error of its own for a store that cannot be reached.
+        unmet = (RendezvousError, getattr(torch.distributed, "DistError", RendezvousError))
+        _write(run_directory, {"port_in_use": PORT_IN_USE in str(error), "unmet": isinstance(error, unmet)})
+        raise
+    return 0
+
+
+def _write(run_directory: Path, failure: dict[str, Any]) -> None:
+    # A full disk must not hide how it ended.
+    with contextlib.suppress(OSError):
+        (run_directory / FAILURE_FILE).write_text(json.dumps(failure) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,380 @@
+"""Start the training's processes, watch them through the records they write, and survive whatever happens to them."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from emacheck.errors import MissingExtraError, OutputError, TrainingError, UsageError
+from emacheck.rank_files import rank_files
+from emacheck.train.launching.heartbeat import Heartbeat, Progress
+from emacheck.train.launching.last_words import (
+    Failure,
+    any_started,
+    did_not_meet,
+    disk_is_full,
+    hint_of,
+    how_it_ended,
+    last_words,
+    port_in_use,
+    read_failure,
+    who_hangs,
+)
+from emacheck.train.launching.parent import MARK, kill_marked, rank_processes, uninterrupted
+from emacheck.train.launching.processes import Processes
+from emacheck.train.request import REFUSAL_FILE, WORKER_LOG, TrainingRequest
+
+POLL_SECONDS = 0.1
+CLAIM_FILE = ".claimed"
+GRACE_SECONDS = 5.0
+MOST_SUSPECTS = 4
+# Threads that spin while they wait make an iteration ten times slower as soon as anything else runs on the machine.
+WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+# What another launcher has left in the environment would be taken for ours.
+LAUNCHERS_VARIABLES = frozenset({"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK"})
+LAUNCHERS_PREFIXES = ("TORCHELASTIC_", "PET_", "MASTER_")
+TRAINING_PACKAGES = ("torch", "mmengine", "mmcv", "mmseg")
+
+
+def require_training_packages(packages: Sequence[str] = TRAINING_PACKAGES, *, purpose: str = "training") -> None:
+    """Raise MissingExtraError if a package that training needs is not installed; nothing is imported.
+
+    Args:
+        packages: Those of them that the purpose needs.
+        purpose: What needs them, as the beginning of a sentence.
+    """
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(
+            f"{purpose} needs {', '.join(missing)}: not installed here. Install the extra: "
+            "pip install 'emacheck[train]' (on a vendor image that brings its own torch: "
+            "pip install --no-deps onedl-mmengine onedl-mmcv onedl-mmsegmentation, see docs/vendor-images.md). "
+            "Judging logs works without: emacheck compare LOG_A LOG_B"
+        )
+
+
+@contextlib.contextmanager
+def new_run_directory(path: Path) -> Iterator[None]:
+    """Create a run directory, and remove it again if what is done within ends badly before anything was written.
+
+    Raises:
+        OutputError: If it holds something already, cannot be written, or another emacheck is about to use it.
+    """
+    new = [each for each in (path, *path.parents) if not each.exists()]
+    claim = _claim_run_directory(path)
+    try:
+        yield
+    except BaseException:
+        claim.unlink(missing_ok=True)
+        for each in new:
+            with contextlib.suppress(OSError):
+                each.rmdir()  # only if nothing is in it
+        raise
+    claim.unlink(missing_ok=True)
+
+
+def _claim_run_directory(path: Path) -> Path:
+    """Create a run directory that does not exist yet or is empty, and a file in it that only one process can create.
+
+    Raises:
+        OutputError: If it holds something already or cannot be written.
+    """
+    claim = path / CLAIM_FILE
+    try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise _occupied(path)
+        path.mkdir(parents=True, exist_ok=True)
+        claim.open("x").close()
+    except FileExistsError:
+        raise _occupied(path) from None
+    except OSError as error:
+        raise OutputError(
+            f"--work-dir {path}: cannot be written ({error.strerror}). Choose a directory you may write to."
+        ) from error
+    return claim
+
+
+def _occupied(path: Path) -> OutputError:
+    return OutputError(
+        f"--work-dir {path}: found something there already, expected a new or empty directory; "
+        "nothing was overwritten. Choose another one, or remove it first."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """What runs in processes of its own, and how messages speak of it.
+
+    Attributes:
+        module: The module that is started, with the run directory as its argument.
+        title: What it is.
+        kept: What stays in the run directory when it fails after a process has recorded something.
+    """
+
+    module: str
+    title: str
+    kept: str
+
+
+TRAINING = Program(module="emacheck.train.worker", title="the training", kept="the partial record is kept")
+
+
+def left_in(run_directory: Path, program: Program = TRAINING) -> str:
+    """Return what a program that ended early has left in its run directory."""
+    kept = (
+        program.kept if _has_recorded(run_directory) else "nothing was recorded, and what the processes printed is kept"
+    )
+    return f"{kept} in {run_directory}"
+
+
+def _has_recorded(run_directory: Path) -> bool:
+    return any(path.stat().st_size for path in rank_files(run_directory).values())
+
+
+def train_in_worker(
+    request: TrainingRequest,
+    run_directory: Path,
+    *,
+    progress: Progress,
+    timeout: float,
+    processes: Processes | None = None,
+) -> None:
+    """Train a request in processes of its own until its record is complete.
+
+    Args:
+        request: What to train.
+        run_directory: An existing, empty directory for the record.
+        progress: Called with iteration number and loss after each iteration.
+        timeout: Seconds without a new iteration of any process after which the training counts as hung.
+        processes: How many processes train; a single one if None.
+
+    Raises:
+        UsageError: If the worker refused the request; what it wrote is gone, unless it has trained.
+        OutputError: If not even the request can be written.
+        TrainingError: If a process crashed, was killed or hung; the partial record stays.
+        KeyboardInterrupt: If the user interrupted; all processes have ended and what they recorded stays.
+    """
+    require_training_packages()
+    before = set(run_directory.iterdir())
+    try:
+        request.write(run_directory)
+    except OSError as error:
+        _remove(set(run_directory.iterdir()) - before)
+        raise OutputError(
+            f"{run_directory}: cannot be written ({error.strerror}), and nothing was trained. "
+            "Free some space, or choose another place with --work-dir."
+        ) from error
+    try:
+        run_program(
+            TRAINING,
+            run_directory,
+            progress=progress,
+            timeout=timeout,
+            processes=processes or Processes(),
+            request=request,
+            iterations=request.iterations,
+        )
+    except UsageError:
+        if not _has_recorded(run_directory):
+            _remove(set(run_directory.iterdir()) - before)
+        raise
+
+
+def _remove(paths: set[Path]) -> None:
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def run_program(
+    program: Program,
+    run_directory: Path,
+    *,
+    progress: Progress,
+    timeout: float,
+    processes: Processes,
+    request: TrainingRequest,
+    iterations: int,
+) -> None:
+    """Run a program in processes of its own until all of them have ended, and watch the records they write.
+
+    Args:
+        program: What to run.
+        run_directory: An existing directory; each process writes its iterations into its :func:`rank_file` there.
+        progress: Called with iteration number and loss after each iteration.
+        timeout: Seconds without a new iteration of any process after which the program counts as hung.
+        processes: How many processes there are.
+        request: The training that it is about.
+        iterations: How many iterations each will do.
+
+    Raises:
+        UsageError: If a process refused; its words are in ``refusal.txt``.
+        TrainingError: If a process crashed, was killed or hung.
+        KeyboardInterrupt: If the user interrupted; all processes have ended.
+    """
+    heartbeat, mark = Heartbeat(run_directory=run_directory), uuid.uuid4().hex
+    with (run_directory / WORKER_LOG).open("wb") as log:
+        worker = subprocess.Popen(
+            _command(program, run_directory, processes, request),
+            # Every process ends when this pipe closes, however this process ends.
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=_environment(request.threads, processes, mark),
+        )
+        try:
+            hung = _watch(worker, heartbeat, progress, timeout)
+            seen = _look(worker, heartbeat, mark, processes, run_directory) if hung else _Seen()
+        finally:
+            end_worker(worker, mark)
+    ended = _Ended(program=program, run_directory=run_directory, heartbeat=heartbeat, processes=processes)
+    if hung:
+        raise TrainingError(ended.hanging(seen, timeout))
+    if worker.returncode != 0:
+        # The launcher of several processes does not pass on how one of them ended.
+        if (run_directory / REFUSAL_FILE).is_file():
+            raise UsageError((run_directory / REFUSAL_FILE).read_text(encoding="utf-8").strip())
+        raise TrainingError(ended.failing(worker.returncode, iterations))
+
+
+def _command(program: Program, run_directory: Path, processes: Processes, request: TrainingRequest) -> list[str]:
+    worker = ["-m", program.module, str(run_directory)]
+    if not processes.launched:
+        return [sys.executable, *worker]
+    launcher = [sys.executable, "-m", "emacheck.train.launching.elastic", str(run_directory)]
+    job = {"program": program.module, **request.in_common()}
+    return [*launcher, *processes.launcher_arguments(run_directory, job), *worker]
+
+
+def _environment(threads: int, processes: Processes, mark: str) -> dict[str, str]:
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in LAUNCHERS_VARIABLES and not name.startswith(LAUNCHERS_PREFIXES)
+    }
+    # Unless told, torch's launcher gives each process one thread before the worker sets its own number.
+    told = {"OMP_NUM_THREADS": str(threads)} if processes.launched else {}
+    return {**WORKER_ENVIRONMENT, **told, **inherited, "PYTHONUNBUFFERED": "1", MARK: mark}
+
+
+def _watch(worker: "subprocess.Popen[bytes]", heartbeat: Heartbeat, progress: Progress, timeout: float) -> bool:
+    while worker.poll() is None:
+        heartbeat.advance(progress)
+        if time.monotonic() - heartbeat.last > timeout:
+            return True
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            worker.wait(POLL_SECONDS)
+    heartbeat.advance(progress)
+    return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What is seen of processes that hang, before they are ended.
+
+    Attributes:
+        suspects: What is suspicious about each rank that is under suspicion.
+        ranks: The ranks that run here, the suspects first.
+        launcher: The last words of their launcher; when it is ended, it prints more.
+    """
+
+    suspects: dict[int, str] = field(default_factory=dict)
+    ranks: tuple[int, ...] = ()
+    launcher: str = ""
+
+
+def _look(
+    worker: "subprocess.Popen[bytes]", heartbeat: Heartbeat, mark: str, processes: Processes, run_directory: Path
+) -> _Seen:
+    running = rank_processes(mark) if processes.launched else {0: worker.pid}
+    suspects = who_hangs(heartbeat, running)
+    ranks = tuple(dict.fromkeys([*suspects, *sorted(running)]))
+    return _Seen(suspects=suspects, ranks=ranks, launcher=last_words(run_directory))
+
+
+def end_worker(worker: "subprocess.Popen[bytes]", mark: str) -> None:
+    """End the worker, or the launcher of several, and everything they started, however often the user interrupts."""
+    with uninterrupted():
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(worker.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.wait(GRACE_SECONDS)
+        kill_marked(mark)
+        if worker.stdin is not None:
+            worker.stdin.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ended:
+    """What is known about processes that ended badly."""
+
+    program: Program
+    run_directory: Path
+    heartbeat: Heartbeat
+    processes: Processes
+
+    def hanging(self, seen: _Seen, timeout: float) -> str:
+        launcher = f"The launcher of the processes: {seen.launcher}"
+        started = not self.processes.launched or any_started(self.run_directory)
+        if not started and self.processes.meeting_place is not None:
+            return f"{did_not_meet(self.processes, timeout)}\n{launcher}"
+        lines = [
+            f"{self.program.title} hung: no new iteration for {timeout:g} s after iteration "
+            f"{self.heartbeat.recorded()}; it was ended; {self._left()}."
+        ]
+        if not self.processes.launched:
+            lines.append(last_words(self.run_directory))
+        elif not started:
+            lines.append(f"No process was started. {launcher}")
+        else:
+            recording = self.heartbeat.ranks()
+            otherwise = "does not say that it is the culprit" if recording else "has finished no iteration"
+            for rank in ((recording and tuple(seen.suspects)) or recording or seen.ranks)[:MOST_SUSPECTS]:
+                lines.append(f"rank {rank} {seen.suspects.get(rank, otherwise)}.")
+                lines.append(last_words(self.run_directory, rank % self.processes.nproc_per_node))
+            if self.processes.nnodes > 1:
+                lines.append("What the processes of other nodes do, the command on each of them says.")
+        return "\n".join([*lines, "A slower device needs a longer --timeout."])
+
+    def _left(self) -> str:
+        return left_in(self.run_directory, self.program)
+
+    def failing(self, code: int, iterations: int) -> str:
+        failure = read_failure(self.run_directory) if self.processes.launched else Failure()
+        if failure.port_in_use:
+            return port_in_use(self.processes)
+        if failure.unmet and not any_started(self.run_directory):
+            return f"{did_not_meet(self.processes)}\nThe launcher of the processes: {last_words(self.run_directory)}"
+        if failure.rank is not None:
+            who, code = f"rank {failure.rank} of {self.processes.world_size}", failure.code
+            words = last_words(self.run_directory, failure.rank % self.processes.nproc_per_node)
+        else:
+            who = "the launcher of the processes" if self.processes.launched else "the worker"
+            words = last_words(self.run_directory)
+        return (
+            f"{who} {how_it_ended(code)} after iteration {self.heartbeat.recorded(failure.rank)} of {iterations}; "
+            f"{self._left()}.\n{words}{hint_of(words)}{disk_is_full(self.run_directory)}"
+        )
+
+
+def git_commit() -> str | None:
+    """Return the commit of the working directory, with ``-dirty`` if it has changes, or None outside of git."""
+    command: list[str] = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        done: Any = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
