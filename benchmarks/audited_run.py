@@ -1,7 +1,7 @@
 """What `emacheck run` says of a device with one broken operator: the simulated device, healthy and broken.
 
 It says nothing about any vendor's hardware. Each row is one `emacheck run --device sdaa` without further options: the smoke
-preset, 100 iterations, the stored reference, an audit of three batches.
+preset, 100 iterations, the stored reference, an audit of three batches, the operators of what failed.
 """
 
 import json
@@ -60,6 +60,8 @@ def run(case: Case, place: Path) -> dict[str, Any]:
     curves = [finding for finding in report["findings"] if finding["rule"] != "audit"]
     audit = report["audit"]
     blamed = next((each for each in audit["findings"] if each["outcome"] == "FAIL"), None)
+    explained = (report["operators"] or {"explanations": []})["explanations"]
+    proven = [each for each in explained if each["conclusion"] == "proven"]
     return {
         "fault": case.faults,
         "exit code": done.returncode,
@@ -72,16 +74,20 @@ def run(case: Case, place: Path) -> dict[str, Any]:
         "tensor": blamed and blamed["tensor"],
         "ratio": (blamed or audit["worst"])["ratio"],
         "limit": (blamed or audit["worst"])["limit"],
+        "operators proven to be the cause": sorted({name for each in proven for name in each["cause"]}),
+        "conclusions": [[each["scope"], each["conclusion"]] for each in explained],
         "rules of the curves that fail": sorted({f["rule"] for f in curves if f["outcome"] == "FAIL"}),
         "peak GiB of the audit": round(audit["peak_memory_bytes"] / 2**30, 1),
     }
 
 
 def as_it_should_be(row: dict[str, Any], case: Case) -> bool:
-    """Tell whether a broken device fails and the right module is named, and whether one that is as good as healthy passes."""
+    """Tell whether a broken device fails and the right module and operator are named, and whether a sound one passes."""
     if not case.named:
         return bool(row["outcome"] == "PASS")
-    return row["outcome"] == "FAIL" and bool({row["module"], row["kind"]} & set(case.named))
+    operator = f"aten.{case.faults.split()[1]}.default"
+    module_is_right = bool({row["module"], row["kind"]} & set(case.named))
+    return row["outcome"] == "FAIL" and module_is_right and row["operators proven to be the cause"] == [operator]
 
 
 def main() -> None:

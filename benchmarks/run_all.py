@@ -163,23 +163,23 @@ def audited_run_section() -> list[str]:
         "`benchmarks/audited_run.py`: `emacheck run --device sdaa` without further options (smoke preset, 100 iterations, the stored reference, an audit of "
         "three batches) on the simulated device of the tests, which is the CPU's arithmetic behind the interface of an out-of-tree device and no evidence about any "
         "hardware. One operator at a time is off by 0.1 %; *in one tile*: in 16x16 elements; *of strided inputs only*: in the calls with an input that is "
-        "not contiguous.",
+        "not contiguous. *Proven operator*: with it alone computed on the CPU the module passes ([operators](operators.md)). As it should be: the broken operator's module is named and that "
+        "operator, and no other, is proven; or a PASS where nothing is broken that EMANet runs.",
         "",
-        "| broken operator | outcome | exit code | worst rule | module named | phase | ratio (limit) | as it should be | rules of the curves that fail |",
-        "|---|---|---:|---|---|---|---:|---|---|",
+        "| broken operator | outcome | exit code | worst rule | module named | phase | ratio (limit) | proven operator | as it should be | rules of the curves that fail |",
+        "|---|---|---:|---|---|---|---:|---|---|---|",
     ]
     for name, row in content.items():
         named = f"`{row['module']}` ({row['kind']})" if row["module"] else "none"
+        proven = ", ".join(f"`{each}`" for each in row["operators proven to be the cause"]) or "none"
         lines.append(
             f"| {name} | {CELLS[row['outcome']]} | {row['exit code']} | {row['worst rule']} | {named} | {row['phase'] or ''} | "
-            f"{row['ratio']:{'.0f' if row['ratio'] >= 100 else '.3g'}} ({row['limit']:g}) | {'yes' if row['as it should be'] else '**no**'} | "
+            f"{row['ratio']:{'.0f' if row['ratio'] >= 100 else '.3g'}} ({row['limit']:g}) | {proven} | {'yes' if row['as it should be'] else '**no**'} | "
             f"{', '.join(row['rules of the curves that fail']) or 'none'} |"
         )
     wrong = [name for name, row in content.items() if not row["as it should be"]]
     return [
         *lines,
-        "",
-        "Measured with limits of `first_iterations` that did not yet come from repeats: its part of the last column is that of the earlier limits.",
         "",
         f"Not as it should be: {listed(wrong)}. Largest memory of an audit: {max(row['peak GiB of the audit'] for row in content.values())} GiB.",
         "",

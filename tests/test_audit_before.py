@@ -323,12 +323,11 @@ def test_another_experiment_is_refused_before_it_is_audited_and_leaves_nothing(r
 @pytest.mark.parametrize("fault", [None, "scale _softmax by=1e-3"])
 def test_a_run_on_the_simulated_device_rests_on_the_audit(emacheck_cli, simulated_device, references, tmp_path, fault):
     outcome, module = ("FAIL", HEAD) if fault else ("PASS", None)
-    env = simulated_device(*([fault] if fault else []))
-    # The healthy one is the preset as it is, against the reference that is shipped.
-    channels = ("--cfg-options", *SLIM) if fault else ()
-    env |= {"EMACHECK_REFERENCES": str(references)} if fault else {}
+    env = simulated_device(*([fault] if fault else [])) | {"EMACHECK_REFERENCES": str(references)}
     short = ("--iters", 3, "--limit", "coverage.minimum=3", "--audit-batches", 1, "--threads", 1)
-    done = emacheck_cli("run", "--device", "sdaa", *short, "--work-dir", "run", *channels, env=env, timeout=600)
+    done = emacheck_cli(
+        "run", "--device", "sdaa", *short, "--work-dir", "run", "--cfg-options", *SLIM, env=env, timeout=600
+    )
     assert done.code == (1 if fault else 0), done
     report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
     assert (report["outcome"], report["evidence"]) == (outcome, ["curve", "audit"])

@@ -92,14 +92,15 @@ def test_a_device_that_is_not_there_is_named(emacheck_cli):
 
 @pytest.mark.training
 def test_an_audit_of_one_head_passes_and_is_reported(emacheck_cli, tmp_path):
-    done = emacheck_cli("audit", *QUICK, "--output-dir", "report")
+    options = (*QUICK, "--output-dir", "report", "--cfg-options", *SLIM)
+    done = emacheck_cli("audit", *options)
     assert done.code == 0, done
     assert done.last_line.startswith("PASS audit worst ")
     report = json.loads((tmp_path / "report" / "audit.json").read_text(encoding="utf-8"))
     assert report["outcome"] == "PASS"
     assert {row["module"] for row in report["tensors"]} >= {"decode_head.ema_module", "decode_head.bottleneck.conv"}
     assert (tmp_path / "report" / "audit.png").read_bytes().startswith(b"\x89PNG")
-    assert emacheck_cli("audit", *QUICK, "--output-dir", "report").code == 2
+    assert emacheck_cli("audit", *options).code == 2
 
 
 @pytest.mark.slow
@@ -182,7 +183,7 @@ def test_a_worker_that_hangs_is_ended(monkeypatch, tmp_path):
 def test_a_device_is_audited_and_the_module_with_the_broken_operator_is_named(
     emacheck_cli, simulated_device, fault, module, audited
 ):
-    options = ("--device", "sdaa", "--batches", "1", "--threads", "1", *audited)
+    options = ("--device", "sdaa", "--batches", "1", "--threads", "1", *audited, "--cfg-options", *SLIM)
     done = emacheck_cli("audit", *options, env=simulated_device(fault), timeout=600)
     assert done.code == 1, done
     named = next(line for line in done.out.splitlines() if line.strip().startswith("FAIL")).split()[1]
