@@ -4,13 +4,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import free_port
 
 from emacheck.errors import UsageError
-from emacheck.train.device import accelerator, precision
+from emacheck.train.device import accelerator, devices, precision
 from emacheck.train.device.devices import KINDS, Device, DeviceKind, device_names, parse_device, probe
 
 ROOT = Path(__file__).parent.parent
@@ -46,6 +48,7 @@ def test_every_row_is_in_the_documentation_as_it_stands_in_the_code():
         "",
         "auto:1",
         "auto:",
+        pytest.param("cuda:" + "9" * 5000, id="more digits than Python converts"),
     ],
 )
 def test_what_is_no_device_is_refused_with_what_is(text):
@@ -106,6 +109,80 @@ def test_a_module_that_breaks_on_import_is_named_with_its_error(tmp_path, monkey
 def test_a_device_that_torch_does_not_see_is_refused_with_the_number_that_it_sees():
     with pytest.raises(UsageError, match=r"sees 0 xpu devices, expected at least 2"):
         accelerator.open_device(parse_device("xpu:1"))
+
+
+def raising(*arguments):
+    raise RuntimeError("driver and library do not fit")
+
+
+def has_module(monkeypatch, **attributes):
+    monkeypatch.setattr(accelerator, "device_module", lambda _: SimpleNamespace(**attributes))
+
+
+ONE = {"is_available": lambda: True, "device_count": lambda: 2}
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "said"),
+    [
+        ({**ONE, "is_available": raising}, "xpu", "does not say how many devices there are (RuntimeError: driver"),
+        ({**ONE, "device_count": raising}, "xpu:1", "does not say how many devices there are (RuntimeError: driver"),
+        (
+            {**ONE, "set_device": raising},
+            "xpu",
+            "--device xpu: it cannot be selected (RuntimeError: dr",
+        ),
+        (ONE, "xpu:1", "--device xpu:1: it cannot be selected ("),
+        ({}, "xpu:1", "sees 1 xpu device, expected at least 2"),
+    ],
+)
+def test_a_device_whose_module_cannot_do_what_is_needed_is_refused(monkeypatch, module, name, said):
+    has_module(monkeypatch, **module)
+    with pytest.raises(UsageError) as refused:
+        accelerator.open_device(parse_device(name))
+    assert said in str(refused.value)
+    assert "Check the driver" in str(refused.value)
+
+
+def test_the_first_device_needs_no_selecting(monkeypatch):
+    for module in ({}, ONE):
+        has_module(monkeypatch, **module)
+        accelerator.open_device(parse_device("xpu"))
+        accelerator.open_device(parse_device("xpu:0"))
+
+
+PROBING = """
+import subprocess, sys, time
+if sys.argv[1:]:
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    print("sdaa")
+    {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("then", "said"),
+    [
+        ("time.sleep(60)", "no answer for 0.5 s, and the process that asked was ended"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "(what asked was ended by SIGSEGV: no output)"),
+        ("raise OSError('no such ioctl')", "(what asked ended with exit code 1: OSError: no such ioctl)"),
+        ("", None),
+    ],
+)
+def test_opening_a_device_ends_in_time_with_all_that_it_started(monkeypatch, tmp_path, then, said):
+    (tmp_path / "probing.py").write_text(PROBING.format(then), encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(devices, "PROBE", "probing")
+    monkeypatch.setattr(devices, "PROBE_SECONDS", 0.5 if "sleep" in then else 30)
+    started = time.monotonic()
+    if said is None:
+        probe(parse_device("sdaa"))
+    else:
+        with pytest.raises(UsageError) as refused:
+            probe(parse_device("sdaa"))
+        assert str(refused.value).startswith("--device sdaa: it could not be opened (")
+        assert said in str(refused.value)
+    assert time.monotonic() - started < 10
 
 
 def test_the_cpu_is_there_and_describes_itself():
@@ -243,6 +320,35 @@ def test_a_switch_that_does_not_stay_as_it_was_set_is_refused():
 def test_a_precision_that_the_table_does_not_know_is_refused(device, asked):
     with pytest.raises(UsageError, match=f"--precision {asked}: .* expected one of fp32"):
         precision.check_precision(parse_device(device), asked)
+
+
+def test_autocast_that_would_not_lower_is_refused_in_place_of_a_training_in_float32(monkeypatch):
+    """torch warns that the type is not supported, switches autocast off, and goes on."""
+    import torch
+
+    monkeypatch.setattr(torch._C, "_get_privateuse1_backend_name", lambda: "xpu")
+    device = parse_device("xpu")
+    with pytest.raises(UsageError, match=r"does not lower to bfloat16.*`get_amp_supported_dtype` is missing"):
+        precision.check_autocast(device, "bf16")
+    monkeypatch.setattr(torch.xpu, "get_amp_supported_dtype", lambda: [torch.float16], raising=False)
+    with pytest.raises(
+        UsageError, match=r"--precision bf16: autocast on xpu does not lower .* torch.float16 currently"
+    ):
+        precision.check_autocast(device, "bf16")
+    precision.check_autocast(device, "fp16")
+    precision.check_autocast(device, "fp32")
+    assert not torch.is_autocast_enabled("xpu")
+
+
+def test_what_only_describes_a_device_may_raise_anything(monkeypatch):
+    def no_driver():
+        raise OSError("no such ioctl")
+
+    has_module(monkeypatch, **ONE, get_device_name=no_driver, max_memory_allocated=no_driver, get_rng_state=no_driver)
+    device = parse_device("xpu")
+    assert accelerator.describe_device(device)["name"] == "Intel XPU"
+    assert accelerator.peak_memory(device) is None
+    assert accelerator.generator_state(device) is None
 
 
 def test_names_start_with_the_table():

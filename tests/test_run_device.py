@@ -156,18 +156,40 @@ def test_the_batches_of_a_real_pipeline_are_the_same_with_any_number_of_workers(
 
 
 @pytest.mark.parametrize(
-    ("device", "devices", "expected"),
-    [("sdaa", 0, 1), ("sdaa:5", 2, 6)],
+    ("command", "devices", "said"),
+    [
+        (("run", "--no-audit", "--device", "sdaa"), 0, "--device sdaa: T sees 0 sdaa devices, expected at least 1."),
+        (
+            ("run", "--reference-device", "cpu", "--device", "sdaa:5"),
+            2,
+            "--device sdaa:5: T sees 2 sdaa devices, expected at least 6.",
+        ),
+        (
+            ("run", "--nproc-per-node", 3, "--device", "sdaa"),
+            2,
+            "--device sdaa: T sees 2 sdaa devices, expected at least 3, one for each process of this node "
+            "(--nproc-per-node).",
+        ),
+        (
+            ("run", "--reference-device", "sdaa", "--reference-nproc", 2, "--nproc-per-node", 2),
+            1,
+            "--reference-device sdaa: T sees 1 sdaa device, expected at least 2, one for each process of this node "
+            "(--nproc-per-node).",
+        ),
+        (("audit", "--device", "sdaa"), 0, "--device sdaa: T sees 0 sdaa devices, expected at least 1."),
+    ],
 )
-def test_a_device_that_is_not_there_exits_2_untrained(simulated_device, tmp_path, *, device, devices, expected):
-    said = f"with torch_sdaa imported sees {devices} sdaa devices, expected at least {expected}"
-    options = ("--device", device, *SHORT, "--work-dir", tmp_path / "run")
-    for more in ((), ("--reference-device", "cpu")):
-        code, _, err = command(tmp_path, "run", *options, *more, env=simulated_device(devices=devices))
-        assert code == 2
-        assert said in err
-        assert "Traceback" not in err
-        assert not list(tmp_path.rglob("iterations.jsonl"))
+def test_a_device_that_is_not_there_is_refused_before_anything_is_announced_or_written(
+    simulated_device, tmp_path, *, command, devices, said
+):
+    import torch
+
+    process = emacheck_process(*command, cwd=tmp_path, env=simulated_device(devices=devices))
+    out, err = process.communicate(timeout=100)
+    assert (process.returncode, out, list(tmp_path.iterdir())) == (2, "", [])
+    sees = f"torch {torch.__version__} with torch_sdaa imported"
+    assert err.startswith(f"emacheck: {said.replace(' T ', f' {sees} ')} Check the driver")
+    assert err.count("\n") == 1
 
 
 def test_without_the_vendors_module_a_run_exits_2_and_says_where_it_comes_from(workshop, tmp_path):

@@ -18,6 +18,8 @@ from emacheck.cli.training import (
     default_work_dir,
     describe_training,
     experiment_options,
+    refuse_unfit_device,
+    require_devices,
     train_and_read,
     training_options,
 )
@@ -81,7 +83,7 @@ def run(
     require_training_packages()
     request, processes = describe_training(**options)
     if reference_device:
-        reference_device = _check_devices(request, reference_device)
+        reference_device = _check_reference_device(request, reference_device, reference_nproc or 1)
     live = _reference_request(request, processes, reference_device, reference_nproc) if reference_device else None
     bundles = () if reference_device else _choose_bundles(request, processes, reference)
     directory = work_dir_of_node(work_dir or default_work_dir(request), processes)
@@ -168,8 +170,7 @@ def _reference_request(
             f"{nproc}. Give a divisor of {processes.world_size}."
         )
     factor = processes.world_size // nproc
-    launched = Processes(launched=True, nproc_per_node=nproc) if nproc > 1 else Processes()
-    return replace(request, device=device, backend=None, batch_factor=factor), launched
+    return replace(request, device=device, backend=None, batch_factor=factor), _processes_of_reference(nproc)
 
 
 def _train_reference(
@@ -183,16 +184,20 @@ def _train_reference(
         return train(request, place, title=f"Training the reference on {request.device}", processes=processes)
 
 
-def _check_devices(request: TrainingRequest, reference_device: str) -> str:
-    """See that both devices can do what is asked, before the first of two trainings starts."""
-    from emacheck.train.device.devices import parse_device, probe
+def _check_reference_device(request: TrainingRequest, name: str, nproc: int) -> str:
+    """See that the reference can be trained, before anything is."""
+    from emacheck.train.device.devices import parse_device
     from emacheck.train.device.precision import check_reference_precision
 
-    device = parse_device(reference_device, "--reference-device")
+    device, processes = parse_device(name, "--reference-device"), _processes_of_reference(nproc)
+    refuse_unfit_device(device, None, processes)
     check_reference_precision(device, request.precision)
-    for each in (device, parse_device(request.device)):
-        probe(each)
+    require_devices(device, processes)
     return str(device)
+
+
+def _processes_of_reference(nproc: int) -> Processes:
+    return Processes(launched=True, nproc_per_node=nproc) if nproc > 1 else Processes()
 
 
 def _choose_bundles(request: TrainingRequest, processes: Processes, name: str | None) -> "tuple[Bundle, ...]":

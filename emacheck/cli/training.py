@@ -134,6 +134,7 @@ def describe_training(
                 f"found the argument {option!r}, expected KEY=VALUE after --cfg-options, such as "
                 "optim_wrapper.optimizer.lr=0.02, and options otherwise"
             )
+    require_devices(place, processes)
     preset = None if config else preset or "smoke"
     root, data_hash = _place_data(preset, data_root, overrides)
     request = TrainingRequest(
@@ -166,14 +167,26 @@ def refuse_unfit_device(device: "Device", backend: str | None, processes: Proces
         raise UsageError(f"--backend {backend}: found one process, which talks to no other. Add --nproc-per-node N.")
     if processes.world_size > 1 and device.index is not None:
         raise UsageError(
-            f"--device {device}: found a number, but each of {processes.world_size} processes takes the device of its "
-            f"own local rank. Say --device {device.type}, and choose devices as the vendor provides for."
+            f"{device.option} {device}: found a number, but each of {processes.world_size} processes takes the device "
+            f"of its own local rank. Say {device.option} {device.type}, and choose devices as the vendor provides for."
         )
     if processes.launched:
         _ = device.communication  # raises where several processes cannot use the device
     # Of several nodes, one that lacks the module refuses where the others hear it; they would wait for it.
     if processes.nnodes == 1:
         require_module(device)
+
+
+def require_devices(device: "Device", processes: Processes) -> None:
+    """See that each process of this node has its device, before anything is announced; on several nodes they do it.
+
+    Raises:
+        UsageError: If there are fewer devices, or one cannot be opened.
+    """
+    from emacheck.train.device.devices import probe
+
+    if processes.nnodes == 1:
+        probe(device, processes.nproc_per_node)
 
 
 def _choose_precision(device: "Device", precision: str | None, *, amp: bool) -> str:

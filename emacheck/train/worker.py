@@ -53,7 +53,7 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
     from emacheck.train import ranks
     from emacheck.train.device.accelerator import describe_device
     from emacheck.train.device.devices import parse_device
-    from emacheck.train.device.precision import check_precision, set_float32
+    from emacheck.train.device.precision import check_autocast, check_precision, set_float32
     from emacheck.train.device.vanilla_mmengine import adapt, ask_for_precision, point_mmengine_at
     from emacheck.train.presets import resolve
     from emacheck.train.recorder import RecorderHook
@@ -68,6 +68,7 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
     check_precision(device, request.precision)
     ranks.agree(describe_task(request, experiment, device), refusal)
     device = ranks.open_device_of_rank(device, request.backend)
+    check_autocast(device, request.precision)
     point_mmengine_at(device)
     adapt(config, device)
     facts = {

@@ -19,6 +19,7 @@ from emacheck.cli.training import (
     describe_training,
     interruptible,
     refuse_unfit_device,
+    require_devices,
     training_options,
 )
 from emacheck.errors import OutputError
@@ -104,9 +105,9 @@ def audit(
     together as well, and are held against each other and against one process with the joined batch.
     """
     require_training_packages()
-    processes = _processes(device, backend, options)
     if output_dir is not None:
         _refuse_existing(output_dir)
+    processes = _processes(device, backend, options)
     job = AuditJob(
         request=audited_request(options),
         device=device,
@@ -133,7 +134,9 @@ def _processes(device: str, backend: str | None, options: dict[str, Any]) -> Pro
     """Take the options of the processes out of the others and decide how many there are."""
     names = inspect.signature(plan_processes).parameters.keys() - {"environment"}
     processes = plan_processes(**{name: options.pop(name) for name in names})
-    refuse_unfit_device(parse_device(device), backend, processes)
+    place = parse_device(device)
+    refuse_unfit_device(place, backend, processes)
+    require_devices(place, processes)
     return processes
 
 

@@ -89,13 +89,14 @@ def audit_rank(job: RankJob, directory: Path) -> None:
     torch.set_num_threads(job.request.threads)
     from emacheck.train import ranks
     from emacheck.train.device.devices import parse_device
-    from emacheck.train.device.precision import check_precision, set_float32
+    from emacheck.train.device.precision import check_autocast, check_precision, set_float32
 
     device = parse_device(job.device)
     check_precision(device, job.precision)
     scratch = directory / f"rank{ranks.rank()}"
     ranks.agree(_task(job, device, scratch))
     device = ranks.open_device_of_rank(device, job.backend)
+    check_autocast(device, job.precision)
     candidate, batches = _prepared(job, device, scratch)
     # Last, for what a configuration imports may have set it otherwise.
     set_float32(device, job.precision)

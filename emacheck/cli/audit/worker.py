@@ -373,11 +373,12 @@ def candidate_device(name: str, precision: str) -> "torch.device":
 
     from emacheck.train.device.accelerator import open_device
     from emacheck.train.device.devices import parse_device
-    from emacheck.train.device.precision import check_precision
+    from emacheck.train.device.precision import check_autocast, check_precision
 
     device = parse_device(name)
     open_device(device)
     check_precision(device, precision)
+    check_autocast(device, precision)
     _as_asked(name, precision)
     return torch.device(str(device))
 

@@ -1,5 +1,6 @@
 """Devices at work: import what a device needs, see that it is there, select, seed and ask it."""
 
+import contextlib
 import datetime
 import importlib
 import os
@@ -11,15 +12,19 @@ from emacheck.counted import counted
 from emacheck.errors import MissingExtraError, TrainingError, UsageError
 from emacheck.train.device.devices import KINDS, OPTION, Device, DeviceKind, without_module
 
+CHECK_DRIVER = "Check the driver, that this container may use the device, and that this torch was built for it."
 
-def open_device(device: Device) -> None:
+
+def open_device(device: Device, count: int = 1) -> None:
     """Make torch know a device, see that it is there, and select it.
 
     Args:
         device: Where to train.
+        count: How many devices of its type there must be at least.
 
     Raises:
-        UsageError: If the device's module cannot be imported or torch does not see the device.
+        UsageError: If the device's module cannot be imported, torch does not see as many devices, or the device cannot
+            be selected.
     """
     _import(device.kind, device.option)
     if device.is_cpu:
@@ -27,17 +32,38 @@ def open_device(device: Device) -> None:
     import torch
 
     module = device_module(device)
-    count = _count(module)
-    wanted = (device.index or 0) + 1
-    if count < wanted:
+    try:
+        found = _count(module)
+    except Exception as error:  # whatever a driver raises
+        raise UsageError(
+            f"{device.option} {device}: torch.{device.type} does not say how many devices there are "
+            f"({type(error).__name__}: {error}). {CHECK_DRIVER}"
+        ) from error
+    numbered = (device.index or 0) + 1
+    if found < max(numbered, count):
         brought = f"with {device.kind.module} imported " if device.kind.module else ""
+        each = ", one for each process of this node (--nproc-per-node)" if count > numbered else ""
         raise UsageError(
             f"{device.option} {device}: torch {torch.__version__} {brought}sees "
-            f"{counted(count, f'{device.type} device')}, expected at least {wanted}. Check the driver, that this "
-            "container may use the device, and that this torch was built for it."
+            f"{counted(found, f'{device.type} device')}, expected at least {max(numbered, count)}{each}. {CHECK_DRIVER}"
         )
-    if hasattr(module, "set_device"):
-        module.set_device(device.index or 0)
+    _select(device, module)
+
+
+def _select(device: Device, module: Any) -> None:
+    """Select a device by its own module, or by torch's generic door; the first one is selected without either."""
+    import torch
+
+    select = getattr(module, "set_device", None)
+    if select is None and not device.index:
+        return
+    try:
+        # torch has the generic one from 2.6 on.
+        (select or torch.accelerator.set_device_index)(device.index or 0)
+    except Exception as error:  # whatever a driver raises
+        raise UsageError(
+            f"{device.option} {device}: it cannot be selected ({type(error).__name__}: {error}). {CHECK_DRIVER}"
+        ) from error
 
 
 def device_module(device: Device) -> Any:
@@ -172,7 +198,7 @@ def attribute(name: str) -> Any:
         value: Any = importlib.import_module(module)
         for part in path:
             value = getattr(value, part)
-    except (ImportError, AttributeError, RuntimeError):
+    except Exception:  # what is there may have to ask a driver, and what that raises is nobody's fault
         return None
     return value
 
@@ -220,11 +246,10 @@ def _answer(module: Any, *names: str) -> Any:
     """Return the first answer that a device's module gives; one that it does not have, or cannot give, is None."""
     for name in names:
         ask = getattr(module, name, None)
-        try:
+        # Whatever is raised: a record must not be lost over what only describes a device.
+        with contextlib.suppress(Exception):
             if ask is not None:
                 return ask()
-        except (RuntimeError, TypeError):
-            continue
     return None
 
 

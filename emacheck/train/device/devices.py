@@ -6,20 +6,27 @@ device type and whose value is a DeviceKind (docs/devices.md).
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field, replace
 from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
+from typing import IO
 
 from emacheck.errors import UsageError
+from emacheck.train.launching.last_words import how_it_ended
 
 ENTRY_POINTS = "emacheck.devices"
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 AUTO = "auto"
 OPTION = "--device"
-PROBE_SECONDS = 120
+MOST_DIGITS = 6
+PROBE = "emacheck.train.device.probe"
+PROBE_SECONDS = 120.0
+GRACE_SECONDS = 5.0
 REFUSED = 4
 MARK = "emacheck refuses: "
 
@@ -180,12 +187,12 @@ def parse_device(text: str, option: str = OPTION) -> Device:
     if text == AUTO:
         return parse_device(_detect(option), option)
     name, colon, index = text.partition(":")
-    # Digits of other scripts are decimal as well, and int() reads them.
-    numbered = index.isascii() and index.isdecimal()
+    # Digits of other scripts are decimal as well, and int() reads them; it refuses thousands of digits.
+    numbered = index.isascii() and index.isdecimal() and len(index) <= MOST_DIGITS
     if bool(colon) != numbered or (colon and name in ("cpu", AUTO)):
         raise UsageError(
-            f"{option} {text}: expected NAME or NAME:NUMBER, such as sdaa or sdaa:1, with the digits 0 to 9; cpu and "
-            f"{AUTO} take no number."
+            f"{option} {text}: expected NAME or NAME:NUMBER, such as sdaa or sdaa:1, with the digits 0 to 9, at most "
+            f"{MOST_DIGITS} of them; cpu and {AUTO} take no number."
         )
     return Device(kind=_kind(name, option), index=int(index) if index else None, option=option)
 
@@ -254,14 +261,19 @@ def without_module(kind: DeviceKind, option: str, found: str) -> UsageError:
     )
 
 
-def probe(device: Device) -> None:
-    """See that a device is there before anything expensive happens, in a process of its own.
+def probe(device: Device, processes: int = 1) -> None:
+    """See that a device is there before anything is announced or written, in a process of its own.
+
+    Args:
+        device: The device.
+        processes: How many processes take one of these devices each.
 
     Raises:
-        UsageError: If it is not.
+        UsageError: If it is not, or there are fewer than processes.
     """
     if not device.is_cpu:
-        _ask(f"{device.option} {device}: it could not be opened", str(device), device.option)
+        trouble = f"{device.option} {device}: it could not be opened"
+        _ask(trouble, str(device), device.option, str(processes))
 
 
 def _detect(option: str) -> str:
@@ -274,14 +286,32 @@ def _detect(option: str) -> str:
 
 def _ask(trouble: str, *arguments: str) -> str:
     """Open devices in a process of its own: a driver that crashes or hangs must not take us along."""
-    command = [sys.executable, "-m", "emacheck.train.device.probe", *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)
-    except (subprocess.SubprocessError, OSError) as error:
-        raise UsageError(f"{trouble} ({error}).") from error
-    if done.returncode == REFUSED:
-        raise UsageError(done.stderr.strip().rpartition(MARK)[2])
-    if done.returncode != 0:
-        words = done.stderr.strip().splitlines() or ["no output"]
-        raise UsageError(f"{trouble} (exit code {done.returncode}: {words[-1]}).")
-    return done.stdout
+    command = [sys.executable, "-m", PROBE, *arguments]
+    # Files and no pipes: what a vendor's module has started may keep a pipe open for ever.
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        probing = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
+        try:
+            code = probing.wait(PROBE_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise UsageError(
+                f"{trouble} (no answer for {PROBE_SECONDS:g} s, and the process that asked was ended). Reset the "
+                "device, and look for other programs on it and at its driver's log."
+            ) from None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(probing.pid, signal.SIGKILL)
+            # One that waits within a driver does not end, whatever it is sent.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                probing.wait(GRACE_SECONDS)
+        said, complained = (_text(file) for file in (out, err))
+    if code == REFUSED:
+        raise UsageError(complained.strip().rpartition(MARK)[2])
+    if code != 0:
+        words = complained.strip().splitlines() or ["no output"]
+        raise UsageError(f"{trouble} (what asked {how_it_ended(code)}: {words[-1]}). emacheck doctor says more.")
+    return said
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode("utf-8", "replace")

@@ -1,6 +1,7 @@
 """Precisions: what a device may be asked for, and that float32 means float32."""
 
 import importlib
+import warnings
 from typing import Any
 
 from emacheck.errors import UsageError
@@ -45,6 +46,33 @@ def check_reference_precision(device: Device, precision: str) -> None:
             f"--reference-device {device}: {device.kind.title} does not compute in {precision}, and a reference has "
             f"the candidate's precision. Choose a device that does, or another --precision: {device} has "
             f"{', '.join(device.kind.precisions)}."
+        )
+
+
+def check_autocast(device: Device, precision: str) -> None:
+    """See that autocast lowers to a mixed precision on an opened device: where it does not, torch warns and goes on.
+
+    Raises:
+        UsageError: If the training would be one in float32.
+    """
+    if precision not in AUTOCAST:
+        return
+    import torch
+
+    dtype, on, why = getattr(torch, AUTOCAST[precision]), False, ""
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            with torch.autocast(device.type, dtype=dtype):
+                on = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type) == dtype
+        why = " ".join(str(each.message) for each in said)
+    except Exception as error:  # whatever a vendor's module lacks
+        why = f"{type(error).__name__}: {error}"
+    if not on:
+        raise UsageError(
+            f"--precision {precision}: autocast on {device} does not lower to {AUTOCAST[precision]}, so this would be "
+            f"a training in fp32 ({' '.join(why.split()) or 'torch does not say why'}). Choose another --precision, or "
+            "ask the vendor."
         )
 
 

@@ -1,17 +1,20 @@
-"""A process of its own that opens a device or finds one: ``python -m emacheck.train.device.probe [DEVICE OPTION]``."""
+"""A process of its own that opens a device or finds one: ``python -m emacheck.train.device.probe [DEVICE OPTION COUNT]``."""
 
 import sys
 
 from emacheck.errors import EmacheckError
 from emacheck.train.device.accelerator import detect, open_device
 from emacheck.train.device.devices import MARK, REFUSED, parse_device
+from emacheck.train.launching.parent import end_with_starter
 
 
 def main(arguments: list[str]) -> int:
-    """Open the device named, or print the type of torch's accelerator if none is."""
+    """Open the device named, if there are as many as asked for; print the type of torch's accelerator if none is."""
+    end_with_starter()
     try:
         if arguments:
-            open_device(parse_device(*arguments))
+            name, option, count = arguments
+            open_device(parse_device(name, option), int(count))
         else:
             print(detect())  # noqa: T201 - the answer to --device auto
     except EmacheckError as error:

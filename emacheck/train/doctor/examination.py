@@ -19,6 +19,7 @@ from emacheck.train.launching.last_words import is_broken_import
 
 STAGE_NAMES = ("device", "communication", "precisions", "training")
 POLL_SECONDS = 0.05
+GRACE_SECONDS = 5.0
 LAST_WORDS = 3
 
 
@@ -104,7 +105,9 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     """End the process and everything it started; it leads a process group of its own."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    # One that waits within a driver does not end, whatever it is sent.
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE_SECONDS)
     if process.stdin is not None:
         process.stdin.close()
 

@@ -32,16 +32,17 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-    if sys.platform == "linux":
-        _die_with_starter()
+    end_with_starter()
 
 
-def _die_with_starter() -> None:
-    """Let the system kill this process when the thread that started it ends.
+def end_with_starter() -> None:
+    """Let the system kill this process when the thread that started it ends; on Linux alone.
 
     That thread outlives us unless it is killed: the command's waits until we have ended, and torch's launcher starts
     its processes from its main thread.
     """
+    if sys.platform != "linux":
+        return
     starter = os.getppid()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
