@@ -53,6 +53,11 @@ def first_to_blame(failures: Mapping[int, Any], run_directory: Path) -> int:
     return min(failures, key=order)
 
 
+def lost_another(run_directory: Path, rank: int) -> bool:
+    """Tell whether a process has noted that it only lost its connection to another."""
+    return bool(_death(run_directory, rank).get("of_another", False))
+
+
 def _death(run_directory: Path, rank: int) -> dict[str, Any]:
     try:
         return dict(json.loads(_file(run_directory, rank).read_text(encoding="utf-8")))

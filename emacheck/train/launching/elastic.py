@@ -8,10 +8,14 @@ import contextlib
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from emacheck.train.nodes import OtherNodes
 
 FAILURE_FILE = "failure.json"
 PORT_IN_USE = "EADDRINUSE"
+ONE_NODE = "--nnodes=1"
 
 
 def main(arguments: list[str]) -> int:
@@ -23,22 +27,42 @@ def main(arguments: list[str]) -> int:
     Returns:
         0 when every process ended well; otherwise 1, and ``failure.json`` says what is known.
     """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+
+    from emacheck.train.launching.parent import end_with_parent
+    from emacheck.train.nodes import OtherNodes
+
+    run_directory = Path(arguments[0])
+    end_with_parent()
+    others = OtherNodes(run_directory)
+    if ONE_NODE not in arguments:
+        others.listen()
+    try:
+        return _run(run_directory, arguments[1:], others)
+    except SignalException:
+        if not others.ended_us:
+            others.tell("the command there was ended from outside, as by Ctrl-C or after its --timeout.")
+            raise
+    return 1
+
+
+def _run(run_directory: Path, arguments: list[str], others: "OtherNodes") -> int:
     import torch.distributed
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.run import main as run
 
-    from emacheck.train.launching.deaths import first_to_blame
-    from emacheck.train.launching.parent import end_with_parent
+    from emacheck.train.launching.deaths import first_to_blame, lost_another
 
-    run_directory = Path(arguments[0])
-    end_with_parent()
     try:
-        run(arguments[1:])
+        run(arguments)
+        others.finished()
     except ChildFailedError as error:
         first = first_to_blame(error.failures, run_directory)
-        _write(run_directory, {"rank": first, "code": error.failures[first].exitcode})
+        code = error.failures[first].exitcode
+        _write(run_directory, {"rank": first, "code": code})
         sys.stderr.write(f"{error}\n")
+        others.tell_of_rank(first, code, lost_another=lost_another(run_directory, first))
         return 1
     except (RuntimeError, RendezvousError) as error:
         # torch before 2.2 has no error of its own for a store that cannot be reached.
@@ -55,4 +79,7 @@ def _write(run_directory: Path, failure: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    from emacheck.train.launching.program import leave_with
+
+    # A thread waits in the store, and an interpreter that takes itself apart under it aborts.
+    leave_with(main)

@@ -31,6 +31,7 @@ from emacheck.train.launching.last_words import (
 )
 from emacheck.train.launching.parent import MARK, kill_marked, rank_processes, uninterrupted
 from emacheck.train.launching.processes import Processes
+from emacheck.train.nodes import heard
 from emacheck.train.request import REFUSAL_FILE, WORKER_LOG, TrainingRequest
 
 POLL_SECONDS = 0.1
@@ -358,6 +359,11 @@ class _Ended:
             return port_in_use(self.processes)
         if failure.unmet and not any_started(self.run_directory):
             return f"{did_not_meet(self.processes)}\nThe launcher of the processes: {last_words(self.run_directory)}"
+        if (elsewhere := heard(self.run_directory)) is not None:
+            return (
+                f"{self.program.title} ended on another node first, and so here, after iteration "
+                f"{self.heartbeat.recorded()} of {iterations}; {self._left()}.\n{elsewhere.rstrip()}"
+            )
         if failure.rank is not None:
             who, code = f"rank {failure.rank} of {self.processes.world_size}", failure.code
             words = last_words(self.run_directory, failure.rank % self.processes.nproc_per_node)

@@ -13,6 +13,7 @@ from emacheck.errors import EmacheckError
 from emacheck.train.launching.deaths import note_death
 from emacheck.train.launching.last_words import QUESTION
 from emacheck.train.launching.parent import end_with_parent
+from emacheck.train.nodes import note_meeting
 from emacheck.train.request import REFUSAL_FILE
 
 REFUSED = 4
@@ -30,6 +31,7 @@ def watched_over(work: Callable[[Path], None], run_directory: Path) -> int:
         0 when the work is done, 4 when it was refused (the reason is in ``refusal.txt``).
     """
     end_with_parent()
+    note_meeting(run_directory)
     # Asked where it hangs, a process answers with a traceback on standard error.
     faulthandler.register(QUESTION, all_threads=False)
     try:
