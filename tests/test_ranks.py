@@ -217,6 +217,24 @@ def test_one_process_refuses_by_itself():
         agree(task(0), "not this one")
 
 
+def test_nodes_with_other_software_are_asked_for_different_things(monkeypatch):
+    from emacheck.train import provenance
+    from emacheck.train.device.devices import parse_device
+    from emacheck.train.ranks import describe_other_tasks
+    from emacheck.train.request import TrainingRequest
+    from emacheck.train.worker import describe_task
+
+    def task_of(**versions):
+        monkeypatch.setattr(provenance, "versions", lambda: {"emacheck": "1", "python": "3.11.1", **versions})
+        return describe_task(TrainingRequest(preset="smoke", config=None), {}, parse_device("cpu"))
+
+    said = describe_other_tasks([(0, task_of(torch="2.12")), (1, task_of(torch="2.13", mmengine="0.10.7"))])
+    assert "  node 1: version of torch: rank 0 '2.12', rank 1 '2.13'" in said
+    assert "  node 1: version of mmengine: rank 0 nothing, rank 1 '0.10.7'" in said
+    assert "the same software on every node" in said
+    assert describe_other_tasks([(0, task_of()), (1, task_of(python="3.11.2"))]) is None
+
+
 def test_each_node_with_other_options_is_named_once():
     from emacheck.train.ranks import describe_other_tasks
 

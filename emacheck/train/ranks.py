@@ -146,8 +146,8 @@ def describe_other_tasks(tasks: Sequence[tuple[int, Mapping[str, Any]]]) -> str 
             "the ranks are asked to do different things, so what they compute together would prove nothing:",
             *lines[:SHOWN_OPTIONS],
             *more,
-            "Give the same options, the same configuration and the same data on every node; only --node-rank, "
-            "--work-dir and the place of the data may differ.",
+            "Give the same options, the same configuration, the same data and the same software on every node; only "
+            "--node-rank, --work-dir and the place of the data may differ.",
         ]
     )
 

@@ -127,9 +127,15 @@ def describe_experiment(request: TrainingRequest, config: Any, *, processes: int
 
 
 def describe_task(request: TrainingRequest, experiment: dict[str, Any], device: "Device") -> dict[str, Any]:
-    """Return what must be equal on every rank: the experiment, and whatever else decides what a rank does and when."""
+    """Return what must be equal on every rank: the experiment, and whatever else decides what a rank does and when.
+
+    The record names the versions of rank 0 alone; that of Python takes no part in the numbers.
+    """
+    from emacheck.train.provenance import versions
+
     return {
         **experiment,
+        **{f"version of {name}": version for name, version in versions().items() if name != "python"},
         "device": device.type,
         "iterations": request.iterations,
         "threads": request.threads,
