@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, emacheck_process, finished, wait_for_iterations, wait_until
+from conftest import ROOT, SLIM, emacheck_process, finished, wait_for_iterations, wait_until
 
 from emacheck.data.synthetic import DEFAULT_NAME
 from emacheck.logs import read_log
@@ -235,6 +235,19 @@ def test_no_worker_outlives_a_command_that_was_killed_outright(workshop):
     process.kill()
     process.communicate(timeout=60)
     wait_until_gone(directory)
+
+
+@pytest.mark.slow
+def test_a_training_that_never_updates_the_weights_is_no_evidence(workshop):
+    """Two of them would be bit-identical on any two devices."""
+    never = ("--cfg-options", "optim_wrapper.accumulative_counts=100", *SLIM)
+    done = finished("run", *SHORT, "--reference-device", "cpu", "--work-dir", "never", *never, cwd=workshop)
+    assert done.returncode == 2
+    assert "emacheck: no weight was updated before the last of 3 iterations, so the losses say nothing" in done.stderr
+    assert "accumulative_counts is more than --iters" in done.stderr
+    assert f"the partial record is kept in {Path('never', 'reference')}" in done.stderr
+    record = read_log(workshop / "never" / "reference")
+    assert (record.complete, len(record.curves["loss"])) == (False, ITERATIONS)
 
 
 def test_a_hung_worker_is_ended_and_exits_2(workshop):

@@ -156,8 +156,11 @@ def test_a_refused_training_leaves_nothing_but_what_it_has_trained(tmp_path, mon
     monkeypatch.setattr(launch, "require_training_packages", lambda: None)
     (tmp_path / "audit.txt").touch()
     request = TrainingRequest(preset="smoke", config=None)
-    with pytest.raises(UsageError):
+    with pytest.raises(TrainingError if trained else UsageError) as caught:
         launch.train_in_worker(request, tmp_path, progress=print, timeout=1)
+    assert (
+        f"refused\nIt had trained before that; the partial record is kept in {tmp_path}." == str(caught.value)
+    ) == trained
     left = {each.name for each in tmp_path.iterdir()} - {"audit.txt"}
     written = {"request.json", "refusal.txt", "worker.log", "run.json", "iterations.jsonl", "ranks"}
     assert left == (written if trained else set())

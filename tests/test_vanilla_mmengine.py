@@ -241,6 +241,29 @@ def test_a_configuration_that_says_the_same_as_the_precision_is_trained():
         assert asked.optim_wrapper.dtype == "bfloat16"
 
 
+@pytest.mark.parametrize(
+    "scale", [0.0, -1, float("nan"), float("inf"), True, None, "512", {"init": 2.0}, {"init_scale": 0}, {"enabled": 1}]
+)
+def test_a_loss_scale_with_which_nothing_is_trained_is_refused(scale):
+    from emacheck.train.device.vanilla_mmengine import ask_for_precision
+
+    with pytest.raises(UsageError, match=r"^optim_wrapper\.loss_scale: found .* expected 'dynamic', a number above 0"):
+        ask_for_precision(config(type="AmpOptimWrapper", loss_scale=scale), "fp16")
+
+
+@pytest.mark.parametrize(("scale", "first"), [(512, 512.0), (8.0, 8.0), ({"init_scale": 4}, 4.0), ("dynamic", 65536.0)])
+def test_a_loss_scale_may_be_a_whole_number(scale, first):
+    import torch
+
+    from emacheck.train.device.vanilla_mmengine import DeviceAmpOptimWrapper, ask_for_precision
+
+    asked = config(type="AmpOptimWrapper", loss_scale=scale)
+    ask_for_precision(asked, "fp16")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+    made = DeviceAmpOptimWrapper(dtype="float16", loss_scale=asked.optim_wrapper.loss_scale, optimizer=optimizer)
+    assert made.loss_scaler.get_scale() == first
+
+
 def test_settings_of_mixed_precision_do_not_keep_a_plain_wrapper_from_being_built():
     from emacheck.train.device.vanilla_mmengine import ask_for_precision
 

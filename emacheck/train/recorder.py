@@ -42,6 +42,12 @@ class RecorderHook(Hook):  # type: ignore[misc]
         iterations: Number of iterations after which the training ends.
         tcap_log: A log of TCAPPDLL lines to write as well, or None.
         device: The device whose peak memory is watched, or None.
+
+    Attributes:
+        initial_state: The hash of the model's state before the first iteration.
+        recorded: How many iterations were recorded.
+        shows_updates: Whether any of them began with weights that an earlier one had updated.
+        peak_memory: The most bytes that were seen on the device.
     """
 
     priority = "NORMAL"
@@ -51,6 +57,8 @@ class RecorderHook(Hook):  # type: ignore[misc]
     ) -> None:
         self.initial_state: str | None = None
         self.recorded = 0
+        self.shows_updates = False
+        self._stepped = False
         self.peak_memory: int | None = None
         self._device = device
         self._limit = iterations
@@ -75,6 +83,7 @@ class RecorderHook(Hook):  # type: ignore[misc]
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:  # noqa: ARG002
         """Hash the batch before anything changes it."""
         self._start = time.perf_counter()
+        self.shows_updates = self._stepped
         self._samples = sample_hashes(data_batch)
         # Records that were drawn in the first way hold hashes over whole batches.
         self._batch = batch_hash(data_batch) if runner.cfg.get("draws", 1) == 1 else hash_of_samples(self._samples)
@@ -85,6 +94,7 @@ class RecorderHook(Hook):  # type: ignore[misc]
         if gradients:
             self._square += sum_of_squares(gradients)
         self._rate = float(optimizer.param_groups[0]["lr"])
+        self._stepped = True
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:  # noqa: ARG002
         """Write one line."""

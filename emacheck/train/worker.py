@@ -94,14 +94,28 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
         provenance["duration_seconds"] = round(time.monotonic() - started, 3)
         provenance["peak_memory_bytes"] = peak_memory(device, recorder.peak_memory)
         provenance["draws_on_device"] = pairing.unpaired
-        complete = ended_well and recorder.recorded == request.iterations
-        _write_run(run_directory, complete=complete, recorder=recorder, provenance=provenance)
+        missing = _missing(recorder, request.iterations)
+        _write_run(run_directory, complete=ended_well and not missing, recorder=recorder, provenance=provenance)
     ranks.leave()
-    if not complete:
-        raise TrainingError(
-            f"the training ended by itself after {recorder.recorded} of {request.iterations} iterations; "
+    if missing:
+        raise TrainingError(missing)
+
+
+def _missing(recorder: Any, iterations: int) -> str:
+    """Return what a training that has ended lacks to be one; nothing if it is complete."""
+    if recorder.recorded != iterations:
+        return (
+            f"the training ended by itself after {recorder.recorded} of {iterations} iterations; "
             "expected a configuration that trains that long. Ask for fewer with --iters."
         )
+    if iterations > 1 and not recorder.shows_updates:
+        # Two such runs are equal, whatever the device does in a step.
+        return (
+            f"no weight was updated before the last of {iterations} iterations, so the losses say nothing about "
+            "training. In fp16 a step is left out while a scaled gradient is not finite (loss_scale and skipped_steps "
+            "in the record); otherwise optim_wrapper.accumulative_counts is more than --iters."
+        )
+    return ""
 
 
 def describe_experiment(request: TrainingRequest, config: Any, *, processes: int) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from it; each place that stands in the way has one answer. Lines are those of on
 """
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -38,6 +39,8 @@ from emacheck.train.device.precision import AUTOCAST
 AMP_WRAPPER = "DeviceAmpOptimWrapper"
 MIXED_SETTINGS = ("dtype", "loss_scale", "use_fsdp")
 DDP = "MMDistributedDataParallel"
+DYNAMIC = "dynamic"
+SCALER_SETTINGS = frozenset({"init_scale", "growth_factor", "backoff_factor", "growth_interval"})
 
 
 def point_mmengine_at(device: Device) -> None:
@@ -106,8 +109,19 @@ def ask_for_precision(config: Any, precision: str) -> None:
             f"optim_wrapper.dtype: found {asked}, expected {AUTOCAST[precision]} with --precision {precision}. "
             f"Give another --precision, or --cfg-options optim_wrapper.dtype={AUTOCAST[precision]}"
         )
+    _check_loss_scale(settings.get("loss_scale", DYNAMIC))
     settings.type = AMP_WRAPPER
     settings.dtype = AUTOCAST[precision]
+
+
+def _check_loss_scale(asked: Any) -> None:
+    numbers = list(asked.values()) if isinstance(asked, dict) else [asked]
+    known = not isinstance(asked, dict) or asked.keys() <= SCALER_SETTINGS
+    if asked != DYNAMIC and not (known and all(type(each) in (int, float) and 0 < each < math.inf for each in numbers)):
+        raise UsageError(
+            f"optim_wrapper.loss_scale: found {asked!r}, expected {DYNAMIC!r}, a number above 0, or a dict of such "
+            f"numbers for {', '.join(sorted(SCALER_SETTINGS))}. Correct it, or leave it out."
+        )
 
 
 def step_in_float32(config: Any) -> None:
@@ -151,7 +165,7 @@ class DeviceAmpOptimWrapper(AmpOptimWrapper):  # type: ignore[misc]
 
     Args:
         dtype: ``float16`` or ``bfloat16``.
-        loss_scale: ``dynamic``, a constant, or arguments of ``torch.amp.GradScaler``.
+        loss_scale: ``dynamic``, a constant number, or arguments of ``torch.amp.GradScaler``.
         kwargs: Arguments of mmengine's OptimWrapper.
 
     Attributes:
@@ -159,13 +173,14 @@ class DeviceAmpOptimWrapper(AmpOptimWrapper):  # type: ignore[misc]
         skipped_steps: How many steps were left out because a scaled gradient was not finite.
     """
 
-    def __init__(self, dtype: str, loss_scale: Any = "dynamic", **kwargs: Any) -> None:
+    def __init__(self, dtype: str, loss_scale: Any = DYNAMIC, **kwargs: Any) -> None:
         # AmpOptimWrapper.__init__ asserts one of four devices, and would build the scaler for cuda.
         OptimWrapper.__init__(self, **kwargs)
         self.cast_dtype = getattr(torch, dtype)
-        self._scale_update_param = loss_scale if isinstance(loss_scale, float) else None
-        settings = {"init_scale": loss_scale} if isinstance(loss_scale, float) else loss_scale
-        settings = {} if settings == "dynamic" else dict(settings)
+        constant = float(loss_scale) if isinstance(loss_scale, int | float) else None
+        self._scale_update_param = constant
+        settings = {"init_scale": constant} if constant is not None else loss_scale
+        settings = {} if settings == DYNAMIC else dict(settings)
         self.loss_scaler = torch.amp.GradScaler(get_device(), enabled=dtype == "float16", **settings)
         self.used_scale = 1.0
         self.skipped_steps = 0

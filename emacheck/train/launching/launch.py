@@ -159,9 +159,10 @@ def train_in_worker(
         processes: How many processes train; a single one if None.
 
     Raises:
-        UsageError: If the worker refused the request; what it wrote is gone, unless it has trained.
+        UsageError: If the worker refused the request; what it wrote is gone.
         OutputError: If not even the request can be written.
-        TrainingError: If a process crashed, was killed or hung; the partial record stays.
+        TrainingError: If a process crashed, was killed or hung, or found after some iterations that they prove nothing;
+            the partial record stays.
         KeyboardInterrupt: If the user interrupted; all processes have ended and what they recorded stays.
     """
     require_training_packages()
@@ -184,9 +185,10 @@ def train_in_worker(
             request=request,
             iterations=request.iterations,
         )
-    except UsageError:
-        if not _has_recorded(run_directory):
-            _remove(set(run_directory.iterdir()) - before)
+    except UsageError as error:
+        if _has_recorded(run_directory):
+            raise TrainingError(f"{error}\nIt had trained before that; {left_in(run_directory)}.") from error
+        _remove(set(run_directory.iterdir()) - before)
         raise
 
 
