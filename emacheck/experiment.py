@@ -14,6 +14,8 @@ DECISIVE = (
     "custom_hooks",
     "auto_scale_lr",
     "load_from",
+    "sync_bn",
+    "compile",
 )
 BATCH_SIZE = "train_dataloader.batch_size"
 # How samples are loaded; it decides nothing where each is drawn from a seed of its own.

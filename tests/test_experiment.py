@@ -27,6 +27,11 @@ def test_what_does_not_decide_the_numbers_does_not_decide_the_experiment():
     assert digest(flatten(one)) == digest(flatten(two))
 
 
+@pytest.mark.parametrize("entry", [{"compile": True}, {"compile": {"backend": "eager"}}, {"sync_bn": "torch"}])
+def test_what_else_a_training_computes_with_is_part_of_the_experiment(entry):
+    assert flatten(entry) != flatten({})
+
+
 def test_whatever_decides_the_schedule_is_part_of_the_experiment():
     def trained_for(epochs, **scheduler):
         loop = {"type": "EpochBasedTrainLoop", "max_epochs": epochs}

@@ -227,3 +227,13 @@ def test_what_prepares_the_data_is_the_models_wherever_a_configuration_says_it(r
     apart, _ = resolved('data_preprocessor = dict(type="SegDataPreProcessor", mean=[20])')
     inside, _ = resolved('model.update(data_preprocessor=dict(type="SegDataPreProcessor", mean=[20]))')
     assert flatten(apart) == flatten(inside) != flatten(resolved()[0])
+
+
+def test_what_a_run_leaves_out_of_a_configuration_is_in_its_notes(resolved):
+    lines = "resume = True\nrandomness = dict(seed=7, deterministic=True, diff_rank_seed=False)\n"
+    config, notes = resolved(lines)
+    assert (config.resume, config.randomness) == (False, {"seed": 0})
+    assert notes == (
+        "resume was not used: a run starts from its initial weights, or from those of load_from",
+        "randomness.deterministic was not used",
+    )

@@ -36,7 +36,7 @@ def resolve(request: TrainingRequest, run_directory: Path) -> tuple[Any, tuple[s
     notes: list[str] = []
     if request.preset in SMALL:
         _shrink(config, *SMALL[request.preset])
-    _train_only(config, request, run_directory)
+    _train_only(config, request, run_directory, notes)
     if request.data_root is not None:
         _place_data(config, request.data_root)
     override(config, request.cfg_options, notes)
@@ -213,8 +213,13 @@ def _mappings(value: Any) -> Iterator[Any]:
             yield from _mappings(item)
 
 
-def _train_only(config: Any, request: TrainingRequest, run_directory: Path) -> None:
+def _train_only(config: Any, request: TrainingRequest, run_directory: Path, notes: list[str]) -> None:
     """Train and log every iteration at full precision; no evaluation, no checkpoint, no download."""
+    if config.get("resume"):
+        notes.append("resume was not used: a run starts from its initial weights, or from those of load_from")
+    randomness = config.get("randomness")
+    unused = randomness if isinstance(randomness, dict) else {}
+    notes += [f"randomness.{key} was not used" for key, value in unused.items() if key != "seed" and value]
     config.work_dir = str(run_directory / "mmengine")
     config.launcher = "none"
     config.resume = False
