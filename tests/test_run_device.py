@@ -1,6 +1,8 @@
 """``emacheck run`` on another device than the CPU: the simulated one, which is no evidence about any hardware."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 from conftest import emacheck_process
@@ -199,14 +201,17 @@ def test_without_the_vendors_module_a_run_exits_2_and_says_where_it_comes_from(w
     assert "Traceback" not in err
 
 
-def test_auto_takes_the_accelerator_that_torch_finds(simulated_device, tmp_path):
-    import subprocess
-    import sys
-
-    code = "from emacheck.train.device.devices import parse_device; print(parse_device('auto'))"
-    env = {**os.environ, **simulated_device()}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    assert done.stdout == "sdaa\n"
+def test_auto_takes_the_accelerator_that_torch_finds_and_not_the_cpu_of_a_machine_that_should_have_one(
+    simulated_device, tmp_path
+):
+    code = "from emacheck.train.device.devices import parse_device; print(parse_device('auto', '--reference-device'))"
+    for devices in (2, 0):
+        env = {**os.environ, **simulated_device(devices=devices)}
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+        assert done.stdout == ("sdaa\n" if devices else ""), done.stderr
+    said = done.stderr.splitlines()[-1]
+    assert "UsageError: --reference-device auto: torch_sdaa is installed here, and torch" in said
+    assert said.endswith("To train on the CPU all the same: --reference-device cpu")
 
 
 @pytest.mark.slow

@@ -203,21 +203,34 @@ def attribute(name: str) -> Any:
     return value
 
 
-def detect() -> str:
+def detect(option: str = OPTION) -> str:
     """Return the type of the accelerator that torch finds, ``cpu`` if there is none.
 
     Vendors' modules that are installed are imported first: torch older than 2.5 does not load them by itself.
+
+    Args:
+        option: The option for which a device is looked for, which messages name.
+
+    Raises:
+        UsageError: If a vendor's module is installed that cannot be imported or sees no device: what passed on the CPU
+            would be taken for a PASS of that device.
     """
     import torch
 
-    for kind in KINDS.values():
-        if kind.module is not None and find_spec(kind.module) is not None:
-            _import(kind)
+    installed = [kind for kind in KINDS.values() if kind.module is not None and find_spec(kind.module) is not None]
+    for kind in installed:
+        _import(kind, option)
     accelerator = getattr(torch, "accelerator", None)  # from torch 2.6 on
     if accelerator is not None:
-        return str(accelerator.current_accelerator().type) if accelerator.is_available() else "cpu"
-    present = (kind.type for kind in KINDS.values() if kind.type != "cpu" and _is_there(kind))
-    return next(present, "cpu")
+        found = str(accelerator.current_accelerator().type) if accelerator.is_available() else "cpu"
+    else:
+        found = next((kind.type for kind in KINDS.values() if kind.type != "cpu" and _is_there(kind)), "cpu")
+    if found == "cpu" and installed:
+        raise UsageError(
+            f"{option} auto: {', '.join(str(kind.module) for kind in installed)} is installed here, and torch "
+            f"{torch.__version__} sees no device of it. {CHECK_DRIVER} To train on the CPU all the same: {option} cpu"
+        )
+    return found
 
 
 def _is_there(kind: DeviceKind) -> bool:

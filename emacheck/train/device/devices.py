@@ -273,11 +273,11 @@ def probe(device: Device, processes: int = 1) -> None:
     """
     if not device.is_cpu:
         trouble = f"{device.option} {device}: it could not be opened"
-        _ask(trouble, str(device), device.option, str(processes))
+        _ask(trouble, device.option, str(device), str(processes))
 
 
 def _detect(option: str) -> str:
-    lines = _ask(f"{option} auto: torch could not be asked for its accelerator; name the device").split()
+    lines = _ask(f"{option} auto: torch could not be asked for its accelerator; name the device", option).split()
     if not lines:
         raise UsageError(f"{option} auto: torch gave no answer. Name the device: one of {', '.join(device_names())}.")
     # A vendor's module may print before us.

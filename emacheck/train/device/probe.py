@@ -1,4 +1,4 @@
-"""A process of its own that opens a device or finds one: ``python -m emacheck.train.device.probe [DEVICE OPTION COUNT]``."""
+"""A process of its own that opens a device or finds one: ``python -m emacheck.train.device.probe OPTION [DEVICE COUNT]``."""
 
 import sys
 
@@ -12,11 +12,12 @@ def main(arguments: list[str]) -> int:
     """Open the device named, if there are as many as asked for; print the type of torch's accelerator if none is."""
     end_with_starter()
     try:
-        if arguments:
-            name, option, count = arguments
+        option, *named = arguments
+        if named:
+            name, count = named
             open_device(parse_device(name, option), int(count))
         else:
-            print(detect())  # noqa: T201 - the answer to --device auto
+            print(detect(option))  # noqa: T201 - the answer to --device auto
     except EmacheckError as error:
         print(f"{MARK}{error}", file=sys.stderr)  # noqa: T201 - the command shows it
         return REFUSED
