@@ -37,26 +37,38 @@ def test_mmengine_json_keeps_nan_and_infinity_as_values(log):
 
 
 def test_mmengine_json_at_an_interval_has_an_unknown_window(log):
-    record = log(scalars({"loss": 4.5, "step": 50}, {"loss": 4.25, "step": 100}, {"loss": 4.0, "step": 150}))
+    record = log(
+        scalars(*({"loss": loss, "iter": at, "step": at} for loss, at in ((4.5, 50), (4.25, 100), (4.0, 150))))
+    )
     assert record.curves["loss"].window == 0
     assert "recorded every 50 iterations" in remarks(record)
 
 
 def test_mmengine_json_of_a_single_late_record_has_an_unknown_window(log):
-    assert log(scalars({"loss": 4.5, "step": 100})).curves["loss"].window == 0
+    assert log(scalars({"loss": 4.5, "iter": 100, "step": 100})).curves["loss"].window == 0
 
 
 def test_mmengine_json_of_every_iteration_in_single_precision_is_raw(log):
-    record = log(scalars(*({"loss": float(np.float32(4.1) / np.float32(n)), "step": n} for n in range(1, 9))))
+    record = log(
+        scalars(*({"loss": float(np.float32(4.1) / np.float32(n)), "iter": n, "step": n} for n in range(1, 9)))
+    )
     assert record.curves["loss"].window == 1
     assert record.oddities == ()
 
 
 def test_mmengine_json_of_every_iteration_that_is_a_running_mean_has_an_unknown_window(log):
     raw = [float(np.float32(4.1) / np.float32(n)) for n in range(1, 9)]
-    record = log(scalars(*({"loss": sum(raw[:n]) / n, "step": n} for n in range(1, 9))))
+    record = log(scalars(*({"loss": sum(raw[:n]) / n, "iter": n, "step": n} for n in range(1, 9))))
     assert record.curves["loss"].window == 0
     assert "no single-precision numbers" in remarks(record)
+
+
+@pytest.mark.parametrize("every", [1, 50])
+def test_rows_of_a_step_and_a_loss_without_what_mmengine_always_writes_are_not_taken_for_its_means(log, every):
+    record = log(scalars(*({"step": every * n, "loss": 4.1 / n, "lr": 0.1} for n in range(1, 9))))
+    assert record.curves["loss"].window == 1
+    assert "mmengine" not in remarks(record)
+    assert ("recorded every 50 iterations" in remarks(record)) == (every == 50)
 
 
 def test_torn_and_invalid_json_lines_are_skipped_with_the_first_line_number(log):

@@ -13,6 +13,7 @@ from emacheck.record import Record
 
 NAME = "mmengine JSON"
 NOT_METRICS = frozenset({"step", "iter", "epoch", "memory"})
+WRITTEN_ALWAYS = ("iter", "time", "data_time")
 
 
 def recognises(head: str) -> bool:
@@ -24,7 +25,9 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
     """Read the curves; ``step`` is the iteration."""
     gathering = Gathering(format=NAME, name=name, rank=rank)
     epoch: int | None = None
+    of_mmengine = False
     for number, row in objects(lines, gathering):
+        of_mmengine = of_mmengine or any(key in row for key in WRITTEN_ALWAYS)
         values = {key: measured(value) for key, value in row.items() if key not in NOT_METRICS}
         metrics = {key: value for key, value in values.items() if value is not None}
         for key in values.keys() - metrics.keys():
@@ -40,6 +43,9 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
         elif metrics:  # where the run counts epochs, the step of a validation is the epoch that it follows
             gathering.add_validation(metrics, number, iteration=None if iteration == epoch else iteration)
     curves = gathering.curves()
+    if not of_mmengine:
+        gathering.remark_interval()
+        return gathering.record(curves)
     window, remark = _window(curves, gathering.interval)
     if remark:
         gathering.remark(OddityKind.AVERAGED, remark)
