@@ -92,3 +92,40 @@ def test_csv_keeps_every_bit(tmp_path, values):
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([["iteration", "loss"], *enumerate(map(repr, values), 1)])
     assert bits(read_log(path).curves["loss"].values) == bits(values)
+
+
+def chart(*runs, least=lambda loss: loss):
+    """Return a chart as Weights & Biases exports it."""
+    head = "".join(f',"{run} - train/loss","{run} - train/loss__MIN","{run} - train/loss__MAX"' for run in runs)
+    rows = (
+        f'"{n}"' + "".join(f',"{loss}","{least(loss)}","{loss}"' for loss in (5 - n - at for at, _ in enumerate(runs)))
+        for n in range(1, 4)
+    )
+    return f'"Step"{head}\n' + "\n".join(rows) + "\n"
+
+
+def test_a_chart_of_one_run_of_wandb_holds_its_metric_without_the_name_of_the_run_and_without_ranges(log):
+    record = log(chart("brave - sun-1"))
+    assert set(record.curves) == {"loss"}
+    assert points(record) == [(1, 4.0), (2, 3.0), (3, 2.0)]
+    assert record.curves["loss"].window == 1
+    assert "the least and the largest of each point are left out: 2 columns" in remarks(record)
+
+
+def test_points_of_a_wandb_chart_that_stand_for_several_iterations_have_an_unknown_window(log):
+    record = log(chart("a", least=lambda loss: loss - 0.5))
+    assert record.curves["loss"].window == 0
+    assert "points stand for several iterations" in remarks(record)
+
+
+def test_one_column_of_a_table_of_several_runs_is_taken_as_the_loss(tmp_path):
+    file = tmp_path / "chart.csv"
+    file.write_text(chart("cuda", "sdaa"), encoding="utf-8")
+    both = read_log(file)
+    assert "loss" not in both.curves
+    assert f"name a column behind the path to take it as the loss: {file}#cuda - train/loss" in remarks(both)
+    record = read_log(f"{file}#sdaa - train/loss")
+    assert points(record) == [(1, 3.0), (2, 2.0), (3, 1.0)]
+    assert "name a column" not in remarks(record)
+    with pytest.raises(LogError, match=r"no column 'npu' in this file. Found: cuda - train/loss, sdaa - train/loss"):
+        read_log(f"{file}#npu")

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from emacheck.errors import LogError
-from emacheck.logs.gathering import Gathering
+from emacheck.logs import wandb_columns
+from emacheck.logs.gathering import Gathering, averaged
 from emacheck.logs.lines import numbered
-from emacheck.logs.naming import is_rank, the_rank
+from emacheck.logs.naming import is_loss, is_rank, the_rank
 from emacheck.logs.values import is_fraction, parse_iteration, parse_number
 from emacheck.oddity import OddityKind
 from emacheck.record import Record
@@ -39,6 +40,9 @@ class _Header:
     epoch: int | None = None
     rank: int | None = None
     row: int = 0
+    ranges: list[tuple[int, int]] = field(default_factory=list)
+    left_out: frozenset[int] = frozenset()
+    points_are_means: bool = False
 
 
 @dataclass(slots=True)
@@ -82,8 +86,12 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
         _take(header, texts, cells, number, gathering)
     _remark(gathering, cells, header)
     curves = gathering.curves()
+    losses = [each for each in curves if is_loss(each)]
+    if "loss" not in curves and len(losses) > 1:
+        choice = f"name a column behind the path to take it as the loss: {name}#{losses[0]}"
+        gathering.remark(OddityKind.ARRAYS, f"several losses are in one file, perhaps of several runs; {choice}")
     gathering.remark_interval()
-    return gathering.record(curves)
+    return gathering.record(averaged(curves, 0) if header.points_are_means else curves)
 
 
 def _found(rows: Iterator[tuple[int, str]], gathering: Gathering) -> tuple[_Header, list[tuple[int, str]]]:
@@ -124,7 +132,16 @@ def _header(line: str) -> _Header | None:
     if at is None and not found[0]:
         at = 0  # the nameless index that pandas writes
     rank = the_rank(found)
-    return _Header(_unique(_named(found)), separator, at, epoch, None if rank is None else found.index(rank))
+    names, ranges = _unique(_named(wandb_columns.without_run(found))), wandb_columns.ranges(found)
+    return _Header(
+        names,
+        separator,
+        at,
+        epoch,
+        None if rank is None else found.index(rank),
+        ranges=ranges,
+        left_out=frozenset(column for pair in ranges for column in pair),
+    )
 
 
 def _named(cells: list[str]) -> list[str]:
@@ -199,6 +216,7 @@ def _take(header: _Header, texts: list[str], cells: _Cells, number: int, gatheri
         gathering.skip("rows whose rank is not an integer of 64 bits", number)
         return
     epoch = (parse_iteration(texts[header.epoch]) or 0) if header.epoch is not None else 0
+    header.points_are_means |= any(texts[least] != texts[largest] for least, largest in header.ranges)
     metrics = _metrics(header, texts, cells, gathering)
     if not gathering.complete_last(iteration, metrics, rank=rank):
         gathering.add(iteration, metrics, number, epoch=epoch, rank=rank)
@@ -208,6 +226,8 @@ def _metrics(header: _Header, texts: list[str], cells: _Cells, gathering: Gather
     metrics = {}
     for column, (name, text) in enumerate(zip(header.names, texts, strict=True)):
         if column in (header.iteration, header.epoch) or not text or name.lower().replace(" ", "_") in _TIMES:
+            continue
+        if column in header.left_out:
             continue
         if header.rank is not None and is_rank(name):
             continue
@@ -227,6 +247,16 @@ def _remark(gathering: Gathering, cells: _Cells, header: _Header) -> None:
         gathering.remark(OddityKind.LEFT_OUT, f"columns without a number are not read: {', '.join(texts)}")
     if not len(gathering.train):
         return
+    if header.ranges:
+        gathering.remark(
+            OddityKind.LEFT_OUT,
+            "the least and the largest of each point are left out: "
+            f"{2 * len(header.ranges)} columns of Weights & Biases",
+        )
+    if header.points_are_means:
+        gathering.remark(
+            OddityKind.AVERAGED, "points stand for several iterations each, of how many is not in the file"
+        )
     if header.iteration is None:
         gathering.remark(OddityKind.COUNTED, "the rows have no iteration: they are counted from 1")
     elif header.names[header.iteration].lower() in EPOCHS:
