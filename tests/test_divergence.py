@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emacheck import Curve, Record
+from emacheck import Curve, Record, decide
 from emacheck.judge.comparison import compare
-from emacheck.judge.divergence import Divergence, Kind, diagnose
+from emacheck.judge.divergence import Divergence, Kind, diagnose, hint
 from emacheck.judge.pairing import paired_by_curves
 
 LENGTH = 60
@@ -122,6 +122,28 @@ def test_a_printed_log_that_is_equal_until_chaos_shows_is_benign():
     comparison = compare(run(np.round(REFERENCE, 4), quantum=1e-4), run(printed, quantum=1e-4))
     assert diagnose(comparison).kind is Kind.ROUNDING
     assert paired_by_curves(comparison) is True
+
+
+def test_a_learning_rate_that_differs_by_then_is_the_hint_and_one_that_differs_later_is_not():
+    rates = np.full(LENGTH, 0.01)
+    wrong = np.where(np.arange(LENGTH) >= 29, 0.02, rates)
+
+    def hint_of(first):
+        candidate = REFERENCE * (1 + from_iteration(first, 0.5))
+        return hint(decide(compare(run({"loss": REFERENCE, "lr": rates}), run({"loss": candidate, "lr": wrong}))))
+
+    assert hint_of(31).kind is Kind.LATER
+    assert hint_of(31).evidence == "lr differs from iteration 30 on, at worst 0.02 against 0.01 at iteration 30."
+    assert hint_of(2).kind is Kind.BACKWARD
+
+
+def test_a_fail_of_means_is_never_called_benign_chaos():
+    off = REFERENCE * (1 + np.concatenate([chaos()[:20], np.full(LENGTH - 20, 0.06)]))
+    means = run(REFERENCE, first=10, every=10, quantum=1e-4), run(off, first=10, every=10, quantum=1e-4)
+    assert diagnose(compare(*means)).kind is Kind.ROUNDING
+    found = hint(decide(compare(*means)))
+    assert found.kind is Kind.UNKNOWN
+    assert found.evidence.startswith("no single iteration is beyond noise, but bias FAIL: ")
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf])

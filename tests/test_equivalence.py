@@ -12,6 +12,7 @@ from losses import curve, record
 
 from emacheck.errors import UsageError
 from emacheck.judge import Outcome, make_rules
+from emacheck.judge.advice import rounded_up
 from emacheck.judge.comparison import Comparison, compare
 from emacheck.judge.equivalence import Equivalence, last_part
 from emacheck.judge.standard_error import autoregressive_error, block_error, block_length, student
@@ -136,6 +137,16 @@ def test_a_level_that_is_far_off_fails_whatever_happened_before():
     candidate = 1.39 * falling(400) + noise[1]
     candidate[:195] *= 3
     assert finding_on(record(falling(400) + noise[0]), record(candidate)).outcome is FAIL
+
+
+def test_a_fail_says_which_limit_a_pass_needs_where_its_interval_does_not_show_it():
+    noise = 0.1 * np.random.default_rng(90).normal(size=(2, 400))
+    candidate = 1.39 * falling(400) + noise[1]
+    candidate[:195] += 0.2 * np.sin(np.arange(195) / 25)
+    finding = finding_on(record(falling(400) + noise[0]), record(candidate))
+    assert finding.outcome is FAIL
+    assert finding.would_pass_at is not None
+    assert f"and needs {rounded_up(finding.would_pass_at):.4g}" in finding.message
 
 
 @pytest.mark.parametrize("phi", [0.0, 0.6])

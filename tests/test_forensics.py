@@ -45,6 +45,11 @@ def test_another_schedule_fails_the_same_experiment_and_makes_another_one_inconc
     late = np.concatenate([rates[:20], rates[19:39]])
     reference, candidate = record(rates=rates), record(rates=late)
     assert outcome(reference, candidate, "schedule") is Outcome.INCONCLUSIVE
+    (open_,) = decide(compare(reference, candidate), make_rules(["schedule"])).findings
+    assert "no fingerprints prove that both were to train alike" in open_.message
+    accepted = float(open_.message.rpartition("--limit schedule=")[2].rstrip(")"))
+    limits = {"schedule": {"limit": accepted}}
+    assert decide(compare(reference, candidate), make_rules(["schedule"], limits)).outcome is Outcome.PASS
     proven = {"initial_state": "aa", "batches": ("1",) * 40}
     verdict = decide(compare(replace(reference, **proven), replace(candidate, **proven)), make_rules(["schedule"]))
     assert verdict.outcome is Outcome.FAIL

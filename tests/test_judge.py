@@ -64,6 +64,13 @@ def test_a_run_that_died_at_iteration_3_fails_and_says_what_is_missing():
     assert "lacks iterations 4 to 100" in coverage.message
 
 
+def test_the_iteration_of_a_fail_of_coverage_is_the_first_that_the_candidate_lacks():
+    verdict = verdict_on(record(falling()), record(falling(40), first=0))
+    coverage = next(f for f in verdict.findings if f.rule == "coverage")
+    assert "the reference lacks iteration 0" in coverage.message
+    assert (coverage.outcome, coverage.iteration) == (FAIL, 40)
+
+
 def test_iterations_that_only_the_reference_lacks_are_inconclusive():
     verdict = verdict_on(record(falling()[:50]), record(falling()))
     assert verdict.outcome is INCONCLUSIVE

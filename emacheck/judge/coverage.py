@@ -54,6 +54,7 @@ class Coverage:
         share = (len(lacks) + len(extra)) / max(common + len(lacks) + len(extra), 1)
         observed, limit, unit = share, self.limit, "share of iterations missing"
         would_pass_at: float | None = share if common else None
+        iteration = min((int(each[0]) for each in (lacks, extra) if len(each)), default=None)
         if metric not in comparison.candidate.curves:
             names = ", ".join(sorted(comparison.candidate.curves)) or "nothing"
             outcome, message = Outcome.FAIL, f"the candidate has no metric {metric!r}; it has {names}"
@@ -65,6 +66,7 @@ class Coverage:
         elif not share <= self.limit:
             gone, absent = np.setdiff1d(lacks, unread[1]), np.setdiff1d(extra, unread[0])
             outcome = Outcome.FAIL if len(gone) else Outcome.INCONCLUSIVE
+            iteration = int(gone[0]) if len(gone) else iteration
             sides = (("candidate", gone), ("reference", absent))
             parts = [f"the {side} lacks {_span(missing)}" for side, missing in sides if len(missing)]
             parts += _unread(metric, zip(("reference", "candidate"), records, unread, strict=True))
@@ -87,7 +89,7 @@ class Coverage:
             observed=float(observed),
             limit=float(limit),
             unit=unit,
-            iteration=min((int(each[0]) for each in (lacks, extra) if len(each)), default=None),
+            iteration=iteration,
             message=message,
             would_pass_at=would_pass_at,
             metric=metric,

@@ -9,9 +9,10 @@ from emacheck.counted import counted
 from emacheck.curve import Floats
 from emacheck.judge.comparison import Comparison, PairedCurve
 from emacheck.judge.first_iterations import AMPLIFICATION
+from emacheck.judge.forensics import Schedule
 from emacheck.judge.noise import GROWTH, first_rounding, noise, size
 from emacheck.judge.pairing import Pairing, pairing_of
-from emacheck.judge.verdict import Outcome, Verdict
+from emacheck.judge.verdict import Finding, Outcome, Verdict
 
 
 class Kind(str, Enum):
@@ -30,6 +31,8 @@ class Kind(str, Enum):
         return self.value
 
 
+# Rules whose FAIL says that differences which are small one by one are not those of rounding.
+MEANS = ("mean_relative_error", "mean_absolute_error", "bias", "worst_window", "ranks", "equivalence")
 WITHIN_NOISE = frozenset({Kind.IDENTICAL, Kind.ROUNDING, Kind.UNKNOWN})
 
 
@@ -105,10 +108,26 @@ def hint(verdict: Verdict) -> Divergence:
         The divergence; that of the first judged metric where none is beyond noise.
     """
     comparison = verdict.comparison
-    failing = [finding.metric for finding in verdict.findings if finding.outcome is Outcome.FAIL]
-    found = [diagnose(comparison, metric) for metric in dict.fromkeys((comparison.metrics[0], *failing))]
+    failing = [finding for finding in verdict.findings if finding.outcome is Outcome.FAIL]
+    metrics = dict.fromkeys((comparison.metrics[0], *(finding.metric for finding in failing)))
+    found = [diagnose(comparison, metric) for metric in metrics]
     beyond = [each for each in found if each.kind not in WITHIN_NOISE and each.iteration is not None]
-    return min(beyond, key=lambda each: each.iteration or 0, default=found[0])
+    nearest = min(beyond, key=lambda each: each.iteration or 0, default=found[0])
+    rate = next((each for each in verdict.findings if each.rule == Schedule.name and each.iteration is not None), None)
+    if rate is not None and nearest.kind not in (Kind.UNPAIRED, Kind.NOT_FINITE) and _not_after(rate, nearest):
+        said = rate.message.partition("; ")[0].partition(" (accept")[0]
+        return Divergence(iteration=rate.iteration, kind=Kind.LATER, evidence=f"{said}.")
+    means = [finding.rule for finding in failing if finding.metric == comparison.metrics[0] and finding.rule in MEANS]
+    if nearest.kind is Kind.ROUNDING and means:
+        evidence = f"no single iteration is beyond noise, but {', '.join(means)} FAIL: {nearest.evidence}"
+        return Divergence(iteration=nearest.iteration, kind=Kind.UNKNOWN, evidence=evidence)
+    return nearest
+
+
+def _not_after(rate: Finding, nearest: Divergence) -> bool:
+    """Tell whether the learning rate differs by the iteration at which the curves part."""
+    within = nearest.kind in WITHIN_NOISE or nearest.iteration is None
+    return within or (rate.iteration or 0) <= (nearest.iteration or 0)
 
 
 def _classify(comparison: Comparison, paired: PairedCurve, allowed: Floats, onset: int, beyond: int) -> Divergence:

@@ -9,6 +9,7 @@ import numpy as np
 from emacheck.counted import counted
 from emacheck.curve import Curve, Floats
 from emacheck.errors import UsageError
+from emacheck.judge.advice import rounded_up
 from emacheck.judge.arithmetic import average
 from emacheck.judge.comparison import EMPTY, Comparison
 from emacheck.judge.standard_error import autoregressive_error, block_error, block_length, correlation_time, student
@@ -137,6 +138,10 @@ class Equivalence:
         )
         if outcome is Outcome.INCONCLUSIVE and max(-lower, upper) <= self.limit:
             message += "; over all iterations the two drift too slowly around each other, or apart, to rely on that"
+        if outcome is Outcome.FAIL and math.isfinite(needed) and needed > max(-lower, upper):
+            message += (
+                f"; a PASS also counts how slowly the two drift over all iterations, and needs {rounded_up(needed):.4g}"
+            )
         found = Finding.of(self, metric, outcome, message, observed=level.difference)
         return replace(found, would_pass_at=needed if math.isfinite(needed) else None)
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from emacheck.curve import Floats
+from emacheck.judge.advice import option
 from emacheck.judge.arithmetic import quotient
 from emacheck.judge.comparison import Comparison, PairedCurve, pair
 from emacheck.judge.verdict import Finding, Outcome
@@ -113,6 +114,10 @@ class Schedule:
             f"{paired.metric} differs from iteration {iteration} on, at worst {paired.candidate[worst]:.6g} against "
             f"{paired.reference[worst]:.6g} at iteration {paired.iterations[worst]}"
         )
+        if outcome is Outcome.INCONCLUSIVE:
+            message += "; no fingerprints prove that both were to train alike, so the device or the settings did that"
+        if math.isfinite(observed):
+            message += f" (accept with {option(self.name, observed)})"
         return (Finding.of(self, metric, outcome, message, observed=observed, iteration=iteration),)
 
 
