@@ -94,3 +94,66 @@ def test_a_model_without_a_loss_in_evaluation_mode_is_noted(subject):
     result = emacheck.audit_step(model, optimizer, batch, only_in_training, "cpu")
     assert result.outcome is Outcome.PASS
     assert any("evaluation mode was not audited" in note for note in result.notes)
+
+
+def compiled(function):
+    """Return a function that torch.compile would compile when it is called."""
+    return torch.compile(function, backend="eager")
+
+
+activation = torch.relu
+
+
+class CallsWhatIsCompiled(torch.nn.Module):
+    def forward(self, value):
+        return activation(value)
+
+
+def compiles_the_model(candidate):
+    candidate.model = compiled(candidate.model)
+
+
+def compiles_a_module(candidate):
+    candidate.model.blocks[0].compile(backend="eager")
+
+
+def calls_what_is_compiled(candidate):
+    globals()["activation"] = compiled(torch.relu)
+    candidate.model.blocks[0].relu = CallsWhatIsCompiled()
+
+
+@pytest.mark.parametrize(
+    ("prepare", "where"),
+    [(compiles_the_model, "the model"), (compiles_a_module, "blocks.0"), (calls_what_is_compiled, "blocks.0.relu")],
+)
+def test_compiled_code_which_would_not_run_is_refused(subject, prepare, where):
+    with pytest.raises(UsageError, match=f"found torch.compile in {where}, expected code as it was written"):
+        audited(subject, prepare)
+
+
+def test_a_compiled_loss_is_refused(subject):
+    model, optimizer, batch, _ = subject
+    with pytest.raises(UsageError, match=r"found torch.compile in the loss function"):
+        emacheck.audit_step(model, optimizer, batch, compiled(loss), "cpu")
+
+
+def test_arguments_of_another_kind_are_refused_and_said_what_they_are(subject):
+    model, optimizer, batch, _ = subject
+    with pytest.raises(UsageError, match=r"found list as the optimizer.*as a GAN has them, audit each with the loss"):
+        emacheck.audit_step(model, [optimizer, optimizer], batch, loss, "cpu")
+    with pytest.raises(UsageError, match="found dict as the loss, expected a function of model and batch"):
+        emacheck.audit_step(model, optimizer, loss, batch, "cpu")
+    with pytest.raises(UsageError, match=r"found function as the model, expected a torch.nn.Module"):
+        emacheck.audit_step(loss, optimizer, batch, model, "cpu")
+
+
+def test_a_loss_function_that_runs_the_backward_pass_itself_is_refused(subject):
+    model, optimizer, batch, _ = subject
+
+    def trains(model, batch):
+        value = loss(model, batch)
+        value.backward()
+        return value
+
+    with pytest.raises(UsageError, match="the loss function ran the backward pass itself, expected one that returns"):
+        emacheck.audit_step(model, optimizer, batch, trains, "cpu")

@@ -11,6 +11,7 @@ import torch
 
 from emacheck.audit.arithmetic.float32 import notes_on_float32
 from emacheck.audit.arithmetic.precision import Precision
+from emacheck.audit.compiled import require_uncompiled
 from emacheck.audit.findings.result import AuditResult, ModuleFinding, find
 from emacheck.audit.iteration.calls import OPTIMIZER
 from emacheck.audit.iteration.capture import LossFunction
@@ -86,10 +87,10 @@ def audit_step(
 
     Raises:
         UsageError: If the precision is unknown, the model is not on the CPU, the optimizer has none of its parameters
-            or computes losses by itself, as LBFGS does, the loss does not depend on the model or reaches the original
-            model or other parameters of the optimizer, what hangs on them cannot be copied, the device is not
-            there, modules matches nothing, or prepare replaces
-            functions of torch or methods of the model's classes for all sides.
+            or computes losses by itself, as LBFGS does, the loss does not depend on the model, runs the backward pass
+            itself or reaches the original model or other parameters of the optimizer, what hangs on them cannot be
+            copied, anything is compiled by torch.compile, the device is not there, modules matches nothing, or
+            prepare replaces functions of torch or methods of the model's classes for all sides.
 
     Example:
         A network that is not for images, with an optimizer that is not SGD; first as it is, then with a fault.
@@ -110,6 +111,7 @@ def audit_step(
         >>> print(result.outcome, result.module, result.phase)
         FAIL 3 forward
     """
+    _require_types(model, optimizer, loss)
     _require_steps_of(optimizer, model)
     away = next((name for name, parameter in model.named_parameters() if parameter.device.type != "cpu"), None)
     if away is not None:
@@ -155,6 +157,7 @@ def audit(
     """
     started = time.monotonic()
     candidate = subject.twin() if candidate is None else candidate
+    require_uncompiled(subject, candidate)
     fallback = CpuFallback()
     if plan.cpu_fallback:
         # Entered first, it is asked last: it answers what nothing else did.
@@ -225,6 +228,22 @@ def _prepared(subject: Subject, prepare: Prepare | None) -> Candidate:
             "show; it was put back. Expected a change of the candidate alone: candidate.patch(owner, name, value)."
         )
     return candidate
+
+
+def _require_types(model: Any, optimizer: Any, loss: Any) -> None:
+    """Complain about arguments in another order, and about several optimizers."""
+    if not isinstance(model, torch.nn.Module):
+        raise UsageError(f"found {type(model).__name__} as the model, expected a torch.nn.Module.")
+    if not isinstance(optimizer, torch.optim.Optimizer | None):
+        raise UsageError(
+            f"found {type(optimizer).__name__} as the optimizer, expected one torch.optim.Optimizer, or None; of "
+            "several, as a GAN has them, audit each with the loss from which it steps."
+        )
+    if not callable(loss):
+        raise UsageError(
+            f"found {type(loss).__name__} as the loss, expected a function of model and batch; the order is "
+            "audit_step(model, optimizer, batch, loss, device)."
+        )
 
 
 def _require_steps_of(optimizer: torch.optim.Optimizer | None, model: torch.nn.Module) -> None:

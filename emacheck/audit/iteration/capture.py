@@ -78,6 +78,11 @@ def capture(
     ):
         with run_plainly() as recorder.checkpoints, precision.context("cpu"):
             losses = named_losses(loss(model, snapshot(batch)))
+        if any(parameter.grad is not None for parameter in model.parameters()):
+            raise UsageError(
+                "the loss function ran the backward pass itself, expected one that returns the loss; the audit runs "
+                "the backward pass and the step."
+            )
         recorder.finish(top, losses)
         recorder.forward = False
         if backward:
