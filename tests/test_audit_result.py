@@ -25,6 +25,10 @@ def test_the_result_is_strict_json_and_readable(subject):
     lines = text(result, command="emacheck audit").splitlines()
     assert lines[-1].startswith("FAIL audit blocks.0.bn ")
     assert lines[-1].endswith("in phase forward | emacheck audit")
+    shown = str(result).splitlines()
+    assert shown[0] == f"FAIL audit on cpu in fp32: {len(result.errors)} tensors compared"
+    assert shown[1].startswith("FAIL blocks.0.bn (BatchNorm2d) is wrong on the reference's own inputs: ")
+    assert len(shown) == 1 + len(result.findings) + len(result.notes)
     assert draw(result).startswith(b"\x89PNG")
     assert draw(result) == draw(result)
 

@@ -64,6 +64,14 @@ def test_a_run_that_died_at_iteration_3_fails_and_says_what_is_missing():
     assert "lacks iterations 4 to 100" in coverage.message
 
 
+def test_a_verdict_is_printed_as_its_outcome_and_a_line_for_each_finding():
+    verdict = verdict_on(record(falling()), record(falling()[:3]))
+    shown = str(verdict).splitlines()
+    assert shown[0] == "FAIL"
+    assert len(shown) == 1 + len(verdict.findings)
+    assert "FAIL coverage[loss] 0.97 (limit 0) at iteration 4: 3 iterations in both; " in str(verdict)
+
+
 def test_the_iteration_of_a_fail_of_coverage_is_the_first_that_the_candidate_lacks():
     verdict = verdict_on(record(falling()), record(falling(40), first=0))
     coverage = next(f for f in verdict.findings if f.rule == "coverage")

@@ -6,6 +6,7 @@ from enum import Enum
 from typing import ClassVar, Protocol
 
 from emacheck.judge.comparison import Comparison
+from emacheck.printable import printable
 
 # For each metric, either of these two rules suffices.
 ALTERNATIVES = frozenset({"mean_relative_error", "mean_absolute_error"})
@@ -92,6 +93,14 @@ class Finding:
             metric=metric,
         )
 
+    def __str__(self) -> str:
+        """Say it in one line."""
+        metric = f"[{self.metric}]" if self.metric else ""
+        where = "" if self.iteration is None else f" at iteration {self.iteration}"
+        observed = f"{self.observed:.4g} (limit {self.limit:.4g})"
+        said = f"{self.outcome} {self.rule}{metric} {observed}{where}: {self.message}"
+        return printable(said, newlines=True, length=None)
+
     @property
     def severity(self) -> float:
         """|observed| / limit: how far the finding is from its limit; infinite where that has no value.
@@ -118,6 +127,10 @@ class Verdict:
 
     comparison: Comparison
     findings: tuple[Finding, ...]
+
+    def __str__(self) -> str:
+        """Say in lines what was found; the comparison holds the numbers."""
+        return "\n".join((str(self.outcome), *map(str, self.findings)))
 
     @property
     def outcome(self) -> Outcome:

@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from emacheck.audit.findings.operators import OperatorFindings, read_operators
+from emacheck.counted import counted
 from emacheck.judge.verdict import Outcome
+from emacheck.printable import printable
 from emacheck.strict_json import decode_value, strict
 
 FORMAT_VERSION = 1
@@ -174,6 +176,15 @@ class AuditResult:
         places = list(dict.fromkeys(self.ranks))
         more = " ..." if len(places) > SHOWN_PLACES else ""
         return f"on {self.device} and of {len(self.ranks)} processes on {', '.join(places[:SHOWN_PLACES])}{more}"
+
+    def __str__(self) -> str:
+        """Say in lines what was found; ``errors`` holds every tensor."""
+        compared = f"{counted(len(self.errors), 'tensor')} compared"
+        lines = [f"{self.outcome} audit {self.where} in {self.precision}: {compared}"]
+        lines += [f"{finding.outcome} {finding.message}" for finding in self.findings]
+        lines += [] if self.operators is None else self.operators.lines
+        lines += [f"note: {note}" for note in self.notes]
+        return printable("\n".join(lines), newlines=True, length=None)
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it in types that strict JSON has."""
