@@ -7,10 +7,29 @@ from collections.abc import Sequence
 
 from emacheck.printable import printable
 
+# They name what must not be there yet, so with them the same command would be refused.
+NEW_PLACES = ("--output-dir", "--work-dir", "--output", "--junit", "--plot")
+
 
 def given_command() -> str:
-    """Return the command line of this process, to be pasted into a shell."""
-    return quoted(["emacheck", *sys.argv[1:]])
+    """Return the command line of this process, to be pasted into a shell, without the places that it has written to."""
+    return quoted(["emacheck", *without_places(sys.argv[1:])])
+
+
+def without_places(words: Sequence[str]) -> list[str]:
+    """Return the words of a command without the options that name a new file or directory.
+
+    Example:
+        >>> without_places(["compare", "a.log", "b.log", "--junit", "out.xml", "--plot=out.png", "--github"])
+        ['compare', 'a.log', 'b.log', '--github']
+    """
+    end = words.index("--") if "--" in words else len(words)
+    kept = [
+        word
+        for before, word in zip(("", *words), words[:end], strict=False)
+        if before not in NEW_PLACES and word.partition("=")[0] not in NEW_PLACES
+    ]
+    return [*kept, *words[end:]]
 
 
 def quoted(words: Sequence[str]) -> str:
