@@ -45,3 +45,21 @@ def test_a_picture_that_would_not_be_what_its_name_says_is_refused(emacheck_cli,
     done = emacheck_cli("compare", logs / "reference.json", logs / "good.json", "--plot", name)
     assert (done.code, f"--plot {name}: found " in done.err, "FILE.png" in done.err) == (2, True, True)
     assert not (logs / name).exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("comapre", "emacheck compare"), ("self-test", "emacheck selftest"), ("xyz", None)]
+)
+def test_a_word_that_is_no_command_is_told_which_one_is_like_it(capsys, word, meant):
+    assert invoke([word, "a.log", "b.log"]) == 2
+    said = capsys.readouterr().err
+    assert f"No such command '{word}'." in said
+    assert (f"Did you mean '{meant}'?" in said) is (meant is not None)
+    assert ("Did you mean" in said) is (meant is not None)
+
+
+def test_two_logs_without_a_command_are_told_of_compare(capsys, tmp_path):
+    log = tmp_path / "cuda.log"
+    log.write_text("x", encoding="utf-8")
+    assert invoke([str(log), str(log)]) == 2
+    assert "Did you mean 'emacheck compare LOG_A LOG_B'?" in capsys.readouterr().err

@@ -177,13 +177,16 @@ def test_a_directory_that_is_no_run_is_refused_with_what_it_holds(tmp_path):
     assert f"Perhaps you mean {tmp_path / 'candidate'}" in str(caught.value)
 
 
-def test_a_work_directory_of_mmengine_leads_to_its_scalars(tmp_path):
-    scalars_file = tmp_path / "20310203" / "vis_data" / "scalars.json"
-    scalars_file.parent.mkdir(parents=True)
-    scalars_file.touch()
+@pytest.mark.parametrize(
+    "name", ["20310203/vis_data/scalars.json", "runs/events.out.tfevents.1.host.2", "checkpoint-9/trainer_state.json"]
+)
+def test_a_work_directory_of_a_training_leads_to_the_log_in_it(tmp_path, name):
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).touch()
+    (tmp_path / "train.log").touch()
     with pytest.raises(LogError, match="Perhaps you mean") as caught:
         read_log(tmp_path)
-    assert str(scalars_file) in str(caught.value)
+    assert str(caught.value).endswith(f"Perhaps you mean {tmp_path / name}")
 
 
 @FAST

@@ -43,6 +43,20 @@ class Commands(click.Group):
         command: click.Command = getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; of a word that is none, say what was perhaps meant."""
+        word = args[0]
+        if word not in COMMANDS and not word.startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(word, COMMANDS, n=1)
+            if os.path.lexists(word):
+                near = ["compare LOG_A LOG_B"]
+            ctx.fail(f"No such command {word!r}." + (f" Did you mean 'emacheck {near[0]}'?" if near else ""))
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the commands without importing them."""
         with formatter.section("Commands"):

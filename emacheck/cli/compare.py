@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 @click.argument("log_a", metavar="LOG_A")
 @click.argument("log_b", metavar="LOG_B")
 @click.option("--repeat", "repeats", multiple=True, metavar="LOG", help="Benign repeat of the reference (repeatable).")
-@click.option("--reader", metavar="NAME", help="Take this reader instead of the one that recognises the content.")
+@click.option(
+    "--reader", metavar="NAME", help="Take this reader, such as csv, instead of the one that recognises the content."
+)
 @click.option("--pattern", metavar="REGEX", help="Search every line: groups iteration, epoch, rank, and metrics.")
 @click.option("--rank", type=click.IntRange(0), metavar="N", help="Take this rank.  [default: the mean of all]")
 @click.option(
@@ -49,7 +51,8 @@ def compare(
     """Judge two logs: LOG_A is the reference, LOG_B the candidate.
 
     Reads the logs of mmengine, mmcv, TCAPPDLL, Hugging Face and TensorBoard, tables, JSON lines, free text, and the run
-    directories of emacheck run. The format is detected from the content; iterations are paired by number.
+    directories of emacheck run. The format is detected from the content; iterations are paired by number. - is standard
+    input, FILE#NAME one of several arrays or columns. Exit codes: 0 PASS, 1 FAIL, 2 trouble, 3 INCONCLUSIVE.
     """
     if scoreboard and judging.output_format == "json":
         raise UsageError("--scoreboard and --format json: the report has no scoreboard; use text or markdown.")

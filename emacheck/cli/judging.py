@@ -44,9 +44,17 @@ class Judging:
 OPTIONS = (
     click.option("--metric", multiple=True, metavar="NAME", help="Metric to judge (repeatable).  [default: loss]"),
     click.option(
-        "--rule", multiple=True, metavar="NAME", help="Rule to use (repeatable).  [default: those that suit the logs]"
+        "--rule",
+        multiple=True,
+        metavar="NAME",
+        help="Rule to use, such as bias (repeatable).  [default: those that suit the logs]",
     ),
-    click.option("--limit", multiple=True, metavar="RULE[.FIELD]=VALUE", help="Set a rule's limit (repeatable)."),
+    click.option(
+        "--limit",
+        multiple=True,
+        metavar="RULE[.FIELD]=VALUE",
+        help="Set a rule's limit, such as bias=0.02 (repeatable).",
+    ),
     click.option("--limits", type=click.Path(path_type=Path), metavar="FILE.toml", help="Set limits from a TOML file."),
     click.option(
         "--format", "output_format", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True

@@ -34,7 +34,7 @@ def reference() -> None:
 @reference.command()
 @training_options
 @click.option("--into", type=Directory(), default="references", show_default=True, help="Folder of bundles.")
-@click.option("--name", metavar="NAME", help="<experiment>/<name> of the bundle.  [default: see below]")
+@click.option("--name", metavar="NAME", help="<experiment>/<name> of the bundle.  [default: see above]")
 @click.option(
     "--repeats",
     default=0,

@@ -22,7 +22,9 @@ COLUMNS = ("metric", "values", "first", "last", "first value", "last value", "wi
 
 @click.command()
 @click.argument("log", metavar="LOG")
-@click.option("--reader", metavar="NAME", help="Take this reader instead of the one that recognises the content.")
+@click.option(
+    "--reader", metavar="NAME", help="Take this reader, such as csv, instead of the one that recognises the content."
+)
 @click.option("--pattern", metavar="REGEX", help="Search every line: groups iteration, epoch, rank, and metrics.")
 @click.option("--rank", type=click.IntRange(0), metavar="N", help="Take this rank.  [default: the mean of all]")
 @click.option("--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True)

@@ -24,6 +24,8 @@ FORMAT_VERSION = 1
 ITERATIONS = "iterations.jsonl"
 LARGEST_HEADER = 16 << 20
 DEPTH = 3
+# Of mmengine, the Trainer, Lightning, TensorBoard and anybody: the most precise first.
+LOG_NAMES = ("scalars.json", "trainer_state.json", "metrics.csv", "events.out.tfevents.*", "*.log.json", "*.log")
 LISTED = 10
 
 
@@ -236,14 +238,14 @@ def _no_run(folder: Path, *, has_header: bool) -> str:
     )
     if (folder / "candidate" / ITERATIONS).is_file():
         return f"{message}\n  Perhaps you mean {folder / 'candidate'}"
-    scalars = _first_scalars(folder)
-    return f"{message}\n  Perhaps you mean {scalars}" if scalars else message
+    log = _first_log(folder)
+    return f"{message}\n  Perhaps you mean {log}" if log else message
 
 
-def _first_scalars(folder: Path) -> Path | None:
-    """Return the first mmengine ``scalars.json`` not more than three directories down."""
-    for depth in range(DEPTH + 1):
-        found = sorted(folder.glob("*/" * depth + "scalars.json"))
+def _first_log(folder: Path) -> Path | None:
+    """Return the first log, of the kind that says most, not more than three directories down."""
+    for name, depth in itertools.product(LOG_NAMES, range(DEPTH + 1)):
+        found = sorted(folder.glob("*/" * depth + name))
         if found:
             return found[0]
     return None
