@@ -271,3 +271,27 @@ class TestText:
         code = "import sys, emacheck.report.text; print(*sys.modules)"
         loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
         assert not {"rich", "click", "pandas", "matplotlib", "torch"} & set(loaded)
+
+
+class TestLeftOut:
+    """Rules that are named leave out others, which may speak against the records."""
+
+    def shown(self, *rules):
+        full = a_record("cpu", np.linspace(4, 1, 20))
+        died = a_record("sdaa", np.linspace(4, 1, 20)[:12])
+        return decide(compare(full, died), make_rules(rules))
+
+    def test_what_the_named_rules_leave_out_is_said_in_every_form_and_decides_nothing(self):
+        verdict = self.shown("mean_relative_error")
+        assert verdict.outcome is Outcome.PASS
+        assert headline(verdict).endswith(", although coverage would be FAIL")
+        said = "Left out by the choice of rules: coverage would be FAIL: 12 iterations in both; the candidate lacks"
+        assert said in text(verdict, command=COMMAND, colour=False, width=500)
+        assert said in markdown(verdict, command=COMMAND, environment=ENVIRONMENT, plot=None)
+        (left_out,) = document(verdict, command=COMMAND, environment=ENVIRONMENT)["left_out"]
+        assert (left_out["rule"], left_out["outcome"]) == ("coverage", "FAIL")
+
+    def test_nothing_is_said_where_the_rules_are_there(self):
+        verdict = self.shown("finite", "integrity", "coverage", "mean_relative_error")
+        assert verdict.left_out == ()
+        assert "would be" not in text(verdict, command=COMMAND, colour=False)

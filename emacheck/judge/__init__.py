@@ -80,7 +80,7 @@ def make_rules(names: Sequence[str] = (), limits: dict[str, dict[str, Any]] | No
         if name not in chosen:
             raise UsageError(
                 f"a limit is set for the rule {name!r}, which is not among the rules in use "
-                f"({', '.join(chosen)}). Add --rule {name} or drop the limit."
+                f"({', '.join(chosen)}). Drop the limit, or name all rules that are to be used, {name} among them."
             )
     return tuple(_with_limits(RULES[name](), limits.get(name, {})) for name in chosen)
 
@@ -118,7 +118,8 @@ def decide(
     Of ``mean_relative_error`` and ``mean_absolute_error``, when both are in use, either suffices for each metric:
     the one that is over its limit is then a PASS that says so; but not the default absolute limit of a loss that is
     itself as small. Where nobody named the rules, mean errors over their
-    limits are INCONCLUSIVE if other batches explain them as well as a wrong device.
+    limits are INCONCLUSIVE if other batches explain them as well as a wrong device. What ``finite``, ``integrity`` and
+    ``coverage`` find where they are not among the rules decides nothing, and is kept beside the findings.
 
     Args:
         comparison: What was measured.
@@ -141,7 +142,14 @@ def decide(
     findings = either_suffices(comparison, [finding for rule in rules for finding in rule.check(comparison)])
     named = {rule.name for rule in rules} if named is None else named
     findings = without_blame_for_data(comparison, findings, named)
-    return Verdict(comparison=comparison, findings=tuple(findings))
+    left_out = [
+        finding
+        for rule in (Finite(), Integrity(), Coverage())
+        if rule.name not in {each.name for each in rules}
+        for finding in rule.check(comparison)
+        if finding.outcome is not Outcome.PASS
+    ]
+    return Verdict(comparison=comparison, findings=tuple(findings), left_out=tuple(left_out))
 
 
 __all__ = ["DEFAULT_RULES", "RULES", "Finding", "Outcome", "Rule", "Verdict", "decide", "default_rules", "make_rules"]

@@ -123,10 +123,12 @@ class Verdict:
     Attributes:
         comparison: What was compared.
         findings: One or more per rule, in the order of the rules.
+        left_out: What speaks against the records, found by rules that nobody asked for: it decides nothing.
     """
 
     comparison: Comparison
     findings: tuple[Finding, ...]
+    left_out: tuple[Finding, ...] = ()
 
     def __str__(self) -> str:
         """Say in lines what was found; the comparison holds the numbers."""

@@ -52,6 +52,7 @@ def document(
         "reference": _record(comparison.reference, metric),
         "candidate": _record(comparison.candidate, metric),
         "findings": [_finding(finding) for finding in verdict.findings],
+        "left_out": [_finding(finding) for finding in verdict.left_out],
         "first_divergence": {"unequal_at": parting.unequal_at, "over_limit_at": parting.over_limit_at},
         "hint": {"kind": str(suggested.kind), "iteration": suggested.iteration, "evidence": suggested.evidence},
         "header_differences": [list(row) for row in header_differences(verdict)],

@@ -21,6 +21,7 @@ from emacheck.report.wording import (
     first_curve,
     headline,
     hint_sentence,
+    left_out_sentences,
     needs,
     start_sentence,
 )
@@ -67,6 +68,7 @@ def markdown(
         f"The verdict rests on {evidence_sentence(verdict)}.",
         _findings(verdict),
         _messages(verdict),
+        *(escaped(sentence, length=None) for sentence in left_out_sentences(verdict)),
         f"Where they part: {escaped(divergence_sentence(verdict))}",
         escaped(hint_sentence(verdict), length=None),
         escaped(experiment_sentence(verdict), length=None),

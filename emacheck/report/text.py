@@ -23,6 +23,7 @@ from emacheck.report.wording import (
     headline,
     hint_sentence,
     label,
+    left_out_sentences,
     needs,
     start_sentence,
 )
@@ -63,6 +64,7 @@ def text(verdict: Verdict, *, command: str, colour: bool, width: int = 100) -> s
         "",
         *_table(verdict, colour=colour),
         *_messages(verdict, width),
+        *(line for sentence in left_out_sentences(verdict) for line in _wrapped(sentence, width)),
         *_wrapped(divergence_sentence(verdict), width),
         *_wrapped(hint_sentence(verdict), width),
         *_wrapped(experiment_sentence(verdict), width),

@@ -9,7 +9,7 @@ from emacheck.judge.divergence import Kind, hint
 from emacheck.judge.pairing import Pairing, pairing_of
 from emacheck.judge.rules import MeanRelativeError
 from emacheck.judge.verdict import AUDIT, Finding, Outcome, Verdict
-from emacheck.printable import printable
+from emacheck.printable import MESSAGE_LENGTH, printable
 
 EXACT_DIGITS = 17
 EXACT_INTEGERS_BELOW = 1e6
@@ -111,9 +111,24 @@ def headline(verdict: Verdict) -> str:
         # A device may be wrong in what no curve of this training shows, and a log in what is not judged.
         judged = "curves" if finding.module else ", ".join(map(printable, verdict.comparison.metrics))
         equal = f"{judged} {equal}"
-    remarks = (equal, "not paired" if unpaired else "")
+    remarks = (equal, "not paired" if unpaired else "", left_out_remark(verdict))
     said = "".join(f", {remark}" for remark in remarks if remark)
     return f"{verdict.outcome} {label(verdict, finding)} {observed} (limit {limit}){where}{said}"
+
+
+def left_out_remark(verdict: Verdict) -> str:
+    """Return which rules that nobody asked for would not pass, in a few words; empty if all would."""
+    said = dict.fromkeys(f"{finding.rule} would be {finding.outcome}" for finding in verdict.left_out)
+    return f"although {' and '.join(said)}" if said else ""
+
+
+def left_out_sentences(verdict: Verdict) -> list[str]:
+    """Return what speaks against the records in the view of rules that nobody asked for, one sentence each."""
+    return [
+        f"Left out by the choice of rules: {label(verdict, each)} would be {each.outcome}: "
+        f"{printable(each.message.partition(' (accept with ')[0], length=MESSAGE_LENGTH)}."
+        for each in verdict.left_out
+    ]
 
 
 def evidence_sentence(verdict: Verdict) -> str:
