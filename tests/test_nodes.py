@@ -12,10 +12,9 @@ import pytest
 from conftest import free_port
 
 from emacheck.errors import TrainingError, UsageError
-from emacheck.train import nodes
-from emacheck.train.launching import launch
+from emacheck.train.launching import launch, nodes
+from emacheck.train.launching.nodes import OtherNodes, heard, note_meeting
 from emacheck.train.launching.processes import Processes
-from emacheck.train.nodes import OtherNodes, heard, note_meeting
 from emacheck.train.request import TrainingRequest
 
 PROGRAM = launch.Program(module="program_of_a_test", title="the program", kept="what was printed is kept")

@@ -1,4 +1,4 @@
-"""A process of its own that opens a device or finds one: ``python -m emacheck.train.device.probe OPTION [DEVICE COUNT]``."""
+"""A process of its own that opens a device or finds one: ``python -m emacheck.train.device.probe OPTION [NAME N]``."""
 
 import sys
 

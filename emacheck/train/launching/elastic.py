@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from emacheck.train.nodes import OtherNodes
+    from emacheck.train.launching.nodes import OtherNodes
 
 FAILURE_FILE = "failure.json"
 PORT_IN_USE = "EADDRINUSE"
@@ -29,8 +29,8 @@ def main(arguments: list[str]) -> int:
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
 
+    from emacheck.train.launching.nodes import OtherNodes
     from emacheck.train.launching.parent import end_with_parent
-    from emacheck.train.nodes import OtherNodes
 
     run_directory = Path(arguments[0])
     end_with_parent()

@@ -29,9 +29,9 @@ from emacheck.train.launching.last_words import (
     read_failure,
     who_hangs,
 )
+from emacheck.train.launching.nodes import heard
 from emacheck.train.launching.parent import MARK, kill_marked, rank_processes, uninterrupted
 from emacheck.train.launching.processes import Processes
-from emacheck.train.nodes import heard
 from emacheck.train.request import REFUSAL_FILE, WORKER_LOG, TrainingRequest
 
 POLL_SECONDS = 0.1

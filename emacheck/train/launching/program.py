@@ -12,8 +12,8 @@ from typing import NoReturn
 from emacheck.errors import EmacheckError
 from emacheck.train.launching.deaths import note_death
 from emacheck.train.launching.last_words import QUESTION
+from emacheck.train.launching.nodes import note_meeting
 from emacheck.train.launching.parent import end_with_parent
-from emacheck.train.nodes import note_meeting
 from emacheck.train.request import REFUSAL_FILE
 
 REFUSED = 4
