@@ -15,6 +15,7 @@ from conftest import emacheck_process
 from emacheck.cli.doctor import _shown, _width
 from emacheck.train.doctor import host
 from emacheck.train.doctor.line import Line, Status, ok
+from emacheck.train.launching.parent import is_stopped
 
 HOST = ["python", "emacheck", "numpy", "torch", "mmengine", "mmcv", "mmseg", "data", "references", "disk"]
 DEVICE = ["device", "driver", "memory", "communication", "fp32", "tf32", "bf16", "fp16", "training"]
@@ -274,11 +275,18 @@ def test_benign_variations_stay_below_the_limits():
     assert any(not torch.equal(plain.gradients[name], other.gradients[name]) for name in plain.gradients)
 
 
-def test_the_device_process_ends_with_the_doctor(simulated_device, tmp_path):
+@pytest.mark.skipif(sys.platform != "linux", reason="needs what Linux does when a parent dies")
+@pytest.mark.parametrize("stopped", [False, True])
+def test_the_device_process_ends_with_the_doctor(simulated_device, tmp_path, stopped):
     env = simulated_device("hang *")
     doctor = emacheck_process("doctor", "--device", "sdaa", cwd=tmp_path, env=env)
     try:
         child = _wait_for(lambda: _children(doctor.pid, "emacheck.train.doctor.probe"))
+        results = Path(Path(f"/proc/{child[0]}/cmdline").read_text(encoding="utf-8").split("\0")[4])
+        _wait_for(results.exists)
+        if stopped:
+            os.kill(child[0], signal.SIGSTOP)
+            _wait_for(lambda: is_stopped(child[0]))
         os.kill(doctor.pid, signal.SIGKILL)
         assert _wait_for(lambda: not _alive(child[0]))
     finally:
@@ -286,7 +294,7 @@ def test_the_device_process_ends_with_the_doctor(simulated_device, tmp_path):
         doctor.communicate()
 
 
-def _wait_for(condition, seconds=60):
+def _wait_for(condition, seconds=30):
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if found := condition():

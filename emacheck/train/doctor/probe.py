@@ -4,13 +4,12 @@ After each stage it appends one line of JSON to FILE, so that a crash loses the 
 """
 
 import json
-import os
 import sys
-import threading
 import warnings
 from pathlib import Path
 
 from emacheck.train.doctor.stages import STAGES
+from emacheck.train.launching.parent import end_with_parent
 
 
 def main(arguments: list[str]) -> int:
@@ -23,19 +22,13 @@ def main(arguments: list[str]) -> int:
         0 when all stages were tried.
     """
     device, file, *stages = arguments
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     warnings.filterwarnings("ignore")
     for stage in stages:
         lines = [line.to_dict() for line in STAGES[stage](device)]
         with Path(file).open("a", encoding="utf-8") as results:
             results.write(json.dumps(lines) + "\n")
     return 0
-
-
-def _end_with_parent() -> None:
-    while os.read(0, 1024):
-        pass
-    os._exit(1)
 
 
 if __name__ == "__main__":
