@@ -235,6 +235,15 @@ def test_nodes_with_other_software_are_asked_for_different_things(monkeypatch):
     assert describe_other_tasks([(0, task_of()), (1, task_of(python="3.11.2"))]) is None
 
 
+def test_the_record_names_the_devices_of_other_ranks_where_they_are_others():
+    from emacheck.train.ranks import describe_other_devices
+
+    card = {"type": "sdaa", "name": "new card", "count": "4", "driver": "2.0"}
+    assert describe_other_devices([card, {**card, "count": "2"}]) == {}
+    other = {"type": "sdaa", "name": "old card", "capability": "3"}
+    assert describe_other_devices([card, card, other]) == {"rank 2": "name: old card, driver: nothing, capability: 3"}
+
+
 def test_each_node_with_other_options_is_named_once():
     from emacheck.train.ranks import describe_other_tasks
 

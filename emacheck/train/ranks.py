@@ -230,6 +230,38 @@ def describe_differences(states: Mapping[int, Mapping[str, str]]) -> str | None:
     return "; ".join(found) or None
 
 
+def devices_of_others(mine: Mapping[str, str]) -> dict[str, str]:
+    """Return in what the devices of other ranks differ from that of rank 0, whose facts alone are in the record.
+
+    Args:
+        mine: What this rank's device is called and what drives it.
+    """
+    if world_size() == 1 or not dist.is_initialized():
+        return {}
+    devices: list[Mapping[str, str]] = [{} for _ in range(world_size())]
+    dist.all_gather_object(devices, dict(mine))
+    return describe_other_devices(devices)
+
+
+def describe_other_devices(devices: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Return the facts in which a rank's device is another one than that of rank 0, by rank.
+
+    Example:
+        >>> describe_other_devices([{"name": "new card"}, {"name": "new card"}, {"name": "old card"}])
+        {'rank 2': 'name: old card'}
+    """
+    first = devices[0]
+    other = {
+        f"rank {each}": ", ".join(
+            f"{key}: {facts.get(key, 'nothing')}"
+            for key in {**first, **facts}
+            if key != "count" and facts.get(key) != first.get(key)
+        )
+        for each, facts in enumerate(devices)
+    }
+    return {name: said for name, said in other.items() if said}
+
+
 def gather_records(run_directory: Path, tcap_log: Path | None = None) -> None:
     """Bring the records of other nodes' ranks to the directory of rank 0; on one node they are there already.
 

@@ -76,6 +76,7 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
         "precisions": ", ".join(device.kind.precisions),
         **set_float32(device, request.precision),
     }
+    facts |= ranks.devices_of_others(facts)
     provenance = _provenance(request, experiment, facts, notes)
     _write_run(run_directory, complete=False, recorder=None, provenance=provenance)
     tcap_log = run_directory / f"{device.type}.log" if request.log_format == "tcap" else None
