@@ -133,6 +133,11 @@ ONE = {"is_available": lambda: True, "device_count": lambda: 2}
             "--device xpu: it cannot be selected (RuntimeError: dr",
         ),
         (ONE, "xpu:1", "--device xpu:1: it cannot be selected ("),
+        (
+            {**ONE, "set_device": lambda index: None, "current_device": lambda: 0},  # noqa: ARG005
+            "xpu:1",
+            "it was selected, and device 0 is selected still",
+        ),
         ({}, "xpu:1", "sees 1 xpu device, expected at least 2"),
     ],
 )

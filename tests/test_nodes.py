@@ -116,6 +116,7 @@ def two_nodes(tmp_path, monkeypatch):
     patience = datetime.timedelta(seconds=10)
     store = torch.distributed.TCPStore("localhost", port, is_master=True, timeout=patience, wait_for_workers=False)
     given = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1, "WORLD_SIZE": 2}
+    given["TORCHELASTIC_USE_AGENT_STORE"] = "True"
     for name, value in given.items():
         monkeypatch.setenv(name, str(value))
     made = []
@@ -153,8 +154,10 @@ def test_nobody_waits_long_for_a_node_that_does_not_answer(two_nodes, tmp_path, 
     assert heard(tmp_path / "1") is None
 
 
-def test_processes_of_one_node_note_no_meeting(tmp_path, monkeypatch):
-    for name, value in {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"}.items():
+@pytest.mark.parametrize(("processes", "held"), [("2", "True"), ("4", "False")])
+def test_processes_of_one_node_or_whose_launcher_holds_no_store_note_no_meeting(tmp_path, monkeypatch, processes, held):
+    given = {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": processes, "TORCHELASTIC_USE_AGENT_STORE": held}
+    for name, value in given.items():
         monkeypatch.setenv(name, value)
     note_meeting(tmp_path)
     OtherNodes(tmp_path).tell("nobody hears it")

@@ -83,7 +83,7 @@ def run(
     require_training_packages()
     request, processes = describe_training(**options)
     if reference_device:
-        reference_device = _check_reference_device(request, reference_device, reference_nproc or 1)
+        reference_device = _check_reference_device(request, processes, reference_device, reference_nproc or 1)
     live = _reference_request(request, processes, reference_device, reference_nproc) if reference_device else None
     bundles = () if reference_device else _choose_bundles(request, processes, reference)
     directory = work_dir_of_node(work_dir or default_work_dir(request), processes)
@@ -184,15 +184,16 @@ def _train_reference(
         return train(request, place, title=f"Training the reference on {request.device}", processes=processes)
 
 
-def _check_reference_device(request: TrainingRequest, name: str, nproc: int) -> str:
-    """See that the reference can be trained, before anything is."""
+def _check_reference_device(request: TrainingRequest, processes: Processes, name: str, nproc: int) -> str:
+    """See that the reference can be trained, before anything is; of several nodes, that of rank 0 trains it."""
     from emacheck.train.device.devices import parse_device
     from emacheck.train.device.precision import check_reference_precision
 
-    device, processes = parse_device(name, "--reference-device"), _processes_of_reference(nproc)
-    refuse_unfit_device(device, None, processes)
+    device, theirs = parse_device(name, "--reference-device"), _processes_of_reference(nproc)
     check_reference_precision(device, request.precision)
-    require_devices(device, processes)
+    if processes.node_rank in (0, None):
+        refuse_unfit_device(device, None, theirs)
+        require_devices(device, theirs)
     return str(device)
 
 

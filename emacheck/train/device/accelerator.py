@@ -64,6 +64,12 @@ def _select(device: Device, module: Any) -> None:
         raise UsageError(
             f"{device.option} {device}: it cannot be selected ({type(error).__name__}: {error}). {CHECK_DRIVER}"
         ) from error
+    current = _answer(module, "current_device")
+    if type(current) is int and current != (device.index or 0):
+        raise UsageError(
+            f"{device.option} {device}: it was selected, and device {current} is selected still. Several processes "
+            f"would share one device and one process would use another than it says. {CHECK_DRIVER}"
+        )
 
 
 def device_module(device: Device) -> Any:

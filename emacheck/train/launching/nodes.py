@@ -23,7 +23,7 @@ MEETING_FILE = f"{RANK_LOGS}/meeting.json"
 HEARD_FILE = "elsewhere.txt"
 POLL_SECONDS = 0.2
 # To reach the store; to hear what another died of before us; and until all have heard what ours died of.
-CONNECT_SECONDS, OTHERS_SECONDS, LINGER_SECONDS = 10.0, 3.0, 10.0
+CONNECT_SECONDS, OTHERS_SECONDS, LINGER_SECONDS = 30.0, 3.0, 10.0
 # A launcher that ends well has ended when this is over.
 LOST_SECONDS = 5.0
 FOR_EVER = datetime.timedelta(days=30)
@@ -49,9 +49,13 @@ class Meeting:
 
 
 def note_meeting(run_directory: Path) -> None:
-    """Write down where the processes of several nodes meet, for the launcher, which is not told."""
+    """Write down where the processes of several nodes meet, for the launcher, which is not told.
+
+    Where no launcher holds the store (``TORCH_DISABLE_SHARE_RDZV_TCP_STORE``), rank 0 does, and the nodes do not talk.
+    """
     given = os.environ
-    if given.get("LOCAL_RANK") != "0" or given.get("LOCAL_WORLD_SIZE") == given.get("WORLD_SIZE"):
+    held = given.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
+    if given.get("LOCAL_RANK") != "0" or given.get("LOCAL_WORLD_SIZE") == given.get("WORLD_SIZE") or not held:
         return
     nproc = int(given["LOCAL_WORLD_SIZE"])
     meeting = Meeting(
