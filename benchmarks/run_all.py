@@ -240,6 +240,12 @@ def main() -> None:
         for name in MEASUREMENTS:
             print(f"== {name}", flush=True)
             subprocess.run([sys.executable, str(HERE / f"{name}.py")], check=True)
+    PAGE.write_text(rendered(), encoding="utf-8")
+    print(f"wrote {PAGE}")
+
+
+def rendered() -> str:
+    """Return the page that the stored results give."""
     lines = [
         "# Benchmarks",
         "",
@@ -253,8 +259,7 @@ def main() -> None:
         *refusal_section(),
         *reading_section(),
     ]
-    PAGE.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
-    print(f"wrote {PAGE}")
+    return "\n".join(lines).rstrip() + "\n"
 
 
 if __name__ == "__main__":

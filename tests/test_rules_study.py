@@ -60,6 +60,12 @@ def test_the_page_on_the_power_of_the_audit_shows_the_stored_results():
     assert PAGE.read_text(encoding="utf-8") == page()[0], "run: python benchmarks/audit_power.py --render"
 
 
+def test_the_page_of_benchmarks_shows_the_stored_results():
+    from run_all import PAGE, rendered
+
+    assert PAGE.read_text(encoding="utf-8") == rendered(), "run: python benchmarks/run_all.py --render"
+
+
 def test_the_table_on_several_processes_shows_the_stored_results():
     from processes_power import PAGE, RESULTS, render
 
