@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from losses import falling, outcome_of, record, verdict_on
 
+from emacheck import Curve
 from emacheck.judge import DEFAULT_RULES, Outcome, decide
 from emacheck.judge.comparison import Comparison, compare
 from emacheck.oddity import OddityKind, oddity
+from emacheck.report.wording import headline
 
 INCONCLUSIVE = Outcome.INCONCLUSIVE
 
@@ -84,3 +87,27 @@ def test_a_run_that_says_why_it_is_incomplete_counts_once():
     verdict = verdict_on(record(falling()), candidate, "integrity")
     assert (verdict.outcome, verdict.worst.observed) == (INCONCLUSIVE, 1)
     assert str(ended) in verdict.worst.message
+
+
+def timed(losses, times):
+    bare = record(losses)
+    time = Curve(name="time", iterations=bare.curves["loss"].iterations, values=times)
+    return replace(bare, curves={**bare.curves, "time": time})
+
+
+TIMES = 0.5 + 0.01 * np.random.default_rng(7).normal(size=100)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.03])
+def test_records_with_the_same_times_are_said_to_be_of_one_run_whatever_their_losses(factor):
+    verdict = decide(compare(timed(falling(), TIMES), timed(falling() * factor, TIMES)))
+    assert headline(verdict).endswith(", logs of one run")
+    (integrity,) = [finding for finding in verdict.findings if finding.rule == "integrity"]
+    assert integrity.limited_by[0].startswith("every measured time (time) is the same in both at all 100 common")
+    assert integrity.outcome is Outcome.PASS
+
+
+@pytest.mark.parametrize("times", [np.where(np.arange(100) == 50, 0.6, TIMES), np.full(100, 0.5), np.full(100, np.nan)])
+def test_times_that_differ_once_or_never_move_prove_nothing(times):
+    reference = timed(falling(), TIMES if times[0] == TIMES[0] else times)
+    assert "one run" not in headline(decide(compare(reference, timed(falling(), times))))

@@ -11,6 +11,7 @@ from emacheck.experiment import differences
 from emacheck.judge.advice import option
 from emacheck.judge.comparison import EMPTY, Comparison
 from emacheck.judge.forensics import is_rate
+from emacheck.judge.one_run import of_one_run
 from emacheck.judge.pairing import Pairing, pairing_of
 from emacheck.judge.standstill import Standstill, standstill
 from emacheck.judge.unjudged import gross_components, gross_gradients, lacking_components
@@ -65,7 +66,8 @@ class Integrity:
     def check(self, comparison: Comparison) -> tuple[Finding, ...]:
         """Look for what stands still, and for what the oddities of the records forbid or limit."""
         reasons = [*_standing_still(comparison), *_forbidding(comparison), *_different_experiments(comparison)]
-        limits = [*_limiting(comparison), *gross_gradients(comparison)]
+        same = of_one_run(comparison)
+        limits = [*([same] if same else []), *_limiting(comparison), *gross_gradients(comparison)]
         for decisive, message in _components(comparison):
             if decisive:
                 reasons.append(_Reason(outcome=Outcome.INCONCLUSIVE, message=message))

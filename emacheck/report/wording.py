@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from emacheck.judge.advice import DIGITS, rounded_up
 from emacheck.judge.comparison import PairedCurve
 from emacheck.judge.divergence import Kind, hint
+from emacheck.judge.one_run import of_one_run
 from emacheck.judge.pairing import Pairing, pairing_of
 from emacheck.judge.rules import MeanRelativeError
 from emacheck.judge.verdict import AUDIT, Finding, Outcome, Verdict
@@ -111,7 +112,8 @@ def headline(verdict: Verdict) -> str:
         # A device may be wrong in what no curve of this training shows, and a log in what is not judged.
         judged = "curves" if finding.module else ", ".join(map(printable, verdict.comparison.metrics))
         equal = f"{judged} {equal}"
-    remarks = (equal, "not paired" if unpaired else "", left_out_remark(verdict))
+    one = "logs of one run" if of_one_run(verdict.comparison) else ""
+    remarks = (equal, one, "not paired" if unpaired else "", left_out_remark(verdict))
     said = "".join(f", {remark}" for remark in remarks if remark)
     return f"{verdict.outcome} {label(verdict, finding)} {observed} (limit {limit}){where}{said}"
 

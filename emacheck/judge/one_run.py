@@ -1,0 +1,52 @@
+"""Whether two records are the log of one run: no two runs measure the same times."""
+
+import re
+
+import numpy as np
+
+from emacheck.judge.comparison import Comparison
+
+# So many common iterations and different times show that it is no accident of printed digits.
+ENOUGH, DISTINCT = 10, 5
+_TIME = re.compile(r"(?:.*[._/ -])?(?:(?:\w+_)?time|ips|fps|throughput|\w+_per_sec(?:ond)?)", re.IGNORECASE)
+
+
+def is_time(name: str) -> bool:
+    """Tell whether a metric is a time that was measured, or a speed.
+
+    Example:
+        >>> [name for name in ("time", "data_time", "ips", "samples_per_second", "loss", "times") if is_time(name)]
+        ['time', 'data_time', 'ips', 'samples_per_second']
+    """
+    return _TIME.fullmatch(name) is not None
+
+
+def of_one_run(comparison: Comparison) -> str:
+    """Return why both records can only be the log of one run, in a sentence; empty where nothing says so.
+
+    Args:
+        comparison: What was measured.
+
+    Example:
+        >>> from emacheck import Curve, Record, compare
+        >>> def run(times):
+        ...     curve = Curve(name="time", iterations=range(12), values=times)
+        ...     return Record(name="", format="", curves={"time": curve})
+        >>> of_one_run(compare(run(range(12)), run(range(12)), metrics=["time"])).partition(",")[0]
+        'every measured time (time) is the same in both at all 12 common iterations'
+        >>> of_one_run(compare(run(range(12)), run(range(1, 13)), metrics=["time"]))
+        ''
+    """
+    reference, candidate = comparison.reference.curves, comparison.candidate.curves
+    names = [name for name in reference if name in candidate and is_time(name)]
+    times = [comparison.curve(name) for name in names]
+    if not times or not all(np.array_equal(each.reference, each.candidate) for each in times):
+        return ""
+    moving = [each for each in times if len(each.iterations) >= ENOUGH and len(np.unique(each.reference)) >= DISTINCT]
+    if not moving:
+        return ""
+    count = min(len(each.iterations) for each in moving)
+    return (
+        f"every measured time ({', '.join(each.metric for each in moving)}) is the same in both at all {count} common "
+        "iterations, as in no two runs: both are the log of one run, perhaps changed, and say nothing about a device"
+    )
