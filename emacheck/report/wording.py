@@ -119,8 +119,10 @@ def headline(verdict: Verdict) -> str:
 
 
 def left_out_remark(verdict: Verdict) -> str:
-    """Return which rules that nobody asked for would not pass, in a few words; empty if all would."""
-    said = dict.fromkeys(f"{finding.rule} would be {finding.outcome}" for finding in verdict.left_out)
+    """Return which rules that nobody asked for would make the outcome worse, in a few words; empty if none would."""
+    worse_than = {Outcome.PASS: (Outcome.INCONCLUSIVE, Outcome.FAIL), Outcome.INCONCLUSIVE: (Outcome.FAIL,)}
+    worse = [each for each in verdict.left_out if each.outcome in worse_than.get(verdict.outcome, ())]
+    said = dict.fromkeys(f"{finding.rule} would be {finding.outcome}" for finding in worse)
     return f"although {' and '.join(said)}" if said else ""
 
 
