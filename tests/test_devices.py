@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import free_port
 
-from emacheck.errors import UsageError
+from emacheck.errors import TrainingError, UsageError
 from emacheck.train.device import accelerator, devices, precision
 from emacheck.train.device.devices import KINDS, Device, DeviceKind, device_names, parse_device, probe
 
@@ -303,6 +303,33 @@ def test_float32_means_what_was_asked_for_whatever_was_set_before(device, asked)
         assert device == "cpu" or {said["parts"][name] for name in ("matmul", "conv", "rnn")} == {wanted}, before
         # A product of bfloat16 would be off by 1e-2; what the CPU computes is the reference of everything.
         assert said["error"] < 1e-4, before
+
+
+@pytest.mark.parametrize(("device", "asked"), [("cpu", "bf16"), ("cuda", "fp32"), ("cuda", "tf32")])
+def test_what_switches_tf32_or_less_on_while_it_trains_is_an_error_that_names_it(device, asked):
+    import torch
+
+    if not hasattr(torch.backends.cudnn, "conv"):
+        pytest.skip("this torch has the older switches alone")
+    place = parse_device(device)
+    try:
+        precision.set_float32(place, asked)
+        precision.require_float32_kept(place, asked)
+        torch.set_float32_matmul_precision("medium")
+        with pytest.raises(
+            TrainingError, match=r"^torch\.backends\.mkldnn\.matmul: found switched during the training"
+        ):
+            precision.require_float32_kept(parse_device("cpu"), asked)
+        precision.set_float32(place, asked)
+        torch.backends.cudnn.allow_tf32 = asked != "tf32"
+        if device == "cuda":
+            with pytest.raises(
+                TrainingError, match=r"^torch\.backends\.cudnn\.allow_tf32: found .* --precision (fp|tf)32"
+            ):
+                precision.require_float32_kept(place, asked)
+    finally:
+        precision.set_float32(place, "fp32")
+        torch.backends.cudnn.allow_tf32 = True
 
 
 def test_a_switch_that_does_not_stay_as_it_was_set_is_refused():

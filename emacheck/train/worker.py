@@ -53,7 +53,7 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
     from emacheck.train import ranks
     from emacheck.train.device.accelerator import describe_device
     from emacheck.train.device.devices import parse_device
-    from emacheck.train.device.precision import check_autocast, check_precision, set_float32
+    from emacheck.train.device.precision import check_autocast, check_precision, require_float32_kept, set_float32
     from emacheck.train.device.vanilla_mmengine import adapt, ask_for_precision, point_mmengine_at
     from emacheck.train.presets import resolve
     from emacheck.train.recorder import RecorderHook
@@ -86,6 +86,7 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
     try:
         with as_on_accelerators(request.precision) if device.is_cpu else nullcontext():
             _run(config, pairing, recorder)
+        require_float32_kept(device, request.precision)
         ranks.gather_records(run_directory, tcap_log)
         ended_well = True
     finally:

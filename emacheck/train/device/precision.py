@@ -4,7 +4,7 @@ import importlib
 import warnings
 from typing import Any
 
-from emacheck.errors import UsageError
+from emacheck.errors import TrainingError, UsageError
 from emacheck.train.device.accelerator import attribute
 from emacheck.train.device.devices import Device
 
@@ -99,9 +99,9 @@ def set_float32(device: Device, precision: str) -> dict[str, str]:
         if owner is None or not _has(owner, switch):
             continue
         setattr(owner, switch, wanted)
-        newer = [_set_newer(part, tf32=wanted) for part in NEWER.get(name, ())]
-        known = [state for state in newer if state is not None] or [bool(getattr(owner, switch))]
-        if any(state != wanted for state in known):
+        for part in NEWER.get(name, ()):
+            _set_newer(part, tf32=wanted)
+        if any(state != wanted for state in _states(name)):
             raise UsageError(
                 f"--precision {precision}: {name} was switched {_on(wanted)} and is {_on(not wanted)} still. Look for "
                 f"environment variables that override it, or choose another --precision than {precision}."
@@ -122,13 +122,43 @@ def set_float32(device: Device, precision: str) -> dict[str, str]:
     return found
 
 
-def _set_newer(owner: str, *, tf32: bool) -> bool | None:
-    """Ask by ``fp32_precision``; return whether TF32 is on now, None where torch does not have it."""
-    part = attribute(owner)
-    if part is None or not hasattr(part, "fp32_precision"):
-        return None
-    part.fp32_precision = "tf32" if tf32 else "ieee"
-    return bool(part.fp32_precision == "tf32")
+def require_float32_kept(device: Device, precision: str) -> None:
+    """See that nothing has changed what :func:`set_float32` has set, such as a hook or a model of the user's.
+
+    Raises:
+        TrainingError: If something has: float32 meant something else from then on.
+    """
+    changed = [part for part in HOST if (_newer(part) or "ieee") != "ieee"]
+    changed += [
+        name for name in device.kind.tf32_switches if any(state != (precision == "tf32") for state in _states(name))
+    ]
+    if changed:
+        raise TrainingError(
+            f"{', '.join(changed)}: found switched during the training, expected what --precision {precision} set, so "
+            "the record is not one of that precision. Look for what sets it, or torch.set_float32_matmul_precision, in "
+            "the configuration's hooks and modules."
+        )
+
+
+def _set_newer(owner: str, *, tf32: bool) -> None:
+    """Ask by ``fp32_precision``, where torch has it."""
+    if _newer(owner) is not None:
+        attribute(owner).fp32_precision = "tf32" if tf32 else "ieee"
+
+
+def _newer(owner: str) -> str | None:
+    """Return what ``fp32_precision`` is; None where torch does not have it."""
+    found = getattr(attribute(owner), "fp32_precision", None)
+    return None if found is None else str(found)
+
+
+def _states(name: str) -> list[bool]:
+    """Return how a switch stands, and what goes by it; nothing if it is not there."""
+    owner, switch = attribute(name.rpartition(".")[0]), name.rpartition(".")[2]
+    if owner is None or not _has(owner, switch):
+        return []
+    newer = [state == "tf32" for part in NEWER.get(name, ()) if (state := _newer(part)) is not None]
+    return newer or [bool(getattr(owner, switch))]
 
 
 def _has(owner: Any, switch: str) -> bool:
