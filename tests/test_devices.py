@@ -80,7 +80,9 @@ def test_a_reference_device_that_is_not_there_is_not_called_the_device():
 def test_a_device_knows_its_number_and_its_backends():
     device = parse_device("sdaa:1")
     assert (str(device), device.type, device.index, device.communication) == ("sdaa:1", "sdaa", 1, "cpu:gloo,sdaa:tccl")
-    assert str(device.for_rank(3)) == "sdaa:3"
+    assert str(parse_device("sdaa").for_rank(3)) == "sdaa:3"
+    # One process that torch's launcher starts, and that was told which: of several, a number is refused.
+    assert str(device.for_rank(0)) == "sdaa:1"
     assert str(parse_device("cpu").for_rank(3)) == "cpu"
     assert parse_device("cpu").communication == "gloo"
     with pytest.raises(UsageError, match="--nproc-per-node 1"):

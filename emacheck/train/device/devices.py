@@ -162,8 +162,11 @@ class Device:
         return self.kind.backend if self.is_cpu else f"cpu:gloo,{self.type}:{self.kind.backend}"
 
     def for_rank(self, local_rank: int) -> "Device":
-        """Return the device of a process: the one with the number of its local rank; the CPU has no number."""
-        return self if self.is_cpu else replace(self, index=local_rank)
+        """Return the device of a process: the one with the number of its local rank, unless one was named.
+
+        The CPU has no number, and only a process that is alone may be told one.
+        """
+        return self if self.is_cpu or self.index is not None else replace(self, index=local_rank)
 
 
 def parse_device(text: str, option: str = OPTION) -> Device:
