@@ -35,8 +35,8 @@ MARK = "emacheck refuses: "
 class DeviceKind:
     """One row of the table.
 
-    Seeding, selecting, synchronising and peak memory go through ``torch.get_device_module(type)``, whose functions
-    have the same names for every vendor, so that no row needs to name them.
+    Seeding, selecting and peak memory go through ``torch.get_device_module(type)``, whose functions have the same names
+    for every vendor, so that no row needs to name them.
 
     Attributes:
         type: What torch calls the device, such as ``sdaa`` in ``torch.device("sdaa:1")``.
