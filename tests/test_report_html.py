@@ -6,7 +6,9 @@ import math
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from functools import cache
+from html import escape
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -401,7 +403,11 @@ class TestInABrowser:
         command = [
             *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
             *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-            *("--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"),
+            *(
+                "--enable-logging=stderr",
+                f"--user-data-dir={tmp_path / 'profile'}",
+                "--dump-dom",
+            ),
             (tmp_path / "report.html").as_uri(),
         ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
@@ -418,3 +424,24 @@ class TestInABrowser:
     def test_a_stylesheet_that_is_not_ours_would_be_refused_and_said(self, tmp_path):
         _, said = self.opened(tmp_path, page("pass").replace("</style>", "x{}</style>"))
         assert any("Content Security Policy" in line for line in said)
+
+    @pytest.mark.parametrize("width", [360, 760, 1070, 1400])
+    def test_nothing_is_wider_than_the_screen(self, tmp_path, width):
+        long = a_record(
+            "work_dirs/" + "x" * 300, [4.0 - i / 100 for i in range(60)], metric="decode.acc_seg_" + "y" * 300
+        )
+        wide = html(a_verdict(long, replace(long, name="sdaa.log")), command="emacheck " + "z" * 900, environment={})
+        measure = """<script>
+            document.querySelectorAll("details").forEach(each => { each.open = true });
+            const wider = each => each.scrollWidth > each.clientWidth;
+            const all = [document.documentElement, ...document.querySelectorAll(".scroll")];
+            const found = all.filter(wider).map(each => each.firstElementChild.className || each.tagName);
+            parent.document.body.id = [innerWidth, ...found].join(" ")
+        </script></body>"""
+        for shown in (page("audited"), page("inconclusive"), wide):
+            unguarded = re.sub(r"<meta http-equiv[^>]*>", "", shown).replace("</body>", measure)
+            framed = f'<body><iframe width="{width}" height="900" srcdoc="{escape(unguarded)}"></iframe></body>'
+            document, _ = self.opened(tmp_path, framed)  # no window of a browser is narrower than 500 pixels
+            seen_at, *scrolled = re.search(r'<body id="([^"]*)"', document)[1].split()
+            assert int(seen_at) == width
+            assert set(scrolled) <= ({"levels", "modules", "operators", "numbers"} if width < 1070 else set())

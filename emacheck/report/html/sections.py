@@ -18,7 +18,7 @@ MOST_CURVES = 6
 MOST_VALUES = 10
 MOST_REMARKS = 100
 # What tells runs apart at first sight, in the words of their provenance.
-FOREMOST = ("device type", "device name", "precision", "processes", "seed")
+FOREMOST = ("device", "device type", "device name", "precision", "processes", "seed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
