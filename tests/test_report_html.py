@@ -38,6 +38,7 @@ from emacheck.judge import Outcome, Verdict, make_rules
 from emacheck.judge.comparison import compare
 from emacheck.printable import printable
 from emacheck.record import Record
+from emacheck.report.html.drawing import COLUMNS, course
 from emacheck.report.html.page import audit_html, html
 from emacheck.report.wording import evidence_sentence, figures, headline, needs
 
@@ -365,7 +366,7 @@ class TestCurves:
         assert drawn["reference"].count("M") == 2
         assert drawn["candidate"].count("M") == 2
         assert drawn["candidate"].startswith("M")
-        assert "h0L" not in drawn["candidate"]
+        assert "h1L" not in drawn["candidate"]
         assert drawn["candidate mark"].count("M") == 1
 
     def test_a_long_run_makes_no_large_page_and_its_one_bad_iteration_is_seen(self):
@@ -383,6 +384,20 @@ class TestCurves:
         assert float(ring["cx"].rstrip("%")) == pytest.approx(77.8, abs=1)
         assert float(ring["cy"].rstrip("%")) * 10 == pytest.approx(top, abs=1)
         assert "largest difference: iteration 77778" in shown
+
+    @pytest.mark.parametrize("count", [1, 2, 3999, 4001, 20_000])
+    def test_of_many_points_the_outermost_of_each_column_stay(self, count):
+        heights, across = np.random.default_rng(count).random(count), np.linspace(0.0, 1.0, count)
+        drawn = course(across, heights, np.zeros(count, dtype=bool))
+        points = [(int(x), int(y)) for x, y in re.findall(r"[ML](\d+) (\d+)", drawn)]
+        assert len(points) <= min(count, 4 * COLUMNS)
+        assert [x for x, _ in points] == sorted(x for x, _ in points)
+        column = np.minimum((across * COLUMNS).astype(int), COLUMNS - 1)
+        drawn_at = set(points)
+        for each in np.unique(column):
+            at = np.flatnonzero(column == each)
+            for kept in (at[0], at[-1], at[heights[at].argmin()], at[heights[at].argmax()]):
+                assert (round(2000 * across[kept]), round(1000 * (1 - heights[kept]))) in drawn_at
 
     def test_a_run_with_a_gap_at_every_other_place_makes_no_large_page_either(self):
         values = np.where(np.arange(40_000) % 2, np.nan, 4.0 + np.arange(40_000) % 7)

@@ -118,7 +118,7 @@ def course(across: Floats, heights: Floats, fresh: Flags) -> str:
     Example:
         >>> flags = np.array([False, False, True])
         >>> course(np.array([0.0, 0.5, 1.0]), np.array([0.0, 1.0, 0.5]), flags)
-        'M0 1000L1000 0M2000 500h0'
+        'M0 1000L1000 0M2000 500h1'
     """
     hidden = np.isnan(heights)
     stretch = np.cumsum(fresh | hidden)
@@ -134,19 +134,19 @@ def course(across: Floats, heights: Floats, fresh: Flags) -> str:
     begins = np.diff(stretch[at], prepend=-1) != 0
     alone = begins & np.append(begins[1:], [True])
     points = zip(*_placed(across[at], heights[at]), begins.tolist(), alone.tolist(), strict=True)
-    return "".join(f"{'M' if start else 'L'}{x} {y}{'h0' if dot else ''}" for x, y, start, dot in points)
+    return "".join(f"{'M' if start else 'L'}{x} {y}{'h1' if dot else ''}" for x, y, start, dot in points)
 
 
 def dots(across: Floats, heights: Floats, *, tall: int = 0) -> str:
-    """Return a path of dots: lines without length, to which the stylesheet gives round or square ends; or tall ones.
+    """Return a path of dots: lines hardly long, to which the stylesheet gives round or square ends; or tall ones.
 
     Example:
         >>> dots(np.array([0.0, 0.5]), np.array([0.0, np.nan])), dots(np.array([0.0]), np.array([0.5]), tall=40)
-        ('M0 1000h0', 'M0 480v40')
+        ('M0 1000h1', 'M0 480v40')
     """
     shown = ~np.isnan(heights)
     points = dict.fromkeys(zip(*_placed(across[shown], heights[shown]), strict=True))
-    return "".join(f"M{x} {y - tall // 2}v{tall}" if tall else f"M{x} {y}h0" for x, y in points)
+    return "".join(f"M{x} {y - tall // 2}v{tall}" if tall else f"M{x} {y}h1" for x, y in points)
 
 
 def dashes(across: Floats, *, top: int, length: int) -> str:
