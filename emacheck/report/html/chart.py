@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from emacheck.curve import Curve, Floats
+from emacheck.curve import Curve, Floats, Integers
 from emacheck.judge.comparison import EMPTY, PairedCurve
 from emacheck.judge.verdict import Verdict
 from emacheck.printable import printable
@@ -47,9 +47,13 @@ class Across:
         self.left, self.right = float(whole[0]) - margin, float(whole[-1]) + margin
         self.ends = (int(union[0]), int(union[-1])) if union.size else (0, 1)
 
-    def __call__(self, iterations: "np.ndarray[tuple[int], np.dtype[np.int64]] | Floats") -> Floats:
+    def __call__(self, iterations: Integers) -> Floats:
         """Return where iterations lie: 0 is the left end and 1 the right one."""
-        return (np.asarray(iterations).astype(np.float64) - self.left) / (self.right - self.left)
+        return self.places(iterations.astype(np.float64))
+
+    def places(self, at: Floats) -> Floats:
+        """Return where numbers between iterations lie."""
+        return (at - self.left) / (self.right - self.left)
 
 
 def chart(verdict: Verdict, metric: str) -> Drawing:
@@ -140,7 +144,7 @@ def _missing(paired: PairedCurve, across: Across) -> tuple[list[Stroke], list[Ke
     if not union.size:
         return [], []
     edges = np.concatenate([[union[0] - across.half], (union[1:] + union[:-1]) / 2, [union[-1] + across.half]])
-    places = across(edges)
+    places = across.places(edges)
     strokes, keys = [], []
     only = (paired.only_reference, paired.only_candidate)
     for side, other, iterations in zip(SIDES, reversed(SIDES), only, strict=True):

@@ -136,6 +136,7 @@ def audit_html(audit: "AuditResult", *, command: str) -> str:
         headline=printable(last_line(audit, command="").removeprefix(f"{outcome} ").removesuffix(" | "), length=None),
         deciding=sections.message_lines(audit_finding(audit)),
         rests_on=AUDIT_ALONE,
+        limiting=len(audit.notes),
         **_audited(audit),
         command=printable(command, length=None),
     )
