@@ -35,6 +35,12 @@ def test_compare_imports_neither_torch_nor_matplotlib_nor_pandas_nor_scipy_nor_j
     assert not modules_after(["compare", "reference.json", "good.json"], logs) & heavy
 
 
+def test_a_page_imports_jinja2_and_nothing_else_that_is_heavy(logs):
+    loaded = modules_after(["compare", "reference.json", "good.json", "--html", "page.html"], logs)
+    assert "jinja2" in loaded
+    assert not loaded & {"torch", "mmengine", "mmcv", "mmseg", "matplotlib", "pandas", "scipy"}
+
+
 def test_a_plot_does_not_import_pyplot(logs):
     script = (
         "import sys\nfrom emacheck.cli import invoke\n"

@@ -32,12 +32,14 @@ from verdicts_to_show import (
     unhurried,
 )
 
+from emacheck.audit.findings.result import ModuleFinding
 from emacheck.cli.judging import with_audit
 from emacheck.curve import Curve
 from emacheck.judge import Outcome, Verdict, make_rules
 from emacheck.judge.comparison import compare
 from emacheck.printable import printable
 from emacheck.record import Record
+from emacheck.report.html.audited import audit_part
 from emacheck.report.html.drawing import COLUMNS, course
 from emacheck.report.html.page import audit_html, html
 from emacheck.report.wording import evidence_sentence, figures, headline, needs
@@ -152,6 +154,17 @@ class TestContent:
         assert "decode_head.ema_module 1 30 PASS" in shown
         assert "proven; 7 calls of 1 operator judged" in shown
         assert "Every module (4)" in shown
+
+    def test_what_is_wrong_in_the_whole_or_between_processes_has_its_tensors_as_well(self):
+        audit = an_audit()
+        given = {"outcome": Outcome.FAIL, "phase": "backward", "introduced": True, "limit": 30.0, "message": "wrong"}
+        whole = ModuleFinding(module="(iteration)", kind="whole iteration", **given)
+        between = ModuleFinding(module="(processes)", kind="processes", **given)
+        unequal = ModuleFinding(module="(processes)", kind="processes", **given | {"limit": 0.0})
+        for finding, level in ((whole, "end to end"), (between, "processes"), (unequal, None)):
+            found = audit_part(replace(audit, findings=(finding,))).findings[0].tensors
+            assert {row.level for row in found} == ({level} if level else set())
+            assert {row.outcome for row in found} <= {"FAIL"}
 
     def test_what_limits_the_evidence_is_listed_and_counted_at_the_top(self):
         record = a_record("r", [4.0 - 0.1 * i for i in range(20)], oddities=(a_note("odd"),), complete=False)

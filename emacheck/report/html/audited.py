@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from emacheck.audit.findings.result import LEVELS, PHASES, badness
+from emacheck.audit.findings.processes import LEVEL
+from emacheck.audit.findings.result import ALONE, ITERATION, LEVELS, PHASES, badness, persistent
 from emacheck.counted import counted
 from emacheck.printable import MESSAGE_LENGTH, printable
 from emacheck.report.audited import audit_sentence, worst_first, worst_tensors
@@ -143,12 +144,22 @@ def _more(count: int, word: str) -> str:
 
 
 def _module(finding: "ModuleFinding", audit: "AuditResult") -> ModuleRow:
-    over = [error for error in audit.errors if error.module == finding.module and not error.passes]
     return ModuleRow(
         outcome=str(finding.outcome),
         message=printable(finding.message, length=MESSAGE_LENGTH),
-        tensors=tuple(map(_tensor, worst_tensors(over, MOST_TENSORS))),
+        tensors=tuple(map(_tensor, worst_tensors(_over(finding, audit), MOST_TENSORS))),
     )
+
+
+def _over(finding: "ModuleFinding", audit: "AuditResult") -> "list[TensorError]":
+    """Return the tensors that a finding rests on; a difference that no rounding explains has no ratio and none."""
+    if finding.kind == LEVEL:
+        found = [error for error in audit.errors if error.level == LEVEL and error.phase == finding.phase]
+        inside = [error for error in found if error.module == finding.module]
+        return persistent(inside or found) if finding.limit else []
+    if finding.module == ITERATION:
+        return persistent([error for error in audit.errors if error.level == "end to end"])
+    return [each for each in audit.errors if each.module == finding.module and each.level in ALONE and not each.passes]
 
 
 def _tensor(error: "TensorError") -> TensorRow:
