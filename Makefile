@@ -34,7 +34,7 @@ test-oldest: $(OLDEST)/.oldest
 
 demo: $(INSTALLED)
 	$(BIN)/emacheck run --device cpu --work-dir $(DEMO_DIR)
-	@echo "Look at $(DEMO_DIR)/report.png and read $(DEMO_DIR)/report.md"
+	@echo "Open $(DEMO_DIR)/report.html in a browser, or read $(DEMO_DIR)/report.md"
 
 # Writes docs/benchmarks.md anew (about half an hour on two cores).
 docs: $(INSTALLED)

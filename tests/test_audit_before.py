@@ -338,7 +338,19 @@ def test_a_run_on_the_simulated_device_rests_on_the_audit(emacheck_cli, simulate
     assert all(finding["outcome"] == "PASS" for finding in report["findings"][1:])
     assert done.last_line.startswith(f"{outcome} audit " if fault else "PASS ")
     left = {path.name for path in (tmp_path / "run").iterdir()}
-    assert {"audit.json", "audit.txt", "audit.png", "audit.log", "report.json", "iterations.jsonl"} <= left
+    assert {
+        "audit.json",
+        "audit.txt",
+        "audit.png",
+        "audit.html",
+        "audit.log",
+        "report.json",
+        "report.html",
+        "iterations.jsonl",
+    } <= left
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert f"<title>{outcome} run against " in page
+    assert (f">{causes[0][0]}</th>" in page) if fault else (">Operators</h2>" not in page)
     whole = json.loads((tmp_path / "run" / "audit.json").read_text(encoding="utf-8"))
     assert len(whole["tensors"]) > 1000
     assert f"Audit: {outcome}." in done.err

@@ -100,6 +100,7 @@ def test_an_audit_of_one_head_passes_and_is_reported(emacheck_cli, tmp_path):
     assert report["outcome"] == "PASS"
     assert {row["module"] for row in report["tensors"]} >= {"decode_head.ema_module", "decode_head.bottleneck.conv"}
     assert (tmp_path / "report" / "audit.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "report" / "audit.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert emacheck_cli("audit", *options).code == 2
 
 

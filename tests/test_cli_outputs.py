@@ -20,13 +20,20 @@ def test_json_on_standard_output_is_the_report_and_nothing_else(emacheck_cli, lo
 
 
 def test_every_report_is_written_and_none_is_overwritten(emacheck_cli, logs):
-    asked = ("compare", "reference.json", "low.json", "--output-dir", "out", "--junit", "junit.xml", "--plot", "p.png")
-    assert emacheck_cli(*asked).code == 1
-    assert sorted(p.name for p in (logs / "out").iterdir()) == ["report.json", "report.md", "report.png"]
+    files = ("--junit", "junit.xml", "--plot", "p.png", "--html", "p.html")
+    asked = ("compare", "reference.json", "low.json", "--output-dir", "out", *files)
+    done = emacheck_cli(*asked)
+    assert (done.code, done.out.splitlines()[0]) == (
+        1,
+        "Report: out/report.html  (report.md, report.json, report.png beside it)",
+    )
+    assert sorted(p.name for p in (logs / "out").iterdir()) == ["report.html", "report.json", "report.md", "report.png"]
     # With the places that are taken now, it would be refused.
     report = json.loads((logs / "out" / "report.json").read_text(encoding="utf-8"))
     assert report["command"] == "emacheck compare reference.json low.json"
     assert (logs / "p.png").read_bytes().startswith(b"\x89PNG")
+    assert (logs / "p.html").read_bytes() == (logs / "out" / "report.html").read_bytes()
+    assert (logs / "p.html").read_bytes().startswith(b"<!DOCTYPE html>")
     assert ET.parse(logs / "junit.xml").getroot().findall(".//failure")  # noqa: S314 - our own file
     again = emacheck_cli(*asked)
     assert (again.code, "exists already" in again.err) == (2, True), again
@@ -38,6 +45,8 @@ def test_every_report_is_written_and_none_is_overwritten(emacheck_cli, logs):
         (["--junit", "x", "--plot", "./x"], "--junit names the same file"),
         (["--output-dir", "d", "--junit", "d/report.json"], "report.json is a report that is written into d anyway"),
         (["--output-dir", "d", "--plot", "other/../d/report.png"], "report.png is a report"),
+        (["--output-dir", "d", "--html", "d/report.html"], "report.html is a report"),
+        (["--html", "good.json"], "exists already and was not touched"),
         (["--output-dir", "d", "--junit", "d/deeper/x.xml"], "expected a file right in d"),
         (["--output-dir", "d", "--junit", "d"], "expected a file right in d"),
         (["--output-dir", "d/e", "--plot", "d"], "d/e is to be in there"),
@@ -75,6 +84,10 @@ def test_terminal_sequences_and_markup_in_a_log_are_never_replayed(emacheck_cli,
     assert "\x1b" not in done.out
     prose, _, _ = (logs / "out" / "report.md").read_text(encoding="utf-8").partition("```")  # code is never rendered
     assert "<script>" not in prose
+    page = (logs / "out" / "report.html").read_text(encoding="utf-8")
+    assert "&lt;script&gt;" in page
+    assert "<script>" not in page
+    assert "\x1b" not in page
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,26 @@ def modules_after(arguments, cwd):
 
 
 def test_help_imports_neither_numpy_nor_pandas(tmp_path):
-    assert not modules_after(["--help"], tmp_path) & {"numpy", "pandas", "torch", "matplotlib", "rich", "scipy"}
+    assert not modules_after(["--help"], tmp_path) & {
+        "numpy",
+        "pandas",
+        "torch",
+        "matplotlib",
+        "rich",
+        "scipy",
+        "jinja2",
+    }
 
 
-def test_compare_imports_neither_torch_nor_matplotlib_nor_pandas_nor_scipy(logs):
-    heavy = {"torch", "mmengine", "mmcv", "mmseg", "matplotlib", "pandas", "scipy"}
+def test_compare_imports_neither_torch_nor_matplotlib_nor_pandas_nor_scipy_nor_jinja2(logs):
+    heavy = {"torch", "mmengine", "mmcv", "mmseg", "matplotlib", "pandas", "scipy", "jinja2", "markupsafe"}
     assert not modules_after(["compare", "reference.json", "good.json"], logs) & heavy
+
+
+def test_a_page_imports_jinja2_and_nothing_else_that_is_heavy(logs):
+    loaded = modules_after(["compare", "reference.json", "good.json", "--html", "page.html"], logs)
+    assert "jinja2" in loaded
+    assert not loaded & {"torch", "mmengine", "mmcv", "mmseg", "matplotlib", "pandas", "scipy"}
 
 
 def test_a_plot_does_not_import_pyplot(logs):

@@ -1,7 +1,6 @@
 """The reports' numbers and words: the golden files, JSON and text."""
 
 import math
-import os
 import re
 import subprocess
 import sys
@@ -16,7 +15,6 @@ from verdicts_to_show import (
     ANYTHING,
     COMMAND,
     ENVIRONMENT,
-    GOLDEN,
     NUMBERS,
     VERDICTS,
     a_finding,
@@ -24,6 +22,7 @@ from verdicts_to_show import (
     a_record,
     a_verdict,
     a_verdict_with,
+    held_to_golden,
     strict,
     unhurried,
 )
@@ -33,6 +32,7 @@ from emacheck.judge import Outcome, Verdict, decide, make_rules
 from emacheck.judge.comparison import compare
 from emacheck.printable import printable
 from emacheck.report.document import document
+from emacheck.report.html.page import html
 from emacheck.report.junit import junit
 from emacheck.report.markdown import markdown
 from emacheck.report.text import text
@@ -41,25 +41,20 @@ from emacheck.strict_json import to_json
 
 
 class TestGolden:
-    """Three fixed verdicts in four forms, as files to be read in review."""
+    """Three fixed verdicts in five forms, as files to be read in review."""
 
     FORMS = {  # noqa: RUF012
         "txt": lambda verdict: text(verdict, command=COMMAND, colour=False) + "\n",
         "json": lambda verdict: to_json(document(verdict, command=COMMAND, environment=ENVIRONMENT)),
         "md": lambda verdict: markdown(verdict, command=COMMAND, environment=ENVIRONMENT, plot="report.png"),
         "xml": lambda verdict: junit(verdict, command=COMMAND),
+        "html": lambda verdict: html(verdict, command=COMMAND, environment=ENVIRONMENT),
     }
 
     @pytest.mark.parametrize("form", FORMS)
     @pytest.mark.parametrize("name", VERDICTS)
     def test_is_as_recorded(self, name, form):
-        path = GOLDEN / f"report-{name}.{form}"
-        shown = self.FORMS[form](VERDICTS[name])
-        if os.environ.get("EMACHECK_REWRITE_GOLDEN") == "1":
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(shown, encoding="utf-8")
-            pytest.fail(f"{path.name} was rewritten: look at the difference, then run without EMACHECK_REWRITE_GOLDEN")
-        assert shown == path.read_text(encoding="utf-8"), "intended? rewrite with EMACHECK_REWRITE_GOLDEN=1"
+        held_to_golden(f"report-{name}.{form}", self.FORMS[form](VERDICTS[name]))
 
     def test_the_three_outcomes_are_covered(self):
         assert {str(verdict.outcome) for verdict in VERDICTS.values()} == {"PASS", "FAIL", "INCONCLUSIVE"}

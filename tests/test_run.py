@@ -44,7 +44,15 @@ def test_a_run_passes_against_its_own_reference_and_leaves_record_and_reports(fi
     assert last.startswith("PASS ")
     assert "emacheck run --device cpu" in last
     left = {path.name for path in directory.iterdir()}
-    assert {"run.json", "iterations.jsonl", "report.json", "report.md", "report.png", "worker.log"} <= left
+    assert {
+        "run.json",
+        "iterations.jsonl",
+        "report.json",
+        "report.md",
+        "report.png",
+        "report.html",
+        "worker.log",
+    } <= left
     assert list(directory.glob("mmengine/*/vis_data/scalars.json"))
     assert list(directory.glob("mmengine/*/*.log"))
     assert json.loads((directory / "report.json").read_text(encoding="utf-8"))["paired"] is True

@@ -2,11 +2,23 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from emacheck.audit.findings.operators import (
+    PROVEN,
+    Explanation,
+    Input,
+    OperatorError,
+    OperatorFindings,
+    Trial,
+    Unjudged,
+)
+from emacheck.audit.findings.result import AuditResult, ModuleFinding, TensorError
 from emacheck.curve import Curve
 from emacheck.judge import Finding, Outcome, Verdict, decide, make_rules
 from emacheck.judge.comparison import compare
@@ -80,6 +92,57 @@ VERDICTS = {
         a_record("sdaa.log", REFERENCE, complete=False),
     ),
 }
+
+
+def an_audit(name="decode_head.ema_module", said="is wrong"):
+    """Return an audit that fails, with operators; every name and message in it is one of the two given."""
+    phases = {"output": "forward", "gradient weight": "backward", "buffer bases": "buffers"}
+    modules = [
+        ("backbone.stem.0", 1.0),
+        (name, 2.0**10),
+        ("backbone.layer1.0.bn1", 0.0),
+        ("decode_head.conv", math.nan),
+    ]
+    errors = tuple(
+        TensorError(
+            module=module, kind=name, tensor=tensor, phase=phase, level=level, batch=1, depth=depth,
+            error=ratio * 2.0**-24, accepted=2.0**-24, limit=30.0,
+        )
+        for depth, (module, ratio) in enumerate(modules)
+        for tensor, phase in phases.items()
+        for level in ("isolated", "evaluation", "end to end", "processes")
+    )  # fmt: skip
+    operator = OperatorError(
+        operator=name, module=name, phase="forward", result="result", ratio=2.0**9, limit=30.0, error=2.0**-14,
+        accepted=2.0**-23, measure="norm", index=(0, 3), value=0.5, truth=0.25, settings={name: name}, calls=7, over=4,
+        inputs=(Input(name=name, dtype=name, shape=(2, 3), strides=(1, 2), contiguous=False),), only=said, repeats=True,
+    )  # fmt: skip
+    explanation = Explanation(
+        scope=name, level="isolated", batch=1, conclusion=PROVEN, message=said, cause=(name,), operators=(operator,),
+        calls=7, unjudged=(Unjudged(operator=name, calls=2, why=said),), ratio=2.0**10, limit=30.0,
+        trials=(Trial(operators=(name,), ratio=1.0, limit=30.0, passes=True),),
+    )  # fmt: skip
+    worst = {"tensor": "output", "ratio": 2.0**10, "limit": 30.0, "count": 3}
+    finding = {"kind": name, "phase": "forward", "introduced": True, "message": said}
+    return AuditResult(
+        device=name, precision=name, errors=errors, notes=(said,), state_hash="5a" * 32, batch_hashes=("b7" * 32,),
+        findings=(
+            ModuleFinding(module=name, outcome=Outcome.FAIL, **worst, **finding),
+            ModuleFinding(module="auxiliary_head", outcome=Outcome.INCONCLUSIVE, **finding),
+        ),
+        operators=OperatorFindings(explanations=(explanation,), notes=(said,)),
+        seconds=75.0, peak_memory=2**32,
+    )  # fmt: skip
+
+
+def held_to_golden(name, shown):
+    """Compare with a golden file, or write it where that is asked for, which fails as well."""
+    path = GOLDEN / name
+    if os.environ.get("EMACHECK_REWRITE_GOLDEN") == "1":
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(shown, encoding="utf-8")
+        pytest.fail(f"{path.name} was rewritten: look at the difference, then run without EMACHECK_REWRITE_GOLDEN")
+    assert shown == path.read_text(encoding="utf-8"), "intended? rewrite with EMACHECK_REWRITE_GOLDEN=1"
 
 
 def strict(shown):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     "--output-dir",
     type=Directory(),
     metavar="DIR",
-    help="Write report.json, report.md and report.png into a new directory.",
+    help="Write report.html, report.md, report.json and report.png into a new directory.",
 )
 @judging_options
 def compare(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Limits = dict[str, dict[str, Any]]
-REPORTS = ("report.json", "report.md", "report.png")
+REPORTS = ("report.json", "report.md", "report.png", "report.html")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +34,12 @@ class Judging:
     junit: Path | None
     github: bool
     plot: Path | None
+    html: Path | None
 
     @property
     def files(self) -> dict[str, Path | None]:
         """The files that the user asked for, by option."""
-        return {"--junit": self.junit, "--plot": self.plot}
+        return {"--junit": self.junit, "--plot": self.plot, "--html": self.html}
 
 
 OPTIONS = (
@@ -62,6 +63,12 @@ OPTIONS = (
     click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write JUnit XML."),
     click.option("--github", is_flag=True, help="Write GitHub annotations and the job summary."),
     click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the curves."),
+    click.option(
+        "--html",
+        type=click.Path(path_type=Path),
+        metavar="FILE.html",
+        help="Write the report as one page for a browser.",
+    ),
 )
 
 
@@ -147,30 +154,14 @@ def deliver(
         verdict: What to show.
         judging: How to show it.
         scoreboard: Show beside it what the rules that others use say.
-        directory: Where ``report.json``, ``report.md`` and ``report.png`` go, or None for no reports.
+        directory: Where the files of :data:`REPORTS` go, or None for no reports.
         audit: The audit that the verdict rests on; its own files are in the directory already.
 
     Returns:
         The exit code of the outcome.
     """
-    from emacheck.report.write import write_atomically
-
     command = given_command()
-    if directory is not None:
-        from emacheck.report.plot import draw
-
-        markdown = _markdown(verdict, command, audit, pictures=True)
-        contents: tuple[str | bytes, ...] = (_json(verdict, command, audit), markdown, draw(verdict))
-        for name, content in zip(REPORTS, contents, strict=True):
-            write_atomically(directory / name, content)
-    if judging.plot is not None:
-        from emacheck.report.plot import draw
-
-        write_atomically(judging.plot, draw(verdict))
-    if judging.junit is not None:
-        from emacheck.report.junit import junit
-
-        write_atomically(judging.junit, junit(verdict, command=command))
+    _write_files(verdict, judging, command, audit, directory)
     if judging.github:
         _tell_github(verdict, command, audit, to_stderr=judging.output_format != "text")
     if judging.output_format == "json":
@@ -188,6 +179,31 @@ def deliver(
             click.echo(scoreboard_text(verdict, _scores(verdict)) + "\n")
         _print_text(verdict, command, directory)
     return exit_code(verdict.outcome)
+
+
+def _write_files(
+    verdict: "Verdict", judging: Judging, command: str, audit: "AuditResult | None", directory: Path | None
+) -> None:
+    from emacheck.report.write import write_atomically
+
+    if directory is not None:
+        from emacheck.report.plot import draw
+
+        markdown = _markdown(verdict, command, audit, pictures=True)
+        page = _html(verdict, command, audit)
+        contents: tuple[str | bytes, ...] = (_json(verdict, command, audit), markdown, draw(verdict), page)
+        for name, content in zip(REPORTS, contents, strict=True):
+            write_atomically(directory / name, content)
+    if judging.plot is not None:
+        from emacheck.report.plot import draw
+
+        write_atomically(judging.plot, draw(verdict))
+    if judging.html is not None:
+        write_atomically(judging.html, _html(verdict, command, audit))
+    if judging.junit is not None:
+        from emacheck.report.junit import junit
+
+        write_atomically(judging.junit, junit(verdict, command=command))
 
 
 def exit_code(outcome: "Outcome") -> int:
@@ -215,6 +231,12 @@ def _markdown(verdict: "Verdict", command: str, audit: "AuditResult | None", *, 
     return markdown(verdict, command=command, environment=_environment(), plot=plot, audit=audit, audit_plot=audit_plot)
 
 
+def _html(verdict: "Verdict", command: str, audit: "AuditResult | None") -> str:
+    from emacheck.report.html.page import html
+
+    return html(verdict, command=command, environment=_environment(), audit=audit)
+
+
 def _print_text(verdict: "Verdict", command: str, directory: Path | None) -> None:
     import shutil
 
@@ -222,12 +244,8 @@ def _print_text(verdict: "Verdict", command: str, directory: Path | None) -> Non
 
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     if directory is not None:
-        beside = (
-            "report.json, report.png, audit.txt, audit.png"
-            if "audit" in verdict.evidence
-            else "report.json, report.png"
-        )
-        click.echo(f"Report: {directory / 'report.md'}  ({beside} beside it)")
+        audited = ", audit.txt, audit.png" if "audit" in verdict.evidence else ""
+        click.echo(f"Report: {directory / 'report.html'}  (report.md, report.json, report.png{audited} beside it)")
     click.echo(text(verdict, command=command, colour=colour, width=shutil.get_terminal_size((100, 24)).columns))
 
 

@@ -45,24 +45,42 @@ def audit_markdown(audit: "AuditResult", *, picture: str | None) -> list[str]:
     return [block for block in blocks if block]
 
 
-def _summary(audit: "AuditResult") -> str:
-    outcome = str(audit.outcome) if audit.outcome.value == "PASS" else f"**{audit.outcome}**"
-    blame = f", module {escaped(audit.module)}, first in phase {escaped(audit.phase or '')}" if audit.module else ""
+def audit_sentence(audit: "AuditResult") -> str:
+    """Return what was audited and how that ended, as what follows the outcome."""
+    blame = f", module {audit.module}, first in phase {audit.phase or ''}" if audit.module else ""
     modules, batches = (len({getattr(error, name) for error in audit.errors}) for name in ("module", "batch"))
     return (
-        f"{outcome} {escaped(audit.where)} in {escaped(audit.precision)}{blame}: "
+        f"{audit.where} in {audit.precision}{blame}: "
         f"{counted(len(audit.errors), 'tensor')} of {counted(modules, 'module')}, "
         f"{counted(batches, 'batch', 'batches')}, against float64 on the CPU; {audit.seconds:.0f} s, "
         f"{audit.peak_memory / 2**30:.1f} GiB."
     )
 
 
-def _worst(errors: "Sequence[TensorError]") -> str:
-    """Return a table of the tensors over their limit, or of the closest to it; what modules introduce comes first."""
-    rows: dict[tuple[str, str], tuple[str, ...]] = {}
+def _summary(audit: "AuditResult") -> str:
+    outcome = str(audit.outcome) if audit.outcome.value == "PASS" else f"**{audit.outcome}**"
+    return f"{outcome} {escaped(audit_sentence(audit))}"
+
+
+def worst_tensors(errors: "Sequence[TensorError]", most: int = MOST_TENSORS) -> "list[TensorError]":
+    """Return the tensors over their limit, or the closest to it; what modules introduce comes first."""
+    found: dict[tuple[str, str], TensorError] = {}
     failing = [error for error in errors if not error.passes]
-    for error in sorted(failing or errors, key=_order):
-        row = (
+    for error in sorted(failing or errors, key=worst_first):
+        found.setdefault((error.module, error.tensor), error)
+        if len(found) == most:
+            break
+    return list(found.values())
+
+
+def worst_first(error: "TensorError") -> tuple[bool, float]:
+    """Sort by how much is wrong, and what a module introduces before what it may have inherited."""
+    return error.level not in ALONE, -badness(error)
+
+
+def _worst(errors: "Sequence[TensorError]") -> str:
+    rows = [
+        (
             "PASS" if error.passes else "**FAIL**",
             escaped(error.module),
             escaped(error.tensor),
@@ -72,12 +90,7 @@ def _worst(errors: "Sequence[TensorError]") -> str:
             number(error.limit),
             f"{error.error:.1e}",
         )
-        rows.setdefault((error.module, error.tensor), row)
-        if len(rows) == MOST_TENSORS:
-            break
+        for error in worst_tensors(errors)
+    ]
     header = ("outcome", "module", "tensor", "phase", "level", "x accepted error", "limit", "relative error")
-    return table(header, list(rows.values()), "lllllrrr") if rows else ""
-
-
-def _order(error: "TensorError") -> tuple[bool, float]:
-    return error.level not in ALONE, -badness(error)
+    return table(header, rows, "lllllrrr") if rows else ""

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
-from emacheck.curve import Floats, Integers
+from emacheck.curve import Curve, Floats, Integers
 
 DRAWABLE = 1e30  # beyond this a value is marked like infinity: an axis that held it would show nothing else
 
@@ -54,3 +54,20 @@ def joined(parts: list[Floats]) -> Floats:
 def or_nan(values: Floats) -> Floats:
     """Return the values with NaN for those that have no place on an axis."""
     return np.where(drawable(values), values, np.nan)
+
+
+def undrawable(values: Floats) -> str:
+    """Name the values that are marked instead of drawn, and count them."""
+    hidden = values[~drawable(values)]
+    kinds = "NaN or infinite" if not np.isfinite(hidden).any() else f"NaN, infinite or beyond {DRAWABLE:g}"
+    return f"{kinds} ({len(hidden)})"
+
+
+def smoothing_window(count: int) -> int:
+    """Return an odd window of about a twentieth of a curve; 1, which is no smoothing, for short ones."""
+    return min(count // 40, 50) * 2 + 1
+
+
+def as_written(curve: Curve) -> str:
+    """Return what the values of a curve are: raw, or means of so many iterations."""
+    return "raw" if curve.window == 1 else f"means of {curve.window} as logged" if curve.window else "as logged"

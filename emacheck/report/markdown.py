@@ -9,10 +9,10 @@ from emacheck.counted import counted
 from emacheck.judge.verdict import Finding, Outcome, Verdict
 from emacheck.oddity import shown
 from emacheck.printable import printable
-from emacheck.record import Record
 from emacheck.report.audited import audit_markdown
 from emacheck.report.contrast import experiment_sentence, header_differences
 from emacheck.report.markdown_text import escaped, table
+from emacheck.report.records import extent, scalars
 from emacheck.report.wording import (
     divergence_sentence,
     evidence_sentence,
@@ -121,14 +121,14 @@ def _records(verdict: Verdict) -> str:
     comparison = verdict.comparison
     sides = (comparison.reference, comparison.candidate)
     metric = comparison.metrics[0]
-    extents = [_extent(record, metric) for record in sides]
+    extents = [extent(record, metric) for record in sides]
     rows = [
         ("name", *(escaped(record.name) for record in sides)),
         ("format", *(escaped(record.format) for record in sides)),
         (f"iterations of {escaped(metric)}", *extents),
         ("complete", *("yes" if record.complete else "**no**" for record in sides)),
     ]
-    provenances = [_scalars(record.provenance) for record in sides]
+    provenances = [scalars(record.provenance) for record in sides]
     keys = list(dict.fromkeys([*provenances[0], *provenances[1]]))[:MOST_ROWS]
     rows += [(escaped(key), *(escaped(known.get(key, "")) for known in provenances)) for key in keys]
     shown_rows = table(("", "reference", "candidate"), rows, "lll")
@@ -145,27 +145,6 @@ def _headers(verdict: Verdict) -> str:
     return "What the logs' headers say differently:\n\n" + table(("", "reference", "candidate"), rows, "lll") + more
 
 
-def _extent(record: Record, metric: str) -> str:
-    curve = record.curves.get(metric)
-    if curve is None or not len(curve):
-        return "none"
-    return f"{len(curve)}, from {curve.iterations[0]} to {curve.iterations[-1]}"
-
-
-def _scalars(known: Mapping[str, Any]) -> dict[str, str]:
-    """Return the plain values at the top, then those of the device, the experiment and the versions; deeper is JSON."""
-    nested: dict[str, Any] = {}
-    for name, shape in (("device", "device {}"), ("experiment", "{}"), ("versions", "{} version")):
-        values = known.get(name)
-        if isinstance(values, Mapping):
-            nested |= {shape.format(key): value for key, value in values.items()}
-    return {
-        str(key): printable(str(value))
-        for key, value in {**known, **nested}.items()
-        if isinstance(value, str | int | float)
-    }
-
-
 def _oddities(verdict: Verdict) -> Iterator[str]:
     comparison = verdict.comparison
     for side, record in (("reference", comparison.reference), ("candidate", comparison.candidate)):
@@ -174,7 +153,7 @@ def _oddities(verdict: Verdict) -> Iterator[str]:
 
 
 def _environment(environment: Mapping[str, Any]) -> tuple[str, ...]:
-    rows = [(escaped(key), escaped(value)) for key, value in _scalars(environment).items()]
+    rows = [(escaped(key), escaped(value)) for key, value in scalars(environment).items()]
     return ("## Judged with", table(("", ""), rows[:MOST_ROWS], "ll")) if rows else ()
 
 

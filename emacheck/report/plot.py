@@ -17,20 +17,28 @@ from emacheck.curve import Curve, Floats
 from emacheck.judge.comparison import EMPTY, PairedCurve
 from emacheck.judge.verdict import Verdict
 from emacheck.printable import printable, shortened
-from emacheck.report.lines import DRAWABLE, drawable, joined, moving_median, or_nan, unbroken
+from emacheck.report.lines import (
+    as_written,
+    drawable,
+    joined,
+    moving_median,
+    or_nan,
+    smoothing_window,
+    unbroken,
+    undrawable,
+)
+from emacheck.report.scales import FLOOR, has_place, scale_of_differences, scale_of_values
 from emacheck.report.wording import Divergence, divergence, equality, first_curve, headline, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FLOOR = 1e-18  # no two different float64 are closer than this, relative to one of them
 CURVE_BOX = (0.09, 0.455, 0.81, 0.395)
 DIFFERENCE_BOX = (0.09, 0.105, 0.81, 0.265)
 # Where marks between the panels start and end, in heights of the lower one.
 GAP = (1.03, (CURVE_BOX[1] - DIFFERENCE_BOX[1]) / DIFFERENCE_BOX[3] - 0.05)
 LEFT, RIGHT = CURVE_BOX[0], CURVE_BOX[0] + CURVE_BOX[2]
-LOG_SCALE_FROM = 50.0
 SMOOTHED_AT = 2000  # more points than this on a smoothed line are beyond the picture's resolution
 NARROWEST = 1e-12  # of the iterations' size: matplotlib places nothing on an axis that is much narrower
 INK, PALE = "#333333", "#888888"
@@ -151,7 +159,7 @@ def _curves(axes: "Axes", verdict: Verdict, paired: PairedCurve) -> None:
         (side, record.curves.get(paired.metric, EMPTY))
         for side, record in ((REFERENCE, comparison.reference), (CANDIDATE, comparison.candidate))
     ]
-    window = _window(max(len(curve) for _, curve in curves))
+    window = smoothing_window(max(len(curve) for _, curve in curves))
     for side, curve in curves:
         _curve(axes, side, curve, window)
     for side, curve in curves:
@@ -172,11 +180,6 @@ def _legend_above(axes: "Axes") -> None:
     )  # fmt: skip
 
 
-def _window(count: int) -> int:
-    """Return an odd window of about a twentieth of the curve; 1, which is no smoothing, for short ones."""
-    return min(count // 40, 50) * 2 + 1
-
-
 def _curve(axes: "Axes", side: Side, curve: Curve, window: int) -> None:
     """Draw one curve: raw, and smoothed where it is long enough; neither reaches over iterations that are missing."""
     bold = {"color": side.colour, "linestyle": side.style, "linewidth": 2.0}
@@ -186,7 +189,7 @@ def _curve(axes: "Axes", side: Side, curve: Curve, window: int) -> None:
     parts = unbroken(curve.iterations)
     iterations = joined([curve.iterations[part].astype(np.float64) for part in parts])
     raw = joined([or_nan(curve.values[part]) for part in parts])
-    written = "raw" if curve.window == 1 else f"means of {curve.window} as logged" if curve.window else "as logged"
+    written = as_written(curve)
     if window == 1:
         label = side.name if curve.window == 1 else f"{side.name}, {written}"
         axes.plot(iterations, raw, marker="o", markersize=4, label=label, **bold)  # type: ignore[arg-type]
@@ -209,15 +212,8 @@ def _mark_undrawable(axes: "Axes", side: Side, curve: Curve) -> None:
     if at.size:
         axes.plot(
             at, np.full(len(at), side.height), linestyle="none", marker="x", color=side.colour, clip_on=False,
-            transform=axes.get_xaxis_transform(), label=f"{side.name} {_undrawable(curve.values)}",
+            transform=axes.get_xaxis_transform(), label=f"{side.name} {undrawable(curve.values)}",
         )  # fmt: skip
-
-
-def _undrawable(values: Floats) -> str:
-    """Name the values that are marked instead of drawn, and count them."""
-    hidden = values[~drawable(values)]
-    kinds = "NaN or infinite" if not np.isfinite(hidden).any() else f"NaN, infinite or beyond {DRAWABLE:g}"
-    return f"{kinds} ({len(hidden)})"
 
 
 def _missing(above: "Axes", below: "Axes", paired: PairedCurve) -> None:
@@ -253,23 +249,13 @@ def _scale_of_values(axes: "Axes", values: Floats, *, marked: bool) -> str:
     """Choose the vertical axis of the curves and return what its label has to say about it."""
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
-    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
-    room = 0.2 if marked else 0.05
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    if low >= FLOOR and high / low > LOG_SCALE_FROM:
+    scale = scale_of_values(values, marked=marked)
+    if scale.log:
         axes.set_yscale("log")
-        decades = math.log10(high / low)
-        axes.set_ylim(low / 10 ** (room * decades), high * 10 ** (0.05 * decades))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        return " (log scale)"
-    # Never so close that the numbers on the axis need more than four digits; the lower panel shows what is smaller.
-    least = max(0.01 * max(abs(low), abs(high)), FLOOR)
-    spare = max(least - (high - low), 0.0) / 2
-    low, high = low - spare, high + spare
-    axes.set_ylim(low - room * (high - low), high + 0.05 * (high - low))
+    axes.set_ylim(scale.low, scale.high)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
-    return ""
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    return " (log scale)" if scale.log else ""
 
 
 def _differences(axes: "Axes", verdict: Verdict, paired: PairedCurve, parting: Divergence) -> None:
@@ -311,7 +297,7 @@ def _differences(axes: "Axes", verdict: Verdict, paired: PairedCurve, parting: D
     if undefined.size:
         axes.plot(
             undefined, np.full(len(undefined), 0.94), linestyle="none", marker="x", color=INK,
-            transform=axes.get_xaxis_transform(), label=_undrawable(relative),
+            transform=axes.get_xaxis_transform(), label=undrawable(relative),
         )  # fmt: skip
 
 
@@ -339,19 +325,15 @@ def _legend_below(axes: "Axes") -> None:
 
 def _scale_of_differences(axes: "Axes", shown: Floats, limit: float) -> float:
     """Scale the lower axis, draw the limit, and return the height at which exact zeros are marked."""
-    has_place = FLOOR <= limit <= DRAWABLE
-    heights = np.maximum(np.append(shown, limit) if has_place else shown, FLOOR)
-    low, high = (float(heights.min()), float(heights.max())) if heights.size else (1e-3, 1.0)
-    bottom, top = 10.0 ** math.floor(math.log10(low)), 10.0 ** math.ceil(math.log10(high))
-    room = (max(top, 10 * bottom) / bottom) ** 0.12
-    axes.set_ylim(bottom / room**2, max(top, 10 * bottom) * room**1.5)
-    if has_place:
+    scale, zeros = scale_of_differences(shown, limit)
+    axes.set_ylim(scale.low, scale.high)
+    if has_place(limit):
         axes.axhline(limit, color=LIMIT_COLOUR, linestyle="--", linewidth=1.3)
         place = {"y": limit, "transform": axes.get_yaxis_transform()}
     else:
         place = {"y": 0.0 if limit < FLOOR else 1.0, "transform": axes.transAxes}
     axes.text(1.01, s=f"limit {number(limit)}", va="center", color=LIMIT_COLOUR, **place)  # type: ignore[arg-type]
-    return float(bottom / room)
+    return zeros
 
 
 def _partings(below: "Axes", parting: Divergence) -> None:

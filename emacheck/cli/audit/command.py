@@ -32,7 +32,7 @@ from emacheck.writable import obstacle
 if TYPE_CHECKING:
     from emacheck.audit.findings.result import AuditResult
 
-JSON_FILE, TEXT_FILE, PICTURE_FILE = REPORTS = ("audit.json", "audit.txt", "audit.png")
+JSON_FILE, TEXT_FILE, PICTURE_FILE, PAGE_FILE = REPORTS = ("audit.json", "audit.txt", "audit.png", "audit.html")
 # What describes the training that is audited; how long, where and by how many it would be trained does not matter.
 DESCRIBING = {"preset", "config", "seed", "threads", "data_root", "cfg_options", "more_options"}
 
@@ -74,7 +74,9 @@ operators_option = click.option(
 @click.option("--end-to-end/--no-end-to-end", default=True, show_default=True, help="Run whole iterations as well.")
 @click.option("--cpu-fallback", is_flag=True, help="Run operators that the device lacks on the CPU, and name them.")
 @operators_option
-@click.option("--output-dir", type=Directory(), metavar="DIR", help="Write audit.json, audit.txt and audit.png.")
+@click.option(
+    "--output-dir", type=Directory(), metavar="DIR", help="Write audit.html, audit.txt, audit.json and audit.png."
+)
 @click.option(
     "--timeout", default=1800.0, show_default=True, type=Seconds(), help="Seconds without progress; inf: no limit."
 )
@@ -160,12 +162,18 @@ def _refuse_existing(directory: Path) -> None:
 
 
 def write_audit(result: "AuditResult", directory: Path, *, command: str) -> None:
-    """Write all of an audit's result, what a person reads of it, and the picture."""
+    """Write all of an audit's result, what a person reads of it, the picture, and a page that has it all."""
     from emacheck.audit.findings.picture import draw
     from emacheck.audit.findings.text import text
+    from emacheck.report.html.page import audit_html
     from emacheck.report.write import write_atomically
 
-    contents: tuple[str | bytes, ...] = (_document(result, command), text(result, command=command) + "\n", draw(result))
+    contents: tuple[str | bytes, ...] = (
+        _document(result, command),
+        text(result, command=command) + "\n",
+        draw(result),
+        audit_html(result, command=command),
+    )
     for name, content in zip(REPORTS, contents, strict=True):
         write_atomically(directory / name, content)
 
@@ -185,5 +193,5 @@ def _deliver(result: "AuditResult", directory: Path | None, *, as_json: bool) ->
         click.echo(_document(result, command), nl=False)
         return
     if directory is not None:
-        click.echo(f"Report: {directory / TEXT_FILE}  ({JSON_FILE}, {PICTURE_FILE} beside it)")
+        click.echo(f"Report: {directory / PAGE_FILE}  ({TEXT_FILE}, {JSON_FILE}, {PICTURE_FILE} beside it)")
     click.echo(text(result, command=command, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
