@@ -76,6 +76,14 @@ class TestContent:
         assert "<details>\n<summary>What passed (3)</summary>" in shown
         assert "<details open>\n<summary>What passed (" in page("pass")
 
+    def test_says_what_speaks_against_the_records_although_nobody_asked_the_rule(self):
+        left_out = (a_finding(rule="coverage", outcome=Outcome.FAIL, message="the candidate lacks 88 iterations"),)
+        verdict = replace(VERDICTS["pass"], left_out=left_out)
+        shown = html(verdict, command=COMMAND, environment=ENVIRONMENT)
+        said = "Left out by the choice of rules: coverage would be FAIL: the candidate lacks 88 iterations."
+        assert f"<p>{said}</p>" in shown
+        assert ", although coverage would be FAIL</h1>" in shown
+
     def test_an_audit_and_its_operators_are_told_with_their_tensors_and_the_proof(self):
         shown = Seen(page("audited")).text
         audit = an_audit()
