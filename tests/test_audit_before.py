@@ -54,7 +54,9 @@ def a_trouble(module=NORM, outcome=Outcome.INCONCLUSIVE, message="bn1 needs aten
 
 
 def a_verdict(audit=None, *, off=0.0):
-    loss = [Curve(name="loss", iterations=range(1, 21), values=[4.0 * (1 + x)] * 20) for x in (0.0, off)]
+    falling = [4.0 - 0.013 * at for at in range(20)]
+    curves = [[value * (1 + x) for value in falling] for x in (0.0, off)]
+    loss = [Curve(name="loss", iterations=range(1, 21), values=values) for values in curves]
     records = [Record(name=name, format="example", curves={"loss": c}) for name, c in zip("rc", loss, strict=True)]
     return with_audit(decide(compare(*records), make_rules(["mean_relative_error"])), audit)
 
