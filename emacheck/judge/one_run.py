@@ -38,11 +38,15 @@ def of_one_run(comparison: Comparison) -> str:
         ''
     """
     reference, candidate = comparison.reference.curves, comparison.candidate.curves
-    names = [name for name in reference if name in candidate and is_time(name)]
-    times = [comparison.curve(name) for name in names]
-    if not times or not all(np.array_equal(each.reference, each.candidate) for each in times):
-        return ""
-    moving = [each for each in times if len(each.iterations) >= ENOUGH and len(np.unique(each.reference)) >= DISTINCT]
+    moving = []
+    for name in reference:
+        if name not in candidate or not is_time(name):
+            continue
+        each = comparison.curve(name)
+        if not np.array_equal(each.reference, each.candidate):
+            return ""
+        if len(each.iterations) >= ENOUGH and len(np.unique(each.reference)) >= DISTINCT:
+            moving.append(each)
     if not moving:
         return ""
     count = min(len(each.iterations) for each in moving)
