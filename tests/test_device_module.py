@@ -39,6 +39,22 @@ def test_without_its_module_a_device_is_refused_before_anything_is_announced(mon
     assert (capsys.readouterr(), list(tmp_path.iterdir())) == (("", REFUSED), [])
 
 
+def test_an_audit_of_the_device_that_is_found_asks_its_processes_for_that_one(monkeypatch):
+    """Each of them would look for one by itself."""
+    from emacheck.cli.audit import command
+    from emacheck.train.device import devices
+    from emacheck.train.request import TrainingRequest
+
+    def audited(job, **options):
+        raise UsageError(f"asked for {job.device}")
+
+    monkeypatch.setattr(devices, "_detect", lambda option: "cpu")  # noqa: ARG005
+    monkeypatch.setattr(command, "audited_request", lambda options: TrainingRequest(preset="smoke", config=None))  # noqa: ARG005
+    monkeypatch.setattr(command, "audit_in_worker", audited)
+    with pytest.raises(UsageError, match="^asked for cpu$"):
+        command.audit.main(["--device", "auto"], standalone_mode=False)
+
+
 def test_a_device_that_needs_no_module_is_not_looked_for():
     for name, kind in KINDS.items():
         if kind.module is None:

@@ -31,6 +31,7 @@ from emacheck.writable import obstacle
 
 if TYPE_CHECKING:
     from emacheck.audit.findings.result import AuditResult
+    from emacheck.train.device.devices import Device
 
 JSON_FILE, TEXT_FILE, PICTURE_FILE, PAGE_FILE = REPORTS = ("audit.json", "audit.txt", "audit.png", "audit.html")
 # What describes the training that is audited; how long, where and by how many it would be trained does not matter.
@@ -109,10 +110,11 @@ def audit(
     require_training_packages()
     if output_dir is not None:
         _refuse_existing(output_dir)
-    processes = _processes(device, backend, options)
+    place = parse_device(device)
+    processes = _processes(place, backend, options)
     job = AuditJob(
         request=audited_request(options),
-        device=device,
+        device=str(place),
         precision=precision,
         batches=batches,
         modules=modules,
@@ -132,13 +134,12 @@ def audit(
     return exit_code(result.outcome)
 
 
-def _processes(device: str, backend: str | None, options: dict[str, Any]) -> Processes:
+def _processes(device: "Device", backend: str | None, options: dict[str, Any]) -> Processes:
     """Take the options of the processes out of the others and decide how many there are."""
     names = inspect.signature(plan_processes).parameters.keys() - {"environment"}
     processes = plan_processes(**{name: options.pop(name) for name in names})
-    place = parse_device(device)
-    refuse_unfit_device(place, backend, processes)
-    require_devices(place, processes)
+    refuse_unfit_device(device, backend, processes)
+    require_devices(device, processes)
     return processes
 
 
