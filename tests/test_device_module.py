@@ -51,7 +51,7 @@ def test_an_audit_of_the_device_that_is_found_asks_its_processes_for_that_one(mo
     monkeypatch.setattr(devices, "_detect", lambda option: "cpu")  # noqa: ARG005
     monkeypatch.setattr(command, "audited_request", lambda options: TrainingRequest(preset="smoke", config=None))  # noqa: ARG005
     monkeypatch.setattr(command, "audit_in_worker", audited)
-    with pytest.raises(UsageError, match="^asked for cpu$"):
+    with pytest.raises(UsageError, match=r"^asked for cpu$"):
         command.audit.main(["--device", "auto"], standalone_mode=False)
 
 
