@@ -181,12 +181,14 @@ def test_the_batches_of_a_real_pipeline_are_the_same_with_any_number_of_workers(
         (("audit", "--device", "sdaa"), 0, "--device sdaa: T sees 0 sdaa devices, expected at least 1."),
     ],
 )
+@pytest.mark.usefixtures("workshop")  # the data are there
 def test_a_device_that_is_not_there_is_refused_before_anything_is_announced_or_written(
     simulated_device, tmp_path, *, command, devices, said
 ):
     import torch
 
-    process = emacheck_process(*command, cwd=tmp_path, env=simulated_device(devices=devices))
+    iterations = ("--iters", ITERATIONS) if "run" in command else ()
+    process = emacheck_process(*command, *iterations, cwd=tmp_path, env=simulated_device(devices=devices))
     out, err = process.communicate(timeout=100)
     assert (process.returncode, out, list(tmp_path.iterdir())) == (2, "", [])
     sees = f"torch {torch.__version__} with torch_sdaa imported"

@@ -13,7 +13,13 @@ import click
 
 from emacheck.cli import TROUBLE
 from emacheck.cli.outputs import Directory
-from emacheck.cli.training import describe_training, has_data_of_its_own, train_and_read, training_options
+from emacheck.cli.training import (
+    describe_training,
+    has_data_of_its_own,
+    require_devices,
+    train_and_read,
+    training_options,
+)
 from emacheck.counted import counted
 from emacheck.errors import BundleError, OutputError, UsageError
 from emacheck.experiment import digest
@@ -59,6 +65,7 @@ def make(into: Path, name: str | None, *, repeats: int, rewrite: bool, timeout: 
     parts = Path(name).parts
     if len(parts) != 2 or any(part in ("..", "/", ".") for part in parts):
         raise UsageError(f"--name {name}: expected two parts, <experiment>/<device>-<precision>.")
+    require_devices(request.device, processes)
     with claim_name(into, name, rewrite=rewrite), _scratch_directory() as scratch:
         title = f"Training the reference {name} on {request.device}"
         run = scratch / "run"

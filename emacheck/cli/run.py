@@ -86,6 +86,7 @@ def run(
         reference_device = _check_reference_device(request, processes, reference_device, reference_nproc or 1)
     live = _reference_request(request, processes, reference_device, reference_nproc) if reference_device else None
     bundles = () if reference_device else _choose_bundles(request, processes, reference)
+    require_devices(request.device, processes)
     directory = work_dir_of_node(work_dir or default_work_dir(request), processes)
     request = replace(request, must_match=tuple(bundle.experiment for bundle in bundles))
     batches = (audit_batches or BATCHES) if audit else None
@@ -193,7 +194,7 @@ def _check_reference_device(request: TrainingRequest, processes: Processes, name
     check_reference_precision(device, request.precision)
     if processes.node_rank in (0, None):
         refuse_unfit_device(device, None, theirs)
-        require_devices(device, theirs)
+        require_devices(str(device), theirs, "--reference-device")
     return str(device)
 
 

@@ -134,7 +134,6 @@ def describe_training(
                 f"found the argument {option!r}, expected KEY=VALUE after --cfg-options, such as "
                 "optim_wrapper.optimizer.lr=0.02, and options otherwise"
             )
-    require_devices(place, processes)
     preset = None if config else preset or "smoke"
     root, data_hash = _place_data(preset, data_root, overrides)
     request = TrainingRequest(
@@ -177,16 +176,23 @@ def refuse_unfit_device(device: "Device", backend: str | None, processes: Proces
         require_module(device)
 
 
-def require_devices(device: "Device", processes: Processes) -> None:
+def require_devices(name: str, processes: Processes, option: str = "--device") -> None:
     """See that each process of this node has its device, before anything is announced; on several nodes they do it.
+
+    It takes seconds, so that it comes after whatever else may be refused.
+
+    Args:
+        name: The device.
+        processes: Those that take one each.
+        option: The option that named it.
 
     Raises:
         UsageError: If there are fewer devices, or one cannot be opened.
     """
-    from emacheck.train.device.devices import probe
+    from emacheck.train.device.devices import parse_device, probe
 
     if processes.nnodes == 1:
-        probe(device, processes.nproc_per_node)
+        probe(parse_device(name, option), processes.nproc_per_node)
 
 
 def _choose_precision(device: "Device", precision: str | None, *, amp: bool) -> str:

@@ -112,6 +112,7 @@ def audit(
         _refuse_existing(output_dir)
     place = parse_device(device)
     processes = _processes(place, backend, options)
+    require_devices(str(place), processes)
     job = AuditJob(
         request=audited_request(options),
         device=str(place),
@@ -139,7 +140,6 @@ def _processes(device: "Device", backend: str | None, options: dict[str, Any]) -
     names = inspect.signature(plan_processes).parameters.keys() - {"environment"}
     processes = plan_processes(**{name: options.pop(name) for name in names})
     refuse_unfit_device(device, backend, processes)
-    require_devices(device, processes)
     return processes
 
 
