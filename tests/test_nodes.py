@@ -139,6 +139,8 @@ def test_a_node_that_only_lost_its_connection_lets_the_other_speak_first(two_nod
     said = heard(tmp_path / "0")
     assert said.startswith("on node 1: rank 1 was ended by SIGKILL")
     assert said.endswith("  | words of 1\n")
+    # As after an interrupt while it tells.
+    two_nodes[1].tell("the command there was ended from outside.")
     assert heard(tmp_path / "1") is None
 
 

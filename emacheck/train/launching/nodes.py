@@ -128,8 +128,8 @@ class OtherNodes:
                     store.wait(["first"], datetime.timedelta(seconds=OTHERS_SECONDS))
             if store.add("ended", 1) == 1:
                 store.set("first", json.dumps({"node": meeting.node, "said": said, "refused": self._refused()}))
-            else:
-                self._note(json.loads(store.get("first")))
+            elif (first := json.loads(store.get("first")))["node"] != meeting.node:
+                self._note(first)
             store.set(f"node {meeting.node} knows", "")
             # The store ends with the launcher of node 0.
             everybody = [f"node {node} knows" for node in range(meeting.nodes)]
