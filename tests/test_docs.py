@@ -72,3 +72,12 @@ def test_the_docs_explain_each_kind_of_oddity_and_its_effect():
     assert sorted(explained.keys() - effects.keys()) == [], "kinds in docs/logs.md that do not exist"
     wrong = {kind: effect for kind, effect in explained.items() if effect != effects[kind]}
     assert wrong == {}, "kinds to which docs/logs.md gives another effect"
+
+
+def test_the_page_on_vendor_images_names_every_dependency_of_the_core():
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    needed = re.findall(r'^  "([a-z]+)', project.partition("\ndependencies = [")[2].partition("]")[0], re.MULTILINE)
+    page = (ROOT / "docs" / "vendor-images.md").read_text(encoding="utf-8")
+    (said,) = re.findall(r"without the extra `train` depends on ([^;]+);", page)
+    assert len(needed) > 3
+    assert [name for name in needed if not re.search(rf"\b{name}\b", said)] == []
