@@ -307,6 +307,13 @@ def test_float32_means_what_was_asked_for_whatever_was_set_before(device, asked)
         assert said["error"] < 1e-4, before
 
 
+def test_tf32_is_refused_where_the_environment_keeps_the_libraries_from_it(monkeypatch):
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    with pytest.raises(UsageError, match="--precision tf32: found NVIDIA_TF32_OVERRIDE=0"):
+        precision.set_float32(parse_device("cuda"), "tf32")
+    precision.set_float32(parse_device("cuda"), "fp32")
+
+
 @pytest.mark.parametrize(("device", "asked"), [("cpu", "bf16"), ("cuda", "fp32"), ("cuda", "tf32")])
 def test_what_switches_tf32_or_less_on_while_it_trains_is_an_error_that_names_it(device, asked):
     import torch

@@ -1,6 +1,7 @@
 """Precisions: what a device may be asked for, and that float32 means float32."""
 
 import importlib
+import os
 import warnings
 from typing import Any
 
@@ -91,6 +92,11 @@ def set_float32(device: Device, precision: str) -> dict[str, str]:
     """
     torch = importlib.import_module("torch")
     wanted, found = precision == "tf32", {}
+    if wanted and device.type == "cuda" and os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
+        raise UsageError(
+            "--precision tf32: found NVIDIA_TF32_OVERRIDE=0 in the environment, which keeps NVIDIA's libraries from TF32 "
+            "whatever torch asks of them. Unset it, or use --precision fp32."
+        )
     torch.set_float32_matmul_precision("highest")
     for part in HOST:
         _set_newer(part, tf32=False)
