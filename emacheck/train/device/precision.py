@@ -94,8 +94,8 @@ def set_float32(device: Device, precision: str) -> dict[str, str]:
     wanted, found = precision == "tf32", {}
     if wanted and device.type == "cuda" and os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
         raise UsageError(
-            "--precision tf32: found NVIDIA_TF32_OVERRIDE=0 in the environment, which keeps NVIDIA's libraries from TF32 "
-            "whatever torch asks of them. Unset it, or use --precision fp32."
+            "--precision tf32: found NVIDIA_TF32_OVERRIDE=0 in the environment, which keeps NVIDIA's libraries from "
+            "TF32 whatever torch asks of them. Unset it, or use --precision fp32."
         )
     torch.set_float32_matmul_precision("highest")
     for part in HOST:
