@@ -367,18 +367,20 @@ def test_autocast_that_would_not_lower_is_refused_in_place_of_a_training_in_floa
     """torch warns that the type is not supported, switches autocast off, and goes on."""
     import torch
 
-    monkeypatch.setattr(torch._C, "_get_privateuse1_backend_name", lambda: "xpu")
-    device = parse_device("xpu")
-    with pytest.raises(UsageError, match=r"does not lower to bfloat16.*`get_amp_supported_dtype` is missing"):
+    device = parse_device("cpu")
+    for each in ("bf16", "fp16", "fp32"):
+        precision.check_autocast(device, each)
+    monkeypatch.setitem(precision.AUTOCAST, "bf16", "float64")
+    with pytest.raises(UsageError, match=r"--precision bf16: autocast on cpu does not lower .*Disabling autocast"):
         precision.check_autocast(device, "bf16")
-    monkeypatch.setattr(torch.xpu, "get_amp_supported_dtype", lambda: [torch.float16], raising=False)
-    with pytest.raises(
-        UsageError, match=r"--precision bf16: autocast on xpu does not lower .* torch.float16 currently"
-    ):
-        precision.check_autocast(device, "bf16")
-    precision.check_autocast(device, "fp16")
-    precision.check_autocast(device, "fp32")
-    assert not torch.is_autocast_enabled("xpu")
+    assert not torch.is_autocast_enabled("cpu")
+
+    def without_its_function(*arguments, **options):
+        raise AssertionError("But the func `get_amp_supported_dtype` is missing.")
+
+    monkeypatch.setattr(torch, "autocast", without_its_function)
+    with pytest.raises(UsageError, match=r"does not lower to float16.*`get_amp_supported_dtype` is missing"):
+        precision.check_autocast(device, "fp16")
 
 
 def test_what_only_describes_a_device_may_raise_anything(monkeypatch):
