@@ -11,10 +11,10 @@ import torch
 
 from emacheck.audit.arithmetic.float32 import notes_on_float32
 from emacheck.audit.arithmetic.precision import Precision
-from emacheck.audit.compiled import require_uncompiled
 from emacheck.audit.findings.result import AuditResult, ModuleFinding, find
 from emacheck.audit.iteration.calls import OPTIMIZER
 from emacheck.audit.iteration.capture import LossFunction
+from emacheck.audit.iteration.compiled import require_uncompiled
 from emacheck.audit.iteration.fallback import CpuFallback
 from emacheck.audit.iteration.originals import outside, untouched
 from emacheck.audit.iteration.shared_code import SharedCode

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from emacheck.errors import LogError
-from emacheck.logs import wandb_columns
+from emacheck.logs.formats import wandb_columns
 from emacheck.logs.gathering import Gathering, averaged
 from emacheck.logs.lines import numbered
 from emacheck.logs.naming import is_loss, is_rank, the_rank
