@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+# What the launcher knows of the process that is to blame.
+FAILURE_FILE = "failure.json"
 # What a process says whose partner has gone: gloo, NCCL and its relatives, torch's store.
 SIGNS_OF_ANOTHERS_DEATH = (
     "connection closed by peer",

@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emacheck.train.launching.deaths import FAILURE_FILE, first_to_blame, lost_another
+
 if TYPE_CHECKING:
     from emacheck.train.launching.nodes import OtherNodes
 
-FAILURE_FILE = "failure.json"
 PORT_IN_USE = "EADDRINUSE"
 ONE_NODE = "--nnodes=1"
 
@@ -51,8 +52,6 @@ def _run(run_directory: Path, arguments: list[str], others: "OtherNodes") -> int
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.run import main as run
-
-    from emacheck.train.launching.deaths import first_to_blame, lost_another
 
     try:
         run(arguments)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from emacheck.train.launching.elastic import FAILURE_FILE
+from emacheck.train.launching.deaths import FAILURE_FILE
 from emacheck.train.launching.heartbeat import Heartbeat
 from emacheck.train.launching.parent import hears, is_stopped
 from emacheck.train.launching.processes import RANK_LOGS, Processes
