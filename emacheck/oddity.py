@@ -50,6 +50,7 @@ class OddityKind(str, Enum):
     UNREADABLE = "unreadable"
     MISSING_LOSS = "missing_loss"
     NO_LOSS = "no_loss"
+    CONFIGURATION = "configuration"
     OTHER = "other"
 
     def __str__(self) -> str:

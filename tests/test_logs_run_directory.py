@@ -49,6 +49,17 @@ def test_run_directory_is_read_with_provenance_and_fingerprints(tmp_path):
     )
 
 
+def test_what_a_run_left_out_of_its_configuration_is_said_and_decides_nothing(tmp_path):
+    notes = ["resume was not used", 7, *(f"key{at} was not used" for at in range(10))]
+    record = read_log(make_run(tmp_path / "run", [iteration(1, loss=4.5)], provenance={"notes": notes}))
+    assert str(record.oddities[0]) == "configuration: resume was not used"
+    assert str(record.oddities[-1]) == "configuration: 1 further note in run.json"
+    assert {str(each.effect) for each in record.oddities} == {"NOTE"}
+    assert len(record.oddities) == 11
+    other = read_log(make_run(tmp_path / "other", [iteration(1, loss=4.5)], provenance={"notes": "none"}))
+    assert other.oddities == ()
+
+
 def test_run_directory_that_says_so_is_not_complete(tmp_path):
     record = read_log(make_run(tmp_path, [iteration(1, loss=4.5)], complete=False, initial_state=None))
     assert not record.complete

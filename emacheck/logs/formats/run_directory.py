@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from emacheck.counted import counted
 from emacheck.errors import LogError
 from emacheck.logs.formats.json_lines import json_object
 from emacheck.logs.gathering import Gathering
@@ -81,6 +82,8 @@ def read_directory(folder: Path, rank: int | None = None) -> Record:
         # One rank of several is all that was asked for.
         complete = complete and rank is not None
         gathering.remark(OddityKind.RANKS_MISSING if rank is None else OddityKind.RANKS_LACKING, missing)
+    for note in _notes(header):
+        gathering.remark(OddityKind.CONFIGURATION, f"configuration: {note}")
     curves = gathering.curves()
     record = gathering.record(curves)
     return replace(
@@ -187,6 +190,14 @@ def _complete(header: _Header, ranks: _Ranks, gathering: Gathering, *, has_heade
             gathering.remark(OddityKind.ENDED_EARLY, message)
             return False
     return True
+
+
+def _notes(header: _Header) -> list[str]:
+    """Return what a run has left out of its configuration, or changed in it."""
+    said = header.provenance.get("notes")
+    notes = [each for each in said if isinstance(each, str)] if isinstance(said, list) else []
+    more = [f"{counted(len(notes) - LISTED, 'further note')} in {RUN_FILE}"] if len(notes) > LISTED else []
+    return notes[:LISTED] + more
 
 
 def _missing(header: _Header, ranks: _Ranks, *, has_header: bool) -> str | None:
