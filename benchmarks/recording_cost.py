@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from emacheck.train.request import TrainingRequest
 
 RESULTS = Path(__file__).parent / "results" / "recording_cost.json"
-PAIRS, WARM_UP = 240, 5
+PAIRS, WARM_UP = 480, 5
 # Of the normal distribution; the ranks between which a median lies with 95 %.
 TWO_SIDED = 1.96
 
