@@ -22,6 +22,7 @@ from verdicts_to_show import (
     a_record,
     a_verdict,
     a_verdict_with,
+    apart_from_style,
     held_to_golden,
     strict,
     unhurried,
@@ -48,7 +49,7 @@ class TestGolden:
         "json": lambda verdict: to_json(document(verdict, command=COMMAND, environment=ENVIRONMENT)),
         "md": lambda verdict: markdown(verdict, command=COMMAND, environment=ENVIRONMENT, plot="report.png"),
         "xml": lambda verdict: junit(verdict, command=COMMAND),
-        "html": lambda verdict: html(verdict, command=COMMAND, environment=ENVIRONMENT),
+        "html": lambda verdict: apart_from_style(html(verdict, command=COMMAND, environment=ENVIRONMENT)),
     }
 
     @pytest.mark.parametrize("form", FORMS)
