@@ -18,7 +18,7 @@ from emacheck import compare, decide, read_log
 from emacheck.errors import EmacheckError
 from emacheck.judge import Finding, Verdict, make_rules
 from emacheck.judge.comparison import Comparison
-from emacheck.judge.modelzoo import LAST, seen_by_script
+from emacheck.judge.rules.modelzoo import LAST, seen_by_script
 from emacheck.judge.scoreboard import scoreboard
 from emacheck.record import Record
 

@@ -21,13 +21,13 @@ from emacheck.curve import Curve, Floats
 from emacheck.judge import RULES, Outcome, decide, default_rules, make_rules
 from emacheck.judge.comparison import Comparison, compare
 from emacheck.judge.divergence import hint
-from emacheck.judge.envelope import Envelope
-from emacheck.judge.equivalence import Equivalence
-from emacheck.judge.final_metric import FinalMetric
-from emacheck.judge.first_iterations import FirstIterations
-from emacheck.judge.pairing import pairing_of
-from emacheck.judge.ranks import Ranks
-from emacheck.judge.worst_window import WorstWindow, worst_window
+from emacheck.judge.forensics.pairing import pairing_of
+from emacheck.judge.rules.envelope import Envelope
+from emacheck.judge.rules.equivalence import Equivalence
+from emacheck.judge.rules.final_metric import FinalMetric
+from emacheck.judge.rules.first_iterations import FirstIterations
+from emacheck.judge.rules.ranks import Ranks
+from emacheck.judge.rules.worst_window import WorstWindow, worst_window
 from emacheck.record import Record
 from emacheck.strict_json import encode_value
 

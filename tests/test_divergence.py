@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from emacheck import Curve, Record, decide
 from emacheck.judge.comparison import compare
 from emacheck.judge.divergence import Divergence, Kind, diagnose, hint
-from emacheck.judge.pairing import paired_by_curves
+from emacheck.judge.forensics.pairing import paired_by_curves
 
 LENGTH = 60
 BATCHES = np.random.default_rng(0).normal(0, 0.15, (2, LENGTH))

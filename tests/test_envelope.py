@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from emacheck import Curve, Record
 from emacheck.errors import UsageError
 from emacheck.judge import Outcome
-from emacheck.judge.band import benign_scale, excess_limit, fit_band, student_quantile
 from emacheck.judge.comparison import Comparison, compare
-from emacheck.judge.envelope import Envelope
-from emacheck.judge.first_iterations import AMPLIFICATION, STOCK_AMPLIFICATION, FirstIterations, rounding
+from emacheck.judge.noise.band import benign_scale, excess_limit, fit_band, student_quantile
+from emacheck.judge.noise.rounding import AMPLIFICATION, STOCK_AMPLIFICATION, rounding
+from emacheck.judge.rules.envelope import Envelope
+from emacheck.judge.rules.first_iterations import FirstIterations
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 LENGTH = 60

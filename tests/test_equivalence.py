@@ -14,8 +14,8 @@ from emacheck.errors import UsageError
 from emacheck.judge import Outcome, make_rules
 from emacheck.judge.advice import rounded_up
 from emacheck.judge.comparison import Comparison, compare
-from emacheck.judge.equivalence import Equivalence, last_part
-from emacheck.judge.standard_error import autoregressive_error, block_error, block_length, student
+from emacheck.judge.noise.standard_error import autoregressive_error, block_error, block_length, student
+from emacheck.judge.rules.equivalence import Equivalence, last_part
 from emacheck.record import Record
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE

@@ -7,7 +7,8 @@ import pytest
 import emacheck
 from emacheck.judge import Outcome
 from emacheck.judge.comparison import compare
-from emacheck.judge.final_metric import FinalMetric, is_score
+from emacheck.judge.forensics.metric_names import is_score
+from emacheck.judge.rules.final_metric import FinalMetric
 from emacheck.record import Record
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE

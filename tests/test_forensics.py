@@ -9,7 +9,7 @@ import pytest
 from emacheck.curve import Curve
 from emacheck.judge import Outcome, decide, make_rules
 from emacheck.judge.comparison import compare
-from emacheck.judge.forensics import Schedule
+from emacheck.judge.rules.schedule import Schedule
 from emacheck.logs import read_log
 from emacheck.record import Record
 

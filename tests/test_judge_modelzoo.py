@@ -6,7 +6,7 @@ import numpy as np
 from losses import falling, record, verdict_on
 
 from emacheck.judge import Outcome
-from emacheck.judge.modelzoo import ModelZoo, seen_by_script
+from emacheck.judge.rules.modelzoo import ModelZoo, seen_by_script
 
 PASS, INCONCLUSIVE = Outcome.PASS, Outcome.INCONCLUSIVE
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from emacheck.curve import Curve
 from emacheck.judge import Outcome, decide, default_rules, make_rules
 from emacheck.judge.comparison import compare
-from emacheck.judge.ranks import Ranks
+from emacheck.judge.rules.ranks import Ranks
 from emacheck.logs import read_log
 from emacheck.record import Record, hash_of_samples
 

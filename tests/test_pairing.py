@@ -9,8 +9,8 @@ from conftest import falling, write_scalars
 from emacheck import Curve, Record
 from emacheck.judge import Outcome, decide, default_rules, make_rules
 from emacheck.judge.comparison import compare
-from emacheck.judge.coverage import Coverage
-from emacheck.judge.pairing import Pairing, pairing_of
+from emacheck.judge.forensics.pairing import Pairing, pairing_of
+from emacheck.judge.rules.coverage import Coverage
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 

@@ -12,7 +12,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from rules_page import with_section  # noqa: E402
 
-from emacheck.judge.first_iterations import AMPLIFICATION, STOCK_AMPLIFICATION  # noqa: E402
+from emacheck.judge.noise.rounding import AMPLIFICATION, STOCK_AMPLIFICATION  # noqa: E402
 
 
 def test_the_page_shows_the_stored_result():
@@ -77,7 +77,7 @@ def test_the_table_on_several_processes_shows_the_stored_results():
 def test_the_table_on_the_noise_of_ranks_shows_the_stored_results_and_none_of_it_is_a_false_alarm():
     from rank_noise import PAGE, RESULTS, render
 
-    from emacheck.judge.ranks import Ranks
+    from emacheck.judge.rules.ranks import Ranks
 
     stored = json.loads(RESULTS.read_text(encoding="utf-8"))
     assert PAGE.read_text(encoding="utf-8") == render(stored), "run: python benchmarks/rank_noise.py --render"

@@ -10,8 +10,8 @@ from losses import record
 
 from emacheck.judge import Outcome, decide, make_rules
 from emacheck.judge.comparison import compare
-from emacheck.judge.pairing import Pairing, pairing_of
-from emacheck.judge.worst_window import WorstWindow, worst_window
+from emacheck.judge.forensics.pairing import Pairing, pairing_of
+from emacheck.judge.rules.worst_window import WorstWindow, worst_window
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 

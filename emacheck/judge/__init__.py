@@ -6,28 +6,26 @@ from dataclasses import fields, replace
 from typing import Any
 
 from emacheck.errors import UsageError
+from emacheck.judge.blame import without_blame_for_data
 from emacheck.judge.choice import DEFAULT_RULES, default_rules
 from emacheck.judge.comparison import Comparison
-from emacheck.judge.coverage import Coverage
-from emacheck.judge.envelope import Envelope
-from emacheck.judge.equivalence import Equivalence
-from emacheck.judge.final_metric import FinalMetric
-from emacheck.judge.first_iterations import FirstIterations
-from emacheck.judge.forensics import Schedule, Smoothing
-from emacheck.judge.integrity import Integrity
-from emacheck.judge.modelzoo import ModelZoo
-from emacheck.judge.ranks import Ranks
-from emacheck.judge.rules import (
-    Bias,
-    Fingerprints,
-    Finite,
-    MeanAbsoluteError,
-    MeanRelativeError,
-    Rule,
-)
-from emacheck.judge.settling import either_suffices, without_blame_for_data
+from emacheck.judge.rules.alternatives import either_suffices
+from emacheck.judge.rules.coverage import Coverage
+from emacheck.judge.rules.envelope import Envelope
+from emacheck.judge.rules.equivalence import Equivalence
+from emacheck.judge.rules.final_metric import FinalMetric
+from emacheck.judge.rules.fingerprints import Fingerprints
+from emacheck.judge.rules.finite import Finite
+from emacheck.judge.rules.first_iterations import FirstIterations
+from emacheck.judge.rules.integrity import Integrity
+from emacheck.judge.rules.means import Bias, MeanAbsoluteError, MeanRelativeError
+from emacheck.judge.rules.modelzoo import ModelZoo
+from emacheck.judge.rules.ranks import Ranks
+from emacheck.judge.rules.rule import Rule
+from emacheck.judge.rules.schedule import Schedule
+from emacheck.judge.rules.smoothing import Smoothing
+from emacheck.judge.rules.worst_window import WorstWindow
 from emacheck.judge.verdict import Finding, Outcome, Verdict
-from emacheck.judge.worst_window import WorstWindow
 from emacheck.printable import NAME_LENGTH, shortened
 
 RULES: dict[str, Any] = {

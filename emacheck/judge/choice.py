@@ -1,10 +1,10 @@
 """Which rules suit a comparison, where the user names none."""
 
 from emacheck.judge.comparison import Comparison
-from emacheck.judge.final_metric import is_score
-from emacheck.judge.first_iterations import FirstIterations
-from emacheck.judge.headers import different_experiment
-from emacheck.judge.pairing import Pairing, pairing_of
+from emacheck.judge.forensics.headers import different_experiment
+from emacheck.judge.forensics.metric_names import is_score
+from emacheck.judge.forensics.pairing import Pairing, pairing_of
+from emacheck.judge.rules.first_iterations import FirstIterations
 from emacheck.record import Record
 
 ALWAYS = ("finite", "integrity", "coverage", "schedule")
@@ -22,7 +22,7 @@ def default_rules(comparison: Comparison) -> tuple[str, ...]:
     device is: they are asked whether they end at the same level. All are asked whether they
     end at the same scores, if the reference (of unpaired runs, either) was validated, for what only a validation shows
     never reaches the training loss. Runs of which it is not known whether they are paired are judged as paired, and
-    :func:`emacheck.judge.settling.without_blame_for_data` takes back what only paired runs could be blamed for. Runs
+    :func:`emacheck.judge.blame.without_blame_for_data` takes back what only paired runs could be blamed for. Runs
     that claim to be one experiment have to prove that by their fingerprints.
 
     Args:

@@ -8,10 +8,10 @@ import numpy as np
 from emacheck.counted import counted
 from emacheck.curve import Floats
 from emacheck.judge.comparison import Comparison, PairedCurve
-from emacheck.judge.first_iterations import AMPLIFICATION
-from emacheck.judge.forensics import Schedule
-from emacheck.judge.noise import GROWTH, first_rounding, noise, size
-from emacheck.judge.pairing import Pairing, pairing_of
+from emacheck.judge.forensics.pairing import Pairing, pairing_of
+from emacheck.judge.noise.growth import GROWTH, first_rounding, noise, size
+from emacheck.judge.noise.rounding import AMPLIFICATION
+from emacheck.judge.rules.schedule import Schedule
 from emacheck.judge.verdict import Finding, Outcome, Verdict
 
 
@@ -54,7 +54,7 @@ class Divergence:
 def diagnose(comparison: Comparison, metric: str = "loss") -> Divergence:
     """Name the first iteration that differs beyond noise and the class of causes that it suggests.
 
-    What is noise between paired runs says :func:`emacheck.judge.noise.noise`.
+    What is noise between paired runs says :func:`emacheck.judge.noise.growth.noise`.
 
     Args:
         comparison: What was measured; its repeats sharpen the hint.

@@ -12,7 +12,7 @@ from emacheck.curve import Floats
 from emacheck.judge.arithmetic import average
 from emacheck.judge.comparison import EMPTY, Comparison
 from emacheck.judge.field_rules import Bitwise, Megatron, MindFormers, UnsignedMean
-from emacheck.judge.modelzoo import LAST, ModelZoo, seen_by_script
+from emacheck.judge.rules.modelzoo import LAST, ModelZoo, seen_by_script
 from emacheck.judge.verdict import Finding, Outcome, Verdict
 
 ROUNDING_NOISE = 1e-4

@@ -1,6 +1,6 @@
 """What the headers of two logs say differently: whether they are logs of one experiment at all."""
 
-from emacheck.judge import headers
+from emacheck.judge.forensics import headers
 from emacheck.judge.verdict import Verdict
 from emacheck.printable import printable
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from emacheck.judge.divergence import hint
-from emacheck.judge.pairing import pairing_of
+from emacheck.judge.forensics.pairing import pairing_of
 from emacheck.judge.verdict import Finding, Verdict
 from emacheck.record import Record
 from emacheck.report.contrast import header_differences

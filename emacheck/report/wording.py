@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from emacheck.judge.advice import DIGITS, rounded_up
 from emacheck.judge.comparison import PairedCurve
 from emacheck.judge.divergence import Kind, hint
-from emacheck.judge.one_run import of_one_run
-from emacheck.judge.pairing import Pairing, pairing_of
-from emacheck.judge.rules import MeanRelativeError
+from emacheck.judge.forensics.one_run import of_one_run
+from emacheck.judge.forensics.pairing import Pairing, pairing_of
+from emacheck.judge.rules.means import MeanRelativeError
 from emacheck.judge.verdict import AUDIT, Finding, Outcome, Verdict
 from emacheck.printable import MESSAGE_LENGTH, printable
 

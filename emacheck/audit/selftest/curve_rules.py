@@ -9,10 +9,11 @@ import numpy as np
 from emacheck.curve import Curve
 from emacheck.judge import decide
 from emacheck.judge.comparison import Comparison
-from emacheck.judge.envelope import Envelope
-from emacheck.judge.first_iterations import FirstIterations
-from emacheck.judge.modelzoo import ModelZoo
-from emacheck.judge.rules import MeanRelativeError, Rule
+from emacheck.judge.rules.envelope import Envelope
+from emacheck.judge.rules.first_iterations import FirstIterations
+from emacheck.judge.rules.means import MeanRelativeError
+from emacheck.judge.rules.modelzoo import ModelZoo
+from emacheck.judge.rules.rule import Rule
 from emacheck.judge.verdict import Outcome
 from emacheck.record import Record
 

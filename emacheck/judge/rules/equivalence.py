@@ -12,7 +12,13 @@ from emacheck.errors import UsageError
 from emacheck.judge.advice import rounded_up
 from emacheck.judge.arithmetic import average
 from emacheck.judge.comparison import EMPTY, Comparison
-from emacheck.judge.standard_error import autoregressive_error, block_error, block_length, correlation_time, student
+from emacheck.judge.noise.standard_error import (
+    autoregressive_error,
+    block_error,
+    block_length,
+    correlation_time,
+    student,
+)
 from emacheck.judge.verdict import Finding, Outcome
 
 FEWEST_BLOCKS = 5

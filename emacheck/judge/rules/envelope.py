@@ -8,14 +8,14 @@ import numpy as np
 
 from emacheck.counted import counted
 from emacheck.errors import UsageError
-from emacheck.judge.band import Band, fit_band
 from emacheck.judge.comparison import EMPTY, Comparison
-from emacheck.judge.first_iterations import SATURATION, known_precision, rounding
-from emacheck.judge.headers import different_data
-from emacheck.judge.noise import MARGIN
-from emacheck.judge.pairing import paired_by_curves
-from emacheck.judge.repeats import distinct_repeats
-from emacheck.judge.standstill import standstill
+from emacheck.judge.forensics.headers import different_data
+from emacheck.judge.forensics.pairing import paired_by_curves
+from emacheck.judge.forensics.standstill import standstill
+from emacheck.judge.noise.band import Band, fit_band
+from emacheck.judge.noise.growth import MARGIN
+from emacheck.judge.noise.repeats import distinct_repeats
+from emacheck.judge.noise.rounding import SATURATION, known_precision, rounding
 from emacheck.judge.verdict import Finding, Outcome
 from emacheck.record import Record
 
@@ -41,8 +41,8 @@ class Envelope:
     Raises:
         UsageError: If ``alpha`` is not between 0 and 0.5, or ``minimum`` is below 2.
 
-    Source: this project; see :func:`emacheck.judge.band.excess_limit` and
-    :func:`emacheck.judge.band.benign_scale` for the methods it joins.
+    Source: this project; see :func:`emacheck.judge.noise.band.excess_limit` and
+    :func:`emacheck.judge.noise.band.benign_scale` for the methods it joins.
 
     Example:
         >>> Envelope().check(Comparison(reference=Record(name="", format="", curves={}), candidate=Record(

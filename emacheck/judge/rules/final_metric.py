@@ -1,7 +1,6 @@
 """Does the candidate end at the same validation metrics, such as mIoU?"""
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -11,37 +10,11 @@ import numpy as np
 from emacheck.curve import Curve
 from emacheck.judge.advice import option
 from emacheck.judge.comparison import Comparison
+from emacheck.judge.forensics.metric_names import class_score, is_score
 from emacheck.judge.verdict import Finding, Outcome
 
 # A fraction of 1 may be printed, and summed, a little too high.
 LARGEST_FRACTION = 1.001
-_SCORE = re.compile(
-    r"iou|acc|dice|f1|f_?score|precision|recall|auc|top[-_]?\d|(?<![a-z])m?ap(?![a-z])", flags=re.IGNORECASE
-)
-_OF_A_CLASS = re.compile(r"(iou|acc|dice|f_?score|precision|recall)\.", flags=re.IGNORECASE)
-
-
-def is_score(name: str) -> bool:
-    """Tell whether a validation metric is a score that is a percentage or a fraction.
-
-    Times, speeds and losses are not: a limit in percentage points means nothing for them.
-
-    Example:
-        >>> [name for name in ("mIoU", "aAcc", "accuracy/top1", "coco/bbox_mAP", "loss", "data_time") if is_score(name)]
-        ['mIoU', 'aAcc', 'accuracy/top1', 'coco/bbox_mAP']
-    """
-    return "loss" not in name.lower() and _SCORE.search(name) is not None
-
-
-def class_score(name: str) -> str | None:
-    """Return what a score of a single class is of, such as ``iou``; None for any other metric.
-
-    Example:
-        >>> class_score("IoU.train"), class_score("mIoU")
-        ('iou', None)
-    """
-    found = _OF_A_CLASS.search(name)
-    return found[1].lower() if found else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,10 +9,9 @@ from emacheck.counted import counted
 from emacheck.curve import Curve
 from emacheck.judge.arithmetic import average
 from emacheck.judge.comparison import EMPTY, Comparison
-from emacheck.judge.final_metric import class_score, is_score
-from emacheck.judge.first_iterations import resolution
-from emacheck.judge.forensics import is_rate
-from emacheck.judge.pairing import Pairing, pairing_of
+from emacheck.judge.forensics.metric_names import class_score, is_rate, is_score
+from emacheck.judge.forensics.pairing import Pairing, pairing_of
+from emacheck.judge.noise.rounding import resolution
 
 LASTING = 3
 """Values at the end, none of which is finite, that no step which a scaler left out explains."""

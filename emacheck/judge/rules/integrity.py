@@ -10,11 +10,11 @@ from emacheck.curve import Curve
 from emacheck.experiment import differences
 from emacheck.judge.advice import option
 from emacheck.judge.comparison import EMPTY, Comparison
-from emacheck.judge.forensics import is_rate
-from emacheck.judge.one_run import of_one_run
-from emacheck.judge.pairing import Pairing, pairing_of
-from emacheck.judge.standstill import Standstill, standstill
-from emacheck.judge.unjudged import gross_components, gross_gradients, lacking_components
+from emacheck.judge.forensics.metric_names import is_rate
+from emacheck.judge.forensics.one_run import of_one_run
+from emacheck.judge.forensics.pairing import Pairing, pairing_of
+from emacheck.judge.forensics.standstill import Standstill, standstill
+from emacheck.judge.forensics.unjudged import gross_components, gross_gradients, lacking_components
 from emacheck.judge.verdict import Finding, Outcome
 from emacheck.oddity import Effect, OddityKind
 from emacheck.record import Record

@@ -8,10 +8,10 @@ import numpy as np
 
 from emacheck.curve import Floats
 from emacheck.judge.comparison import EMPTY, Comparison, PairedCurve
-from emacheck.judge.first_iterations import SATURATION, known_precision, rounding
-from emacheck.judge.headers import different_data, different_experiment
-from emacheck.judge.noise import MARGIN, printed, size
-from emacheck.judge.standstill import resolution
+from emacheck.judge.forensics.headers import different_data, different_experiment
+from emacheck.judge.forensics.standstill import resolution
+from emacheck.judge.noise.growth import MARGIN, printed, size
+from emacheck.judge.noise.rounding import SATURATION, known_precision, rounding
 
 # Iterations in which paired runs still fluctuate together, whatever the device does wrong.
 TOGETHER = 20

@@ -8,7 +8,7 @@ import numpy as np
 
 from emacheck.curve import Floats, Integers
 from emacheck.judge.comparison import EMPTY, Comparison
-from emacheck.judge.repeats import distinct_repeats
+from emacheck.judge.noise.repeats import distinct_repeats
 
 # Spacing of float32 numbers relative to their size: a loss cannot differ by less without being equal.
 SPACING = 2.0**-23

@@ -6,9 +6,10 @@ import numpy as np
 
 from emacheck.curve import Floats
 from emacheck.judge.arithmetic import quotient
-from emacheck.judge.band import fit_band
 from emacheck.judge.comparison import EMPTY, Comparison, PairedCurve
-from emacheck.judge.first_iterations import (
+from emacheck.judge.noise.band import fit_band
+from emacheck.judge.noise.repeats import distinct_repeats
+from emacheck.judge.noise.rounding import (
     AMPLIFICATION,
     SATURATION,
     known_precision,
@@ -16,7 +17,6 @@ from emacheck.judge.first_iterations import (
     rounding,
     rounding_of_repeats,
 )
-from emacheck.judge.repeats import distinct_repeats
 
 # How many times the largest rounding seen may be rounding still; the default limit of the rule `first_iterations`.
 MARGIN = 10.0

@@ -1,7 +1,6 @@
-"""Rules about the records themselves: whether what they hold may be compared at all."""
+"""Did both train with the same learning rates?"""
 
 import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,62 +11,12 @@ from emacheck.curve import Floats
 from emacheck.judge.advice import option
 from emacheck.judge.arithmetic import quotient
 from emacheck.judge.comparison import Comparison, PairedCurve, pair
+from emacheck.judge.forensics.metric_names import is_rate
 from emacheck.judge.verdict import Finding, Outcome
 
 RATES = ("lr", "base_lr", "learning_rate")
 # Schedules are computed in double precision; two devices agree to the last digits.
 RATE_TOLERANCE = 1e-6
-_RATE = re.compile(r"(?:^|[/._-])(?:lr|learning_rate)(?:[/._-]|\d|$)", flags=re.IGNORECASE)
-
-
-def is_rate(name: str) -> bool:
-    """Tell whether a metric is a learning rate.
-
-    Example:
-        >>> [name for name in ("lr", "base_lr", "lr_backbone", "lr-SGD/pg1", "clr_loss") if is_rate(name)]
-        ['lr', 'base_lr', 'lr_backbone', 'lr-SGD/pg1']
-    """
-    return _RATE.search(name) is not None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Smoothing:
-    """Both records average over the same window: the number of metrics that do not must be <= limit.
-
-    Means of ten iterations and raw values of one are different quantities, however good the device is, so a difference
-    is INCONCLUSIVE.
-
-    Attributes:
-        limit: Allowed number of metrics with different windows.
-    """
-
-    limit: float = 0.0
-    name: ClassVar[str] = "smoothing"
-
-    def check(self, comparison: Comparison) -> tuple[Finding, ...]:
-        """Compare the windows of each judged metric."""
-        different = []
-        for metric in comparison.metrics:
-            curves = [side.curves.get(metric) for side in (comparison.reference, comparison.candidate)]
-            windows = [curve.window for curve in curves if curve is not None]
-            if len(set(windows)) > 1:
-                shown = " against ".join("an unknown window" if w == 0 else f"a window of {w}" for w in windows)
-                different.append(f"{metric}: {shown}")
-        passed = len(different) <= self.limit
-        message = "both records average alike" if passed else "the records average differently: " + "; ".join(different)
-        return (
-            Finding(
-                rule=self.name,
-                outcome=Outcome.PASS if passed else Outcome.INCONCLUSIVE,
-                observed=float(len(different)),
-                limit=self.limit,
-                unit="metrics with different windows",
-                iteration=None,
-                message=message,
-                would_pass_at=float(len(different)),
-                metric=comparison.metrics[0],
-            ),
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

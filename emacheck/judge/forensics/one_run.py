@@ -1,24 +1,12 @@
 """Whether two records are the log of one run: no two runs measure the same times."""
 
-import re
-
 import numpy as np
 
 from emacheck.judge.comparison import Comparison
+from emacheck.judge.forensics.metric_names import is_time
 
 # So many common iterations and different times show that it is no accident of printed digits.
 ENOUGH, DISTINCT = 10, 5
-_TIME = re.compile(r"(?:.*[._/ -])?(?:(?:\w+_)?time|ips|fps|throughput|\w+_per_sec(?:ond)?)", re.IGNORECASE)
-
-
-def is_time(name: str) -> bool:
-    """Tell whether a metric is a time that was measured, or a speed.
-
-    Example:
-        >>> [name for name in ("time", "data_time", "ips", "samples_per_second", "loss", "times") if is_time(name)]
-        ['time', 'data_time', 'ips', 'samples_per_second']
-    """
-    return _TIME.fullmatch(name) is not None
 
 
 def of_one_run(comparison: Comparison) -> str:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from emacheck.judge.comparison import Comparison
-from emacheck.judge.rules import MeanAbsoluteError, MeanRelativeError
-from emacheck.judge.settling import either_suffices
+from emacheck.judge.rules.alternatives import either_suffices
+from emacheck.judge.rules.means import MeanAbsoluteError, MeanRelativeError
 from emacheck.judge.verdict import Finding, Outcome
 
 _GRAVITY = (Outcome.PASS, Outcome.INCONCLUSIVE, Outcome.FAIL)

@@ -1,0 +1,1 @@
+"""What two records are: paired or not, of one run or not, still or moving, and what of them no rule judges."""

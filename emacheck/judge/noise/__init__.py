@@ -1,0 +1,1 @@
+"""What is noise between runs of one experiment: rounding, its growth, and what benign repeats show."""

@@ -1,0 +1,51 @@
+"""Two rules of which either suffices for a metric: mean_relative_error and mean_absolute_error."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from emacheck.judge.arithmetic import average
+from emacheck.judge.comparison import Comparison
+from emacheck.judge.rules.means import MeanAbsoluteError
+from emacheck.judge.verdict import ALTERNATIVES, Finding, Outcome
+
+# The default absolute limit suffices where it is at most this part of the reference: then the bias, whose limit it is,
+# cannot be larger either.
+SMALL = 0.01
+
+
+def either_suffices(comparison: Comparison, findings: Sequence[Finding]) -> list[Finding]:
+    """Give an alternative over its limit the better outcome of the other one for the metric, and say so.
+
+    The default limit of mean_absolute_error is made for losses near 1: where it is more than SMALL of the reference's
+    level it does not suffice. A limit that somebody set means what it says.
+    """
+    said = {(f.metric, f.rule): f for f in findings if f.rule in ALTERNATIVES}
+    settled = []
+    for finding in findings:
+        other = next(rule for rule in ALTERNATIVES if rule != finding.rule)
+        better = said.get((finding.metric, other)) if finding.rule in ALTERNATIVES else None
+        if better is None or finding.outcome is Outcome.PASS:
+            settled.append(finding)
+        elif better.outcome is Outcome.PASS:
+            settled.append(_accepted(comparison, finding, better))
+        elif (finding.outcome, better.outcome) == (Outcome.FAIL, Outcome.INCONCLUSIVE):
+            message = f"over its limit, but {other} is undecided; {finding.message}"
+            settled.append(replace(finding, outcome=Outcome.INCONCLUSIVE, message=message))
+        else:
+            settled.append(finding)
+    return settled
+
+
+def _accepted(comparison: Comparison, finding: Finding, accepting: Finding) -> Finding:
+    if accepting.rule == MeanAbsoluteError.name and accepting.limit == MeanAbsoluteError().limit:
+        level = average(np.abs(comparison.curve(finding.metric).reference))
+        if not accepting.limit <= SMALL * level:
+            message = (
+                f"{accepting.rule} passes, but its limit is more than {SMALL:.0%} of the reference's level, "
+                f"{level:.2g}; {finding.message}"
+            )
+            return replace(finding, message=message)
+    message = f"over its limit, accepted because {accepting.rule} passes; {finding.message}"
+    return replace(finding, outcome=Outcome.PASS, message=message)

@@ -1,0 +1,92 @@
+"""Rules of the house: which rooms may know which others."""
+
+import ast
+import functools
+import graphlib
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "emacheck"
+# Words and forms that any room may use; they know none of the rooms.
+GROUND = {
+    "autocast", "counted", "curve", "errors", "experiment", "oddity", "printable", "printed", "rank_files", "record",
+    "strict_json", "writable",
+}  # fmt: skip
+# From the first to the last, as data flows; each may import what it names.
+ROOMS = {
+    "logs": set(),
+    "data": set(),
+    "reference": {"logs"},
+    "judge": set(),
+    "train": {"data", "reference"},
+    "audit": {"judge"},
+    "report": {"judge", "audit"},
+}
+# Below the package's own modules that combine them; each may import those before it.
+ROOMS_OF_THE_JUDGE = ["noise", "forensics", "rules"]
+
+
+def modules():
+    for source in sorted(PACKAGE.rglob("*.py")):
+        parts = source.relative_to(PACKAGE.parent).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), source
+
+
+def imported(source, known, *, anywhere):
+    """Return the package's modules that a module imports, anywhere in it or only while it is itself imported."""
+    tree = ast.parse(source.read_bytes())
+    found = set()
+    for node in ast.walk(tree) if anywhere else tree.body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "emacheck":
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (names & known) or {node.module}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name in known}
+    return found
+
+
+@functools.cache
+def edges(*, anywhere):
+    known = {name for name, _ in modules()}
+    return {name: imported(source, known, anywhere=anywhere) - {name} for name, source in modules()}
+
+
+def room_of(name):
+    return name.split(".")[1] if "." in name else ""
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    order = list(graphlib.TopologicalSorter(edges(anywhere=False)).static_order())
+    assert len(order) > 200
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_knows_only_those_before_it(room):
+    found = {
+        (name, other)
+        for name, others in edges(anywhere=True).items()
+        if room_of(name) == room
+        for other in others
+        if room_of(other) not in GROUND | ROOMS[room] | {room, ""}
+    }
+    assert not found
+
+
+def test_what_every_room_may_use_knows_no_room():
+    for name, others in edges(anywhere=True).items():
+        if room_of(name) in GROUND:
+            assert {room_of(other) for other in others} <= GROUND, name
+
+
+def test_every_room_is_in_the_plan():
+    assert {room_of(name) for name, _ in modules()} == GROUND | set(ROOMS) | {"", "cli", "__main__"}
+
+
+def test_the_rooms_of_the_judge_know_only_those_below():
+    for name, others in edges(anywhere=True).items():
+        if name.startswith("emacheck.judge."):
+            place = name.split(".")[2]
+            below = ROOMS_OF_THE_JUDGE[: ROOMS_OF_THE_JUDGE.index(place) + 1] if place in ROOMS_OF_THE_JUDGE else None
+            known = {other.split(".")[2] for other in others if other.startswith("emacheck.judge.")}
+            assert below is None or known & set(ROOMS_OF_THE_JUDGE) <= set(below), name
