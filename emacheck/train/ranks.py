@@ -26,8 +26,8 @@ from emacheck.train.paired.fingerprint import tensor_hash
 
 SHOWN = 3
 SHOWN_OPTIONS = 20
-# The command ends a training that hangs, after --timeout; this is for whoever trains without it.
-COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)
+# The command ends a training that hangs, after a --timeout of any length; torch's own limit must not come before it.
+COLLECTIVE_TIMEOUT = datetime.timedelta(days=30)
 
 
 def is_launched() -> bool:

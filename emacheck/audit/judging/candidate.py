@@ -18,7 +18,7 @@ from emacheck.audit.judging.pooling import overflowed, whole_errors
 from emacheck.audit.judging.reference import Reference
 from emacheck.audit.judging.watch import Held, Watch
 from emacheck.audit.lockstep.end_to_end import Conditions, distances, iterated
-from emacheck.audit.lockstep.isolated import Baseline, Measured, measure
+from emacheck.audit.lockstep.isolated import Baseline, Measured, measure, without_luck
 from emacheck.audit.lockstep.optimizer import stepped
 from emacheck.audit.lockstep.poison import swallowed
 from emacheck.audit.lockstep.replay import Part, Side
@@ -104,7 +104,7 @@ def judge_alone(
                 _remember(judged, baseline)
             judged.unjudged += [f"{call.label} {part}" for part in baseline.unjudged]
             try:
-                measured = measure(baseline, side)
+                measured = without_luck(baseline, measure(baseline, side), plan.limit_alone)
                 held = watch.drain()
                 vanished = swallowed(call, baseline.nans, side)
             except Exception as error:

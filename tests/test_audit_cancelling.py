@@ -1,0 +1,50 @@
+"""A sum of terms that cancel may be exact in the reference by luck, which no other order of the terms has to be."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+import emacheck  # noqa: E402
+from emacheck.audit.faults.places import ReplacedOperator  # noqa: E402
+
+# Integers, so that every order of them is exact: their sum is 1, and a rounding error of the largest term 6e-5.
+TERMS = torch.tensor([1000.0, -999.0, 500.0, -500.0]).reshape(4, 1)
+ROUNDING_OF_THE_LARGEST = 2.0**-24 * 1000
+
+
+def cancelling(model, batch):
+    return (model(batch) * TERMS).sum()
+
+
+def audit_of_a_sum_off_by(error, *, outputs=1):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, outputs))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def off(function, args, kwargs):
+        found = function(*args, **kwargs)
+        return found + error if found.shape == (1, outputs) else found
+
+    def prepare(candidate):
+        candidate.around.append(lambda: ReplacedOperator(("sum",), off))
+
+    batch = torch.rand(4, 3)
+    return emacheck.audit_step(model, optimizer, batch, cancelling, "cpu", prepare=prepare, end_to_end=False)
+
+
+@pytest.mark.parametrize("roundings", [-2.0, 1.0, 4.0])
+def test_a_number_that_is_off_by_what_the_last_bits_of_its_terms_do_passes(roundings):
+    assert audit_of_a_sum_off_by(roundings * ROUNDING_OF_THE_LARGEST).outcome is emacheck.Outcome.PASS
+
+
+def test_a_number_that_is_off_by_much_more_fails():
+    result = audit_of_a_sum_off_by(1000 * ROUNDING_OF_THE_LARGEST)
+    assert result.outcome is emacheck.Outcome.FAIL
+    assert (result.findings[0].module, result.findings[0].tensor) == ("2", "gradient bias")
+
+
+def test_many_numbers_are_never_all_right_by_luck():
+    # Each of these sums is off as above, in which a single one passes.
+    assert audit_of_a_sum_off_by(4 * ROUNDING_OF_THE_LARGEST, outputs=8).outcome is emacheck.Outcome.FAIL
