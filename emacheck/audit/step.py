@@ -5,6 +5,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -284,11 +285,15 @@ def _require_gradients(reference: Reference) -> None:
 
 def _require_modules(reference: Reference) -> None:
     optimizer = [] if reference.subject.optimizer is None else [OPTIMIZER]
-    names = [*dict.fromkeys(call.name for call in reference.capture.calls), *optimizer]
-    if not any(reference.plan.wants(name) for name in names):
+    require_match(reference.plan.modules, [*dict.fromkeys(call.name for call in reference.capture.calls), *optimizer])
+
+
+def require_match(modules: str | None, names: Sequence[str]) -> None:
+    """Raise UsageError if a glob over names of modules matches none; None matches all."""
+    if modules is not None and not any(fnmatchcase(name, modules) for name in names):
         raise UsageError(
-            f"found modules {reference.plan.modules}, which matches nothing that the iteration calls, expected a glob "
-            f"over names such as {', '.join(names[:3])}."
+            f"found modules {modules}, which matches nothing that the iteration calls, expected a glob over names such "
+            f"as {', '.join(names[:3])}."
         )
 
 

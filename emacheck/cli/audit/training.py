@@ -54,7 +54,7 @@ def prepare_training(
     batches: int,
     scratch: Path,
     processes: int | None = None,
-    check: Callable[[list[Any]], None] = lambda batches: None,  # noqa: ARG005
+    check: Callable[["torch.nn.Module", list[Any]], None] = lambda model, batches: None,  # noqa: ARG005
     progress: Callable[[str], None] = lambda text: None,  # noqa: ARG005
 ) -> AuditedTraining:
     """Build the training of a request and bring it into the state that is audited.
@@ -67,7 +67,7 @@ def prepare_training(
         batches: How many batches to draw.
         scratch: Where mmengine may write its logs.
         processes: Of how many processes joined batches are wanted as well; None for none.
-        check: Called with the batches before anything takes long; it may refuse them.
+        check: Called with the model and the batches before anything takes long; it may refuse them.
         progress: Called with a line of text now and then.
 
     Raises:
@@ -84,7 +84,7 @@ def prepare_training(
     torch.set_num_threads(request.threads)
     runner = build_runner(request, scratch, drawn=False)
     drawn = _draw_batches(_loader(runner, request.seed), batches, request.seed)
-    check(drawn)
+    check(runner.model, drawn)
     place = _place(request, runner)
     if not place.exists():
         require_place(place)

@@ -279,21 +279,36 @@ def prepare_job(job: AuditJob, scratch: Path) -> dict[str, Any]:
 
 
 def _prepared(job: AuditJob, scratch: Path) -> "AuditedTraining":
-    from emacheck.cli.audit.memory import refuse_too_large
     from emacheck.cli.audit.training import prepare_training
 
     progress = partial(say, scratch)
     progress("Preparing the state to audit")
-    check = {"check": partial(refuse_too_large, processes=job.processes)} if job.modules is None and job.batches else {}
     # What is imported and built here stays, and looking for garbage in it again and again takes a second.
     gc.disable()
     try:
         return prepare_training(
-            job.request, batches=job.batches, scratch=scratch, processes=job.processes, progress=progress, **check
+            job.request,
+            batches=job.batches,
+            scratch=scratch,
+            processes=job.processes,
+            check=partial(_require_possible, job),
+            progress=progress,
         )
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _require_possible(job: AuditJob, model: "torch.nn.Module", batches: list[Any]) -> None:
+    """Refuse what the audit would refuse after a minute: modules that are not there, or more than the memory holds."""
+    from emacheck.audit.iteration.calls import LOSS, MODEL, OPTIMIZER
+    from emacheck.audit.step import require_match
+    from emacheck.cli.audit.memory import refuse_too_large
+
+    names = [name for name, _ in model.named_modules() if name]
+    require_match(job.modules, [*names, MODEL, LOSS, OPTIMIZER])
+    if job.modules is None and batches:
+        refuse_too_large(batches, processes=job.processes)
 
 
 def run_job(job: AuditJob, device: "torch.device", scratch: Path) -> "AuditResult":
