@@ -221,7 +221,7 @@ def worst_table(trials: list[Row], limit: float) -> list[str]:
         nearest.setdefault((row["network"], row["tensor"]), row)
     lines = [
         "The tensors that come nearest to a false alarm, each with its worst candidate. Most of them are sums whose terms cancel, such as the gradient of a bias: the reference computes them in one order or two, "
-        "and may be right by luck ([what may be a false alarm](audit.md#what-may-be-a-false-alarm)).",
+        "and may be right by luck ([of a few numbers that is looked at](audit.md#three-sides)).",
         "",
         "| network | tensor | computed with | seed | ratio |",
         "|---|---|---|---:|---:|",

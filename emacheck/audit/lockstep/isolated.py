@@ -20,9 +20,9 @@ from emacheck.audit.lockstep.variations import Variation
 MOVED = Variation(last_bit=1, ulps=16)
 # So few numbers may all be right by luck; more never are.
 FEW = 4
-# What tells luck: how far they move with the last bits of what they are made of, and in 16 bits with other roundings.
+# What tells luck: how far they move with the last bits of what they are made of, in 16 bits also with other roundings.
 MOVES = tuple(Variation(last_bit=seed) for seed in range(1, 9))
-MOVES_HALF = tuple(Variation(rounding=seed) for seed in range(3, 11))
+MOVES_HALF = tuple(Variation(last_bit=seed, rounding=seed) for seed in range(3, 11))
 
 # Told the name of what cannot run in a variation, the variation and what was raised.
 Refused = Callable[[str, Variation, Exception], None]
