@@ -33,7 +33,7 @@ class TestReadable:
         assert len(ids) == len(set(ids))
         for _, attributes in seen.elements:
             for each in ("aria-labelledby", "aria-describedby"):
-                assert attributes.get(each, ids[0]) in ids
+                assert set(attributes.get(each, "").split()) <= set(ids)
         assert all(link["href"][1:] in ids for link in seen.all("a"))
 
     @PAGES
@@ -41,6 +41,12 @@ class TestReadable:
         seen = Seen(page(name))
         assert len(seen.all("caption")) == len(seen.all("table"))
         assert all(cell.get("scope") in ("col", "row") for cell in seen.all("th"))
+
+    @PAGES
+    def test_no_two_drawings_have_the_same_name(self, name):
+        named = [drawn["aria-labelledby"] for drawn in Seen(page(name)).all("svg") if "aria-labelledby" in drawn]
+        assert len(named) > 1
+        assert len(set(named)) == len(named)
 
     @PAGES
     def test_drawings_have_a_name_or_are_hidden(self, name):

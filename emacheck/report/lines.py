@@ -56,6 +56,19 @@ def or_nan(values: Floats) -> Floats:
     return np.where(drawable(values), values, np.nan)
 
 
+def largest(relative: Floats) -> tuple[int, str] | None:
+    """Return where the largest |relative difference| is, and what to call it beside those that are no number.
+
+    Example:
+        >>> largest(np.array([0.0, -0.5, 0.2])), largest(np.array([0.0, 0.1, np.nan])), largest(np.array([0.0, np.inf]))
+        ((1, 'largest'), (1, 'largest finite'), None)
+    """
+    sizes = np.where(np.isfinite(relative), np.abs(relative), 0.0)
+    if not sizes.any():
+        return None
+    return int(np.argmax(sizes)), "largest" if np.isfinite(relative).all() else "largest finite"
+
+
 def undrawable(values: Floats) -> str:
     """Name the values that are marked instead of drawn, and count them."""
     hidden = values[~drawable(values)]
