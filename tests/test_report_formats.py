@@ -107,6 +107,12 @@ class TestGitHub:
         )
         assert [line.split(" ")[0] for line in annotations(verdict)] == ["::error", "::warning"]
 
+    def test_what_decided_comes_first_for_only_ten_are_shown(self):
+        findings = [a_finding(metric=f"loss_{i}", observed=float(i), limit=0.5) for i in range(1, 20)]
+        first, *others = annotations(a_verdict_with(*findings))
+        assert first.startswith("::error title=emacheck bias[loss_19]::")
+        assert len(others) == 18
+
     def test_a_pass_is_one_notice(self):
         assert annotations(VERDICTS["pass"]) == [
             f"::notice title=emacheck::{headline(VERDICTS['pass'])} (rests on curves alone, without an audit)"

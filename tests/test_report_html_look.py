@@ -88,6 +88,12 @@ def contrast(one, other):
     return (light + 0.05) / (dark + 0.05)
 
 
+def blended(one, other, share):
+    """Return what a colour that is not opaque looks like upon another."""
+    parts = (round(share * int(one[at : at + 2], 16) + (1 - share) * int(other[at : at + 2], 16)) for at in (1, 3, 5))
+    return "#" + "".join(f"{part:02x}" for part in parts)
+
+
 @pytest.mark.parametrize("palette", ["light", "dark", "paper"])
 def test_contrast_is_sufficient(palette):
     colours = palettes()[palette]
@@ -98,6 +104,10 @@ def test_contrast_is_sufficient(palette):
         (outcome, ground) for outcome in ("pass", "fail", "inconclusive") for ground in ("paper", f"{outcome}-tint")
     ]
     drawn = [(line, "paper") for line in ("reference", "candidate", "limit", "unequal", "pale", "fail")]
+    faint = float(re.search(r"path\.raw,[^}]*opacity: ([\d.]+)", Seen(page("pass")).style)[1])
+    for side in ("reference", "candidate"):
+        colours[f"raw {side}"] = blended(colours[side], colours["paper"], faint)
+        drawn.append((f"raw {side}", "paper"))
     assert [pair for pair in text if contrast(*(colours[each] for each in pair)) < 4.5] == []
     assert [pair for pair in drawn if contrast(*(colours[each] for each in pair)) < 3] == []
 
