@@ -241,10 +241,17 @@ class TestScatter:
         assert panel.points("dot over")[1].max() == pytest.approx(1e9, rel=0.1)
 
 
+def test_what_stands_instead_of_a_drawing_is_text_that_a_narrow_screen_wraps():
+    same = a_record("r", FALLING, quantum=1e-4)
+    said = "identical in every printed digit in all 30 common iterations"
+    assert f'<p class="panel note">{said}</p>' in a_page(a_verdict(same, same))
+
+
 def test_a_number_stands_with_its_unit():
     verdict = a_verdict(a_record("r", FALLING), a_record("c", FALLING * 1.2), make_rules(["bias"]))
     assert verdict.outcome is Outcome.FAIL
-    assert a_page(verdict).count("<small>unit: of the reference, signed</small>") == 2
+    assert "<small>unit of both numbers: of the reference, signed</small></p>" in a_page(verdict)
+    assert "<small>unit: of the reference, signed</small></td>" in a_page(verdict)
 
 
 def test_a_failure_of_curves_alone_says_what_tells_more_and_a_run_that_died_says_it_itself():
