@@ -158,9 +158,22 @@ class TestInABrowser:
             const wider = each => each.scrollWidth > each.clientWidth;
             const all = [document.documentElement, ...document.querySelectorAll(".scroll")];
             const found = all.filter(wider).map(each => each.firstElementChild.className || each.tagName);
+            const boxes = [...document.querySelectorAll("svg")].map(svg => [...svg.querySelectorAll("text")]
+                .map(text => text.getBoundingClientRect()).filter(box => box.width));
+            const cut = box => box.left < 0 || box.right > innerWidth;
+            const lie = (one, other) => one !== other && one.left < other.right && other.left < one.right
+                && one.top < other.bottom - 3 && other.top < one.bottom - 3;
+            boxes.forEach(some => {
+                if (some.some(cut)) found.push("cut");
+                if (some.some(one => some.some(other => lie(one, other)))) found.push("overlapping");
+            });
             parent.document.body.id = [innerWidth, ...found].join(" ")
         </script></body>"""
-        for shown in (page("audited"), page("inconclusive"), wide):
+        falling = [4.0 - i / 100 for i in range(60)]
+        same = a_record("r", falling, first=10**9, quantum=0.01)
+        spread = a_verdict(a_record("r", [v * 1e-30 for v in falling]), a_record("c", [v * 2e-25 for v in falling]))
+        more = (html(verdict, command="", environment={}) for verdict in (a_verdict(same, same), spread))
+        for shown in (page("audited"), page("inconclusive"), wide, *more):
             unguarded = re.sub(r"<meta http-equiv[^>]*>", "", shown).replace("</body>", measure)
             framed = f'<body><iframe width="{width}" height="900" srcdoc="{escape(unguarded)}"></iframe></body>'
             document, _ = self.opened(tmp_path, framed)  # no window of a browser is narrower than 500 pixels
