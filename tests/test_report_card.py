@@ -59,7 +59,7 @@ class TestOutcome:
         assert title == f"## emacheck: {verdict.outcome}"
         assert first.startswith(f"**{verdict.outcome}** ")
         assert headline(verdict).removeprefix(str(verdict.outcome)).lstrip(": ") in first.replace("\\", "")
-        assert first.endswith(f"It rests on {evidence_sentence(verdict)}.")
+        assert f". It rests on {evidence_sentence(verdict)}." in first
 
     @pytest.mark.parametrize("name", [name for name, verdict in ALL.items() if verdict.outcome is not Outcome.PASS])
     def test_that_is_no_pass_has_nothing_beside_it_that_looks_like_one(self, name):
@@ -71,6 +71,14 @@ class TestOutcome:
         shown = a_card(replace(VERDICTS["pass"], left_out=left_out))
         assert ", although coverage would be FAIL. It rests on" in shown
         assert "- Left out by the choice of rules: coverage would be FAIL: the candidate lacks 88 iterations." in shown
+
+    def test_of_chosen_rules_is_told_with_those_that_were_not(self):
+        pair = a_record("r", FALLING), a_record("c", [v * 0.61 for v in FALLING])
+        shown = a_card(a_verdict(*pair, make_rules(["modelzoo"])))
+        assert shown.startswith("## emacheck: PASS\n")
+        assert "Rules that suit these logs and were not applied: finite, integrity, coverage, schedule, " in shown
+        assert "This passes only because the errors are signed" in shown
+        assert "not applied" not in a_card(a_verdict(*pair))
 
     def test_of_many_findings_shows_the_worst_and_counts_the_others(self):
         findings = [a_finding(metric=f"loss_{i}", observed=float(i), limit=0.5) for i in range(1, 60)]

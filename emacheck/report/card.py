@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from emacheck.counted import counted
+from emacheck.judge.choice import default_rules
 from emacheck.judge.comparison import Comparison
 from emacheck.judge.modelzoo import Means, ModelZoo, means_of_script
 from emacheck.judge.verdict import AUDIT, Finding, Outcome, Verdict
@@ -58,7 +59,7 @@ def card(verdict: Verdict, *, command: str, environment: Mapping[str, Any], hash
     blocks = [
         f"## emacheck: {verdict.outcome}",
         f"**{verdict.outcome}** {escaped(headline(verdict).removeprefix(str(verdict.outcome)).lstrip(': '))}. "
-        f"It rests on {evidence_sentence(verdict)}.",
+        f"It rests on {evidence_sentence(verdict)}.{_not_applied(verdict)}",
         _records(verdict, hashes),
         _compared(verdict),
         "\n".join((*_findings(verdict), *_limits(remarks), *_left_out(verdict), _modelzoo(verdict))),
@@ -66,6 +67,13 @@ def card(verdict: Verdict, *, command: str, environment: Mapping[str, Any], hash
         code_block(printable(command, length=None)),
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def _not_applied(verdict: Verdict) -> str:
+    """Name the rules that would have been applied if nobody had chosen others: few rules pass more."""
+    applied = {finding.rule for finding in verdict.findings}
+    lacking = [name for name in default_rules(verdict.comparison) if name not in applied]
+    return f" Rules that suit these logs and were not applied: {', '.join(lacking)}." if applied and lacking else ""
 
 
 def _records(verdict: Verdict, hashes: Hashes) -> str:
@@ -131,7 +139,8 @@ def _findings(verdict: Verdict) -> Iterator[str]:
 def _finding(finding: Finding) -> str:
     observed, limit = figures(finding)
     needed = f", needs {needs(finding)}" if needs(finding) not in ("", "-") else ""
-    message = finding.message.partition("\n")[0]
+    lines = finding.message.split("\n")
+    message = lines[-1 if finding.rule == ModelZoo.name else 0]  # the figures of the model zoo stand below
     return (
         f"- **{finding.outcome}** {escaped(full_label(finding))}: {observed} (limit {limit}{needed}; "
         f"{escaped(finding.unit)}): {escaped(message, length=LENGTH)}"
