@@ -94,8 +94,9 @@ class TestPlot:
     @unhurried
     @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40), st.sampled_from([1, 3, 5, 21, 101]))
     def test_the_moving_median_is_centred(self, values, window):
-        half, at = window // 2, np.arange(len(values))
-        expected = [np.median(values[max(i - half, 0) : i + half + 1]) for i in at]
+        at = np.arange(len(values))
+        reach = [min(window // 2, i, len(values) - 1 - i) for i in at]
+        expected = [np.median(values[i - r : i + r + 1]) for i, r in zip(at, reach, strict=True)]
         np.testing.assert_allclose(moving_median(np.array(values), window, at), expected, rtol=1e-9, atol=1e-6)
 
     @pytest.mark.parametrize("at", [0, 99, 199])

@@ -10,7 +10,9 @@ DRAWABLE = 1e30  # beyond this a value is marked like infinity: an axis that hel
 
 
 def moving_median(values: Floats, window: int, at: Integers) -> Floats:
-    """Return the centred median over ``window`` values, of fewer at both ends; a single outlier leaves no trace in it.
+    """Return the centred median over ``window`` values; a single outlier leaves no trace in it.
+
+    Towards both ends the window shrinks on both sides alike, so that it stays centred: a loss begins where it began.
 
     Args:
         values: What is smoothed; values that cannot be drawn are left out.
@@ -22,10 +24,13 @@ def moving_median(values: Floats, window: int, at: Integers) -> Floats:
 
     Example:
         >>> moving_median(np.array([1.0, 2.0, 6.0, 90.0, 7.0, np.nan]), 3, np.arange(6)).tolist()
-        [1.5, 2.0, 6.0, 7.0, 48.5, nan]
+        [1.0, 2.0, 6.0, 7.0, 48.5, nan]
     """
     shown, ends = or_nan(values), np.full(window // 2, np.nan)
-    ordered = np.sort(sliding_window_view(np.concatenate([ends, shown, ends]), window)[at], axis=1)  # NaN is last
+    windows = sliding_window_view(np.concatenate([ends, shown, ends]), window)[at]
+    reach = np.minimum(at, len(values) - 1 - at)
+    inside = np.abs(np.arange(window) - window // 2) <= reach[:, np.newaxis]
+    ordered = np.sort(np.where(inside, windows, np.nan), axis=1)  # NaN is last
     count = np.count_nonzero(~np.isnan(ordered), axis=1)
     rows = np.arange(len(at))
     median = ordered[rows, (count - 1) // 2] / 2 + ordered[rows, count // 2] / 2

@@ -29,7 +29,7 @@ from emacheck.report.lines import (
     unbroken,
     undrawable,
 )
-from emacheck.report.scales import FLOOR, has_place, scale_of_differences, scale_of_values
+from emacheck.report.scales import FLOOR, has_place, scale_of_differences, scale_of_values, ticks
 from emacheck.report.wording import divergence, equality, headline, metrics_to_look_at, number
 
 if TYPE_CHECKING:
@@ -255,6 +255,7 @@ def _scale_of_values(axes: "Axes", values: Floats, *, marked: bool) -> str:
     scale = scale_of_values(values, marked=marked)
     if scale.log:
         axes.set_yscale("log")
+        axes.set_yticks(ticks(scale, 6))
     axes.set_ylim(scale.low, scale.high)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())

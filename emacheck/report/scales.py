@@ -64,6 +64,36 @@ def scale_of_values(values: Floats, *, marked: bool) -> Scale:
     return Scale(low=low - room * (high - low), high=high + 0.05 * (high - low), log=False)
 
 
+def ticks(scale: Scale, most: int) -> list[float]:
+    """Return what numbers stand on an axis: round ones, powers of ten where a logarithmic one has three or more.
+
+    Example:
+        >>> ticks(Scale(low=0.1, high=4.2, log=False), 5)
+        [1.0, 2.0, 3.0, 4.0]
+        >>> ticks(Scale(low=1e-3, high=2.0, log=True), 5), ticks(Scale(low=12.0, high=900.0, log=True), 5)
+        ([0.001, 0.01, 0.1, 1.0], [20.0, 50.0, 100.0, 200.0, 500.0])
+    """
+    if not scale.log:
+        step = round_step((scale.high - scale.low) / most)
+        return [n * step for n in range(math.ceil(scale.low / step), math.floor(scale.high / step) + 1)]
+    low, high = math.ceil(math.log10(scale.low) - 1e-9), math.floor(math.log10(scale.high) + 1e-9)
+    if high - low < 2:
+        between = (factor * 10.0**power for power in range(low - 1, high + 1) for factor in (1.0, 2.0, 5.0))
+        return [value for value in between if scale.low <= value <= scale.high]
+    return [10.0**power for power in range(low, high + 1, max(-(-(high - low + 1) // most), 1))]
+
+
+def round_step(least: float) -> float:
+    """Return 1, 2 or 5 times a power of ten, at least ``least``.
+
+    Example:
+        >>> round_step(0.3), round_step(7.0)
+        (0.5, 10.0)
+    """
+    power = 10.0 ** math.floor(math.log10(least)) if least > 0 else 1.0
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
+
+
 def has_place(limit: float) -> bool:
     """Tell whether a limit of relative differences can be drawn on their axis."""
     return FLOOR <= limit <= DRAWABLE
