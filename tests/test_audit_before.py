@@ -348,6 +348,7 @@ def test_a_run_on_the_simulated_device_rests_on_the_audit(emacheck_cli, simulate
         "audit.log",
         "report.json",
         "report.html",
+        "card.md",
         "iterations.jsonl",
     } <= left
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")

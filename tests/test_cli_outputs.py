@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import xml.etree.ElementTree as ET
+from hashlib import sha256
 
 import pytest
 
@@ -20,20 +21,28 @@ def test_json_on_standard_output_is_the_report_and_nothing_else(emacheck_cli, lo
 
 
 def test_every_report_is_written_and_none_is_overwritten(emacheck_cli, logs):
-    files = ("--junit", "junit.xml", "--plot", "p.png", "--html", "p.html")
+    files = ("--junit", "junit.xml", "--plot", "p.png", "--html", "p.html", "--card", "c.md")
     asked = ("compare", "reference.json", "low.json", "--output-dir", "out", *files)
     done = emacheck_cli(*asked)
     assert (done.code, done.out.splitlines()[0]) == (
         1,
-        "Report: out/report.html  (report.md, report.json, report.png beside it)",
+        "Report: out/report.html  (report.md, report.json, report.png, card.md beside it)",
     )
-    assert sorted(p.name for p in (logs / "out").iterdir()) == ["report.html", "report.json", "report.md", "report.png"]
+    assert sorted(p.name for p in (logs / "out").iterdir()) == [
+        *("card.md", "report.html", "report.json", "report.md", "report.png")
+    ]
     # With the places that are taken now, it would be refused.
     report = json.loads((logs / "out" / "report.json").read_text(encoding="utf-8"))
     assert report["command"] == "emacheck compare reference.json low.json"
     assert (logs / "p.png").read_bytes().startswith(b"\x89PNG")
     assert (logs / "p.html").read_bytes() == (logs / "out" / "report.html").read_bytes()
     assert (logs / "p.html").read_bytes().startswith(b"<!DOCTYPE html>")
+    card = (logs / "c.md").read_text(encoding="utf-8")
+    assert card == (logs / "out" / "card.md").read_text(encoding="utf-8")
+    assert card.startswith("## emacheck: FAIL\n")
+    assert card.endswith("```sh\nemacheck compare reference.json low.json\n```\n")
+    for name in ("reference.json", "low.json"):
+        assert sha256((logs / name).read_bytes()).hexdigest() in card
     assert ET.parse(logs / "junit.xml").getroot().findall(".//failure")  # noqa: S314 - our own file
     again = emacheck_cli(*asked)
     assert (again.code, "exists already" in again.err) == (2, True), again
@@ -47,6 +56,7 @@ def test_every_report_is_written_and_none_is_overwritten(emacheck_cli, logs):
         (["--output-dir", "d", "--plot", "other/../d/report.png"], "report.png is a report"),
         (["--output-dir", "d", "--html", "d/report.html"], "report.html is a report"),
         (["--html", "good.json"], "exists already and was not touched"),
+        (["--output-dir", "d", "--card", "d/card.md"], "card.md is a report"),
         (["--output-dir", "d", "--junit", "d/deeper/x.xml"], "expected a file right in d"),
         (["--output-dir", "d", "--junit", "d"], "expected a file right in d"),
         (["--output-dir", "d/e", "--plot", "d"], "d/e is to be in there"),

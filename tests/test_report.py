@@ -32,6 +32,7 @@ from emacheck import Curve, Record
 from emacheck.judge import Outcome, Verdict, decide, make_rules
 from emacheck.judge.comparison import compare
 from emacheck.printable import printable
+from emacheck.report.card import card
 from emacheck.report.document import document
 from emacheck.report.html.page import html
 from emacheck.report.junit import junit
@@ -42,12 +43,13 @@ from emacheck.strict_json import to_json
 
 
 class TestGolden:
-    """Three fixed verdicts in five forms, as files to be read in review."""
+    """Three fixed verdicts in six forms, as files to be read in review."""
 
     FORMS = {  # noqa: RUF012
         "txt": lambda verdict: text(verdict, command=COMMAND, colour=False) + "\n",
         "json": lambda verdict: to_json(document(verdict, command=COMMAND, environment=ENVIRONMENT)),
         "md": lambda verdict: markdown(verdict, command=COMMAND, environment=ENVIRONMENT, plot="report.png"),
+        "card.md": lambda verdict: card(verdict, command=COMMAND, environment={"emacheck": "0.1.0"}),
         "xml": lambda verdict: junit(verdict, command=COMMAND),
         "html": lambda verdict: apart_from_style(html(verdict, command=COMMAND, environment=ENVIRONMENT)),
     }

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from verdicts_to_show import NUMBERS, VERDICTS, a_record, a_verdict, unhurried
 
+from emacheck.curve import Curve
 from emacheck.errors import OutputError
-from emacheck.judge import make_rules
+from emacheck.judge import decide, make_rules
+from emacheck.judge.comparison import compare
+from emacheck.record import Record
 from emacheck.report.lines import moving_median
 from emacheck.report.plot import CANDIDATE, CURVE_BOX, DIFFERENCE_BOX, OVER_LIMIT_COLOUR, draw
 from emacheck.report.write import write_atomically
@@ -90,8 +94,9 @@ class TestPlot:
     @unhurried
     @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40), st.sampled_from([1, 3, 5, 21, 101]))
     def test_the_moving_median_is_centred(self, values, window):
-        half, at = window // 2, np.arange(len(values))
-        expected = [np.median(values[max(i - half, 0) : i + half + 1]) for i in at]
+        at = np.arange(len(values))
+        reach = [min(window // 2, i, len(values) - 1 - i) for i in at]
+        expected = [np.median(values[i - r : i + r + 1]) for i, r in zip(at, reach, strict=True)]
         np.testing.assert_allclose(moving_median(np.array(values), window, at), expected, rtol=1e-9, atol=1e-6)
 
     @pytest.mark.parametrize("at", [0, 99, 199])
@@ -105,6 +110,38 @@ class TestPlot:
         assert not like(above, OVER_LIMIT_COLOUR).any()
         limit = np.flatnonzero(like(below, OVER_LIMIT_COLOUR).any(axis=1))
         assert len(limit) < 5  # the line of the limit, which lies across
+
+    def test_there_is_no_iteration_between_two(self):
+        above = panel(self.drawn([4.0], [4.1]), CURVE_BOX)
+        grid = above[:50].mean(axis=(0, 2)) < 0.96
+        assert np.count_nonzero(np.diff(grid[10:-10].astype(int)) == 1) == 1
+
+    def test_the_metric_that_did_not_pass_is_the_one_that_is_drawn(self):
+        good, bad = (
+            {n: Curve(name=n, iterations=range(1, 21), values=[v] * 20) for n, v in (("a", 4.0), ("b", b))}
+            for b in (1.0, 2.0)
+        )
+        reference, candidate = (Record(name="r", format="example", curves=curves) for curves in (good, bad))
+        both = draw(a_verdict(reference, candidate, make_rules(["bias"])))
+        without = replace(a_verdict(reference, candidate, make_rules(["bias"])), findings=())
+        assert like(panel(both, DIFFERENCE_BOX), CANDIDATE.colour).any()  # the ring around the largest difference
+        assert not like(panel(draw(without), DIFFERENCE_BOX), CANDIDATE.colour).any()
+
+    def test_no_limit_is_drawn_for_a_rule_that_was_not_applied(self):
+        for rule, drawn in (("mean_relative_error", True), ("equivalence", False)):
+            low, high = a_record("r", [4.0] * 30), a_record("c", [4.4] * 30)
+            below = panel(draw(a_verdict(low, high, make_rules([rule]))), DIFFERENCE_BOX)
+            assert (like(below, OVER_LIMIT_COLOUR).mean(axis=1) > 0.5).any() == drawn
+
+    def test_the_legend_lies_beside_the_name_of_the_axis(self):
+        values = [4.0 - i / 64 for i in range(60)]
+        broken = [v * (1 if i < 5 else math.nan if i == 30 else 1.0001) for i, v in enumerate(values)]
+        more = {"initial_state": "s", "batches": ("b",) * 60}
+        repeats = [a_record(str(i), [v * (1 + 1e-7 * (i + n % 3)) for n, v in enumerate(values)]) for i in (1, 2, 3)]
+        comparison = compare(a_record("r", values, **more), a_record("c", broken, **more), repeats=repeats)
+        content = draw(decide(comparison, make_rules(["finite", "mean_relative_error", "envelope"])))
+        beside = panel(content, (0.78, 0.045, 0.05, 0.03))
+        assert not like(beside, "#000000").any()
 
     @pytest.mark.parametrize("first", [1, 2**53, 2**63 - 60])
     @pytest.mark.parametrize("count", [1, 2, 50])

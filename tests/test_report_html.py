@@ -142,8 +142,8 @@ class TestSafety:
         reference = a_record(text, [4.0, 3.0], metric=metric, header={"word": text, metric: "1"}, **record)
         candidate = a_record(text, [4.0, 2.0], metric=metric, header={"word": text, metric: "2"}, **record)
         audit = an_audit(f"{text}~", f"{lines}~")
-        findings = [a_finding(rule=metric, message=lines, metric=metric, unit=text, limited_by=(lines,))]
-        findings.append(a_finding(outcome=Outcome.PASS, observed=0.0, message=lines, metric=metric, unit=text))
+        findings = [a_finding(rule=metric, message=lines, metric=metric, unit=metric, limited_by=(lines,))]
+        findings.append(a_finding(outcome=Outcome.PASS, observed=0.0, message=lines, metric=metric, unit=metric))
         verdict = with_audit(
             Verdict(comparison=compare(reference, candidate, metrics=[metric]), findings=tuple(findings)), audit
         )

@@ -33,7 +33,7 @@ class TestReadable:
         assert len(ids) == len(set(ids))
         for _, attributes in seen.elements:
             for each in ("aria-labelledby", "aria-describedby"):
-                assert attributes.get(each, ids[0]) in ids
+                assert set(attributes.get(each, "").split()) <= set(ids)
         assert all(link["href"][1:] in ids for link in seen.all("a"))
 
     @PAGES
@@ -41,6 +41,12 @@ class TestReadable:
         seen = Seen(page(name))
         assert len(seen.all("caption")) == len(seen.all("table"))
         assert all(cell.get("scope") in ("col", "row") for cell in seen.all("th"))
+
+    @PAGES
+    def test_no_two_drawings_have_the_same_name(self, name):
+        named = [drawn["aria-labelledby"] for drawn in Seen(page(name)).all("svg") if "aria-labelledby" in drawn]
+        assert len(named) > 1
+        assert len(set(named)) == len(named)
 
     @PAGES
     def test_drawings_have_a_name_or_are_hidden(self, name):
@@ -82,6 +88,12 @@ def contrast(one, other):
     return (light + 0.05) / (dark + 0.05)
 
 
+def blended(one, other, share):
+    """Return what a colour that is not opaque looks like upon another."""
+    parts = (round(share * int(one[at : at + 2], 16) + (1 - share) * int(other[at : at + 2], 16)) for at in (1, 3, 5))
+    return "#" + "".join(f"{part:02x}" for part in parts)
+
+
 @pytest.mark.parametrize("palette", ["light", "dark", "paper"])
 def test_contrast_is_sufficient(palette):
     colours = palettes()[palette]
@@ -92,6 +104,10 @@ def test_contrast_is_sufficient(palette):
         (outcome, ground) for outcome in ("pass", "fail", "inconclusive") for ground in ("paper", f"{outcome}-tint")
     ]
     drawn = [(line, "paper") for line in ("reference", "candidate", "limit", "unequal", "pale", "fail")]
+    faint = float(re.search(r"path\.raw,[^}]*opacity: ([\d.]+)", Seen(page("pass")).style)[1])
+    for side in ("reference", "candidate"):
+        colours[f"raw {side}"] = blended(colours[side], colours["paper"], faint)
+        drawn.append((f"raw {side}", "paper"))
     assert [pair for pair in text if contrast(*(colours[each] for each in pair)) < 4.5] == []
     assert [pair for pair in drawn if contrast(*(colours[each] for each in pair)) < 3] == []
 
@@ -142,9 +158,22 @@ class TestInABrowser:
             const wider = each => each.scrollWidth > each.clientWidth;
             const all = [document.documentElement, ...document.querySelectorAll(".scroll")];
             const found = all.filter(wider).map(each => each.firstElementChild.className || each.tagName);
+            const boxes = [...document.querySelectorAll("svg")].map(svg => [...svg.querySelectorAll("text")]
+                .map(text => text.getBoundingClientRect()).filter(box => box.width));
+            const cut = box => box.left < 0 || box.right > innerWidth;
+            const lie = (one, other) => one !== other && one.left < other.right && other.left < one.right
+                && one.top < other.bottom - 3 && other.top < one.bottom - 3;
+            boxes.forEach(some => {
+                if (some.some(cut)) found.push("cut");
+                if (some.some(one => some.some(other => lie(one, other)))) found.push("overlapping");
+            });
             parent.document.body.id = [innerWidth, ...found].join(" ")
         </script></body>"""
-        for shown in (page("audited"), page("inconclusive"), wide):
+        falling = [4.0 - i / 100 for i in range(60)]
+        same = a_record("r", falling, first=10**9, quantum=0.01)
+        spread = a_verdict(a_record("r", [v * 1e-30 for v in falling]), a_record("c", [v * 2e-25 for v in falling]))
+        more = (html(verdict, command="", environment={}) for verdict in (a_verdict(same, same), spread))
+        for shown in (page("audited"), page("inconclusive"), wide, *more):
             unguarded = re.sub(r"<meta http-equiv[^>]*>", "", shown).replace("</body>", measure)
             framed = f'<body><iframe width="{width}" height="900" srcdoc="{escape(unguarded)}"></iframe></body>'
             document, _ = self.opened(tmp_path, framed)  # no window of a browser is narrower than 500 pixels

@@ -51,6 +51,7 @@ def test_a_run_passes_against_its_own_reference_and_leaves_record_and_reports(fi
         "report.md",
         "report.png",
         "report.html",
+        "card.md",
         "worker.log",
     } <= left
     assert list(directory.glob("mmengine/*/vis_data/scalars.json"))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from emacheck.printable import printable
 
 # They name what must not be there yet, so with them the same command would be refused.
-NEW_PLACES = ("--output-dir", "--work-dir", "--output", "--junit", "--plot", "--html")
+NEW_PLACES = ("--output-dir", "--work-dir", "--output", "--junit", "--plot", "--html", "--card")
 
 
 def given_command() -> str:

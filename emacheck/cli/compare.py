@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     "--output-dir",
     type=Directory(),
     metavar="DIR",
-    help="Write report.html, report.md, report.json and report.png into a new directory.",
+    help="Write report.html, report.md, report.json, report.png and card.md into a new directory.",
 )
 @judging_options
 def compare(
@@ -70,7 +70,7 @@ def compare(
             output_dir.mkdir(parents=True)
         except OSError as error:
             raise UsageError(f"--output-dir {output_dir}: cannot be made ({error.strerror}).") from error
-    return deliver(verdict, judging, directory=output_dir, scoreboard=scoreboard)
+    return deliver(verdict, judging, directory=output_dir, scoreboard=scoreboard, logs=(log_a, log_b))
 
 
 def _refuse_a_stream_twice(*logs: str) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Limits = dict[str, dict[str, Any]]
-REPORTS = ("report.json", "report.md", "report.png", "report.html")
+REPORTS = ("report.json", "report.md", "report.png", "report.html", "card.md")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +35,12 @@ class Judging:
     github: bool
     plot: Path | None
     html: Path | None
+    card: Path | None
 
     @property
     def files(self) -> dict[str, Path | None]:
         """The files that the user asked for, by option."""
-        return {"--junit": self.junit, "--plot": self.plot, "--html": self.html}
+        return {"--junit": self.junit, "--plot": self.plot, "--html": self.html, "--card": self.card}
 
 
 OPTIONS = (
@@ -68,6 +69,9 @@ OPTIONS = (
         type=click.Path(path_type=Path),
         metavar="FILE.html",
         help="Write the report as one page for a browser.",
+    ),
+    click.option(
+        "--card", type=click.Path(path_type=Path), metavar="FILE.md", help="Write a dozen lines for a pull request."
     ),
 )
 
@@ -147,6 +151,7 @@ def deliver(
     directory: Path | None,
     scoreboard: bool = False,
     audit: "AuditResult | None" = None,
+    logs: tuple[str, str] | None = None,
 ) -> int:
     """Write and print everything the user asked for.
 
@@ -156,12 +161,13 @@ def deliver(
         scoreboard: Show beside it what the rules that others use say.
         directory: Where the files of :data:`REPORTS` go, or None for no reports.
         audit: The audit that the verdict rests on; its own files are in the directory already.
+        logs: The logs of reference and candidate, as they were named.
 
     Returns:
         The exit code of the outcome.
     """
     command = given_command()
-    _write_files(verdict, judging, command, audit, directory)
+    _write_files(verdict, judging, command, audit=audit, directory=directory, logs=logs)
     if judging.github:
         _tell_github(verdict, command, audit, to_stderr=judging.output_format != "text")
     if judging.output_format == "json":
@@ -182,7 +188,13 @@ def deliver(
 
 
 def _write_files(
-    verdict: "Verdict", judging: Judging, command: str, audit: "AuditResult | None", directory: Path | None
+    verdict: "Verdict",
+    judging: Judging,
+    command: str,
+    *,
+    audit: "AuditResult | None",
+    directory: Path | None,
+    logs: tuple[str, str] | None,
 ) -> None:
     from emacheck.report.write import write_atomically
 
@@ -190,8 +202,8 @@ def _write_files(
         from emacheck.report.plot import draw
 
         markdown = _markdown(verdict, command, audit, pictures=True)
-        page = _html(verdict, command, audit)
-        contents: tuple[str | bytes, ...] = (_json(verdict, command, audit), markdown, draw(verdict), page)
+        page, card = _html(verdict, command, audit), _card(verdict, command, logs)
+        contents: tuple[str | bytes, ...] = (_json(verdict, command, audit), markdown, draw(verdict), page, card)
         for name, content in zip(REPORTS, contents, strict=True):
             write_atomically(directory / name, content)
     if judging.plot is not None:
@@ -200,6 +212,8 @@ def _write_files(
         write_atomically(judging.plot, draw(verdict))
     if judging.html is not None:
         write_atomically(judging.html, _html(verdict, command, audit))
+    if judging.card is not None:
+        write_atomically(judging.card, _card(verdict, command, logs))
     if judging.junit is not None:
         from emacheck.report.junit import junit
 
@@ -237,6 +251,14 @@ def _html(verdict: "Verdict", command: str, audit: "AuditResult | None") -> str:
     return html(verdict, command=command, environment=_environment(), audit=audit)
 
 
+def _card(verdict: "Verdict", command: str, logs: tuple[str, str] | None) -> str:
+    from emacheck.logs.reading import hash_of_file
+    from emacheck.report.card import card
+
+    hashes = (None, None) if logs is None else (hash_of_file(logs[0]), hash_of_file(logs[1]))
+    return card(verdict, command=command, environment=_environment(), hashes=hashes)
+
+
 def _print_text(verdict: "Verdict", command: str, directory: Path | None) -> None:
     import shutil
 
@@ -245,7 +267,8 @@ def _print_text(verdict: "Verdict", command: str, directory: Path | None) -> Non
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     if directory is not None:
         audited = ", audit.txt, audit.png" if "audit" in verdict.evidence else ""
-        click.echo(f"Report: {directory / 'report.html'}  (report.md, report.json, report.png{audited} beside it)")
+        beside = f"report.md, report.json, report.png, card.md{audited} beside it"
+        click.echo(f"Report: {directory / 'report.html'}  ({beside})")
     click.echo(text(verdict, command=command, colour=colour, width=shutil.get_terminal_size((100, 24)).columns))
 
 

@@ -1,5 +1,6 @@
 """From a path to a record: which reader it takes is decided by the content."""
 
+import hashlib
 import io
 import os
 import stat
@@ -133,6 +134,29 @@ def stream_of(path: Path | str) -> tuple[int, int] | None:
     except (OSError, LogError):  # reading it says what is wrong
         return None
     return (found.st_dev, found.st_ino) if place == STANDARD_INPUT or stat.S_ISFIFO(found.st_mode) else None
+
+
+def hash_of_file(path: str) -> str | None:
+    """Return the SHA-256 of the file that a path names, None for anything but a file that can be read again.
+
+    Args:
+        path: What :func:`read_log` would be given.
+
+    Example:
+        >>> hash_of_file("-") is None, hash_of_file("/no/such/file") is None
+        (True, True)
+    """
+    digest = hashlib.sha256()
+    try:
+        place, _ = _parted(path)
+        if place == STANDARD_INPUT or not Path(place).is_file():
+            return None
+        with Path(place).open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except (OSError, LogError):  # it was read a moment ago: a card without the hash is true as well
+        return None
+    return digest.hexdigest()
 
 
 def _picked(reader: str | None, pattern: str | None) -> ModuleType | None:

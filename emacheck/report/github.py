@@ -8,7 +8,7 @@ COMMANDS = {Outcome.FAIL: "error", Outcome.INCONCLUSIVE: "warning"}
 
 
 def annotations(verdict: Verdict) -> list[str]:
-    """Return workflow commands, one for each finding that did not pass, or one notice for a PASS.
+    """Return workflow commands, one for each finding that did not pass, the worst first, or one notice for a PASS.
 
     Print each on a line of its own; append :func:`emacheck.report.markdown.markdown` to ``$GITHUB_STEP_SUMMARY``.
 
@@ -25,6 +25,8 @@ def annotations(verdict: Verdict) -> list[str]:
     findings = [finding for finding in verdict.findings if finding.outcome is not Outcome.PASS]
     if not findings:
         return [_annotation("warning", "emacheck", headline(verdict))]
+    # GitHub shows ten errors and ten warnings of a step: the one that decided comes first.
+    findings.sort(key=lambda finding: finding is not verdict.worst)
     return [_annotation(COMMANDS[f.outcome], f"emacheck {full_label(f)}", _message(f)) for f in findings]
 
 

@@ -10,7 +10,9 @@ DRAWABLE = 1e30  # beyond this a value is marked like infinity: an axis that hel
 
 
 def moving_median(values: Floats, window: int, at: Integers) -> Floats:
-    """Return the centred median over ``window`` values, of fewer at both ends; a single outlier leaves no trace in it.
+    """Return the centred median over ``window`` values; a single outlier leaves no trace in it.
+
+    Towards both ends the window shrinks on both sides alike, so that it stays centred: a loss begins where it began.
 
     Args:
         values: What is smoothed; values that cannot be drawn are left out.
@@ -22,10 +24,13 @@ def moving_median(values: Floats, window: int, at: Integers) -> Floats:
 
     Example:
         >>> moving_median(np.array([1.0, 2.0, 6.0, 90.0, 7.0, np.nan]), 3, np.arange(6)).tolist()
-        [1.5, 2.0, 6.0, 7.0, 48.5, nan]
+        [1.0, 2.0, 6.0, 7.0, 48.5, nan]
     """
     shown, ends = or_nan(values), np.full(window // 2, np.nan)
-    ordered = np.sort(sliding_window_view(np.concatenate([ends, shown, ends]), window)[at], axis=1)  # NaN is last
+    windows = sliding_window_view(np.concatenate([ends, shown, ends]), window)[at]
+    reach = np.minimum(at, len(values) - 1 - at)
+    inside = np.abs(np.arange(window) - window // 2) <= reach[:, np.newaxis]
+    ordered = np.sort(np.where(inside, windows, np.nan), axis=1)  # NaN is last
     count = np.count_nonzero(~np.isnan(ordered), axis=1)
     rows = np.arange(len(at))
     median = ordered[rows, (count - 1) // 2] / 2 + ordered[rows, count // 2] / 2
@@ -54,6 +59,19 @@ def joined(parts: list[Floats]) -> Floats:
 def or_nan(values: Floats) -> Floats:
     """Return the values with NaN for those that have no place on an axis."""
     return np.where(drawable(values), values, np.nan)
+
+
+def largest(relative: Floats) -> tuple[int, str] | None:
+    """Return where the largest |relative difference| is, and what to call it beside those that are no number.
+
+    Example:
+        >>> largest(np.array([0.0, -0.5, 0.2])), largest(np.array([0.0, 0.1, np.nan])), largest(np.array([0.0, np.inf]))
+        ((1, 'largest'), (1, 'largest finite'), None)
+    """
+    sizes = np.where(np.isfinite(relative), np.abs(relative), 0.0)
+    if not sizes.any():
+        return None
+    return int(np.argmax(sizes)), "largest" if np.isfinite(relative).all() else "largest finite"
 
 
 def undrawable(values: Floats) -> str:

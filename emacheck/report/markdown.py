@@ -1,6 +1,5 @@
 """The verdict as Markdown, for a merge request, a wiki or the summary of a CI job."""
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -11,7 +10,7 @@ from emacheck.oddity import shown
 from emacheck.printable import printable
 from emacheck.report.audited import audit_markdown
 from emacheck.report.contrast import experiment_sentence, header_differences
-from emacheck.report.markdown_text import escaped, table
+from emacheck.report.markdown_text import code_block, escaped, table
 from emacheck.report.records import extent, scalars
 from emacheck.report.wording import (
     divergence_sentence,
@@ -84,7 +83,7 @@ def markdown(
         "that the records do not allow a decision, which is never a PASS. A verdict is FAIL if any rule fails, and "
         "*needs* is the smallest limit with which the rule would have passed.",
         "## Reproduce",
-        _code_block(printable(command, length=None)),
+        code_block(printable(command, length=None)),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
@@ -155,9 +154,3 @@ def _oddities(verdict: Verdict) -> Iterator[str]:
 def _environment(environment: Mapping[str, Any]) -> tuple[str, ...]:
     rows = [(escaped(key), escaped(value)) for key, value in scalars(environment).items()]
     return ("## Judged with", table(("", ""), rows[:MOST_ROWS], "ll")) if rows else ()
-
-
-def _code_block(code: str) -> str:
-    longest = max(map(len, re.findall("`+", code)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}sh\n{code}\n{fence}"

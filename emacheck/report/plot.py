@@ -17,18 +17,20 @@ from emacheck.curve import Curve, Floats
 from emacheck.judge.comparison import EMPTY, PairedCurve
 from emacheck.judge.verdict import Verdict
 from emacheck.printable import printable, shortened
+from emacheck.report.allowed import OF_THE_ENVELOPE, Allowed, allowed
 from emacheck.report.lines import (
     as_written,
     drawable,
     joined,
+    largest,
     moving_median,
     or_nan,
     smoothing_window,
     unbroken,
     undrawable,
 )
-from emacheck.report.scales import FLOOR, has_place, scale_of_differences, scale_of_values
-from emacheck.report.wording import Divergence, divergence, equality, first_curve, headline, number
+from emacheck.report.scales import FLOOR, has_place, scale_of_differences, scale_of_values, ticks
+from emacheck.report.wording import divergence, equality, headline, metrics_to_look_at, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,7 +62,9 @@ UNEQUAL_COLOUR, OVER_LIMIT_COLOUR, LIMIT_COLOUR = "#009E73", "#A3447F", "#A3447F
 
 
 def draw(verdict: Verdict) -> bytes:
-    r"""Return a picture of the first judged metric: PNG, 1200 by 800 pixels, the same bytes for the same verdict.
+    r"""Return a picture of one metric: PNG, 1200 by 800 pixels, the same bytes for the same verdict.
+
+    It is the metric that decided, where the outcome is no PASS, and else the first judged one.
 
     Args:
         verdict: What was decided.
@@ -81,18 +85,17 @@ def draw(verdict: Verdict) -> bytes:
 
         figure = Figure(figsize=(12, 8), dpi=100, facecolor="white")
         canvas = FigureCanvasAgg(figure)
-        paired = first_curve(verdict)
-        parting = divergence(verdict)
+        paired = verdict.comparison.curve(metrics_to_look_at(verdict)[0])
         above = figure.add_axes(CURVE_BOX)
         below = figure.add_axes(DIFFERENCE_BOX, sharex=above)
         _title(figure, verdict)
         _curves(above, verdict, paired)
         _missing(above, below, paired)
         _legend_above(above)
-        _differences(below, verdict, paired, parting)
+        _differences(below, verdict, paired)
         _largest(above, below, paired)
         _legend_below(below)
-        _partings(below, parting)
+        _partings(below, paired, divergence(verdict).limit)
         content = BytesIO()
         canvas.print_figure(content, format="png", metadata={"Software": None})
     return content.getvalue()
@@ -252,22 +255,23 @@ def _scale_of_values(axes: "Axes", values: Floats, *, marked: bool) -> str:
     scale = scale_of_values(values, marked=marked)
     if scale.log:
         axes.set_yscale("log")
+        axes.set_yticks(ticks(scale, 6))
     axes.set_ylim(scale.low, scale.high)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     return " (log scale)" if scale.log else ""
 
 
-def _differences(axes: "Axes", verdict: Verdict, paired: PairedCurve, parting: Divergence) -> None:
+def _differences(axes: "Axes", verdict: Verdict, paired: PairedCurve) -> None:
     """Draw |relative difference| on a logarithmic axis, or say why there is none."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlabel("iteration", loc="right")
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=12, integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=12, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.10g}")
     axes.set_ylabel("|relative difference|")
     count = len(paired.iterations)
-    if parting.unequal_at is None:
+    if paired.first_unequal() is None:
         axes.set_yticks([])
         same = f"{equality(verdict, paired.metric)} in all {count} common iterations" if count else ""
         axes.text(
@@ -278,7 +282,8 @@ def _differences(axes: "Axes", verdict: Verdict, paired: PairedCurve, parting: D
     relative = np.abs(paired.relative_difference)
     drawn = drawable(relative) & (relative > 0)
     axes.set_yscale("log")
-    floor = _scale_of_differences(axes, relative[drawn], parting.limit)
+    limits = allowed(verdict, paired.metric)
+    floor = _scale_of_differences(axes, relative[drawn], limits)
     parts = unbroken(paired.iterations)
     heights = np.where(drawn, np.maximum(relative, FLOOR), np.nan)
     axes.plot(
@@ -287,6 +292,7 @@ def _differences(axes: "Axes", verdict: Verdict, paired: PairedCurve, parting: D
         color=INK, linewidth=1.0 if count <= 500 else 0.5, marker=".", markersize=5 if count <= 200 else 2,
         label="|candidate - reference| / |reference|",
     )  # fmt: skip
+    _envelope(axes, limits)
     zero = paired.iterations[relative == 0]
     if zero.size:
         axes.plot(
@@ -301,52 +307,69 @@ def _differences(axes: "Axes", verdict: Verdict, paired: PairedCurve, parting: D
         )  # fmt: skip
 
 
+def _envelope(axes: "Axes", limits: Allowed) -> None:
+    """Draw the largest difference that the repeats allow at each iteration."""
+    if limits.iterations.size:
+        parts = unbroken(limits.iterations)
+        axes.plot(
+            joined([limits.iterations[part].astype(np.float64) for part in parts]),
+            joined([or_nan(limits.envelope[part]) for part in parts]),
+            color=LIMIT_COLOUR, linewidth=1.3, label=OF_THE_ENVELOPE,
+        )  # fmt: skip
+
+
 def _largest(above: "Axes", below: "Axes", paired: PairedCurve) -> None:
     """Ring the candidate's value at the largest difference, so that a single one is seen as well."""
     relative = np.abs(paired.relative_difference)
-    heights = np.where(drawable(relative) & drawable(paired.candidate), relative, 0.0)
-    if not heights.any():
+    found = largest(relative)
+    if found is None:
         return
-    at = int(np.argmax(heights))
+    at, said = found
     ring = {"linestyle": "none", "marker": "o", "markersize": 11, "markerfacecolor": "none", "clip_on": False}
     iteration = paired.iterations[at]
-    above.plot(iteration, paired.candidate[at], color=CANDIDATE.colour, **ring)  # type: ignore[arg-type]
-    label = f"largest: iteration {iteration}"
-    below.plot(iteration, max(heights[at], FLOOR), color=CANDIDATE.colour, label=label, **ring)  # type: ignore[arg-type]
+    if drawable(paired.candidate[at : at + 1]).all():
+        above.plot(iteration, paired.candidate[at], color=CANDIDATE.colour, **ring)  # type: ignore[arg-type]
+    if drawable(relative[at : at + 1]).all():
+        label, height = f"{said}: iteration {iteration}", max(relative[at], FLOOR)
+        below.plot(iteration, height, color=CANDIDATE.colour, label=label, **ring)  # type: ignore[arg-type]
 
 
 def _legend_below(axes: "Axes") -> None:
     if entries := len(axes.get_legend_handles_labels()[0]):
         axes.legend(
-            loc="upper left", bbox_to_anchor=(0, -0.13), ncols=entries, borderaxespad=0, columnspacing=2.0,
+            loc="upper left", bbox_to_anchor=(0, -0.13), ncols=min(entries, 3), borderaxespad=0, columnspacing=2.0,
             fontsize=10 if entries < 4 else 8.5,
         )  # fmt: skip
 
 
-def _scale_of_differences(axes: "Axes", shown: Floats, limit: float) -> float:
-    """Scale the lower axis, draw the limit, and return the height at which exact zeros are marked."""
-    scale, zeros = scale_of_differences(shown, limit)
+def _scale_of_differences(axes: "Axes", shown: Floats, limits: Allowed) -> float:
+    """Scale the lower axis, draw the limits, and return the height at which exact zeros are marked."""
+    scale, zeros = scale_of_differences(np.concatenate([shown, limits.places]))
     axes.set_ylim(scale.low, scale.high)
+    limit = limits.mean
+    if limit is None:
+        return zeros
     if has_place(limit):
         axes.axhline(limit, color=LIMIT_COLOUR, linestyle="--", linewidth=1.3)
         place = {"y": limit, "transform": axes.get_yaxis_transform()}
     else:
         place = {"y": 0.0 if limit < FLOOR else 1.0, "transform": axes.transAxes}
-    axes.text(1.01, s=f"limit {number(limit)}", va="center", color=LIMIT_COLOUR, **place)  # type: ignore[arg-type]
+    label = f"limit {number(limit)}\nof the mean"
+    axes.text(1.01, s=label, va="center", color=LIMIT_COLOUR, **place)  # type: ignore[arg-type]
     return zeros
 
 
-def _partings(below: "Axes", parting: Divergence) -> None:
+def _partings(below: "Axes", paired: PairedCurve, limit: float) -> None:
     """Mark where the curves part between the panels, in two rows, where the marks hide nothing of the curves."""
-    over, limit = parting.over_limit_at, number(parting.limit)
+    over, unequal, within = paired.first_above(limit), paired.first_unequal(), number(limit)
     marks = []
-    if over is not None and over == parting.unequal_at:
-        marks.append((over, f"first unequal, not within {limit}", OVER_LIMIT_COLOUR, "--"))
+    if over is not None and over == unequal:
+        marks.append((over, f"first unequal, not within {within}", OVER_LIMIT_COLOUR, "--"))
     else:
         if over is not None:
-            marks.append((over, f"first not within {limit}", OVER_LIMIT_COLOUR, "--"))
-        if parting.unequal_at is not None:
-            marks.append((parting.unequal_at, "first unequal", UNEQUAL_COLOUR, ":"))
+            marks.append((over, f"first not within {within}", OVER_LIMIT_COLOUR, "--"))
+        if unequal is not None:
+            marks.append((unequal, "first unequal", UNEQUAL_COLOUR, ":"))
     first, last = below.get_xlim()
     for row, (iteration, label, colour, style) in enumerate(marks):
         below.plot(

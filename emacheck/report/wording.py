@@ -14,6 +14,7 @@ from emacheck.printable import MESSAGE_LENGTH, printable
 
 EXACT_DIGITS = 17
 EXACT_INTEGERS_BELOW = 1e6
+OF_THE_RECORDS = ("fingerprints", "coverage", "schedule", "smoothing", "integrity")  # not of the device's numbers
 
 
 def number(value: float, *, signed: bool = False, digits: int = DIGITS) -> str:
@@ -151,6 +152,25 @@ def evidence_sentence(verdict: Verdict) -> str:
     }.get(verdict.evidence, "curves and an audit of the device, tensor by tensor")
 
 
+def next_sentence(verdict: Verdict) -> str:
+    """Return what tells more about a FAIL of curves alone, as a sentence; empty where their message says what to do.
+
+    Example:
+        >>> from emacheck import Curve, Record, compare, decide
+        >>> def record(factor):
+        ...     loss = Curve(name="loss", iterations=range(1, 21), values=[factor * (4 - i / 10) for i in range(20)])
+        ...     return Record(name="cpu", format="example", curves={"loss": loss})
+        >>> next_sentence(decide(compare(record(1), record(0.6))))
+        'To find the module that is wrong: emacheck audit --device NAME, where the candidate ran.'
+        >>> next_sentence(decide(compare(record(1), record(1))))
+        ''
+    """
+    worst = verdict.worst
+    if worst is None or worst.outcome is not Outcome.FAIL or AUDIT in verdict.evidence or worst.rule in OF_THE_RECORDS:
+        return ""
+    return "To find the module that is wrong: emacheck audit --device NAME, where the candidate ran."
+
+
 def identical(verdict: Verdict) -> str:
     """Return how equal the judged metrics are if they are equal at all common iterations, else an empty string."""
     paired = [verdict.comparison.curve(metric) for metric in verdict.comparison.metrics]
@@ -205,6 +225,28 @@ def divergence(verdict: Verdict) -> Divergence:
 def first_curve(verdict: Verdict) -> PairedCurve:
     """Return the first judged metric of both records."""
     return verdict.comparison.curve(verdict.comparison.metrics[0])
+
+
+def metrics_to_look_at(verdict: Verdict) -> tuple[str, ...]:
+    """Return the metrics whose curves tell most: those that did not pass, the worst first, then the other judged ones.
+
+    Example:
+        >>> from emacheck import Curve, Record, compare, decide, make_rules
+        >>> def record(factor):
+        ...     curves = [Curve(name=name, iterations=range(20), values=[at] * 20) for name, at in factor.items()]
+        ...     return Record(name="cpu", format="example", curves={curve.name: curve for curve in curves})
+        >>> comparison = compare(record({"a": 4.0, "b": 1.0}), record({"a": 4.0, "b": 2.0}), metrics=["a", "b"])
+        >>> metrics_to_look_at(decide(comparison, make_rules(["bias"])))
+        ('b', 'a')
+    """
+    comparison = verdict.comparison
+    held = comparison.reference.curves.keys() | comparison.candidate.curves.keys()
+    worst = [verdict.worst] if verdict.worst is not None else []
+    worrying = sorted(
+        (finding for finding in (*worst, *verdict.findings) if finding.outcome is not Outcome.PASS),
+        key=lambda finding: finding.outcome is not Outcome.FAIL,
+    )
+    return tuple(name for name in dict.fromkeys((*(f.metric for f in worrying), *comparison.metrics)) if name in held)
 
 
 def divergence_sentence(verdict: Verdict) -> str:

@@ -8,10 +8,12 @@ from emacheck.curve import Curve, Floats, Integers
 from emacheck.judge.comparison import EMPTY, PairedCurve
 from emacheck.judge.verdict import Verdict
 from emacheck.printable import printable
+from emacheck.report.allowed import OF_THE_ENVELOPE, OF_THE_MEAN, Allowed, allowed
 from emacheck.report.html.drawing import (
     COLUMNS,
     MOST_DOTS,
     Drawing,
+    Flags,
     Key,
     Panel,
     Place,
@@ -24,7 +26,16 @@ from emacheck.report.html.drawing import (
     percent,
     vertical_ticks,
 )
-from emacheck.report.lines import as_written, drawable, moving_median, or_nan, smoothing_window, unbroken, undrawable
+from emacheck.report.lines import (
+    as_written,
+    drawable,
+    largest,
+    moving_median,
+    or_nan,
+    smoothing_window,
+    unbroken,
+    undrawable,
+)
 from emacheck.report.scales import FLOOR, Scale, has_place, scale_of_differences, scale_of_values
 from emacheck.report.wording import divergence, equality, number
 
@@ -110,8 +121,7 @@ def _curve(side: str, curve: Curve, scale: Scale, across: Across, window: int) -
     if not len(curve):
         return [], [Key(look=side, shape="line", text=f"{side}, no values")]
     parts = unbroken(curve.iterations)
-    fresh = np.zeros(len(curve), dtype=np.bool_)
-    fresh[[part[0] for part in parts]] = True
+    fresh = _fresh(curve.iterations)
     places, heights = across(curve.iterations), _heights(scale, or_nan(curve.values))
     raw = course(places, heights, fresh)
     if window == 1:
@@ -131,6 +141,13 @@ def _curve(side: str, curve: Curve, scale: Scale, across: Across, window: int) -
         Key(look=f"{side} raw", shape="line", text=f"{side}, {as_written(curve)}"),
         Key(look=side, shape="line", text=f"{side}, centred median of {window}"),
     ]
+
+
+def _fresh(iterations: Integers) -> Flags:
+    """Tell at which iterations a line begins anew."""
+    fresh = np.zeros(len(iterations), dtype=np.bool_)
+    fresh[[part[0] for part in unbroken(iterations) if part.size]] = True
+    return fresh
 
 
 def _heights(scale: Scale, values: Floats) -> Floats:
@@ -161,16 +178,16 @@ def _differences(verdict: Verdict, paired: PairedCurve, across: Across) -> tuple
     if paired.first_unequal() is None:
         same = f"{equality(verdict, paired.metric)} in all {count} common iterations" if count else ""
         return Panel(title=title, note=same or "no iteration is in both records"), []
-    limit = divergence(verdict).limit
+    limits = allowed(verdict, paired.metric)
     relative = np.abs(paired.relative_difference)
     drawn = drawable(relative) & (relative > 0)
-    scale, zeros = scale_of_differences(relative[drawn], limit)
-    fresh = np.zeros(count, dtype=np.bool_)
-    fresh[[part[0] for part in unbroken(paired.iterations)]] = True
+    scale, zeros = scale_of_differences(np.concatenate([relative[drawn], limits.places]))
+    strokes, keys = _envelope(limits, scale, across)
+    fresh = _fresh(paired.iterations)
     places = across(paired.iterations)
     heights = _heights(scale, np.where(drawn, np.maximum(relative, FLOOR), np.nan))
-    strokes = [Stroke(look="difference", path=course(places, heights, fresh))]
-    keys = [Key(look="difference", shape="line", text="|candidate - reference| / |reference|")]
+    strokes.append(Stroke(look="difference", path=course(places, heights, fresh)))
+    keys.insert(0, Key(look="difference", shape="line", text="|candidate - reference| / |reference|"))
     if count <= MOST_DOTS:
         strokes.append(Stroke(look="difference dots", path=dots(places, heights)))
     if (zero := places[relative == 0]).size:
@@ -181,8 +198,11 @@ def _differences(verdict: Verdict, paired: PairedCurve, across: Across) -> tuple
         strokes.append(Stroke(look="difference mark", path=dashes(undefined, top=10, length=MARK)))
         keys.append(Key(look="difference mark", shape="tick", text=f"{undrawable(relative)}, at the top"))
     rings, _ = _largest(paired, scale, across, np.maximum(relative, FLOOR))
-    line = percent(1 - float(scale.heights(np.array([limit]))[0])) if has_place(limit) else ""
-    keys.append(Key(look="limit", shape="line" if line else "none", text=f"limit {number(limit)}"))
+    line = ""
+    if limits.mean is not None:
+        line = percent(1 - float(scale.heights(np.array([limits.mean]))[0])) if has_place(limits.mean) else ""
+        text = f"limit {number(limits.mean)} {OF_THE_MEAN}"
+        keys.append(Key(look="limit", shape="line" if line else "none", text=text))
     panel = Panel(
         title=f"{title} (log scale)",
         strokes=tuple(strokes),
@@ -193,19 +213,29 @@ def _differences(verdict: Verdict, paired: PairedCurve, across: Across) -> tuple
     return panel, keys
 
 
+def _envelope(limits: Allowed, scale: Scale, across: Across) -> tuple[list[Stroke], list[Key]]:
+    """Draw the largest difference that the repeats allow at each iteration."""
+    if not limits.iterations.size:
+        return [], []
+    heights = _heights(scale, or_nan(limits.envelope))
+    path = course(across(limits.iterations), heights, _fresh(limits.iterations))
+    return [Stroke(look="envelope", path=path)], [Key(look="envelope", shape="line", text=OF_THE_ENVELOPE)]
+
+
 def _largest(paired: PairedCurve, scale: Scale, across: Across, values: Floats) -> tuple[tuple[Place, ...], list[Key]]:
     """Ring what is at the largest difference, so that a single one is seen as well."""
-    relative = np.abs(paired.relative_difference)
-    heights = np.where(drawable(relative) & drawable(paired.candidate), relative, 0.0)
-    if not heights.any():
+    found = largest(paired.relative_difference)
+    if found is None:
         return (), []
-    at = int(np.argmax(heights))
-    up = float(_heights(scale, values[at : at + 1])[0])
-    place = Place(
-        look="candidate", across=percent(float(across(paired.iterations[at : at + 1])[0])), down=percent(1 - up)
-    )
-    text = f"largest difference: iteration {paired.iterations[at]}, {number(float(relative[at]))}"
-    return (place,), [Key(look="candidate", shape="ring", text=text)]
+    at, said = found
+    look, shape = "candidate", "none"
+    rings: tuple[Place, ...] = ()
+    if drawable(values[at : at + 1]).all():
+        up = float(_heights(scale, values[at : at + 1])[0])
+        place = percent(float(across(paired.iterations[at : at + 1])[0]))
+        shape, rings = "ring", (Place(look=look, across=place, down=percent(1 - up)),)
+    size = number(abs(float(paired.relative_difference[at])))
+    return rings, [Key(look=look, shape=shape, text=f"{said} difference: iteration {paired.iterations[at]}, {size}")]
 
 
 def _partings(verdict: Verdict, paired: PairedCurve, across: Across) -> tuple[list[Place], list[Key]]:

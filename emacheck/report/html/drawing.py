@@ -4,14 +4,13 @@ Lines live in coordinates of their own that the page stretches to any width; wha
 numbers on an axis, has a place in percent.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from emacheck.curve import Floats
-from emacheck.report.scales import Scale
+from emacheck.report.scales import Scale, round_step, ticks
 from emacheck.report.wording import number
 
 WIDTH, HEIGHT = 2000, 1000
@@ -181,7 +180,7 @@ def _placed(across: Floats, heights: Floats) -> tuple[list[int], list[int]]:
 
 
 def vertical_ticks(scale: Scale, most: int = 5) -> tuple[Tick, ...]:
-    """Return numbers on a vertical axis: powers of ten where it is logarithmic.
+    """Return numbers on a vertical axis.
 
     Example:
         >>> [tick.label for tick in vertical_ticks(Scale(low=0.1, high=4.2, log=False))]
@@ -189,13 +188,7 @@ def vertical_ticks(scale: Scale, most: int = 5) -> tuple[Tick, ...]:
         >>> [tick.label for tick in vertical_ticks(Scale(low=1e-7, high=0.2, log=True))]
         ['1e-07', '1e-05', '0.001', '0.1']
     """
-    if scale.log:
-        low, high = math.ceil(math.log10(scale.low) - 1e-9), math.floor(math.log10(scale.high) + 1e-9)
-        every = max(-(-(high - low + 1) // most), 1)
-        values = [10.0**power for power in range(low, high + 1, every)]
-    else:
-        step = _step((scale.high - scale.low) / most)
-        values = [n * step for n in range(math.ceil(scale.low / step), math.floor(scale.high / step) + 1)]
+    values = ticks(scale, most)
     places = (1 - scale.heights(np.array(values, dtype=np.float64))).tolist()
     return tuple(Tick(at=percent(at), label=number(value)) for at, value in zip(places, values, strict=True))
 
@@ -209,16 +202,10 @@ def horizontal_ticks(low: int, high: int, left: float, right: float) -> tuple[Ti
     """
     digits = len(str(high)) + 2
     wide, narrow = (max(room // digits, 2) for room in (WIDE_CHARACTERS, NARROW_CHARACTERS))
-    step = max(int(_step((high - low) / min(wide, 9))), 1)
+    step = max(int(round_step((high - low) / min(wide, 9))), 1)
     numbers = list(range(-(-low // step) * step, high + 1, step)) or [low]
     every = -(-len(numbers) // narrow)
     return tuple(
         Tick(at=percent((value - left) / (right - left)), label=str(value), spare=bool(at % every))
         for at, value in enumerate(numbers)
     )
-
-
-def _step(least: float) -> float:
-    """Return 1, 2 or 5 times a power of ten, at least ``least``."""
-    power = 10.0 ** math.floor(math.log10(least)) if least > 0 else 1.0
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))

@@ -23,6 +23,7 @@ from emacheck.report.wording import (
     headline,
     hint_sentence,
     left_out_sentences,
+    next_sentence,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ class Page:
     headline: str
     names: tuple[str, ...] = ()
     deciding: tuple[str, ...]
+    unit: str
     rests_on: str
+    next_step: str = ""
     command: str
     limiting: int = 0
     compared: Table | None = None
@@ -96,7 +99,9 @@ def html(verdict: Verdict, *, command: str, environment: Mapping[str, Any], audi
         names=names,
         headline=headline(verdict).removeprefix(outcome).lstrip(": "),
         deciding=sections.deciding_lines(verdict),
+        unit=printable(verdict.worst.unit) if verdict.worst is not None else "",
         rests_on=evidence_sentence(verdict),
+        next_step=next_sentence(verdict),
         compared=sections.compared(verdict),
         in_common=sections.in_common(verdict, first_curve(verdict)),
         where=divergence_sentence(verdict),
@@ -144,6 +149,7 @@ def audit_html(audit: "AuditResult", *, command: str) -> str:
         title=f"{outcome} audit {where} - emacheck",
         headline=printable(last_line(audit, command="").removeprefix(f"{outcome} ").removesuffix(" | "), length=None),
         deciding=sections.message_lines(audit_finding(audit)),
+        unit=audit_finding(audit).unit,
         rests_on=AUDIT_ALONE,
         limiting=len(audit.notes),
         **_audited(audit),

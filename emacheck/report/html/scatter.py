@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from emacheck.audit.findings.result import AuditResult, TensorError
 
 LOWEST, HIGHEST = 1e-2, 1e9
+UNIT = "times the accepted error (log scale)"
 # What the marks of each level are called and how they look; what is over its limit is larger and of another colour.
 LEVELS = {
     "isolated": ("alone", "dot"),
@@ -66,6 +67,7 @@ def scatter(audit: "AuditResult") -> Drawing:
     keys.append(Key(look="benign", shape="area", text="benign: within the limit of a tensor alone"))
     if not all(error.passes for error in errors):
         keys.append(Key(look="over", shape="dot", text="over its limit"))
+    keys += _beyond(errors)
     if any(panel.rings for panel in panels) and worst is not None:
         keys.append(Key(look="over", shape="ring", text=f"the worst: ratio {number(worst.ratio)}"))
     return Drawing(
@@ -76,13 +78,24 @@ def scatter(audit: "AuditResult") -> Drawing:
     )
 
 
+def _beyond(errors: "Sequence[TensorError]") -> list[Key]:
+    """Say how many ratios have no place on the axis, and at which of its ends they are drawn."""
+    above = sum(not error.ratio <= HIGHEST for error in errors)
+    below = sum(error.ratio < LOWEST for error in errors)
+    said = {
+        f"NaN or beyond {HIGHEST:g}: {above}, at the top": above,
+        f"below {LOWEST:g}: {below}, at the bottom": below,
+    }
+    return [Key(look="edge", shape="none", text=text) for text, count in said.items() if count]
+
+
 def _panel(
     phase: str, errors: "Sequence[TensorError]", scale: Scale, ends: tuple[float, float], rings: tuple[Place, ...]
 ) -> Panel:
     strokes = []
     limits = [error.limit for error in errors if error.level in ALONE]
     if limits:
-        top = round(HEIGHT * (1 - float(scale.heights(np.array([limits[0]]))[0])))
+        top = round(HEIGHT * (1 - float(scale.heights(np.array([min(limits)]))[0])))
         strokes.append(Stroke(look="benign area", path=f"M0 {HEIGHT}H{WIDTH}V{top}H0z"))
     for level, (_, shape) in LEVELS.items():
         for passes, look in ((True, shape), (False, f"{shape} over")):
@@ -91,7 +104,7 @@ def _panel(
                 depths = np.array([error.depth for error in group], dtype=np.float64)
                 heights = scale.heights(np.array([_height(error) for error in group]))
                 strokes.append(Stroke(look=look, path=dots(_across(depths, ends), heights, tall=TALL.get(shape, 0))))
-    return Panel(title=phase, strokes=tuple(strokes), ticks=vertical_ticks(scale, 4), rings=rings)
+    return Panel(title=f"{phase}: {UNIT}", strokes=tuple(strokes), ticks=vertical_ticks(scale, 4), rings=rings)
 
 
 def _across(depths: Floats, ends: tuple[float, float]) -> Floats:

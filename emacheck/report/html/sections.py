@@ -11,7 +11,7 @@ from emacheck.oddity import Effect, shown
 from emacheck.printable import MESSAGE_LENGTH, printable
 from emacheck.report.contrast import header_differences
 from emacheck.report.records import extent, scalars
-from emacheck.report.wording import explained, figures, needs, number, start_sentence
+from emacheck.report.wording import explained, figures, metrics_to_look_at, needs, number, start_sentence
 
 MOST_ROWS = 200
 MOST_CURVES = 6
@@ -108,12 +108,9 @@ def in_common(verdict: Verdict, paired: PairedCurve) -> str:
 
 
 def shown_metrics(verdict: Verdict) -> tuple[tuple[str, ...], int]:
-    """Return the metrics whose curves are drawn, judged ones and then those with a finding, and how many more."""
-    comparison = verdict.comparison
-    worrying = [f.metric for f in verdict.findings if f.outcome is not Outcome.PASS and f.metric]
-    held = comparison.reference.curves.keys() | comparison.candidate.curves.keys()
-    metrics = [name for name in dict.fromkeys((*comparison.metrics, *worrying)) if name in held]
-    return tuple(metrics[:MOST_CURVES]), len(metrics[MOST_CURVES:])
+    """Return the metrics whose curves are drawn, and how many more there are."""
+    metrics = metrics_to_look_at(verdict)
+    return metrics[:MOST_CURVES], len(metrics[MOST_CURVES:])
 
 
 def largest_differences(paired: PairedCurve) -> Table:
