@@ -27,7 +27,7 @@ from emacheck.cli.judging import with_audit
 from emacheck.curve import Curve
 from emacheck.judge import Outcome, make_rules
 from emacheck.judge.comparison import compare
-from emacheck.judge.modelzoo import ModelZoo
+from emacheck.judge.rules.modelzoo import ModelZoo
 from emacheck.record import Record
 from emacheck.report.card import card
 from emacheck.report.wording import evidence_sentence, headline

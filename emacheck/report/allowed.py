@@ -6,9 +6,9 @@ import numpy as np
 
 from emacheck.curve import Floats, Integers
 from emacheck.judge.arithmetic import quotient
-from emacheck.judge.band import fit_band
-from emacheck.judge.envelope import Envelope
-from emacheck.judge.rules import MeanRelativeError
+from emacheck.judge.noise.band import fit_band
+from emacheck.judge.rules.envelope import Envelope
+from emacheck.judge.rules.means import MeanRelativeError
 from emacheck.judge.verdict import Outcome, Verdict
 from emacheck.report.lines import DRAWABLE
 from emacheck.report.scales import FLOOR

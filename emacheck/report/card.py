@@ -8,7 +8,7 @@ from typing import Any
 from emacheck.counted import counted
 from emacheck.judge.choice import default_rules
 from emacheck.judge.comparison import Comparison
-from emacheck.judge.modelzoo import Means, ModelZoo, means_of_script
+from emacheck.judge.rules.modelzoo import Means, ModelZoo, means_of_script
 from emacheck.judge.verdict import AUDIT, Finding, Outcome, Verdict
 from emacheck.printable import printable
 from emacheck.record import Record, hash_of_samples
