@@ -18,7 +18,10 @@ from emacheck.train.doctor.line import Line, Status, ok
 from emacheck.train.launching.parent import is_stopped
 
 HOST = ["python", "emacheck", "numpy", "torch", "mmengine", "mmcv", "mmseg", "data", "references", "disk"]
-DEVICE = ["device", "driver", "memory", "communication", "fp32", "tf32", "bf16", "fp16", "training"]
+DEVICE = [
+    *("device", "driver", "memory", "communication", "fp32", "tf32", "bf16", "fp16"),
+    *("training", "repeatability"),
+]
 
 
 @pytest.fixture
@@ -53,6 +56,7 @@ def test_a_healthy_device(doctor, simulated_device):
     assert "GradScaler enabled" in lines["fp16"]["found"]
     # The simulated device is the CPU: nothing differs, which a comparison with itself would not show below.
     assert "of the loss 0.0e+00" in lines["training"]["found"]
+    assert lines["repeatability"]["found"] == "a second iteration from the same state is equal in every bit"
 
 
 @pytest.mark.slow
@@ -68,7 +72,16 @@ def test_the_text_for_people(emacheck_cli):
 @pytest.mark.training
 def test_a_crash_is_one_line_and_what_comes_behind_is_still_tried(doctor, simulated_device):
     code, lines = doctor("--device", "sdaa", env=simulated_device("crash mm"))
-    assert list(lines) == [*HOST, "device", "driver", "memory", "communication", "precisions", "training"]
+    assert list(lines) == [
+        *HOST,
+        "device",
+        "driver",
+        "memory",
+        "communication",
+        "precisions",
+        "training",
+        "repeatability",
+    ]
     assert code == 2
     assert lines["precisions"]["status"] == "error"
     assert "crashed: its process was ended by SIGABRT" in lines["precisions"]["found"]
@@ -97,10 +110,13 @@ def test_a_broken_training_is_an_error(doctor, simulated_device, fault, words):
 
 @pytest.mark.slow
 def test_what_only_limits_is_a_warning(doctor, simulated_device):
-    faults = ("missing tccl::allreduce", "scale upsample_bilinear2d by=2e-2", "memory limit=1500000000")
+    faults = (
+        *("missing tccl::allreduce", "scale upsample_bilinear2d by=2e-2", "memory limit=1500000000"),
+        "scale upsample_bilinear2d_backward by=0.3 call=3",  # in the second iteration only
+    )
     code, lines = doctor("--device", "sdaa", env=simulated_device(*faults))
     warnings = [name for name, line in lines.items() if line["status"] == "warning"]
-    assert warnings == ["memory", "communication", "training"]
+    assert warnings == ["memory", "communication", "training", "repeatability"]
     assert code == 0
     assert "cpu:gloo,sdaa:tccl is registered and failed: NotImplementedError" in lines["communication"]["found"]
 
@@ -263,15 +279,17 @@ def test_an_old_torch_is_an_error(monkeypatch):
 @pytest.mark.training
 def test_benign_variations_stay_below_the_limits():
     from emacheck.train.device.devices import parse_device
-    from emacheck.train.doctor.iteration import judge, train_once
+    from emacheck.train.doctor.iteration import Start, judge, judge_again
 
-    cpu = parse_device("cpu")
-    plain = train_once(cpu)
+    cpu, start = parse_device("cpu"), Start.draw()
+    plain = start.train(cpu)
     import torch
 
-    other = train_once(cpu, memory_format=torch.channels_last)
+    other = start.train(cpu, memory_format=torch.channels_last)
     assert plain.loss > 1
     assert judge(plain, other).status is Status.OK
+    again = judge_again(plain, other)
+    assert (again.status, "adds in no fixed order" in again.found) == (Status.OK, True)
     assert any(not torch.equal(plain.gradients[name], other.gradients[name]) for name in plain.gradients)
 
 

@@ -205,9 +205,9 @@ def _scaler_works(device: Device) -> bool:
 
 def training_lines(name: str) -> Iterator[Line]:
     """Train EMANet one iteration on the device and on the CPU."""
-    from emacheck.train.doctor.iteration import training_line
+    from emacheck.train.doctor import iteration
 
-    yield training_line(parse_device(name))
+    yield from iteration.training_lines(parse_device(name))
 
 
 STAGES = {
