@@ -32,7 +32,7 @@ from emacheck.logs.formats.json_lines import leading_objects
 from emacheck.logs.lines import Bytes, Lines, without_escapes
 from emacheck.logs.prefixes import Stripped, prefixes
 from emacheck.logs.several_ranks import read_ranks
-from emacheck.logs.transport import STANDARD_INPUT, Arriving, arriving
+from emacheck.logs.transport import STANDARD_INPUT, Arriving, Progress, arriving
 from emacheck.oddity import OddityKind, oddity
 from emacheck.record import Record
 
@@ -61,6 +61,7 @@ def read_log(
     reader: str | None = None,
     pattern: str | None = None,
     rank: int | None = None,
+    progress: Progress | None = None,
 ) -> Record:
     r"""Read the log of a training, whoever wrote it.
 
@@ -75,6 +76,7 @@ def read_log(
         pattern: A regular expression for formats that no reader knows. It is searched in every line, with the named
             groups ``iteration``, perhaps ``epoch`` and ``rank``, and one of its own name for each metric.
         rank: The rank to take of a log of several; their mean if None.
+        progress: Called with the number of bytes of a file that were read so far, and with its size, None of a pipe.
 
     Returns:
         The record of the training iterations; its ``oddities`` say what was left out and what cannot be known.
@@ -97,11 +99,11 @@ def read_log(
     place, section = _parted(str(path))
     try:
         if place == STANDARD_INPUT:
-            record = _read_file(place, module, pattern, rank)
+            record = _read_file(place, module, pattern, rank, progress)
         elif stat.S_ISDIR(mode := Path(place).stat().st_mode):
             record = run_directory.read_directory(Path(place), rank)
         elif stat.S_ISREG(mode) or stat.S_ISFIFO(mode):  # a pipe is what a shell makes of <(zcat log.gz)
-            record = _read_file(place, module, pattern, rank)
+            record = _read_file(place, module, pattern, rank, progress)
         else:
             raise LogError(
                 f"{place}: this is a device or a socket, expected a file, a pipe or a run directory. Write the log "
@@ -158,8 +160,10 @@ def _parted(path: str) -> tuple[str, str | None]:
     return path, None
 
 
-def _read_file(path: str, module: ModuleType | None, pattern: str | None, rank: int | None) -> Record:
-    with arriving(path) as source:
+def _read_file(
+    path: str, module: ModuleType | None, pattern: str | None, rank: int | None, progress: Progress | None
+) -> Record:
+    with arriving(path, progress) as source:
         if not source.head:
             raise LogError(f"{path}: the file is empty, expected a log. Check that the run wrote to this file.")
         sniff = module is None and pattern is None
