@@ -79,6 +79,20 @@ def test_json_lines_by_epoch_tell_training_from_validation(log):
     assert "there is no iteration: the epoch is taken for it" in said(record)
 
 
+def test_json_lines_with_parts_of_epochs_are_counted_and_none_is_dropped(log):
+    losses = [{"loss": 4.5, "epoch": 0.5}, {"loss": 4.25, "epoch": 1.0}, {"eval_loss": 5.5, "epoch": 1.0}]
+    rows = [*losses, {"loss": 4.0, "epoch": 1.5}]
+    for record in (log("\n".join(map(json.dumps, rows)) + "\n"), log(json.dumps(rows))):
+        assert points(record) == [(1, 4.5), (2, 4.25), (3, 4.0)]
+        assert points(record, validation=True) == [(2, 5.5)]
+        assert "the records have no iteration, only parts of epochs: they are counted from 1" in said(record)
+
+
+def test_json_lines_that_say_of_how_many_iterations_one_is(log):
+    row = {"loss": 4.5, "epoch": 0.05, "global_step/max_steps": "5/100", "percentage": "5.00%"}
+    assert points(log(json.dumps(row) + "\n")) == [(5, 4.5)]
+
+
 def test_arrays_under_titles_are_picked_by_name(tmp_path):
     path = tmp_path / "two.txt"
     path.write_text(

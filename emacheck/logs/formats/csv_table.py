@@ -11,7 +11,7 @@ from emacheck.errors import LogError
 from emacheck.logs.formats import wandb_columns
 from emacheck.logs.gathering import Gathering, averaged
 from emacheck.logs.lines import numbered
-from emacheck.logs.naming import is_loss, is_rank, the_rank
+from emacheck.logs.naming import is_loss, is_rank, says_validation, the_modes, the_rank
 from emacheck.logs.values import is_fraction, parse_iteration, parse_number
 from emacheck.oddity import OddityKind
 from emacheck.record import Record
@@ -27,6 +27,7 @@ SEPARATORS = ",;\t|"
 WIDEST = 10_000
 _LOOKED_AT = 100
 _RULER = re.compile(r"[\s|:+=-]+")
+_COMMA = re.compile(r"[-+]?\d{1,20},\d{1,20}", re.ASCII)
 _TIMES = frozenset({"wall_time", "timestamp", "_timestamp", "_runtime", "datetime", "date", "time_stamp"})
 
 
@@ -39,6 +40,7 @@ class _Header:
     iteration: int | None
     epoch: int | None = None
     rank: int | None = None
+    modes: frozenset[int] = frozenset()
     row: int = 0
     ranges: list[tuple[int, int]] = field(default_factory=list)
     left_out: frozenset[int] = frozenset()
@@ -47,10 +49,11 @@ class _Header:
 
 @dataclass(slots=True)
 class _Cells:
-    """Which columns hold a number somewhere, and which a text."""
+    """Which columns hold a number somewhere, and which a text; and a number with a decimal comma, if there is one."""
 
     numbers: set[str] = field(default_factory=set)
     texts: set[str] = field(default_factory=set)
+    with_comma: str = ""
 
 
 def recognises(head: str) -> bool:
@@ -81,6 +84,8 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
             f"of: {', '.join(ITERATION_COLUMNS)}; or, so that rows can be counted, a column whose name speaks of a "
             "loss. Rename the column that counts the iterations."
         )
+    waiting += islice(rows, _LOOKED_AT)
+    _count_if_parts_of_epochs(header, waiting)
     cells = _Cells()
     for number, texts in _whole(_chained(waiting, rows), header, gathering):
         _take(header, texts, cells, number, gathering)
@@ -113,6 +118,16 @@ def _found(rows: Iterator[tuple[int, str]], gathering: Gathering) -> tuple[_Head
     return first, passed[1:]
 
 
+def _count_if_parts_of_epochs(header: _Header, rows: list[tuple[int, str]]) -> None:
+    """Let rows be counted where an epoch of 0.25 is all that says where they belong."""
+    at = header.iteration
+    if at is None or _plain(header.names[at]) not in EPOCHS:
+        return
+    found = (_cells(line, header.separator) or [] for _, line in rows)
+    if any(len(cells) == len(header.names) and is_fraction(cells[at]) for cells in found):
+        header.iteration, header.left_out = None, header.left_out | {at}
+
+
 def _chained(waiting: list[tuple[int, str]], rows: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
     yield from waiting
     yield from rows
@@ -124,7 +139,7 @@ def _header(line: str) -> _Header | None:
     found = _cells(line, separator)
     if found is None or not 2 <= len(found) <= WIDEST or any(parse_number(cell) is not None for cell in found):
         return None
-    plain = [cell.lower().lstrip("# ").replace(" ", "_") for cell in found]
+    plain = [_plain(cell) for cell in found]
     at = next((plain.index(name) for name in ITERATION_COLUMNS if name in plain), None)
     epoch = next((i for i, cell in enumerate(plain) if cell in EPOCHS and i != at), None)
     if at is None and separator == "|":
@@ -139,9 +154,15 @@ def _header(line: str) -> _Header | None:
         at,
         epoch,
         None if rank is None else found.index(rank),
+        the_modes(found),
         ranges=ranges,
         left_out=frozenset(column for pair in ranges for column in pair),
     )
+
+
+def _plain(cell: str) -> str:
+    """Return a name as those of the columns of iterations are spelled; the Trainer calls its own ``train/...``."""
+    return cell.lower().lstrip("# ").replace(" ", "_").removeprefix("train/")
 
 
 def _named(cells: list[str]) -> list[str]:
@@ -163,7 +184,7 @@ def _separator(line: str) -> str:
 
 
 def _has_iteration(cells: list[str]) -> bool:
-    names = {cell.lower().lstrip("# ").replace(" ", "_") for cell in cells}
+    names = {_plain(cell) for cell in cells}
     return len(cells) > 1 and not names.isdisjoint(ITERATION_COLUMNS)
 
 
@@ -218,7 +239,9 @@ def _take(header: _Header, texts: list[str], cells: _Cells, number: int, gatheri
     epoch = (parse_iteration(texts[header.epoch]) or 0) if header.epoch is not None else 0
     header.points_are_means |= any(texts[least] != texts[largest] for least, largest in header.ranges)
     metrics = _metrics(header, texts, cells, gathering)
-    if not gathering.complete_last(iteration, metrics, rank=rank):
+    if any(says_validation(texts[mode]) for mode in header.modes):
+        gathering.add_validation(metrics, number, iteration=iteration, epoch=epoch, rank=rank)
+    elif not gathering.complete_last(iteration, metrics, rank=rank):
         gathering.add(iteration, metrics, number, epoch=epoch, rank=rank)
 
 
@@ -232,8 +255,12 @@ def _metrics(header: _Header, texts: list[str], cells: _Cells, gathering: Gather
         if header.rank is not None and is_rank(name):
             continue
         value = parse_number(text)
+        if value is None and column in header.modes:
+            continue
         if value is None:
             cells.texts.add(name)
+            if not cells.with_comma and _COMMA.fullmatch(text):
+                cells.with_comma = text
             gathering.unreadable(name, text, gathering.lines)
         else:
             cells.numbers.add(name)
@@ -245,8 +272,16 @@ def _remark(gathering: Gathering, cells: _Cells, header: _Header) -> None:
     texts = [name for name in header.names if name in cells.texts - cells.numbers]
     if texts:
         gathering.remark(OddityKind.LEFT_OUT, f"columns without a number are not read: {', '.join(texts)}")
+    if cells.with_comma:
+        gathering.remark(
+            OddityKind.OTHER, f"numbers with a comma, such as {cells.with_comma}, are not read: write them with a point"
+        )
     if not len(gathering.train):
         return
+    again = [name for at, name in enumerate(header.names, 1) if name.endswith(f" (column {at})")]
+    if again:
+        which = ", ".join(again[:3]) + ", ..." * (len(again) > 3)
+        gathering.remark(OddityKind.NAMELESS, f"several columns have one name, which the first keeps: {which}")
     if header.ranges:
         gathering.remark(
             OddityKind.LEFT_OUT,
@@ -259,7 +294,7 @@ def _remark(gathering: Gathering, cells: _Cells, header: _Header) -> None:
         )
     if header.iteration is None:
         gathering.remark(OddityKind.COUNTED, "the rows have no iteration: they are counted from 1")
-    elif header.names[header.iteration].lower() in EPOCHS:
+    elif _plain(header.names[header.iteration]) in EPOCHS:
         gathering.remark(OddityKind.EPOCHS, "there is no iteration: the epoch is taken for it")
     if list(gathering.train.metrics) == ["Value"]:  # TensorBoard's export does not say what it holds
         gathering.train.rename("Value", "loss")

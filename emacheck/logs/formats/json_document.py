@@ -47,7 +47,10 @@ def read(lines: Lines, name: str, rank: int | None = None) -> Record:
     gathering.lines = 1
     found = max(_tables(document, _DEEPEST), key=len, default=[])
     if found:
-        taken = [json_rows.take(row, at, gathering) for at, row in enumerate(found, 1)]
+        counted = json_rows.parts_of_epochs(found)
+        taken = [json_rows.take(row, at, gathering, counted=counted) for at, row in enumerate(found, 1)]
+        if counted:
+            gathering.remark(OddityKind.COUNTED, json_rows.COUNTED)
         by_epoch = json_rows.BY_EPOCH in taken and json_rows.BY_ITERATION not in taken
         if by_epoch and len(gathering.train):
             gathering.remark(OddityKind.EPOCHS, "there is no iteration: the epoch is taken for it")
