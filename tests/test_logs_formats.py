@@ -13,6 +13,7 @@ from emacheck.errors import LogError, MissingExtraError, UsageError
 from emacheck.logs import read_log
 from emacheck.logs.formats import pattern_text
 from emacheck.logs.reading import reader_names
+from emacheck.oddity import OddityKind
 
 # --- Hugging Face ----------------------------------------------------------------------------------------------------
 
@@ -149,6 +150,29 @@ def test_free_text_patterns(log, text, expected):
     found = points(log(text))
     assert [at for at, _ in found] == [at for at, _ in expected]
     assert all(value is None or value == got for (_, value), (_, got) in zip(expected, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["Epoch {e} loss: {x} val_loss: 4.1 val_acc: 0.1\n", "Epoch {e}/3\n9/9 [===] - 1s - loss: {x} - val_loss: 4.1\n"],
+)
+def test_validations_of_later_epochs_count_though_they_say_the_same(log, line):
+    record = log("".join(line.format(e=e, x=5 - e) for e in (1, 2, 3)))
+    assert points(record, validation=True) == [(1, 4.1), (2, 4.1), (3, 4.1)]
+
+
+def test_a_bar_that_repeats_the_last_validation_adds_none(log):
+    bar = "Epoch {e}: 50%|## | {i}/4 [00:01<00:01, 2.0it/s, loss={x}, val_loss=4.1]\r"
+    record = log("".join(bar.format(e=e, i=i, x=9 - 4 * e - i) for e in (0, 1) for i in (1, 2, 3, 4)))
+    assert len(record.validation["loss"]) == 1
+
+
+def test_a_loss_that_stands_again_in_a_line_with_another_value_is_said(log):
+    record = log("Step 1 loss: 4.5 loss: 4.5\nStep 2 loss: 4.25 loss: 9.0\n")
+    assert points(record) == [(1, 4.5), (2, 4.25)]
+    (said_so,) = [each for each in record.oddities if each.kind is OddityKind.REPLACED]
+    assert said_so.line == 2
+    assert "a loss stands again with another value" in said_so.message
 
 
 def test_free_text_means_of_an_epoch_are_no_iterations(log):

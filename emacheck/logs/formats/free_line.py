@@ -117,6 +117,7 @@ class FreeLine:
         rank: The rank it names, else 0.
         means: Whether means stand in parentheses behind the values.
         unread: The losses of a training whose value is no number, and what stands there.
+        again: Whether a loss of the training stands again in the line, with another value, which is not taken.
     """
 
     metrics: list[Measured] = field(default_factory=list)
@@ -131,6 +132,7 @@ class FreeLine:
     rank: int = 0
     means: bool = False
     unread: list[tuple[str, str]] = field(default_factory=list)
+    again: bool = False
 
 
 def parsed(line: str) -> FreeLine:
@@ -167,8 +169,8 @@ def is_value(found: re.Match[str]) -> bool:
 
 def _metrics(found: list[re.Match[str]], line: FreeLine) -> Iterator[Measured]:
     """Return the metrics; what is named again behind a metric of a validation belongs to that validation."""
-    seen = set[tuple[bool, str]]()
-    validating, validated = line.validation is True, False
+    seen = dict[tuple[bool, str], float]()
+    validating, validated, count = line.validation is True, False, 0
     for at, each in enumerate(found):
         value = parse_number(each[4].replace(",", ""))
         name = _named(each[1], each[2])
@@ -181,8 +183,10 @@ def _metrics(found: list[re.Match[str]], line: FreeLine) -> Iterator[Measured]:
             again = validated and (False, name.bare) in seen and (True, name.bare) not in seen
             validation = validating or again
         validated = validated or validation
-        if (validation, name.bare) not in seen:
-            seen.add((validation, name.bare))
+        first = seen.setdefault((validation, name.bare), value)
+        line.again |= first != value and not validation and "loss" in name.bare.lower()
+        if len(seen) > count:
+            count = len(seen)
             yield Measured(validation, name.bare, name.printed, value, each[4])
 
 

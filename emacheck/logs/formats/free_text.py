@@ -129,7 +129,7 @@ def _take(found: FreeLine, line: str, log: _Log) -> None:
         return
     if not found.validation or found.iteration is None:
         _move(found, place)
-    log.means = log.means or found.means
+    _note_left_out(found, log)
     for each in found.metrics:
         of_validation = each.validation or not train
         name = each.name if of_validation else each.printed
@@ -141,6 +141,13 @@ def _take(found: FreeLine, line: str, log: _Log) -> None:
         _add(train, found, line, place, log)
     if validation:
         _validate(validation, found, place, log)
+
+
+def _note_left_out(found: FreeLine, log: _Log) -> None:
+    log.means = log.means or found.means
+    if found.again:
+        what = "lines in which a loss stands again with another value, of which only the first is taken"
+        log.gathering.count(what, "found", log.gathering.lines, kind=OddityKind.REPLACED)
 
 
 def _blank(found: FreeLine, place: _Place, gathering: Gathering) -> bool:
@@ -203,12 +210,13 @@ def _add(train: dict[str, float], found: FreeLine, line: str, place: _Place, log
 def _validate(validation: dict[str, float], found: FreeLine, place: _Place, log: _Log) -> None:
     known = log.validations
     named = {name: value for name, value in validation.items() if name not in NO_VALIDATION}
-    if not named or (named == known.last and any(not each.validation for each in found.metrics)):
-        return  # a progress bar repeats the last validation
-    before = [len(each.columns) for each in log.kinds]
     own = place.epoch if found.epoch is None else found.epoch
     numbers = (_NONE if own is None else own, _NONE if found.iteration is None else found.iteration)
     last = len(known.columns) - 1
+    later = found.iteration is None and last >= 0 and numbers[0] > known.epochs[-1]
+    if not named or (named == known.last and not later and any(not each.validation for each in found.metrics)):
+        return  # a progress bar repeats the last validation
+    before = [len(each.columns) for each in log.kinds]
     same = last >= 0 and known.before[-len(before) :].tolist() == before
     same = same and (known.epochs[-1], known.iterations[-1]) == numbers
     if same and known.columns.complete_last(last, named):
