@@ -25,7 +25,7 @@ from emacheck.judge.rules import (
     MeanRelativeError,
     Rule,
 )
-from emacheck.judge.settling import either_suffices, without_blame_for_data
+from emacheck.judge.settling import either_suffices, without_blame_for_data, without_blame_for_numbers
 from emacheck.judge.verdict import Finding, Outcome, Verdict
 from emacheck.judge.worst_window import WorstWindow
 from emacheck.printable import NAME_LENGTH, shortened
@@ -142,6 +142,7 @@ def decide(
     findings = either_suffices(comparison, [finding for rule in rules for finding in rule.check(comparison)])
     named = {rule.name for rule in rules} if named is None else named
     findings = without_blame_for_data(comparison, findings, named)
+    findings = without_blame_for_numbers(comparison, findings, named)
     left_out = [
         finding
         for rule in (Finite(), Integrity(), Coverage())

@@ -11,6 +11,7 @@ from emacheck.experiment import differences
 from emacheck.judge.advice import option
 from emacheck.judge.comparison import EMPTY, Comparison
 from emacheck.judge.forensics import is_rate
+from emacheck.judge.numbering import numbered_otherwise
 from emacheck.judge.one_run import of_one_run
 from emacheck.judge.pairing import Pairing, pairing_of
 from emacheck.judge.standstill import Standstill, standstill
@@ -41,6 +42,7 @@ class Integrity:
     A judged metric of the candidate that stands still (constant, stuck, or collapsed to exactly zero) while that of the
     reference moves is FAIL. INCONCLUSIVE is a reference that stands still, for there is nothing to hold against; a run
     that is known to have ended before its time or to be still going on; an oddity that leaves open what the record is;
+    records of which one was counted and the other is numbered otherwise;
     two runs that were asked for different things, such as another precision, for they say nothing about a device; a
     component of the loss that the candidate lacks, in a log of the reference's format; one that is far off between
     paired runs; and a loss of the validation that is far off between runs that may be paired.
@@ -66,6 +68,8 @@ class Integrity:
     def check(self, comparison: Comparison) -> tuple[Finding, ...]:
         """Look for what stands still, and for what the oddities of the records forbid or limit."""
         reasons = [*_standing_still(comparison), *_forbidding(comparison), *_different_experiments(comparison)]
+        if unlike := numbered_otherwise(comparison):
+            reasons.append(_Reason(outcome=Outcome.INCONCLUSIVE, message=unlike))
         same = of_one_run(comparison)
         limits = [*([same] if same else []), *_limiting(comparison), *gross_others(comparison)]
         for decisive, message in _components(comparison):

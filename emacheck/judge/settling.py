@@ -9,6 +9,7 @@ from emacheck.judge.arithmetic import average
 from emacheck.judge.choice import MEANS, RANKS
 from emacheck.judge.comparison import Comparison
 from emacheck.judge.equivalence import Equivalence
+from emacheck.judge.numbering import numbered_otherwise
 from emacheck.judge.pairing import Pairing, pairing_of
 from emacheck.judge.rules import MeanAbsoluteError
 from emacheck.judge.verdict import ALTERNATIVES, Finding, Outcome
@@ -16,6 +17,9 @@ from emacheck.judge.verdict import ALTERNATIVES, Finding, Outcome
 # The default absolute limit suffices where it is at most this part of the reference: then the bias, whose limit it is,
 # cannot be larger either.
 SMALL = 0.01
+INTEGRITY = "integrity"
+BY_NUMBER = (*MEANS, RANKS, "coverage", "schedule", "equivalence", "envelope", "first_iterations", "final_metric")
+"""The default rules that rest on pairs of equal numbers, or on the span that these have in common."""
 
 
 def either_suffices(comparison: Comparison, findings: Sequence[Finding]) -> list[Finding]:
@@ -77,6 +81,26 @@ def without_blame_for_data(
         else:
             settled.append(finding)
     return settled
+
+
+def without_blame_for_numbers(
+    comparison: Comparison, findings: Sequence[Finding], named: Collection[str]
+) -> list[Finding]:
+    """Make INCONCLUSIVE what FAILs through pairs of records of which nothing tells that they belong together.
+
+    ``integrity`` says why. Rules that the user named stay, and all of them where ``integrity`` is named.
+    """
+    if INTEGRITY in named or not numbered_otherwise(comparison):
+        return list(findings)
+    blameless = {*BY_NUMBER}.difference(named)
+    return [
+        replace(
+            each, outcome=Outcome.INCONCLUSIVE, message=f"of pairs that may be wrong, see {INTEGRITY}; {each.message}"
+        )
+        if each.rule in blameless and each.outcome is Outcome.FAIL
+        else each
+        for each in findings
+    ]
 
 
 def _wrong_ranks(comparison: Comparison) -> frozenset[str]:
