@@ -89,6 +89,48 @@ def test_json_lines_with_parts_of_epochs_are_counted_and_none_is_dropped(log):
         assert "the records have no iteration, only parts of epochs: they are counted from 1" in said(record)
 
 
+def test_the_json_that_tensorboard_exports_holds_the_value_at_each_step(log):
+    record = log(json.dumps([[1700000000.25, 10, 4.5], [1700000001.5, 20, 4.25], [1700000002.0, 30, 4.0]]))
+    assert record.format == "JSON document"
+    assert points(record) == [(10, 4.5), (20, 4.25), (30, 4.0)]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_of_several_lists_in_a_json_document_those_that_are_not_read_are_said(log, indent):
+    runs = {"cuda": [{"step": 1, "loss": 4.5}, {"step": 2, "loss": 4.25}], "sdaa": [{"step": 1, "loss": 9.0}]}
+    lists = {name: {"loss": [row["loss"] for row in rows]} for name, rows in runs.items()}
+    for document, words in (
+        (runs, "lists of records beside the longest one, of 2, are left out: 1"),
+        (lists, "cuda, sdaa"),
+    ):
+        record = log(json.dumps(document, indent=indent))
+        assert (record.format, points(record)) == ("JSON document", [(1, 4.5), (2, 4.25)])
+        assert any(words in each.message for each in record.oddities if each.kind is OddityKind.SEVERAL_RUNS)
+
+
+def test_json_lines_of_a_step_within_an_epoch_or_of_several_ranks_are_no_mmengine(log):
+    rows = [
+        {"epoch": at // 2, "step": at % 2, "rank": rank, "loss": 4.0 - at + rank} for at in range(6) for rank in (0, 1)
+    ]
+    record = log("\n".join(map(json.dumps, rows)) + "\n")
+    assert (record.format, record.ranks) == ("JSON lines", 2)
+    assert points(record) == [(at, 4.5 - at) for at in range(6)]
+
+
+@pytest.mark.parametrize("step", ["1k", "1_000", "1e3"])
+def test_what_is_no_whole_number_is_not_the_iteration_that_it_begins_with(log, step):
+    record = log(f"step {step} loss 4.5\nstep {step} loss 4.25\n")
+    assert points(record) == [(1, 4.5), (2, 4.25)]
+    assert "the records have no iteration: they are counted from 1" in said(record)
+
+
+def test_chinese_colons_are_colons(log):
+    assert points(log("iter 1\uff0closs\uff1a4.5\uff0clr\uff1a0.1\niter 2\uff0closs\uff1a4.25\uff0clr\uff1a0.1\n")) == [
+        (1, 4.5),
+        (2, 4.25),
+    ]
+
+
 def test_json_lines_that_say_of_how_many_iterations_one_is(log):
     row = {"loss": 4.5, "epoch": 0.05, "global_step/max_steps": "5/100", "percentage": "5.00%"}
     assert points(log(json.dumps(row) + "\n")) == [(5, 4.5)]

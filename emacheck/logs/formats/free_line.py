@@ -1,5 +1,6 @@
 """One line of free text: what it measures, of training or validation, and where in the run it stands."""
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -51,8 +52,8 @@ _TRAIN_OF = re.compile(
 )
 _WENET = re.compile(r"\b(?:TRAIN|CV) Batch (\d+)/(\d+)")
 _PAIR = re.compile(rf"^\W{{0,8}}\[{_GAP}(\d+){_GAP},{_GAP}(\d+){_GAP}\]", re.ASCII)
-# With a comma only as a whole number with thousands.
-_COUNT = r"(\d{1,3}(?:,\d{3})+|\d+)(?!\d|\.\d|,\d"
+# With a comma only as a whole number with thousands; 1k, 1e3 and 1_000 are not 1.
+_COUNT = r"(\d{1,3}(?:,\d{3})+|\d+)(?!\d|\.\d|,\d|_\d|e\+?\d|[km]\b"
 _GLOBAL = re.compile(
     r"(?<![\w/])(?:global[ _](?:step|iter)s?|num_updates|current_steps|acc(?:umulated)?_iter|total_iters?|total_it)"
     rf"[\"']?{_GAP}[:=]?{_GAP}{_COUNT})",
@@ -143,7 +144,7 @@ def parsed(line: str) -> FreeLine:
         >>> found.epoch, found.iteration, [(each.name, each.value) for each in found.metrics]
         (2, 50, [('loss', 4.5), ('Acc@1', 3.0)])
     """
-    result = FreeLine()
+    result, line = FreeLine(), with_plain_colons(line)
     found = [each for each in METRIC.finditer(line) if is_value(each)]
     for said in _MODE.finditer(line, 0, found[0].start() if found else len(line)):
         result.validation = said[1] is None
@@ -160,6 +161,11 @@ def parsed(line: str) -> FreeLine:
         result.means = _MEAN.match(line, found[-1].end()) is not None
     _place(line, result)
     return result
+
+
+def with_plain_colons(text: str) -> str:
+    """Return a text in which colons as Chinese has them are plain ones."""
+    return text.replace("\uff1a", ":")
 
 
 def is_value(found: re.Match[str]) -> bool:
@@ -184,7 +190,8 @@ def _metrics(found: list[re.Match[str]], line: FreeLine) -> Iterator[Measured]:
             validation = validating or again
         validated = validated or validation
         first = seen.setdefault((validation, name.bare), value)
-        line.again |= first != value and not validation and "loss" in name.bare.lower()
+        same = first == value or (math.isnan(first) and math.isnan(value))
+        line.again |= not same and not validation and "loss" in name.bare.lower()
         if len(seen) > count:
             count = len(seen)
             yield Measured(validation, name.bare, name.printed, value, each[4])

@@ -15,7 +15,15 @@ import numpy as np
 
 from emacheck.curve import Integers
 from emacheck.logs.columns import Columns
-from emacheck.logs.formats.free_line import LONGEST_LINE, METRIC, TOO_LARGE, FreeLine, is_value, parsed
+from emacheck.logs.formats.free_line import (
+    LONGEST_LINE,
+    METRIC,
+    TOO_LARGE,
+    FreeLine,
+    is_value,
+    parsed,
+    with_plain_colons,
+)
 from emacheck.logs.gathering import NO_VALIDATION, Gathering, averaged
 from emacheck.logs.lines import numbered
 from emacheck.logs.values import printed_unit
@@ -73,7 +81,9 @@ class _Log:
 
 def recognises(head: str) -> bool:
     """Tell whether a loss, or what stands for one, is named somewhere with a number."""
-    return any(_TELLING.search(found[2].lower()) and is_value(found) for found in METRIC.finditer(head))
+    return any(
+        _TELLING.search(found[2].lower()) and is_value(found) for found in METRIC.finditer(with_plain_colons(head))
+    )
 
 
 def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:

@@ -5,6 +5,7 @@ from itertools import chain, islice
 from typing import Any
 
 from emacheck.logs.formats.json_lines import leading_objects, objects
+from emacheck.logs.formats.mmengine_json import WRITTEN_ALWAYS
 from emacheck.logs.gathering import Gathering
 from emacheck.logs.naming import MODE_KEYS, is_rank, says_validation, the_rank, understood
 from emacheck.logs.values import measured, parse_iteration
@@ -29,7 +30,9 @@ _NOT_METRICS = frozenset(
 
 def recognises(head: str) -> bool:
     """Tell whether one of the first objects has an iteration or an epoch and a number, and is of no known writer."""
-    return any(map(_is_row, leading_objects(head)))
+    rows = list(leading_objects(head))
+    foreign = not any(key in row for row in rows for key in WRITTEN_ALWAYS)
+    return any(_is_row(row) or (foreign and _says_more(row)) for row in rows)
 
 
 def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
@@ -141,6 +144,12 @@ def _is_row(row: Mapping[str, Any]) -> bool:
         return False
     named = any(understood(key)[1] != key for key in row)
     return says_where(row) and ("step" not in row or named or "iteration" in row or _is_said(row))
+
+
+def _says_more(row: Mapping[str, Any]) -> bool:
+    """Tell whether a row names an epoch, a rank or another count beside the ``step``, by which it is to be read."""
+    more = EPOCH_KEY in row or the_rank(row) is not None or sum(map(is_iteration, row)) > 1
+    return more and says_where(row) and not isinstance(row.get("metrics"), dict)
 
 
 def _is_said(row: Mapping[str, Any]) -> bool:
