@@ -164,5 +164,21 @@ def test_one_column_of_a_table_of_several_runs_is_taken_as_the_loss(tmp_path):
     record = read_log(f"{file}#sdaa - train/loss")
     assert points(record) == [(1, 3.0), (2, 2.0), (3, 1.0)]
     assert "name a column" not in remarks(record)
-    with pytest.raises(LogError, match=r"no column 'npu' in this file. Found: cuda - train/loss, sdaa - train/loss"):
+    with pytest.raises(LogError, match=r"no column 'npu' in this file. Found: Step, cuda - train/loss, "):
         read_log(f"{file}#npu")
+
+
+@pytest.mark.parametrize(
+    ("column", "found"), [("train_loss", [4.5, 4.0]), ("val_loss", [9.0]), ("acc # 1", [0.5, 0.75])]
+)
+def test_any_column_of_a_table_is_taken_as_the_loss_by_its_name_in_the_file(tmp_path, column, found):
+    file = tmp_path / "a#b.csv"
+    file.write_text("step,train_loss,val_loss,acc # 1\n1,4.5,,0.5\n2,4.0,9.0,0.75\n", encoding="utf-8")
+    record = read_log(f"{file}#{column}")
+    assert record.curves["loss"].values.tolist() == found
+    assert (set(record.curves), record.validation, record.blank.tolist()) == ({"loss"}, {}, [])
+
+
+def test_a_table_of_validations_alone_is_refused_with_how_to_judge_them(log):
+    with pytest.raises(LogError, match=r"name their column behind the path: .*#val_loss"):
+        log("step,val_loss\n1,4.5\n2,4.25\n")

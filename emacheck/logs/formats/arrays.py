@@ -10,7 +10,6 @@ import numpy as np
 
 from emacheck.curve import Curve
 from emacheck.errors import LogError
-from emacheck.logs.formats import csv_table
 from emacheck.logs.gathering import Gathering
 from emacheck.logs.lines import numbered
 from emacheck.logs.values import NOT_FINITE, WRAPPER, is_absent, parse_number
@@ -60,12 +59,10 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
 
 
 def section_of(record: Record, section: str) -> Record:
-    """Return the record of one array, or of one column of a table, whose curve is called ``loss``."""
-    if record.format not in (NAME, csv_table.NAME) or section not in record.curves:
-        known = record.format in (NAME, csv_table.NAME)
-        what = "column" if record.format == csv_table.NAME else "array"
-        found = ", ".join(record.curves) if known else f"a log in the format {record.format!r}"
-        raise LogError(f"{record.name}: there is no {what} {section!r} in this file. Found: {found}.")
+    """Return the record of one array, whose curve is called ``loss``."""
+    if record.format != NAME or section not in record.curves:
+        found = ", ".join(record.curves) if record.format == NAME else f"a log in the format {record.format!r}"
+        raise LogError(f"{record.name}: there is no array {section!r} in this file. Found: {found}.")
     choice = (OddityKind.ARRAYS, OddityKind.NO_LOSS)
     remarks = tuple(each for each in record.oddities if each.kind not in choice)
     curves = {"loss": replace(record.curves[section], name="loss")}

@@ -11,7 +11,7 @@ from emacheck.errors import LogError
 from emacheck.logs.formats import wandb_columns
 from emacheck.logs.gathering import Gathering, averaged
 from emacheck.logs.lines import numbered
-from emacheck.logs.naming import is_loss, is_rank, says_validation, the_modes, the_rank
+from emacheck.logs.naming import is_loss, is_rank, says_validation, the_modes, the_rank, understood
 from emacheck.logs.values import is_fraction, parse_iteration, parse_number
 from emacheck.oddity import OddityKind
 from emacheck.record import Record
@@ -36,6 +36,7 @@ class _Header:
     """The columns of a table, and those of the iteration (None if rows are counted), of the epoch and of the rank."""
 
     names: list[str]
+    given: list[str]
     separator: str
     iteration: int | None
     epoch: int | None = None
@@ -45,6 +46,7 @@ class _Header:
     ranges: list[tuple[int, int]] = field(default_factory=list)
     left_out: frozenset[int] = frozenset()
     points_are_means: bool = False
+    only: int | None = None
 
 
 @dataclass(slots=True)
@@ -73,12 +75,17 @@ def recognises(head: str) -> bool:
     return False
 
 
-def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
-    """Read each numeric column but that of the iterations as a curve; an empty cell is a missing iteration."""
-    gathering = Gathering(format=NAME, name=name, rank=rank)
+def read(lines: Iterable[str], name: str, rank: int | None = None, column: str | None = None) -> Record:
+    """Read each numeric column but that of the iterations as a curve, or one of them as the loss.
+
+    An empty cell is a missing iteration.
+    """
+    gathering = Gathering(format=NAME, name=name, rank=rank, plain=column is not None)
     rows = ((number, line) for number, line in numbered(lines) if line.strip())
     header, waiting = _found(rows, gathering)
-    if header.iteration is None and not _speaks(header.names):
+    if column is not None:
+        _take_only(column, header, name)
+    elif header.iteration is None and not _speaks(header.names):
         raise LogError(
             f"{name}: this table has no column of iterations. Its columns are: {', '.join(header.names)}. Expected one "
             f"of: {', '.join(ITERATION_COLUMNS)}; or, so that rows can be counted, a column whose name speaks of a "
@@ -92,7 +99,7 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
     _remark(gathering, cells, header)
     curves = gathering.curves()
     losses = [each for each in curves if is_loss(each)]
-    if "loss" not in curves and len(losses) > 1:
+    if column is None and "loss" not in curves and len(losses) > 1:
         choice = f"name a column behind the path to take it as the loss: {name}#{losses[0]}"
         gathering.remark(OddityKind.ARRAYS, f"several losses are in one file, perhaps of several runs; {choice}")
     gathering.remark_interval()
@@ -114,7 +121,8 @@ def _found(rows: Iterator[tuple[int, str]], gathering: Gathering) -> tuple[_Head
         passed.append((number, line))
     if first is None:
         line = passed[0][1] if passed else ""
-        first = _Header(_unique(_named(_cells(line, _separator(line)) or [])), _separator(line), None)
+        cells = _unique(_named(_cells(line, _separator(line)) or []))
+        first = _Header(cells, cells, _separator(line), None)
     return first, passed[1:]
 
 
@@ -126,6 +134,23 @@ def _count_if_parts_of_epochs(header: _Header, rows: list[tuple[int, str]]) -> N
     found = (_cells(line, header.separator) or [] for _, line in rows)
     if any(len(cells) == len(header.names) and is_fraction(cells[at]) for cells in found):
         header.iteration, header.left_out = None, header.left_out | {at}
+
+
+def _take_only(column: str, header: _Header, name: str) -> None:
+    """Leave out all columns but one, which is called ``loss``.
+
+    Raises:
+        LogError: If there is no such column.
+    """
+    bare = [understood(each) for each in header.names]
+    names = (header.given, header.names, ["" if of_validation else each for of_validation, each in bare])
+    at = next((each.index(column) for each in names if column in each), None)
+    if at is None:
+        raise LogError(f"{name}: there is no column {column!r} in this file. Found: {', '.join(header.names)}.")
+    header.only = at
+    header.left_out = frozenset(range(len(header.names))) - {at}
+    header.names[at] = "loss"
+    header.ranges = [pair for pair in header.ranges if header.given[pair[0]] == header.given[at] + wandb_columns.LEAST]
 
 
 def _chained(waiting: list[tuple[int, str]], rows: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
@@ -150,6 +175,7 @@ def _header(line: str) -> _Header | None:
     names, ranges = _unique(_named(wandb_columns.without_run(found))), wandb_columns.ranges(found)
     return _Header(
         names,
+        _unique(found),
         separator,
         at,
         epoch,
@@ -236,6 +262,8 @@ def _take(header: _Header, texts: list[str], cells: _Cells, number: int, gatheri
     if rank is None:
         gathering.skip("rows whose rank is not an integer of 64 bits", number)
         return
+    if header.only is not None and not texts[header.only]:
+        return  # a row of another column
     epoch = (parse_iteration(texts[header.epoch]) or 0) if header.epoch is not None else 0
     header.points_are_means |= any(texts[least] != texts[largest] for least, largest in header.ranges)
     metrics = _metrics(header, texts, cells, gathering)
@@ -277,9 +305,15 @@ def _remark(gathering: Gathering, cells: _Cells, header: _Header) -> None:
             OddityKind.OTHER, f"numbers with a comma, such as {cells.with_comma}, are not read: write them with a point"
         )
     if not len(gathering.train):
+        validated = [each for each in header.names if is_loss(each)]
+        if len(gathering.validation) and validated:
+            choice = (
+                f"to judge those of a validation, name their column behind the path: {gathering.name}#{validated[0]}"
+            )
+            gathering.remark(OddityKind.ARRAYS, choice)
         return
     again = [name for at, name in enumerate(header.names, 1) if name.endswith(f" (column {at})")]
-    if again:
+    if again and header.only is None:
         which = ", ".join(again[:3]) + ", ..." * (len(again) > 3)
         gathering.remark(OddityKind.NAMELESS, f"several columns have one name, which the first keeps: {which}")
     if header.ranges:
