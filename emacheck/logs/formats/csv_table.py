@@ -329,7 +329,7 @@ def _remark(gathering: Gathering, cells: _Cells, header: _Header) -> None:
     if header.iteration is None:
         gathering.remark(OddityKind.COUNTED, "the rows have no iteration: they are counted from 1")
     elif _plain(header.names[header.iteration]) in EPOCHS:
-        gathering.remark(OddityKind.EPOCHS, "there is no iteration: the epoch is taken for it")
+        gathering.remark(OddityKind.BY_EPOCH, "there is no iteration: the epoch is taken for it")
     if list(gathering.train.metrics) == ["Value"]:  # TensorBoard's export does not say what it holds
         gathering.train.rename("Value", "loss")
         gathering.remark(OddityKind.NAMELESS, "the values have no name: they are taken for the loss")

@@ -287,7 +287,7 @@ def _numbered(level: int, epochs: Integers, iterations: Integers, kind: _Kind, g
         return NOWHERE
     if level == EPOCH:
         iterations[:] = epochs
-        gathering.remark(OddityKind.EPOCHS, "there is no iteration: the epoch is taken for it")
+        gathering.remark(OddityKind.BY_EPOCH, "there is no iteration: the epoch is taken for it")
     return level
 
 

@@ -68,7 +68,7 @@ def read(lines: Lines, name: str, rank: int | None = None) -> Record:
             gathering.remark(OddityKind.COUNTED, json_rows.COUNTED)
         by_epoch = json_rows.BY_EPOCH in taken and json_rows.BY_ITERATION not in taken
         if by_epoch and len(gathering.train):
-            gathering.remark(OddityKind.EPOCHS, "there is no iteration: the epoch is taken for it")
+            gathering.remark(OddityKind.BY_EPOCH, "there is no iteration: the epoch is taken for it")
     elif isinstance(document, dict):
         _take_lists(document, gathering)
     curves = gathering.curves()

@@ -45,7 +45,7 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
     if counted:
         gathering.remark(OddityKind.COUNTED, COUNTED)
     if BY_EPOCH in taken and BY_ITERATION not in taken and len(gathering.train):
-        gathering.remark(OddityKind.EPOCHS, "there is no iteration: the epoch is taken for it")
+        gathering.remark(OddityKind.BY_EPOCH, "there is no iteration: the epoch is taken for it")
     curves = gathering.curves()
     gathering.remark_interval()
     return gathering.record(curves)

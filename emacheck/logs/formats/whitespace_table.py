@@ -69,7 +69,7 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
         if header is None and not line.startswith("#"):
             _take(_apart(line) if len(row) != len(titles.names) else row, titles, gathering)
     if titles.names and titles.names[titles.iteration].lower() in EPOCHS:
-        gathering.remark(OddityKind.EPOCHS, "there is no iteration: the epoch is taken for it")
+        gathering.remark(OddityKind.BY_EPOCH, "there is no iteration: the epoch is taken for it")
     curves = gathering.curves()
     gathering.remark_interval()
     return gathering.record(curves)
