@@ -152,6 +152,41 @@ def test_arrays_under_titles_are_picked_by_name(tmp_path):
         read_log(f"{path}#TPU")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1.000e+00 4.500e+00\n2.000e+00 4.250e+00\n3.000e+00 4.000e+00\n",
+        "(1, 4.5)\n(2, 4.25)\n(3, 4.0)\n",
+        "[(1, 4.5), (2, 4.25), (3, 4.0)]\n",
+        "loss = [[1, 4.5], [2, 4.25], [3, 4.0]]\n",
+    ],
+)
+def test_pairs_of_iteration_and_loss_are_not_one_array(log, text):
+    assert [value for _, value in points(log(text), next(iter(log(text).curves)))] == [4.5, 4.25, 4.0]
+    assert "counted from 1" not in remarks(log(text))
+
+
+def test_rows_of_a_few_numbers_are_columns_of_which_one_is_to_be_chosen(tmp_path):
+    path = tmp_path / "times.txt"
+    path.write_text("0.5 4.5\n1.25 4.25\n1.5 4.0\n", encoding="utf-8")
+    record = read_log(path)
+    assert list(record.curves) == ["column 1", "column 2"]
+    assert "2 arrays are in one file: column 1, column 2" in remarks(record)
+    assert points(read_log(f"{path}#column 2")) == [(1, 4.5), (2, 4.25), (3, 4.0)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "array([4.5 , 4.25,\n       4.  , 3.75,\n       3.5 , 3.25])\n",
+        "tensor([4.5000, 4.2500, 4.0000, 3.7500, 3.5000, 3.2500], device='sdaa:0')\n",
+        "4.5 4.25 4.0\n3.75 3.5 3.25\n",
+    ],
+)
+def test_an_array_that_python_prints_is_whole(log, text):
+    assert points(log(text)) == [(at, 4.75 - at / 4) for at in range(1, 7)]
+
+
 def test_one_array_is_the_loss(log):
     assert points(log("4.5\n4.25\n4.0\n")) == [(1, 4.5), (2, 4.25), (3, 4.0)]
 

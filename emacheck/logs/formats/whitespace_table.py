@@ -149,6 +149,6 @@ def _counts_up(rows: list[list[str]]) -> bool:
     rows = rows[:20]
     if len(rows) < 3 or not all(_all_numbers(row) and len(row) == len(rows[0]) for row in rows):
         return False
-    first = [parse_iteration(row[0]) if "." not in row[0] else None for row in rows]
+    first = [parse_iteration(row[0]) for row in rows]
     counted = [each for each in first if each is not None]
     return len(counted) == len(rows) and all(b > a for a, b in pairwise(counted))
