@@ -108,6 +108,11 @@ def test_of_several_lists_in_a_json_document_those_that_are_not_read_are_said(lo
         assert any(words in each.message for each in record.oddities if each.kind is OddityKind.SEVERAL_RUNS)
 
 
+def test_lists_by_epoch_in_a_json_document_say_so(log):
+    record = log(json.dumps({"epoch": [1, 2], "loss": [4.5, 4.25]}))
+    assert [each.kind for each in record.oddities] == [OddityKind.BY_EPOCH]
+
+
 def test_json_lines_of_a_step_within_an_epoch_or_of_several_ranks_are_no_mmengine(log):
     rows = [
         {"epoch": at // 2, "step": at % 2, "rank": rank, "loss": 4.0 - at + rank} for at in range(6) for rank in (0, 1)

@@ -118,6 +118,8 @@ def _take_lists(document: dict[str, Any], gathering: Gathering) -> None:
     key = key or next((key for key in lists if key.lower() == json_rows.EPOCH_KEY), None)
     if key is None:
         gathering.remark(OddityKind.COUNTED, "the numbers have no iteration: they are counted from 1")
+    elif not json_rows.is_iteration(key):
+        gathering.remark(OddityKind.BY_EPOCH, "there is no iteration: the epoch is taken for it")
     said = the_rank(lists)
     for at in range(max(map(len, lists.values()))):
         iteration = at + 1 if key is None else parse_iteration(lists[key][at]) if at < len(lists[key]) else None
