@@ -129,6 +129,13 @@ def test_what_is_no_whole_number_is_not_the_iteration_that_it_begins_with(log, s
     assert "the records have no iteration: they are counted from 1" in said(record)
 
 
+def test_records_that_hang_on_each_other_are_all_read(log):
+    ranks = log("rank 0 iter 3 loss 4.0rank 1 iter 3 loss 3.0\n\nrank 0 iter 4 loss 3.0\nrank 1 iter 4 loss 2.0\n")
+    assert points(ranks) == [(3, 3.5), (4, 2.5)]
+    alone = log("Epoch 1 step 1 loss: 4.5Epoch 1 step 2 loss: 4.25\n\nEpoch 1 step 3 loss: 4.0 speed 2iter/s\n")
+    assert points(alone) == [(1, 4.5), (2, 4.25), (3, 4.0)]
+
+
 def test_chinese_colons_are_colons(log):
     assert points(log("iter 1\uff0closs\uff1a4.5\uff0clr\uff1a0.1\niter 2\uff0closs\uff1a4.25\uff0clr\uff1a0.1\n")) == [
         (1, 4.5),

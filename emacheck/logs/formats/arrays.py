@@ -148,6 +148,9 @@ def _titled(line: str) -> tuple[str, list[list[float | None]]]:
     Several rows are in ``[(1, 4.5), (2, 4.25)]``. Where a word such as ``None`` stands in the place of a number there
     is None.
     """
+    if "[" not in line and "(" not in line:
+        values = _numbers(line)
+        return "", [values] if values else []
     line = _AROUND.sub("", line)
     named = _NAMED.match(line[:100]) if "[" in line else None
     text = line if named is None else line[named.end() :]

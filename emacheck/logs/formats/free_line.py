@@ -37,6 +37,11 @@ METRIC = re.compile(
     rf"{_NAME}[ \t]*(?:([:=]|\bis\b)[ \t]*|[ \t]){_OPENED}({_NUMBER})",
     re.IGNORECASE | re.ASCII,
 )
+# Where a record hangs on the end of another one: processes that share a stream print text and line break apart.
+GLUED = re.compile(
+    r"(?<=\d)(?=\[?(?:rank|(?:global_)?step|iter(?:ation)?|epoch)[ \t]{0,2}[:=#]?[ \t]{0,2}[\[(]?[ \t]{0,4}\d)",
+    re.IGNORECASE,
+)
 _UNREAD = re.compile(rf"{_NAME}[ \t]*[:=][ \t]*{_OPENED}(?!{_NUMBER})({_NO_NUMBER})", re.IGNORECASE | re.ASCII)
 _MODE = re.compile(rf"(?<![\w./-])(?:({_TRAIN})|({_VALIDATION}))(?![\w./-]*\.py)(?!\w)", re.IGNORECASE | re.ASCII)
 _EPOCH = re.compile(

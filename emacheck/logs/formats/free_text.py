@@ -16,6 +16,7 @@ import numpy as np
 from emacheck.curve import Integers
 from emacheck.logs.columns import Columns
 from emacheck.logs.formats.free_line import (
+    GLUED,
     LONGEST_LINE,
     METRIC,
     TOO_LARGE,
@@ -100,9 +101,11 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
         elif "Namespace(" in line:
             gathering.header.read(line)
         else:
-            found = parsed(line)
-            last = "" if found.metrics or found.unread else line
-            _take(found, line, log)
+            last = line
+            for record in GLUED.split(line) if line.lower().count("loss") > 1 else (line,):
+                found = parsed(record)
+                last = "" if found.metrics or found.unread else last
+                _take(found, record, log)
     return _finish(log)
 
 
