@@ -134,6 +134,10 @@ def test_records_that_hang_on_each_other_are_all_read(log):
     assert points(ranks) == [(3, 3.5), (4, 2.5)]
     alone = log("Epoch 1 step 1 loss: 4.5Epoch 1 step 2 loss: 4.25\n\nEpoch 1 step 3 loss: 4.0 speed 2iter/s\n")
     assert points(alone) == [(1, 4.5), (2, 4.25), (3, 4.0)]
+    bar = log(
+        "\r10%|# | 1/10 [00:01<00:09, 2it/s, loss=4.5]Step 2 loss: 4.25\n\r30%|# | 3/10 [00:01<00:09, 2it/s, loss=4]"
+    )
+    assert points(bar) == [(1, 4.5), (2, 4.25), (3, 4.0)]
 
 
 def test_chinese_colons_are_colons(log):

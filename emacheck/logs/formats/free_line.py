@@ -37,11 +37,9 @@ METRIC = re.compile(
     rf"{_NAME}[ \t]*(?:([:=]|\bis\b)[ \t]*|[ \t]){_OPENED}({_NUMBER})",
     re.IGNORECASE | re.ASCII,
 )
-# Where a record hangs on the end of another one: processes that share a stream print text and line break apart.
-GLUED = re.compile(
-    r"(?<=\d)(?=\[?(?:rank|(?:global_)?step|iter(?:ation)?|epoch)[ \t]{0,2}[:=#]?[ \t]{0,2}[\[(]?[ \t]{0,4}\d)",
-    re.IGNORECASE,
-)
+# Where a record hangs on another: processes that share a stream print text and line break apart, and a bar has none.
+_NEXT = r"(?=\[?(?:rank|(?:global_)?step|iter(?:ation)?|epoch)[ \t]{0,2}[:=#]?[ \t]{0,2}[\[(]?[ \t]{0,4}\d)"
+_GLUED, _GLUED_TO_BAR = (re.compile(rf"(?<=[{end}]){_NEXT}", re.IGNORECASE) for end in (r"\d", r"\d\]"))
 _UNREAD = re.compile(rf"{_NAME}[ \t]*[:=][ \t]*{_OPENED}(?!{_NUMBER})({_NO_NUMBER})", re.IGNORECASE | re.ASCII)
 _MODE = re.compile(rf"(?<![\w./-])(?:({_TRAIN})|({_VALIDATION}))(?![\w./-]*\.py)(?!\w)", re.IGNORECASE | re.ASCII)
 _EPOCH = re.compile(
@@ -166,6 +164,18 @@ def parsed(line: str) -> FreeLine:
         result.means = _MEAN.match(line, found[-1].end()) is not None
     _place(line, result)
     return result
+
+
+def parted(line: str) -> list[str]:
+    """Return the records that a line holds, if one hangs on the end of another one or of a bar.
+
+    Example:
+        >>> parted("Step 1 loss: 4.5Step 2 loss: 4.25")
+        ['Step 1 loss: 4.5', 'Step 2 loss: 4.25']
+    """
+    if line.lower().count("loss") < 2:
+        return [line]
+    return (_GLUED_TO_BAR if "it/s" in line or "s/it" in line else _GLUED).split(line)
 
 
 def with_plain_colons(text: str) -> str:

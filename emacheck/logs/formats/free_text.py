@@ -16,13 +16,13 @@ import numpy as np
 from emacheck.curve import Integers
 from emacheck.logs.columns import Columns
 from emacheck.logs.formats.free_line import (
-    GLUED,
     LONGEST_LINE,
     METRIC,
     TOO_LARGE,
     FreeLine,
     is_value,
     parsed,
+    parted,
     with_plain_colons,
 )
 from emacheck.logs.gathering import NO_VALIDATION, Gathering, averaged
@@ -102,7 +102,7 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
             gathering.header.read(line)
         else:
             last = line
-            for record in GLUED.split(line) if line.lower().count("loss") > 1 else (line,):
+            for record in parted(line):
                 found = parsed(record)
                 last = "" if found.metrics or found.unread else last
                 _take(found, record, log)
