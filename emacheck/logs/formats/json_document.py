@@ -39,10 +39,12 @@ def recognises(head: str) -> bool:
     return first == "{" or _looks_like_an_object(text)
 
 
-def _holds_numbers(document: dict[str, Any]) -> bool:
+def _holds_numbers(document: dict[str, Any], depth: int = _DEEPEST) -> bool:
     """Tell whether an object, or one in it, holds a list of records or of numbers."""
+    if any(map(_numbers, document.values())) or any(_tables(document, 1)):
+        return True
     within = [each for each in document.values() if isinstance(each, dict)]
-    return any(map(_numbers, document.values())) or any(_tables(document, _DEEPEST)) or any(map(_holds_numbers, within))
+    return depth > 0 and any(_holds_numbers(each, depth - 1) for each in within)
 
 
 def _looks_like_an_object(text: str) -> bool:
