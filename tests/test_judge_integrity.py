@@ -76,6 +76,14 @@ def test_records_that_were_counted_are_not_held_against_numbers_of_another_kind(
     assert decide(comparison, named=("integrity",)).outcome is Outcome.FAIL
 
 
+@pytest.mark.parametrize("kind", [OddityKind.SHORT_LAST_RUN, OddityKind.MIXED])
+def test_where_it_is_open_which_records_are_meant_nothing_fails_by_them(kind):
+    short = replace(record(2 * falling()[:20]), oddities=(oddity(kind, "which of them is meant?"),))
+    assert decide(compare(record(falling()), short)).outcome is INCONCLUSIVE
+    broken = replace(short, curves=record([np.nan] * 20).curves)
+    assert decide(compare(record(falling()), broken)).outcome is Outcome.FAIL
+
+
 def test_records_that_were_counted_are_held_against_the_same_numbers():
     remark = (oddity(OddityKind.COUNTED, "counted from 1"),)
     counted, wrong = (replace(record(losses), oddities=remark) for losses in (falling(), 2 * falling()))

@@ -13,11 +13,14 @@ from emacheck.judge.numbering import numbered_otherwise
 from emacheck.judge.pairing import Pairing, pairing_of
 from emacheck.judge.rules import MeanAbsoluteError
 from emacheck.judge.verdict import ALTERNATIVES, Finding, Outcome
+from emacheck.oddity import OddityKind
 
 # The default absolute limit suffices where it is at most this part of the reference: then the bias, whose limit it is,
 # cannot be larger either.
 SMALL = 0.01
 INTEGRITY = "integrity"
+WHICH_RUN = (OddityKind.SHORT_LAST_RUN, OddityKind.MIXED)
+"""Oddities that leave open which records of a log are meant."""
 BY_NUMBER = (*MEANS, RANKS, "coverage", "schedule", "equivalence", "envelope", "first_iterations", "final_metric")
 """The default rules that rest on pairs of equal numbers, or on the span that these have in common."""
 
@@ -90,7 +93,9 @@ def without_blame_for_numbers(
 
     ``integrity`` says why. Rules that the user named stay, and all of them where ``integrity`` is named.
     """
-    if INTEGRITY in named or not numbered_otherwise(comparison):
+    records = (comparison.reference, comparison.candidate)
+    doubtful = any(each.kind in WHICH_RUN for record in records for each in record.oddities)
+    if INTEGRITY in named or not (doubtful or numbered_otherwise(comparison)):
         return list(findings)
     blameless = {*BY_NUMBER}.difference(named)
     return [
