@@ -27,6 +27,7 @@ class OddityKind(str, Enum):
     INTERVAL = "interval"
     AVERAGED = "averaged"
     EPOCHS = "epochs"
+    BY_EPOCH = "by_epoch"
     COUNTED = "counted"
     RANKS = "ranks"
     RANKS_LACKING = "ranks_lacking"

@@ -99,6 +99,13 @@ def test_wrong_options_exit_2_and_say_what_is_right(emacheck_cli, logs, argument
     assert said in done.err
 
 
+def test_three_logs_are_refused_with_what_to_do_about_the_third(emacheck_cli, logs):
+    done = emacheck_cli("compare", "reference.json", "good.json", "low.json", "--format", "json")
+    assert (done.code, done.out) == (2, "")
+    assert "expected two logs, LOG_A and LOG_B, found 3" in done.err
+    assert "--repeat low.json" in done.err
+
+
 FOREIGN = [b"", b"\x00\x01\x02" * 1000, b"hello\nworld\n", b'{"a": ' * 100_000, b"\xff\xfe" * 50]
 
 

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import json
 import re
 
 import click
@@ -38,6 +39,15 @@ def test_seconds_are_numbers_of_at_least_one(text):
 @pytest.mark.parametrize(("text", "seconds"), [("1", 1.0), ("600.5", 600.5), ("inf", float("inf"))])
 def test_seconds_may_be_without_limit(text, seconds):
     assert Seconds().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize(
+    "arguments", [["compare", "reference.json", "good.json"], ["show", "good.json"], ["doctor", "--device", "abacus"]]
+)
+def test_json_is_asked_for_in_two_ways(emacheck_cli, logs, arguments):
+    long, short = emacheck_cli(*arguments, "--format", "json"), emacheck_cli(*arguments, "--json")
+    assert short.code == long.code
+    assert json.loads(short.out).keys() == json.loads(long.out).keys()
 
 
 @pytest.mark.parametrize("name", ["curves.pdf", "curves.svg", "curves.JPG"])

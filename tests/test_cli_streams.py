@@ -1,5 +1,6 @@
 """Standard streams that are closed, full, unread or named twice are trouble, and neither a FAIL nor a bug."""
 
+import json
 import os
 import subprocess
 import sys
@@ -49,6 +50,26 @@ def test_output_that_cannot_be_written_is_trouble_that_says_what_to_do_and_no_bu
 def test_without_any_output_the_verdict_is_the_exit_code(logs, candidate, code):
     command = f"exec {sys.executable} -m emacheck compare reference.json {candidate} >&- 2>&-"
     assert subprocess.run(["sh", "-c", command], cwd=logs, check=False).returncode == code
+
+
+def test_a_terminal_shows_what_is_being_read_until_it_is_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "emacheck", "show", "pipe", "--json"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=theirs, text=True) as process:
+        os.close(theirs)
+        with (tmp_path / "pipe").open("w") as pipe:
+            pipe.write("iteration,loss\n1,4.5\n2,4.25\n")
+            pipe.flush()
+            shown = ""
+            while "Reading pipe: 0 MB" not in shown:
+                shown += os.read(ours, 1000).decode()
+        out, _ = process.communicate(timeout=60)
+        shown += os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert json.loads(out)["format"] == "CSV"
+    assert not shown.rpartition("\r")[2]
+    assert not shown.split("\r")[-2].strip()
 
 
 def test_standard_input_is_read_once(emacheck_cli, logs):

@@ -111,6 +111,12 @@ def test_a_candidate_loss_of_constant_zero_fails():
     assert verdict_on(record(falling()), record(np.zeros(100))).outcome is FAIL
 
 
+@pytest.mark.parametrize(("zeros", "outcome"), [(50, INCONCLUSIVE), (9, PASS)])
+def test_a_loss_below_the_last_printed_digit_in_both_is_no_evidence(zeros, outcome):
+    printed = [*np.repeat([0.05, 0.04, 0.03, 0.02, 0.01], 10), *np.zeros(zeros)]
+    assert outcome_of(verdict_on(record(printed), record(printed)), "integrity") is outcome
+
+
 def test_a_reference_of_zero_lets_only_zero_pass():
     rules = ("mean_relative_error", "mean_absolute_error", "bias")
     assert verdict_on(record(np.zeros(20)), record(np.zeros(20)), *rules).outcome is PASS

@@ -60,6 +60,37 @@ def test_runs_that_were_asked_for_different_things_are_inconclusive_unless_that_
     assert said in next(finding.message for finding in accepted.findings if finding.rule == "integrity")
 
 
+@pytest.mark.parametrize("counted_one", ["reference", "candidate"])
+@pytest.mark.parametrize(
+    ("kind", "factor"), [(OddityKind.COUNTED, 1), (OddityKind.COUNTED, 3), (OddityKind.BY_EPOCH, 1)]
+)
+def test_records_that_were_counted_are_not_held_against_numbers_of_another_kind(counted_one, kind, factor):
+    named = record(factor * falling(), first=10, every=10)
+    counted = replace(record(falling()), oddities=(oddity(kind, "counted from 1"),))
+    comparison = compare(*((counted, named) if counted_one == "reference" else (named, counted)))
+    verdict = decide(comparison)
+    assert verdict.outcome is INCONCLUSIVE
+    assert not [finding for finding in verdict.findings if finding.outcome is Outcome.FAIL]
+    (said,) = [finding.message for finding in verdict.findings if finding.rule == "integrity"]
+    assert f"the {counted_one} has records 1 to 100, for its log names" in said
+    assert decide(comparison, named=("integrity",)).outcome is Outcome.FAIL
+
+
+@pytest.mark.parametrize("kind", [OddityKind.SHORT_LAST_RUN, OddityKind.MIXED])
+def test_where_it_is_open_which_records_are_meant_nothing_fails_by_them(kind):
+    short = replace(record(2 * falling()[:20]), oddities=(oddity(kind, "which of them is meant?"),))
+    assert decide(compare(record(falling()), short)).outcome is INCONCLUSIVE
+    broken = replace(short, curves=record([np.nan] * 20).curves)
+    assert decide(compare(record(falling()), broken)).outcome is Outcome.FAIL
+
+
+def test_records_that_were_counted_are_held_against_the_same_numbers():
+    remark = (oddity(OddityKind.COUNTED, "counted from 1"),)
+    counted, wrong = (replace(record(losses), oddities=remark) for losses in (falling(), 2 * falling()))
+    assert decide(compare(record(falling()), counted)).outcome is Outcome.PASS
+    assert decide(compare(record(falling()), wrong)).outcome is Outcome.FAIL
+
+
 def test_what_may_differ_between_two_runs_of_one_experiment_is_no_reason():
     fingerprints = {"initial_state": "aa", "batches": ("bb",) * 100}
     reference = record(falling(), provenance={"experiment": EXPERIMENT}, **fingerprints)

@@ -13,6 +13,7 @@ from log_lines import FAST, FLOATS, bits
 from emacheck.errors import LogError
 from emacheck.logs import read_log
 from emacheck.logs.formats import csv_table
+from emacheck.oddity import OddityKind
 
 
 @pytest.mark.parametrize("column", ["iteration", "iter", "Step", "GLOBAL_STEP"])
@@ -33,16 +34,52 @@ def test_csv_tells_an_empty_cell_from_nan(log):
 
 
 def test_csv_names_its_columns_of_text_and_its_stray_texts(log):
-    record = log("iteration,loss,phase\n1,4.5,train\n2,NA,train\n3,4.0,train\n")
+    record = log("iteration,loss,host\n1,4.5,a\n2,NA,a\n3,4.0,b\n")
     assert set(record.curves) == {"loss"}
     assert points(record) == [(1, 4.5), (3, 4.0)]
-    assert "columns without a number are not read: phase" in said(record)
+    assert "columns without a number are not read: host" in said(record)
     assert "values of loss that are no number: 1 left out ('NA'), the first on line 3" in said(record)
 
 
 def test_csv_without_a_column_of_iterations_is_refused_with_its_columns(log):
     with pytest.raises(LogError, match=r"no column of iterations. Its columns are: time, speed. Expected one of: iter"):
         log("time,speed\n1,4.5\n")
+
+
+@pytest.mark.parametrize("header", ["phase,iteration,loss", "iteration,Split,loss", "iteration  mode  loss"])
+def test_rows_of_a_table_that_say_so_are_of_a_validation(log, header):
+    rows = [("1", "train", "4.5"), ("2", "train", "4.25"), ("2", "val", "5.5"), ("3", "train", "4.0")]
+    phase_first, apart = header.startswith("phase"), "," if "," in header else "  "
+    text = [apart.join((phase, at, loss) if phase_first else (at, phase, loss)) for at, phase, loss in rows]
+    record = log("\n".join([header, *text]) + "\n")
+    assert points(record) == [(1, 4.5), (2, 4.25), (3, 4.0)]
+    assert points(record, validation=True) == [(2, 5.5)]
+    assert [each.kind for each in record.oddities] == [OddityKind.VALIDATION_APART]
+
+
+def test_rows_with_parts_of_epochs_are_counted_and_none_is_dropped(log):
+    record = log("epoch,loss\n0.0,4.5\n0.5,4.25\n1.0,4.0\n1.5,3.75\n")
+    assert points(record) == [(1, 4.5), (2, 4.25), (3, 4.0), (4, 3.75)]
+    assert set(record.curves) == {"loss"}
+    assert "the rows have no iteration: they are counted from 1" in said(record)
+
+
+def test_the_iterations_of_the_trainer_in_a_chart_are_iterations(log):
+    record = log(
+        '"train/global_step","a - train/loss","a - train/loss__MIN","a - train/loss__MAX"\n"50","4.5","4.5","4.5"\n'
+    )
+    assert points(record) == [(50, 4.5)]
+
+
+def test_numbers_with_a_decimal_comma_are_refused_with_what_to_do(log):
+    with pytest.raises(LogError, match="numbers with a comma, such as 4,5, are not read: write them with a point"):
+        log("Iteration;Loss\r\n1;4,5\r\n2;4,25\r\n")
+
+
+def test_columns_of_the_same_name_are_said(log):
+    assert "several columns have one name, which the first keeps: loss (column 3)" in said(
+        log("step,loss,loss\n1,4,5\n")
+    )
 
 
 def test_csv_lines_of_another_width_are_skipped(log):
@@ -127,5 +164,21 @@ def test_one_column_of_a_table_of_several_runs_is_taken_as_the_loss(tmp_path):
     record = read_log(f"{file}#sdaa - train/loss")
     assert points(record) == [(1, 3.0), (2, 2.0), (3, 1.0)]
     assert "name a column" not in remarks(record)
-    with pytest.raises(LogError, match=r"no column 'npu' in this file. Found: cuda - train/loss, sdaa - train/loss"):
+    with pytest.raises(LogError, match=r"no column 'npu' in this file. Found: Step, cuda - train/loss, "):
         read_log(f"{file}#npu")
+
+
+@pytest.mark.parametrize(
+    ("column", "found"), [("train_loss", [4.5, 4.0]), ("val_loss", [9.0]), ("acc # 1", [0.5, 0.75])]
+)
+def test_any_column_of_a_table_is_taken_as_the_loss_by_its_name_in_the_file(tmp_path, column, found):
+    file = tmp_path / "a#b.csv"
+    file.write_text("step,train_loss,val_loss,acc # 1\n1,4.5,,0.5\n2,4.0,9.0,0.75\n", encoding="utf-8")
+    record = read_log(f"{file}#{column}")
+    assert record.curves["loss"].values.tolist() == found
+    assert (set(record.curves), record.validation, record.blank.tolist()) == ({"loss"}, {}, [])
+
+
+def test_a_table_of_validations_alone_is_refused_with_how_to_judge_them(log):
+    with pytest.raises(LogError, match=r"name their column behind the path: .*#val_loss"):
+        log("step,val_loss\n1,4.5\n2,4.25\n")

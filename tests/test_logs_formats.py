@@ -13,6 +13,7 @@ from emacheck.errors import LogError, MissingExtraError, UsageError
 from emacheck.logs import read_log
 from emacheck.logs.formats import pattern_text
 from emacheck.logs.reading import reader_names
+from emacheck.oddity import OddityKind
 
 # --- Hugging Face ----------------------------------------------------------------------------------------------------
 
@@ -79,6 +80,78 @@ def test_json_lines_by_epoch_tell_training_from_validation(log):
     assert "there is no iteration: the epoch is taken for it" in said(record)
 
 
+def test_json_lines_with_parts_of_epochs_are_counted_and_none_is_dropped(log):
+    losses = [{"loss": 4.5, "epoch": 0.5}, {"loss": 4.25, "epoch": 1.0}, {"eval_loss": 5.5, "epoch": 1.0}]
+    rows = [*losses, {"loss": 4.0, "epoch": 1.5}]
+    for record in (log("\n".join(map(json.dumps, rows)) + "\n"), log(json.dumps(rows))):
+        assert points(record) == [(1, 4.5), (2, 4.25), (3, 4.0)]
+        assert points(record, validation=True) == [(2, 5.5)]
+        assert "the records have no iteration, only parts of epochs: they are counted from 1" in said(record)
+
+
+def test_the_json_that_tensorboard_exports_holds_the_value_at_each_step(log):
+    record = log(json.dumps([[1700000000.25, 10, 4.5], [1700000001.5, 20, 4.25], [1700000002.0, 30, 4.0]]))
+    assert record.format == "JSON document"
+    assert points(record) == [(10, 4.5), (20, 4.25), (30, 4.0)]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_of_several_lists_in_a_json_document_those_that_are_not_read_are_said(log, indent):
+    runs = {"cuda": [{"step": 1, "loss": 4.5}, {"step": 2, "loss": 4.25}], "sdaa": [{"step": 1, "loss": 9.0}]}
+    lists = {name: {"loss": [row["loss"] for row in rows]} for name, rows in runs.items()}
+    for document, words in (
+        (runs, "lists of records beside the longest one, of 2, are left out: 1"),
+        (lists, "cuda, sdaa"),
+    ):
+        record = log(json.dumps(document, indent=indent))
+        assert (record.format, points(record)) == ("JSON document", [(1, 4.5), (2, 4.25)])
+        assert any(words in each.message for each in record.oddities if each.kind is OddityKind.SEVERAL_RUNS)
+
+
+def test_lists_by_epoch_in_a_json_document_say_so(log):
+    record = log(json.dumps({"epoch": [1, 2], "loss": [4.5, 4.25]}))
+    assert [each.kind for each in record.oddities] == [OddityKind.BY_EPOCH]
+
+
+def test_json_lines_of_a_step_within_an_epoch_or_of_several_ranks_are_no_mmengine(log):
+    rows = [
+        {"epoch": at // 2, "step": at % 2, "rank": rank, "loss": 4.0 - at + rank} for at in range(6) for rank in (0, 1)
+    ]
+    record = log("\n".join(map(json.dumps, rows)) + "\n")
+    assert (record.format, record.ranks) == ("JSON lines", 2)
+    assert points(record) == [(at, 4.5 - at) for at in range(6)]
+
+
+@pytest.mark.parametrize("step", ["1k", "1_000", "1e3"])
+def test_what_is_no_whole_number_is_not_the_iteration_that_it_begins_with(log, step):
+    record = log(f"step {step} loss 4.5\nstep {step} loss 4.25\n")
+    assert points(record) == [(1, 4.5), (2, 4.25)]
+    assert "the records have no iteration: they are counted from 1" in said(record)
+
+
+def test_records_that_hang_on_each_other_are_all_read(log):
+    ranks = log("rank 0 iter 3 loss 4.0rank 1 iter 3 loss 3.0\n\nrank 0 iter 4 loss 3.0\nrank 1 iter 4 loss 2.0\n")
+    assert points(ranks) == [(3, 3.5), (4, 2.5)]
+    alone = log("Epoch 1 step 1 loss: 4.5Epoch 1 step 2 loss: 4.25\n\nEpoch 1 step 3 loss: 4.0 speed 2iter/s\n")
+    assert points(alone) == [(1, 4.5), (2, 4.25), (3, 4.0)]
+    bar = log(
+        "\r10%|# | 1/10 [00:01<00:09, 2it/s, loss=4.5]Step 2 loss: 4.25\n\r30%|# | 3/10 [00:01<00:09, 2it/s, loss=4]"
+    )
+    assert points(bar) == [(1, 4.5), (2, 4.25), (3, 4.0)]
+
+
+def test_chinese_colons_are_colons(log):
+    assert points(log("iter 1\uff0closs\uff1a4.5\uff0clr\uff1a0.1\niter 2\uff0closs\uff1a4.25\uff0clr\uff1a0.1\n")) == [
+        (1, 4.5),
+        (2, 4.25),
+    ]
+
+
+def test_json_lines_that_say_of_how_many_iterations_one_is(log):
+    row = {"loss": 4.5, "epoch": 0.05, "global_step/max_steps": "5/100", "percentage": "5.00%"}
+    assert points(log(json.dumps(row) + "\n")) == [(5, 4.5)]
+
+
 def test_arrays_under_titles_are_picked_by_name(tmp_path):
     path = tmp_path / "two.txt"
     path.write_text(
@@ -93,6 +166,41 @@ def test_arrays_under_titles_are_picked_by_name(tmp_path):
     assert picked.curves["loss"].quantum == 0.1
     with pytest.raises(LogError, match="there is no array 'TPU'"):
         read_log(f"{path}#TPU")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1.000e+00 4.500e+00\n2.000e+00 4.250e+00\n3.000e+00 4.000e+00\n",
+        "(1, 4.5)\n(2, 4.25)\n(3, 4.0)\n",
+        "[(1, 4.5), (2, 4.25), (3, 4.0)]\n",
+        "loss = [[1, 4.5], [2, 4.25], [3, 4.0]]\n",
+    ],
+)
+def test_pairs_of_iteration_and_loss_are_not_one_array(log, text):
+    assert [value for _, value in points(log(text), next(iter(log(text).curves)))] == [4.5, 4.25, 4.0]
+    assert "counted from 1" not in remarks(log(text))
+
+
+def test_rows_of_a_few_numbers_are_columns_of_which_one_is_to_be_chosen(tmp_path):
+    path = tmp_path / "times.txt"
+    path.write_text("0.5 4.5\n1.25 4.25\n1.5 4.0\n", encoding="utf-8")
+    record = read_log(path)
+    assert list(record.curves) == ["column 1", "column 2"]
+    assert "2 arrays are in one file: column 1, column 2" in remarks(record)
+    assert points(read_log(f"{path}#column 2")) == [(1, 4.5), (2, 4.25), (3, 4.0)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "array([4.5 , 4.25,\n       4.  , 3.75,\n       3.5 , 3.25])\n",
+        "tensor([4.5000, 4.2500, 4.0000, 3.7500, 3.5000, 3.2500], device='sdaa:0')\n",
+        "4.5 4.25 4.0\n3.75 3.5 3.25\n",
+    ],
+)
+def test_an_array_that_python_prints_is_whole(log, text):
+    assert points(log(text)) == [(at, 4.75 - at / 4) for at in range(1, 7)]
 
 
 def test_one_array_is_the_loss(log):
@@ -135,6 +243,29 @@ def test_free_text_patterns(log, text, expected):
     found = points(log(text))
     assert [at for at, _ in found] == [at for at, _ in expected]
     assert all(value is None or value == got for (_, value), (_, got) in zip(expected, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["Epoch {e} loss: {x} val_loss: 4.1 val_acc: 0.1\n", "Epoch {e}/3\n9/9 [===] - 1s - loss: {x} - val_loss: 4.1\n"],
+)
+def test_validations_of_later_epochs_count_though_they_say_the_same(log, line):
+    record = log("".join(line.format(e=e, x=5 - e) for e in (1, 2, 3)))
+    assert points(record, validation=True) == [(1, 4.1), (2, 4.1), (3, 4.1)]
+
+
+def test_a_bar_that_repeats_the_last_validation_adds_none(log):
+    bar = "Epoch {e}: 50%|## | {i}/4 [00:01<00:01, 2.0it/s, loss={x}, val_loss=4.1]\r"
+    record = log("".join(bar.format(e=e, i=i, x=9 - 4 * e - i) for e in (0, 1) for i in (1, 2, 3, 4)))
+    assert len(record.validation["loss"]) == 1
+
+
+def test_a_loss_that_stands_again_in_a_line_with_another_value_is_said(log):
+    record = log("Step 1 loss: 4.5 loss: 4.5\nStep 2 loss: 4.25 loss: 9.0\n")
+    assert points(record) == [(1, 4.5), (2, 4.25)]
+    (said_so,) = [each for each in record.oddities if each.kind is OddityKind.REPLACED]
+    assert said_so.line == 2
+    assert "a loss stands again with another value" in said_so.message
 
 
 def test_free_text_means_of_an_epoch_are_no_iterations(log):

@@ -25,7 +25,7 @@ REAL = {
     "hugging-face-trainer-state": '{"log_history": [{"step": 1, "loss": 4.5}, {"step": 1, "eval_loss": 4.5}], "max_steps": 5}\n',
     "mmcv-json": '{"env_info": "a: b", "config": "a = dict(b=[1])"}\n{"mode": "train", "epoch": 1, "iter": 5, "loss": 4.5}\n',
     "json-lines": '{"iteration": 1, "train": {"loss": 4.5}, "rank": 0}\n',
-    "mmengine-json": '{"step": 1, "loss": 4.5, "epoch": 1}\n{"step": 1, "mIoU": 5.5}\n',
+    "mmengine-json": '{"step": 1, "loss": 4.5, "epoch": 1, "iter": 1}\n{"step": 1, "mIoU": 5.5}\n',
     "csv": "iteration,loss,val_loss\n1,4.5,\n2,4.25,5\n",
     "whitespace-columns": "iter loss\n1 4.5\n2 4.25\n",
     "arrays-of-numbers": "=== A ===\n4.5 4.25\n=== B ===\n1.5 1.25\n",

@@ -148,6 +148,32 @@ def test_noise_of_a_component_and_one_that_is_almost_nothing_speak_against_nobod
     assert (finding.outcome, finding.limited_by) == (PASS, ())
 
 
+@pytest.mark.parametrize("off", [1e-8, 0.001], ids=["paired", "perhaps paired"])
+@pytest.mark.parametrize("losses", [[1.9, 5.0, 5.1, 5.2], [0.9, 0.8, 0.7, 0.6]])
+def test_a_validation_loss_that_is_far_off_in_the_end_is_inconclusive_although_the_training_is_the_same(off, losses):
+    reference = run(validation={"loss": [9.0, 1.7, 1.6, 1.5]})
+    finding = finding_on(reference, run(off=off, validation={"loss": losses}))
+    assert finding.outcome is INCONCLUSIVE
+    assert f"loss in validation is far off: {losses[-1]} against 1.5 at iteration 200" in finding.message
+    good = finding_on(reference, run(off=off, validation={"loss": [1.0, 1.6, 1.5, 3.0]}))
+    assert (good.outcome, good.limited_by) == (PASS, ())
+
+
+def test_a_validation_loss_that_the_candidate_lacks_although_it_trains_that_far_is_inconclusive_in_the_same_format():
+    reference = run(validation={"loss": [1.7, 1.6]})
+    assert "the candidate lacks loss in validation" in finding_on(reference, run()).message
+    assert finding_on(reference, run()).outcome is INCONCLUSIVE
+    assert finding_on(run(), reference).outcome is PASS
+    early = finding_on(run(validation={"loss": curve_of("loss", [1.5], [COUNT + 1])}), run())
+    assert (early.outcome, early.limited_by) == (PASS, ())
+
+
+def test_an_accuracy_of_the_training_that_is_far_off_limits_what_a_pass_rests_on():
+    finding = finding_on(run(acc=np.full(COUNT, 90.0)), run(off=0.001, acc=np.full(COUNT, 1.0)))
+    assert finding.outcome is PASS
+    assert finding.limited_by == ("acc is off by 89 on average, its level in the reference is 90",)
+
+
 def test_gradient_norms_that_are_far_off_limit_what_a_pass_rests_on():
     reference, candidate = run(grad_norm=np.full(COUNT, 3.0)), run(grad_norm=np.repeat([3.0, 9.0], [3, COUNT - 3]))
     finding = finding_on(reference, candidate)

@@ -1,5 +1,6 @@
 """``emacheck compare``: judge two logs."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,13 +9,14 @@ import click
 
 from emacheck.cli.judging import REPORTS, Judging, deliver, judging_options, reach_verdict
 from emacheck.cli.outputs import Directory, check_outputs
+from emacheck.cli.reading import read_shown
 from emacheck.errors import UsageError
 
 if TYPE_CHECKING:
     from emacheck.judge.comparison import Comparison
 
 
-@click.command()
+@click.command(context_settings={"allow_extra_args": True})
 @click.argument("log_a", metavar="LOG_A")
 @click.argument("log_b", metavar="LOG_B")
 @click.option("--repeat", "repeats", multiple=True, metavar="LOG", help="Benign repeat of the reference (repeatable).")
@@ -54,6 +56,11 @@ def compare(
     directories of emacheck run. The format is detected from the content; iterations are paired by number. - is standard
     input, FILE#NAME one of several arrays or columns. Exit codes: 0 PASS, 1 FAIL, 2 trouble, 3 INCONCLUSIVE.
     """
+    if more := click.get_current_context().args:
+        raise UsageError(
+            f"expected two logs, LOG_A and LOG_B, found {2 + len(more)}. Further runs of the reference are given as "
+            f"--repeat {shlex.quote(more[0])}; judge several candidates one by one."
+        )
     if scoreboard and judging.output_format == "json":
         raise UsageError("--scoreboard and --format json: the report has no scoreboard; use text or markdown.")
     _refuse_a_stream_twice(log_a, log_b, *repeats)
@@ -93,13 +100,12 @@ def _measure(
     log_a: str, log_b: str, repeats: tuple[str, ...], metrics: tuple[str, ...], reading: dict[str, Any]
 ) -> "Comparison":
     from emacheck.judge.comparison import compare as measure
-    from emacheck.logs import read_log
 
     return measure(
-        read_log(log_a, **reading),
-        read_log(log_b, **reading),
+        read_shown(log_a, **reading),
+        read_shown(log_b, **reading),
         metrics=metrics,
-        repeats=tuple(read_log(log, **reading) for log in repeats),
+        repeats=tuple(read_shown(log, **reading) for log in repeats),
     )
 
 

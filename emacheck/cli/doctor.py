@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from emacheck.cli.command_line import quoted
+from emacheck.cli.output_format import format_option
 from emacheck.cli.seconds import Seconds
 from emacheck.counted import counted
 from emacheck.printable import MESSAGE_LENGTH, printable
@@ -36,8 +37,8 @@ WIDEST, NARROWEST = 120, 60
     type=Seconds(),
     help="Seconds that one stage on the device may take; inf: no limit.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-def doctor(device: str, data_root: Path | None, timeout: float, as_json: bool) -> int:
+@format_option("text", "json")
+def doctor(device: str, data_root: Path | None, timeout: float, output_format: str) -> int:
     """Look at this machine and a device: versions, memory, precisions, data, and one iteration of EMANet.
 
     Every line is ok, a warning or an error, and says what to do. Exit code 2 when there is an error, otherwise 0.
@@ -45,7 +46,7 @@ def doctor(device: str, data_root: Path | None, timeout: float, as_json: bool) -
     from emacheck.train.doctor.examination import examine  # here, so that `emacheck --help` stays fast
     from emacheck.train.doctor.line import Status
 
-    lines = []
+    as_json, lines = output_format == "json", []
     for line in examine(device, data_root=data_root, timeout=timeout):
         lines.append(line)
         if not as_json:

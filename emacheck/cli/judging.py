@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from emacheck.cli.command_line import given_command
+from emacheck.cli.output_format import format_option
 from emacheck.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -58,9 +59,7 @@ OPTIONS = (
         help="Set a rule's limit, such as bias=0.02 (repeatable).",
     ),
     click.option("--limits", type=click.Path(path_type=Path), metavar="FILE.toml", help="Set limits from a TOML file."),
-    click.option(
-        "--format", "output_format", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True
-    ),
+    format_option("text", "json", "markdown"),
     click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write JUnit XML."),
     click.option("--github", is_flag=True, help="Write GitHub annotations and the job summary."),
     click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the curves."),

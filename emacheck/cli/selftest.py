@@ -20,6 +20,7 @@ from emacheck.cli.audit.command import audited_request, audited_training_options
 from emacheck.cli.audit.worker import candidate_device
 from emacheck.cli.command_line import given_command
 from emacheck.cli.judging import exit_code
+from emacheck.cli.output_format import format_option
 from emacheck.cli.outputs import check_outputs
 from emacheck.errors import UsageError
 from emacheck.strict_json import to_json
@@ -62,7 +63,7 @@ Made = tuple["Trial | None", "Training | None"]
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Processes; about 8 GiB each.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE.json", help="Write the result here as well.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw faults against rules.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else.")
+@format_option("text", "json")
 @audited_training_options
 def selftest(
     *,
@@ -76,7 +77,7 @@ def selftest(
     jobs: int,
     output: Path | None,
     plot: Path | None,
-    as_json: bool,
+    output_format: str,
     **options: Any,
 ) -> int:
     """Run faults and benign variations through every rule, and print what each finds and how often it is wrong.
@@ -98,7 +99,7 @@ def selftest(
     with contextlib.redirect_stdout(sys.stderr):
         made = list(_run(setup, work, jobs))
     result = _gathered(made, precision=precision, device=device, iterations=curves)
-    _deliver(result, output, plot, as_json=as_json)
+    _deliver(result, output, plot, as_json=output_format == "json")
     return exit_code(result.outcome)
 
 

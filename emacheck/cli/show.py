@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from emacheck.cli.output_format import format_option
+from emacheck.cli.reading import read_shown
 from emacheck.counted import counted
 from emacheck.oddity import shown
 from emacheck.printable import MESSAGE_LENGTH, printable
@@ -27,15 +29,13 @@ COLUMNS = ("metric", "values", "first", "last", "first value", "last value", "wi
 )
 @click.option("--pattern", metavar="REGEX", help="Search every line: groups iteration, epoch, rank, and metrics.")
 @click.option("--rank", type=click.IntRange(0), metavar="N", help="Take this rank.  [default: the mean of all]")
-@click.option("--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@format_option("text", "json")
 def show(log: str, reader: str | None, pattern: str | None, rank: int | None, output_format: str) -> None:
     """Show what is understood of LOG: its format, metrics, ranks, header and oddities.
 
     LOG is a file (compressed or not), - for standard input, a run directory, or FILE#NAME for one of several arrays.
     """
-    from emacheck.logs import read_log  # here, so that `emacheck --help` stays fast
-
-    record = read_log(log, reader=reader, pattern=pattern, rank=rank)
+    record = read_shown(log, reader=reader, pattern=pattern, rank=rank)
     click.echo(_as_json(record).rstrip() if output_format == "json" else "\n".join(_as_text(record)))
 
 

@@ -18,6 +18,8 @@ _TOTALS = (
 )
 # The most telling first: processes of two nodes share their local ranks.
 _RANKS = ("global_rank", "rank", "local_rank")
+MODE_KEYS = ("mode", "phase", "split", "stage", "subset", "part", "prefix", "dataset", "job_type", "event", "type")
+"""Names under which a record says whether it is of the training or of a validation."""
 _NO_LOSS = re.compile(r"scale|weight|ratio|coeff?|min$|max$")
 # Metrics that only a validation yields, however its record is labelled.
 _ONLY_VALIDATION = re.compile(r"(?:m(?:IoU|Acc|Dice|Fscore|Precision|Recall)|aAcc|(?:IoU|Acc)\..*|.*mAP.*)\Z")
@@ -89,6 +91,16 @@ def the_rank(names: Iterable[str]) -> str | None:
     """
     found = {_plain(name): name for name in names}
     return next((found[name] for name in _RANKS if name in found), None)
+
+
+def the_modes(names: Iterable[str]) -> frozenset[int]:
+    """Return the positions of the names under which a record may say that it is of a validation.
+
+    Example:
+        >>> the_modes(["Phase", "step", "loss"])
+        frozenset({0})
+    """
+    return frozenset(at for at, name in enumerate(names) if _plain(name) in MODE_KEYS)
 
 
 def is_rank(name: str) -> bool:

@@ -4,7 +4,7 @@ import hashlib
 import io
 import os
 import stat
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import cast
@@ -33,7 +33,7 @@ from emacheck.logs.formats.json_lines import leading_objects
 from emacheck.logs.lines import Bytes, Lines, without_escapes
 from emacheck.logs.prefixes import Stripped, prefixes
 from emacheck.logs.several_ranks import read_ranks
-from emacheck.logs.transport import STANDARD_INPUT, Arriving, arriving
+from emacheck.logs.transport import STANDARD_INPUT, Arriving, Progress, arriving
 from emacheck.oddity import OddityKind, oddity
 from emacheck.record import Record
 
@@ -43,6 +43,16 @@ READERS: tuple[ModuleType, ...] = (
     *(yolo_text, csv_table, whitespace_table, arrays, free_text),
 )
 """The readers of text, the most specific first: each has NAME, ``recognises(head)`` and ``read(lines, name, rank)``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """How a file is to be read, and what of it."""
+
+    reader: ModuleType | None
+    pattern: str | None
+    rank: int | None
+    section: str | None
 
 
 def slug(reader: ModuleType) -> str:
@@ -62,6 +72,7 @@ def read_log(
     reader: str | None = None,
     pattern: str | None = None,
     rank: int | None = None,
+    progress: Progress | None = None,
 ) -> Record:
     r"""Read the log of a training, whoever wrote it.
 
@@ -76,6 +87,7 @@ def read_log(
         pattern: A regular expression for formats that no reader knows. It is searched in every line, with the named
             groups ``iteration``, perhaps ``epoch`` and ``rank``, and one of its own name for each metric.
         rank: The rank to take of a log of several; their mean if None.
+        progress: Called with the number of bytes of a file that were read so far, and with its size, None of a pipe.
 
     Returns:
         The record of the training iterations; its ``oddities`` say what was left out and what cannot be known.
@@ -94,15 +106,15 @@ def read_log(
         >>> record.format, record.curves["loss"].values.tolist()
         ('CSV', [4.5, 4.25])
     """
-    module = _picked(reader, pattern)
     place, section = _parted(str(path))
+    asked = _Asked(reader=_picked(reader, pattern), pattern=pattern, rank=rank, section=section)
     try:
         if place == STANDARD_INPUT:
-            record = _read_file(place, module, pattern, rank)
+            record = _read_file(place, asked, progress)
         elif stat.S_ISDIR(mode := Path(place).stat().st_mode):
             record = run_directory.read_directory(Path(place), rank)
         elif stat.S_ISREG(mode) or stat.S_ISFIFO(mode):  # a pipe is what a shell makes of <(zcat log.gz)
-            record = _read_file(place, module, pattern, rank)
+            record = _read_file(place, asked, progress)
         else:
             raise LogError(
                 f"{place}: this is a device or a socket, expected a file, a pipe or a run directory. Write the log "
@@ -110,7 +122,7 @@ def read_log(
             )
     except OSError as error:
         raise LogError(_trouble(place, error)) from error
-    if section is not None:
+    if section is not None and record.format != csv_table.NAME:
         record = arrays.section_of(record, section)
     return replace(record, name=str(path) if name is None else name)
 
@@ -176,14 +188,16 @@ def _parted(path: str) -> tuple[str, str | None]:
         raise LogError("the name of the log is empty, expected a log or a run directory. Is a variable not set?")
     if "\0" in path:
         raise LogError(f"{path!r}: this is no path, for it holds a NUL character. Give a log or a run directory.")
-    place, mark, section = path.rpartition("#")
-    if mark and place and not os.path.lexists(path):
-        return place, section
-    return path, None
+    if os.path.lexists(path):
+        return path, None
+    marks = [at for at, character in enumerate(path) if at and character == "#"]
+    at = next((at for at in marks if os.path.lexists(path[:at])), marks[-1] if marks else len(path))
+    return path[:at], path[at + 1 :] if marks else None
 
 
-def _read_file(path: str, module: ModuleType | None, pattern: str | None, rank: int | None) -> Record:
-    with arriving(path) as source:
+def _read_file(path: str, asked: _Asked, progress: Progress | None) -> Record:
+    module, pattern, rank = asked.reader, asked.pattern, asked.rank
+    with arriving(path, progress) as source:
         if not source.head:
             raise LogError(f"{path}: the file is empty, expected a log. Check that the run wrote to this file.")
         sniff = module is None and pattern is None
@@ -194,14 +208,15 @@ def _read_file(path: str, module: ModuleType | None, pattern: str | None, rank: 
                 f"{path}: found NUL bytes, so this is a binary file, expected a log in text. "
                 "Give the log that the training wrote, or convert it to UTF-8."
             )
-        return _read_text(path, source, module, pattern, rank)
+        return _read_text(path, source, asked)
 
 
-def _read_text(path: str, source: Arriving, module: ModuleType | None, pattern: str | None, rank: int | None) -> Record:
+def _read_text(path: str, source: Arriving, asked: _Asked) -> Record:
+    pattern, rank = asked.pattern, asked.rank
     found = prefixes(without_escapes(source.head))
     stream: Bytes = Stripped(source, found) if found else source
     head = Stripped(io.BytesIO(without_escapes(source.head)), found).read(len(source.head)) if found else source.head
-    reader = module or (None if pattern is not None else _reader(path, head))
+    reader = asked.reader or (None if pattern is not None else _reader(path, head))
     several = any(len(each.ranks) > (1 if rank is None else 0) for each in found)
     marked = several and reader not in (tcap_text, tcap_json)
     lines = Lines(stream)
@@ -209,6 +224,8 @@ def _read_text(path: str, source: Arriving, module: ModuleType | None, pattern: 
     def read(lines: Lines, rank: int | None = None) -> Record:
         if reader is None:
             return pattern_text.read(lines, path, rank, pattern or "")
+        if reader is csv_table:
+            return csv_table.read(lines, path, rank, column=asked.section)
         return cast("Record", reader.read(lines, path, rank))
 
     try:

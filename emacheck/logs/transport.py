@@ -5,9 +5,11 @@ import codecs
 import contextlib
 import gzip
 import lzma
+import os
+import stat
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -24,6 +26,8 @@ MOST = 64 << 30
 MOST_RATIO = 500
 """Nor beyond this many times its compressed size (logs reach about 100), once it has passed :data:`RATIO_FROM`."""
 RATIO_FROM = 256 << 20
+Progress = Callable[[int, int | None], None]
+"""Is told how many bytes of a log were read, as they are stored, and of how many; None if that is not known."""
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -144,6 +148,25 @@ def _exactly(source: Bytes, size: int) -> bytes:
     return start
 
 
+class _Followed:
+    """A source that tells how far it was read."""
+
+    def __init__(self, source: Bytes, size: int | None, progress: Progress) -> None:
+        self._source, self._size, self._progress = source, size, progress
+        self._taken = 0
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to ``size`` bytes."""
+        piece = self._source.read(size)
+        self._taken += len(piece)
+        self._progress(self._taken, self._size)
+        return piece
+
+
+def _followed(source: Bytes, size: int | None, progress: Progress | None) -> Bytes:
+    return source if progress is None else _Followed(source, size, progress)
+
+
 class _Transcoded:
     """UTF-16 as UTF-8."""
 
@@ -160,15 +183,17 @@ class _Transcoded:
 
 
 @contextmanager
-def arriving(path: Path | str) -> Iterator[Arriving]:
+def arriving(path: Path | str, progress: Progress | None = None) -> Iterator[Arriving]:
     """Open a log; ``-`` is standard input."""
     if str(path) == STANDARD_INPUT:
         if sys.stdin is None:
             raise LogError("standard input is closed, expected a log. Give a file, or pipe the log into emacheck.")
-        yield Arriving("standard input", sys.stdin.buffer)
+        yield Arriving("standard input", _followed(sys.stdin.buffer, None, progress))
         return
     with Path(path).open("rb", buffering=0) as file:
-        yield Arriving(str(path), cast("BinaryIO", file))
+        found = os.fstat(file.fileno())
+        size = found.st_size if stat.S_ISREG(found.st_mode) else None
+        yield Arriving(str(path), _followed(cast("BinaryIO", file), size, progress))
 
 
 def _opened(name: str, kind: str, source: Rejoined) -> Any:

@@ -12,6 +12,7 @@ from emacheck.cli.audit.ranks import audit_processes
 from emacheck.cli.audit.worker import AuditJob, audit_in_worker
 from emacheck.cli.command_line import given_command
 from emacheck.cli.judging import exit_code
+from emacheck.cli.output_format import format_option
 from emacheck.cli.outputs import Directory
 from emacheck.cli.seconds import Seconds
 from emacheck.cli.training import (
@@ -81,8 +82,7 @@ operators_option = click.option(
 @click.option(
     "--timeout", default=1800.0, show_default=True, type=Seconds(), help="Seconds without progress; inf: no limit."
 )
-@click.option("--format", "output_format", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@format_option("text", "json")
 @audited_training_options
 @process_options
 def audit(
@@ -97,7 +97,6 @@ def audit(
     end_to_end: bool,
     cpu_fallback: bool,
     operators: bool | None,
-    as_json: bool,
     backend: str | None,
     **options: Any,
 ) -> int:
@@ -131,7 +130,7 @@ def audit(
     if result is None:
         click.echo("Rank 0 ran on another node; the verdict is there.")
         return 0
-    _deliver(result, output_dir, as_json=as_json or output_format == "json")
+    _deliver(result, output_dir, as_json=output_format == "json")
     return exit_code(result.outcome)
 
 

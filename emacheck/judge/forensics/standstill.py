@@ -68,7 +68,8 @@ def standstill(curve: Curve, *, stretches: bool = True) -> Standstill | None:
 
     A curve that is constant stands still; so does one that repeats a value 10 times in a row, or ends with zeros in
     a tenth of its records, when it moved before or after that by far more than its digits can tell: a loss printed
-    with few decimals repeats a value by chance as it converges.
+    with few decimals repeats a value by chance as it converges. Zeros in a tenth of the records, one after the other,
+    stand still whatever is beside them: the loss is less than the last digit.
 
     Args:
         curve: The curve; values that are not finite never stand still.
@@ -99,7 +100,8 @@ def standstill(curve: Curve, *, stretches: bool = True) -> Standstill | None:
         if count < needed:
             continue
         moved, unit = _beside(curve, start, count)
-        if moved > STEPS * unit:
+        hidden = zero and count >= max(SHORTEST, END * len(curve))  # no chance, but digits that do not show the loss
+        if hidden or moved > STEPS * unit:
             return _found(Still.ZERO if zero else Still.STUCK, curve, start, count, unit)
     return None
 

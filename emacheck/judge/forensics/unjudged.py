@@ -8,7 +8,7 @@ import numpy as np
 from emacheck.counted import counted
 from emacheck.curve import Curve
 from emacheck.judge.arithmetic import average
-from emacheck.judge.comparison import EMPTY, Comparison
+from emacheck.judge.comparison import EMPTY, Comparison, pair
 from emacheck.judge.forensics.metric_names import class_score, is_rate, is_score
 from emacheck.judge.forensics.pairing import Pairing, pairing_of
 from emacheck.judge.noise.rounding import resolution
@@ -19,6 +19,8 @@ HALVINGS, EVERY = 32, 1000
 """Steps that a scaler leaves out: it halves its scale from at most 2^32, and doubles it every 1000 steps or more."""
 GROSS = 0.5
 """Mean difference of a loss component, relative to its level, that is no noise between paired runs."""
+LATEST = 3
+"""So many of the last validations are asked whether their loss is far off."""
 COUNTS = 0.01
 """Part of the judged metric that the difference of a component must amount to, for it to count."""
 
@@ -113,9 +115,21 @@ def _left_out(comparison: Comparison, metric: str) -> int:
 
 
 def lacking_components(comparison: Comparison) -> tuple[str, ...]:
-    """Return the components of the loss that the reference has and the candidate lacks."""
-    curves = comparison.candidate.curves
-    return tuple(name for name in _components(comparison) if not len(curves.get(name, EMPTY)))
+    """Return the components of the loss that the reference has and the candidate lacks, and losses of validations.
+
+    A candidate that ends before the first validation of the reference lacks none of these.
+    """
+    curves, validation = comparison.candidate.curves, comparison.candidate.validation
+    last = max((int(curve.iterations[-1]) for curve in curves.values() if len(curve)), default=0)
+    validated = (
+        f"{name} in validation"
+        for name, curve in comparison.reference.validation.items()
+        if "loss" in name.lower()
+        and len(curve)
+        and curve.iterations[0] <= last
+        and not len(validation.get(name, EMPTY))
+    )
+    return (*(name for name in _components(comparison) if not len(curves.get(name, EMPTY))), *validated)
 
 
 def gross_components(comparison: Comparison) -> Iterator[str]:
@@ -128,11 +142,34 @@ def gross_components(comparison: Comparison) -> Iterator[str]:
     yield from _far_off(comparison, _components(comparison), least)
 
 
-def gross_gradients(comparison: Comparison) -> Iterator[str]:
-    """Say which gradient norms of paired runs are far off, in a clause each."""
-    if pairing_of(comparison).pairing is Pairing.PAIRED:
+def gross_others(comparison: Comparison) -> Iterator[str]:
+    """Say which gradient norms and scores of trainings that may be paired are far off, in a clause each."""
+    if pairing_of(comparison).pairing is not Pairing.UNPAIRED:
         others = (name for name in comparison.reference.curves if name not in comparison.metrics)
-        yield from _far_off(comparison, filter(_is_gradient_norm, others), 0.0)
+        yield from _far_off(comparison, (each for each in others if _is_gradient_norm(each) or is_score(each)), 0.0)
+
+
+def gross_validation(comparison: Comparison) -> Iterator[str]:
+    """Say which losses of validations are far off, in a clause each.
+
+    The median of |c - r| over the last LATEST common validations must be over GROSS * |r|, beyond printed decimals, and
+    over COUNTS of the judged metric's level. The first validations of a run may be anywhere.
+    """
+    least = COUNTS * max(_level(comparison, metric) for metric in comparison.metrics)
+    ours, theirs = comparison.reference.validation, comparison.candidate.validation
+    for name in (name for name in ours if "loss" in name.lower() and name in theirs):
+        paired = pair(name, ours[name], theirs[name])
+        finite = np.flatnonzero(np.isfinite(paired.reference) & np.isfinite(paired.candidate))[-LATEST:]
+        if not finite.size:
+            continue
+        hidden = resolution(ours[name], theirs[name])
+        off = float(np.median(np.maximum(np.abs(paired.difference[finite]) - hidden, 0)))
+        level = float(np.median(np.abs(paired.reference[finite])))
+        if off > max(GROSS * level, least):
+            r, c = (each[finite[-1]] for each in (paired.reference, paired.candidate))
+            yield (
+                f"{name} in validation is far off: {c:.4g} against {r:.4g} at iteration {paired.iterations[finite[-1]]}"
+            )
 
 
 def _far_off(comparison: Comparison, names: "Iterator[str]", least: float) -> Iterator[str]:

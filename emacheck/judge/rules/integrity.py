@@ -11,10 +11,11 @@ from emacheck.experiment import differences
 from emacheck.judge.advice import option
 from emacheck.judge.comparison import EMPTY, Comparison
 from emacheck.judge.forensics.metric_names import is_rate
+from emacheck.judge.forensics.numbering import numbered_otherwise
 from emacheck.judge.forensics.one_run import of_one_run
 from emacheck.judge.forensics.pairing import Pairing, pairing_of
 from emacheck.judge.forensics.standstill import Standstill, standstill
-from emacheck.judge.forensics.unjudged import gross_components, gross_gradients, lacking_components
+from emacheck.judge.forensics.unjudged import gross_components, gross_others, gross_validation, lacking_components
 from emacheck.judge.verdict import Finding, Outcome
 from emacheck.oddity import Effect, OddityKind
 from emacheck.record import Record
@@ -41,9 +42,10 @@ class Integrity:
     A judged metric of the candidate that stands still (constant, stuck, or collapsed to exactly zero) while that of the
     reference moves is FAIL. INCONCLUSIVE is a reference that stands still, for there is nothing to hold against; a run
     that is known to have ended before its time or to be still going on; an oddity that leaves open what the record is;
+    records of which one was counted and the other is numbered otherwise;
     two runs that were asked for different things, such as another precision, for they say nothing about a device; a
-    component of the loss that the candidate lacks, in a log of the reference's format; and one that is far off between
-    paired runs.
+    component of the loss that the candidate lacks, in a log of the reference's format; one that is far off between
+    paired runs; and a loss of the validation that is far off between runs that may be paired.
     Whatever else limits what a verdict rests on is said in the message, also of a PASS.
 
     Attributes:
@@ -66,8 +68,10 @@ class Integrity:
     def check(self, comparison: Comparison) -> tuple[Finding, ...]:
         """Look for what stands still, and for what the oddities of the records forbid or limit."""
         reasons = [*_standing_still(comparison), *_forbidding(comparison), *_different_experiments(comparison)]
+        if unlike := numbered_otherwise(comparison):
+            reasons.append(_Reason(outcome=Outcome.INCONCLUSIVE, message=unlike))
         same = of_one_run(comparison)
-        limits = [*([same] if same else []), *_limiting(comparison), *gross_gradients(comparison)]
+        limits = [*([same] if same else []), *_limiting(comparison), *gross_others(comparison)]
         for decisive, message in _components(comparison):
             if decisive:
                 reasons.append(_Reason(outcome=Outcome.INCONCLUSIVE, message=message))
@@ -157,8 +161,11 @@ def _components(comparison: Comparison) -> Iterator[tuple[bool, str]]:
         message = f"the candidate lacks {', '.join(lacking[:SHOWN])}{more}, which the reference has"
         # Another format may have no place for it.
         yield comparison.reference.format == comparison.candidate.format, message
+    pairing = pairing_of(comparison).pairing
     for message in gross_components(comparison):
-        yield pairing_of(comparison).pairing is Pairing.PAIRED, message
+        yield pairing is Pairing.PAIRED, message
+    for message in gross_validation(comparison):
+        yield pairing is not Pairing.UNPAIRED, message
 
 
 def _different_experiments(comparison: Comparison) -> Iterator[_Reason]:

@@ -11,7 +11,7 @@ from emacheck.errors import LogError
 from emacheck.logs.formats import wandb_columns
 from emacheck.logs.gathering import Gathering, averaged
 from emacheck.logs.lines import numbered
-from emacheck.logs.naming import is_loss, is_rank, the_rank
+from emacheck.logs.naming import is_loss, is_rank, says_validation, the_modes, the_rank, understood
 from emacheck.logs.values import is_fraction, parse_iteration, parse_number
 from emacheck.oddity import OddityKind
 from emacheck.record import Record
@@ -27,6 +27,7 @@ SEPARATORS = ",;\t|"
 WIDEST = 10_000
 _LOOKED_AT = 100
 _RULER = re.compile(r"[\s|:+=-]+")
+_COMMA = re.compile(r"[-+]?\d{1,20},\d{1,20}", re.ASCII)
 _TIMES = frozenset({"wall_time", "timestamp", "_timestamp", "_runtime", "datetime", "date", "time_stamp"})
 
 
@@ -35,22 +36,26 @@ class _Header:
     """The columns of a table, and those of the iteration (None if rows are counted), of the epoch and of the rank."""
 
     names: list[str]
+    given: list[str]
     separator: str
     iteration: int | None
     epoch: int | None = None
     rank: int | None = None
+    modes: frozenset[int] = frozenset()
     row: int = 0
     ranges: list[tuple[int, int]] = field(default_factory=list)
     left_out: frozenset[int] = frozenset()
     points_are_means: bool = False
+    only: int | None = None
 
 
 @dataclass(slots=True)
 class _Cells:
-    """Which columns hold a number somewhere, and which a text."""
+    """Which columns hold a number somewhere, and which a text; and a number with a decimal comma, if there is one."""
 
     numbers: set[str] = field(default_factory=set)
     texts: set[str] = field(default_factory=set)
+    with_comma: str = ""
 
 
 def recognises(head: str) -> bool:
@@ -70,24 +75,31 @@ def recognises(head: str) -> bool:
     return False
 
 
-def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
-    """Read each numeric column but that of the iterations as a curve; an empty cell is a missing iteration."""
-    gathering = Gathering(format=NAME, name=name, rank=rank)
+def read(lines: Iterable[str], name: str, rank: int | None = None, column: str | None = None) -> Record:
+    """Read each numeric column but that of the iterations as a curve, or one of them as the loss.
+
+    An empty cell is a missing iteration.
+    """
+    gathering = Gathering(format=NAME, name=name, rank=rank, plain=column is not None)
     rows = ((number, line) for number, line in numbered(lines) if line.strip())
     header, waiting = _found(rows, gathering)
-    if header.iteration is None and not _speaks(header.names):
+    if column is not None:
+        _take_only(column, header, name)
+    elif header.iteration is None and not _speaks(header.names):
         raise LogError(
             f"{name}: this table has no column of iterations. Its columns are: {', '.join(header.names)}. Expected one "
             f"of: {', '.join(ITERATION_COLUMNS)}; or, so that rows can be counted, a column whose name speaks of a "
             "loss. Rename the column that counts the iterations."
         )
+    waiting += islice(rows, _LOOKED_AT)
+    _count_if_parts_of_epochs(header, waiting)
     cells = _Cells()
     for number, texts in _whole(_chained(waiting, rows), header, gathering):
         _take(header, texts, cells, number, gathering)
     _remark(gathering, cells, header)
     curves = gathering.curves()
     losses = [each for each in curves if is_loss(each)]
-    if "loss" not in curves and len(losses) > 1:
+    if column is None and "loss" not in curves and len(losses) > 1:
         choice = f"name a column behind the path to take it as the loss: {name}#{losses[0]}"
         gathering.remark(OddityKind.ARRAYS, f"several losses are in one file, perhaps of several runs; {choice}")
     gathering.remark_interval()
@@ -109,8 +121,36 @@ def _found(rows: Iterator[tuple[int, str]], gathering: Gathering) -> tuple[_Head
         passed.append((number, line))
     if first is None:
         line = passed[0][1] if passed else ""
-        first = _Header(_unique(_named(_cells(line, _separator(line)) or [])), _separator(line), None)
+        cells = _unique(_named(_cells(line, _separator(line)) or []))
+        first = _Header(cells, cells, _separator(line), None)
     return first, passed[1:]
+
+
+def _count_if_parts_of_epochs(header: _Header, rows: list[tuple[int, str]]) -> None:
+    """Let rows be counted where an epoch of 0.25 is all that says where they belong."""
+    at = header.iteration
+    if at is None or _plain(header.names[at]) not in EPOCHS:
+        return
+    found = (_cells(line, header.separator) or [] for _, line in rows)
+    if any(len(cells) == len(header.names) and is_fraction(cells[at]) for cells in found):
+        header.iteration, header.left_out = None, header.left_out | {at}
+
+
+def _take_only(column: str, header: _Header, name: str) -> None:
+    """Leave out all columns but one, which is called ``loss``.
+
+    Raises:
+        LogError: If there is no such column.
+    """
+    bare = [understood(each) for each in header.names]
+    names = (header.given, header.names, ["" if of_validation else each for of_validation, each in bare])
+    at = next((each.index(column) for each in names if column in each), None)
+    if at is None:
+        raise LogError(f"{name}: there is no column {column!r} in this file. Found: {', '.join(header.names)}.")
+    header.only = at
+    header.left_out = frozenset(range(len(header.names))) - {at}
+    header.names[at] = "loss"
+    header.ranges = [pair for pair in header.ranges if header.given[pair[0]] == header.given[at] + wandb_columns.LEAST]
 
 
 def _chained(waiting: list[tuple[int, str]], rows: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
@@ -124,7 +164,7 @@ def _header(line: str) -> _Header | None:
     found = _cells(line, separator)
     if found is None or not 2 <= len(found) <= WIDEST or any(parse_number(cell) is not None for cell in found):
         return None
-    plain = [cell.lower().lstrip("# ").replace(" ", "_") for cell in found]
+    plain = [_plain(cell) for cell in found]
     at = next((plain.index(name) for name in ITERATION_COLUMNS if name in plain), None)
     epoch = next((i for i, cell in enumerate(plain) if cell in EPOCHS and i != at), None)
     if at is None and separator == "|":
@@ -135,13 +175,20 @@ def _header(line: str) -> _Header | None:
     names, ranges = _unique(_named(wandb_columns.without_run(found))), wandb_columns.ranges(found)
     return _Header(
         names,
+        _unique(found),
         separator,
         at,
         epoch,
         None if rank is None else found.index(rank),
+        the_modes(found),
         ranges=ranges,
         left_out=frozenset(column for pair in ranges for column in pair),
     )
+
+
+def _plain(cell: str) -> str:
+    """Return a name as those of the columns of iterations are spelled; the Trainer calls its own ``train/...``."""
+    return cell.lower().lstrip("# ").replace(" ", "_").removeprefix("train/")
 
 
 def _named(cells: list[str]) -> list[str]:
@@ -163,7 +210,7 @@ def _separator(line: str) -> str:
 
 
 def _has_iteration(cells: list[str]) -> bool:
-    names = {cell.lower().lstrip("# ").replace(" ", "_") for cell in cells}
+    names = {_plain(cell) for cell in cells}
     return len(cells) > 1 and not names.isdisjoint(ITERATION_COLUMNS)
 
 
@@ -215,10 +262,14 @@ def _take(header: _Header, texts: list[str], cells: _Cells, number: int, gatheri
     if rank is None:
         gathering.skip("rows whose rank is not an integer of 64 bits", number)
         return
+    if header.only is not None and not texts[header.only]:
+        return  # a row of another column
     epoch = (parse_iteration(texts[header.epoch]) or 0) if header.epoch is not None else 0
     header.points_are_means |= any(texts[least] != texts[largest] for least, largest in header.ranges)
     metrics = _metrics(header, texts, cells, gathering)
-    if not gathering.complete_last(iteration, metrics, rank=rank):
+    if any(says_validation(texts[mode]) for mode in header.modes):
+        gathering.add_validation(metrics, number, iteration=iteration, epoch=epoch, rank=rank)
+    elif not gathering.complete_last(iteration, metrics, rank=rank):
         gathering.add(iteration, metrics, number, epoch=epoch, rank=rank)
 
 
@@ -232,8 +283,12 @@ def _metrics(header: _Header, texts: list[str], cells: _Cells, gathering: Gather
         if header.rank is not None and is_rank(name):
             continue
         value = parse_number(text)
+        if value is None and column in header.modes:
+            continue
         if value is None:
             cells.texts.add(name)
+            if not cells.with_comma and _COMMA.fullmatch(text):
+                cells.with_comma = text
             gathering.unreadable(name, text, gathering.lines)
         else:
             cells.numbers.add(name)
@@ -245,8 +300,22 @@ def _remark(gathering: Gathering, cells: _Cells, header: _Header) -> None:
     texts = [name for name in header.names if name in cells.texts - cells.numbers]
     if texts:
         gathering.remark(OddityKind.LEFT_OUT, f"columns without a number are not read: {', '.join(texts)}")
+    if cells.with_comma:
+        gathering.remark(
+            OddityKind.OTHER, f"numbers with a comma, such as {cells.with_comma}, are not read: write them with a point"
+        )
     if not len(gathering.train):
+        validated = [each for each in header.names if is_loss(each)]
+        if len(gathering.validation) and validated:
+            choice = (
+                f"to judge those of a validation, name their column behind the path: {gathering.name}#{validated[0]}"
+            )
+            gathering.remark(OddityKind.ARRAYS, choice)
         return
+    again = [name for at, name in enumerate(header.names, 1) if name.endswith(f" (column {at})")]
+    if again and header.only is None:
+        which = ", ".join(again[:3]) + ", ..." * (len(again) > 3)
+        gathering.remark(OddityKind.NAMELESS, f"several columns have one name, which the first keeps: {which}")
     if header.ranges:
         gathering.remark(
             OddityKind.LEFT_OUT,
@@ -259,8 +328,8 @@ def _remark(gathering: Gathering, cells: _Cells, header: _Header) -> None:
         )
     if header.iteration is None:
         gathering.remark(OddityKind.COUNTED, "the rows have no iteration: they are counted from 1")
-    elif header.names[header.iteration].lower() in EPOCHS:
-        gathering.remark(OddityKind.EPOCHS, "there is no iteration: the epoch is taken for it")
+    elif _plain(header.names[header.iteration]) in EPOCHS:
+        gathering.remark(OddityKind.BY_EPOCH, "there is no iteration: the epoch is taken for it")
     if list(gathering.train.metrics) == ["Value"]:  # TensorBoard's export does not say what it holds
         gathering.train.rename("Value", "loss")
         gathering.remark(OddityKind.NAMELESS, "the values have no name: they are taken for the loss")

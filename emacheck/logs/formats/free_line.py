@@ -1,5 +1,6 @@
 """One line of free text: what it measures, of training or validation, and where in the run it stands."""
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -36,6 +37,9 @@ METRIC = re.compile(
     rf"{_NAME}[ \t]*(?:([:=]|\bis\b)[ \t]*|[ \t]){_OPENED}({_NUMBER})",
     re.IGNORECASE | re.ASCII,
 )
+# Where a record hangs on another: processes that share a stream print text and line break apart, and a bar has none.
+_NEXT = r"(?=\[?(?:rank|(?:global_)?step|iter(?:ation)?|epoch)[ \t]{0,2}[:=#]?[ \t]{0,2}[\[(]?[ \t]{0,4}\d)"
+_GLUED, _GLUED_TO_BAR = (re.compile(rf"(?<=[{end}]){_NEXT}", re.IGNORECASE) for end in (r"\d", r"\d\]"))
 _UNREAD = re.compile(rf"{_NAME}[ \t]*[:=][ \t]*{_OPENED}(?!{_NUMBER})({_NO_NUMBER})", re.IGNORECASE | re.ASCII)
 _MODE = re.compile(rf"(?<![\w./-])(?:({_TRAIN})|({_VALIDATION}))(?![\w./-]*\.py)(?!\w)", re.IGNORECASE | re.ASCII)
 _EPOCH = re.compile(
@@ -51,8 +55,8 @@ _TRAIN_OF = re.compile(
 )
 _WENET = re.compile(r"\b(?:TRAIN|CV) Batch (\d+)/(\d+)")
 _PAIR = re.compile(rf"^\W{{0,8}}\[{_GAP}(\d+){_GAP},{_GAP}(\d+){_GAP}\]", re.ASCII)
-# With a comma only as a whole number with thousands.
-_COUNT = r"(\d{1,3}(?:,\d{3})+|\d+)(?!\d|\.\d|,\d"
+# With a comma only as a whole number with thousands; 1k, 1e3 and 1_000 are not 1.
+_COUNT = r"(\d{1,3}(?:,\d{3})+|\d+)(?!\d|\.\d|,\d|_\d|e\+?\d|[km]\b"
 _GLOBAL = re.compile(
     r"(?<![\w/])(?:global[ _](?:step|iter)s?|num_updates|current_steps|acc(?:umulated)?_iter|total_iters?|total_it)"
     rf"[\"']?{_GAP}[:=]?{_GAP}{_COUNT})",
@@ -117,6 +121,7 @@ class FreeLine:
         rank: The rank it names, else 0.
         means: Whether means stand in parentheses behind the values.
         unread: The losses of a training whose value is no number, and what stands there.
+        again: Whether a loss of the training stands again in the line, with another value, which is not taken.
     """
 
     metrics: list[Measured] = field(default_factory=list)
@@ -131,6 +136,7 @@ class FreeLine:
     rank: int = 0
     means: bool = False
     unread: list[tuple[str, str]] = field(default_factory=list)
+    again: bool = False
 
 
 def parsed(line: str) -> FreeLine:
@@ -141,7 +147,7 @@ def parsed(line: str) -> FreeLine:
         >>> found.epoch, found.iteration, [(each.name, each.value) for each in found.metrics]
         (2, 50, [('loss', 4.5), ('Acc@1', 3.0)])
     """
-    result = FreeLine()
+    result, line = FreeLine(), with_plain_colons(line)
     found = [each for each in METRIC.finditer(line) if is_value(each)]
     for said in _MODE.finditer(line, 0, found[0].start() if found else len(line)):
         result.validation = said[1] is None
@@ -160,6 +166,23 @@ def parsed(line: str) -> FreeLine:
     return result
 
 
+def parted(line: str) -> list[str]:
+    """Return the records that a line holds, if one hangs on the end of another one or of a bar.
+
+    Example:
+        >>> parted("Step 1 loss: 4.5Step 2 loss: 4.25")
+        ['Step 1 loss: 4.5', 'Step 2 loss: 4.25']
+    """
+    if line.lower().count("loss") < 2:
+        return [line]
+    return (_GLUED_TO_BAR if "it/s" in line or "s/it" in line else _GLUED).split(line)
+
+
+def with_plain_colons(text: str) -> str:
+    """Return a text in which colons as Chinese has them are plain ones."""
+    return text.replace("\uff1a", ":")
+
+
 def is_value(found: re.Match[str]) -> bool:
     """Tell a value from a number that only follows a word, as in ``a loss 3 times``."""
     return found[3] is not None or not found[4].lstrip("+-").isdigit()
@@ -167,8 +190,8 @@ def is_value(found: re.Match[str]) -> bool:
 
 def _metrics(found: list[re.Match[str]], line: FreeLine) -> Iterator[Measured]:
     """Return the metrics; what is named again behind a metric of a validation belongs to that validation."""
-    seen = set[tuple[bool, str]]()
-    validating, validated = line.validation is True, False
+    seen = dict[tuple[bool, str], float]()
+    validating, validated, count = line.validation is True, False, 0
     for at, each in enumerate(found):
         value = parse_number(each[4].replace(",", ""))
         name = _named(each[1], each[2])
@@ -181,8 +204,11 @@ def _metrics(found: list[re.Match[str]], line: FreeLine) -> Iterator[Measured]:
             again = validated and (False, name.bare) in seen and (True, name.bare) not in seen
             validation = validating or again
         validated = validated or validation
-        if (validation, name.bare) not in seen:
-            seen.add((validation, name.bare))
+        first = seen.setdefault((validation, name.bare), value)
+        same = first == value or (math.isnan(first) and math.isnan(value))
+        line.again |= not same and not validation and "loss" in name.bare.lower()
+        if len(seen) > count:
+            count = len(seen)
             yield Measured(validation, name.bare, name.printed, value, each[4])
 
 

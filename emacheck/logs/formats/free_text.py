@@ -15,7 +15,16 @@ import numpy as np
 
 from emacheck.curve import Integers
 from emacheck.logs.columns import Columns
-from emacheck.logs.formats.free_line import LONGEST_LINE, METRIC, TOO_LARGE, FreeLine, is_value, parsed
+from emacheck.logs.formats.free_line import (
+    LONGEST_LINE,
+    METRIC,
+    TOO_LARGE,
+    FreeLine,
+    is_value,
+    parsed,
+    parted,
+    with_plain_colons,
+)
 from emacheck.logs.gathering import NO_VALIDATION, Gathering, averaged
 from emacheck.logs.lines import numbered
 from emacheck.logs.values import printed_unit
@@ -73,7 +82,9 @@ class _Log:
 
 def recognises(head: str) -> bool:
     """Tell whether a loss, or what stands for one, is named somewhere with a number."""
-    return any(_TELLING.search(found[2].lower()) and is_value(found) for found in METRIC.finditer(head))
+    return any(
+        _TELLING.search(found[2].lower()) and is_value(found) for found in METRIC.finditer(with_plain_colons(head))
+    )
 
 
 def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
@@ -90,9 +101,11 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
         elif "Namespace(" in line:
             gathering.header.read(line)
         else:
-            found = parsed(line)
-            last = "" if found.metrics or found.unread else line
-            _take(found, line, log)
+            last = line
+            for record in parted(line):
+                found = parsed(record)
+                last = "" if found.metrics or found.unread else last
+                _take(found, record, log)
     return _finish(log)
 
 
@@ -129,7 +142,7 @@ def _take(found: FreeLine, line: str, log: _Log) -> None:
         return
     if not found.validation or found.iteration is None:
         _move(found, place)
-    log.means = log.means or found.means
+    _note_left_out(found, log)
     for each in found.metrics:
         of_validation = each.validation or not train
         name = each.name if of_validation else each.printed
@@ -141,6 +154,13 @@ def _take(found: FreeLine, line: str, log: _Log) -> None:
         _add(train, found, line, place, log)
     if validation:
         _validate(validation, found, place, log)
+
+
+def _note_left_out(found: FreeLine, log: _Log) -> None:
+    log.means = log.means or found.means
+    if found.again:
+        what = "lines in which a loss stands again with another value, of which only the first is taken"
+        log.gathering.count(what, "found", log.gathering.lines, kind=OddityKind.REPLACED)
 
 
 def _blank(found: FreeLine, place: _Place, gathering: Gathering) -> bool:
@@ -203,12 +223,13 @@ def _add(train: dict[str, float], found: FreeLine, line: str, place: _Place, log
 def _validate(validation: dict[str, float], found: FreeLine, place: _Place, log: _Log) -> None:
     known = log.validations
     named = {name: value for name, value in validation.items() if name not in NO_VALIDATION}
-    if not named or (named == known.last and any(not each.validation for each in found.metrics)):
-        return  # a progress bar repeats the last validation
-    before = [len(each.columns) for each in log.kinds]
     own = place.epoch if found.epoch is None else found.epoch
     numbers = (_NONE if own is None else own, _NONE if found.iteration is None else found.iteration)
     last = len(known.columns) - 1
+    later = found.iteration is None and last >= 0 and numbers[0] > known.epochs[-1]
+    if not named or (named == known.last and not later and any(not each.validation for each in found.metrics)):
+        return  # a progress bar repeats the last validation
+    before = [len(each.columns) for each in log.kinds]
     same = last >= 0 and known.before[-len(before) :].tolist() == before
     same = same and (known.epochs[-1], known.iterations[-1]) == numbers
     if same and known.columns.complete_last(last, named):
@@ -269,7 +290,7 @@ def _numbered(level: int, epochs: Integers, iterations: Integers, kind: _Kind, g
         return NOWHERE
     if level == EPOCH:
         iterations[:] = epochs
-        gathering.remark(OddityKind.EPOCHS, "there is no iteration: the epoch is taken for it")
+        gathering.remark(OddityKind.BY_EPOCH, "there is no iteration: the epoch is taken for it")
     return level
 
 

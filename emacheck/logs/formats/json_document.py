@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -18,20 +19,32 @@ from emacheck.record import Record
 
 NAME = "JSON document"
 _DEEPEST = 4
+# Time, step and value, in seconds since 1970: its export says nothing else.
+_TENSORBOARD = re.compile(r"\[\s*\[\s*\d{9,10}(?:\.\d+)?\s*,\s*\d+\s*,", re.ASCII)
 _SAID = ("iteration", "step", "epoch", "loss")
 
 
 def recognises(head: str) -> bool:
     """Tell whether the text starts as a list, or as an object that is not a line of its own, and speaks of a loss."""
     text = head.lstrip()
+    if _TENSORBOARD.match(text):
+        return True
     if not text.startswith(("{", "[")) or not any(word in head for word in _SAID):
         return False
     first = next((line for line in io.StringIO(text)), "").strip()
     if text.startswith("["):
         return first == "[" or text[1:].lstrip()[:1] in ("{", "[")
     if (whole := json_object(first)) is not None:
-        return any(_numbers(value) for value in whole.values()) and text.strip() == first
+        return text.strip() == first and not json_rows.says_where(whole) and _holds_numbers(whole)
     return first == "{" or _looks_like_an_object(text)
+
+
+def _holds_numbers(document: dict[str, Any], depth: int = _DEEPEST) -> bool:
+    """Tell whether an object, or one in it, holds a list of records or of numbers."""
+    if any(map(_numbers, document.values())) or any(_tables(document, 1)):
+        return True
+    within = [each for each in document.values() if isinstance(each, dict)]
+    return depth > 0 and any(_holds_numbers(each, depth - 1) for each in within)
 
 
 def _looks_like_an_object(text: str) -> bool:
@@ -45,12 +58,19 @@ def read(lines: Lines, name: str, rank: int | None = None) -> Record:
     gathering = Gathering(format=NAME, name=name, rank=rank)
     document = _document(lines, name)
     gathering.lines = 1
-    found = max(_tables(document, _DEEPEST), key=len, default=[])
+    tables = [each for each in _tables(document, _DEEPEST) if each]
+    found = max(tables, key=len, default=[])
     if found:
-        taken = [json_rows.take(row, at, gathering) for at, row in enumerate(found, 1)]
+        if len(tables) > 1:
+            message = f"lists of records beside the longest one, of {len(found)}, are left out: {len(tables) - 1}"
+            gathering.remark(OddityKind.SEVERAL_RUNS, message)
+        counted = json_rows.parts_of_epochs(found)
+        taken = [json_rows.take(row, at, gathering, counted=counted) for at, row in enumerate(found, 1)]
+        if counted:
+            gathering.remark(OddityKind.COUNTED, json_rows.COUNTED)
         by_epoch = json_rows.BY_EPOCH in taken and json_rows.BY_ITERATION not in taken
         if by_epoch and len(gathering.train):
-            gathering.remark(OddityKind.EPOCHS, "there is no iteration: the epoch is taken for it")
+            gathering.remark(OddityKind.BY_EPOCH, "there is no iteration: the epoch is taken for it")
     elif isinstance(document, dict):
         _take_lists(document, gathering)
     curves = gathering.curves()
@@ -88,15 +108,20 @@ def _take_lists(document: dict[str, Any], gathering: Gathering) -> None:
             for each in value:
                 gathering.unreadable(name, each, 1)
     if not lists:
-        for value in document.values():
-            if isinstance(value, dict) and any(_numbers(each) for each in value.values()):
-                _take_lists(value, gathering)
-                return
+        within = {name: value for name, value in document.items() if isinstance(value, dict) and _holds_numbers(value)}
+        if len(within) > 1:
+            names = list(islice(within, 10))
+            message = f"lists of numbers are under {', '.join(names)}; those under {names[0]} are read"
+            gathering.remark(OddityKind.SEVERAL_RUNS, message)
+        for value in islice(within.values(), 1):
+            _take_lists(value, gathering)
         return
     key = next((key for key in lists if json_rows.is_iteration(key)), None)
     key = key or next((key for key in lists if key.lower() == json_rows.EPOCH_KEY), None)
     if key is None:
         gathering.remark(OddityKind.COUNTED, "the numbers have no iteration: they are counted from 1")
+    elif not json_rows.is_iteration(key):
+        gathering.remark(OddityKind.BY_EPOCH, "there is no iteration: the epoch is taken for it")
     said = the_rank(lists)
     for at in range(max(map(len, lists.values()))):
         iteration = at + 1 if key is None else parse_iteration(lists[key][at]) if at < len(lists[key]) else None

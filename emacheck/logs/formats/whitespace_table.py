@@ -8,7 +8,7 @@ from itertools import islice, pairwise
 from emacheck.logs.formats.csv_table import EPOCHS, ITERATION_COLUMNS
 from emacheck.logs.gathering import Gathering
 from emacheck.logs.lines import numbered
-from emacheck.logs.naming import is_rank, the_rank
+from emacheck.logs.naming import is_rank, says_validation, the_modes, the_rank
 from emacheck.logs.values import is_fraction, parse_iteration, parse_number, printed_unit
 from emacheck.oddity import OddityKind
 from emacheck.record import Record
@@ -27,6 +27,7 @@ class _Titles:
     iteration: int = 0
     epoch: int | None = None
     rank: int | None = None
+    modes: frozenset[int] = frozenset()
     rows: int = 0
 
 
@@ -68,7 +69,7 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
         if header is None and not line.startswith("#"):
             _take(_apart(line) if len(row) != len(titles.names) else row, titles, gathering)
     if titles.names and titles.names[titles.iteration].lower() in EPOCHS:
-        gathering.remark(OddityKind.EPOCHS, "there is no iteration: the epoch is taken for it")
+        gathering.remark(OddityKind.BY_EPOCH, "there is no iteration: the epoch is taken for it")
     curves = gathering.curves()
     gathering.remark_interval()
     return gathering.record(curves)
@@ -77,7 +78,7 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
 def _titles(names: list[str]) -> _Titles:
     at, rank = _place(names), the_rank(names)
     epoch = next((i for i, name in enumerate(names) if name.lower() in EPOCHS and i != at), None)
-    return _Titles(names, at, epoch, None if rank is None else names.index(rank))
+    return _Titles(names, at, epoch, None if rank is None else names.index(rank), the_modes(names))
 
 
 def _take(row: list[str], titles: _Titles, gathering: Gathering) -> None:
@@ -105,7 +106,10 @@ def _take(row: list[str], titles: _Titles, gathering: Gathering) -> None:
         else:
             metrics[name] = value
             gathering.rounded_to(name, printed_unit(text))
-    gathering.add(iteration, metrics, number, epoch=its_epoch or 0, rank=rank)
+    if any(says_validation(row[mode]) for mode in titles.modes):
+        gathering.add_validation(metrics, number, iteration=iteration, epoch=its_epoch or 0, rank=rank)
+    else:
+        gathering.add(iteration, metrics, number, epoch=its_epoch or 0, rank=rank)
 
 
 def _nameless(width: int) -> list[str]:
@@ -145,6 +149,6 @@ def _counts_up(rows: list[list[str]]) -> bool:
     rows = rows[:20]
     if len(rows) < 3 or not all(_all_numbers(row) and len(row) == len(rows[0]) for row in rows):
         return False
-    first = [parse_iteration(row[0]) if "." not in row[0] else None for row in rows]
+    first = [parse_iteration(row[0]) for row in rows]
     counted = [each for each in first if each is not None]
     return len(counted) == len(rows) and all(b > a for a, b in pairwise(counted))

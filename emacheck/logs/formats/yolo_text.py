@@ -45,7 +45,7 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
         gathering.lines = number
         _take(whole[:LONGEST_LINE].rstrip(), state, gathering)
     _close(state, gathering)
-    gathering.remark(OddityKind.EPOCHS, "there is no iteration: the epoch is taken for it")
+    gathering.remark(OddityKind.BY_EPOCH, "there is no iteration: the epoch is taken for it")
     gathering.remark(OddityKind.AVERAGED, "the losses are means of each epoch")
     return gathering.record(averaged(gathering.curves(), 0))
 
