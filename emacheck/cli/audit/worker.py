@@ -22,7 +22,8 @@ import click
 
 from emacheck.cli.audit.job import read_job, write_job
 from emacheck.errors import EmacheckError, TrainingError, UsageError
-from emacheck.train.launching.last_words import ANSWER_SECONDS, QUESTION, ask, hint_of, how_it_ended, last_words_in
+from emacheck.exit_code import how_it_ended
+from emacheck.train.launching.last_words import ANSWER_SECONDS, QUESTION, ask, hint_of, last_words_in
 from emacheck.train.launching.launch import POLL_SECONDS, WORKER_ENVIRONMENT, end_worker
 from emacheck.train.launching.parent import MARK, end_with_parent
 from emacheck.train.request import TrainingRequest

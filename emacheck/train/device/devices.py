@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from typing import IO
 
 from emacheck.errors import UsageError
-from emacheck.train.launching.last_words import how_it_ended
+from emacheck.exit_code import how_it_ended
 
 ENTRY_POINTS = "emacheck.devices"
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
