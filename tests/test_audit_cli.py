@@ -165,6 +165,18 @@ def test_a_worker_that_dies_is_reported(monkeypatch, tmp_path, code, words):
         audit_in_worker(AuditJob(request=TrainingRequest(preset="smoke", config=None), device="cpu"), timeout=60)
 
 
+@pytest.mark.parametrize("asked", ["compile=True", "compile.backend=eager"])
+def test_a_configuration_that_compiles_is_refused_for_its_audit_would_run_other_code(tmp_path, asked):
+    from emacheck.cli.audit.training import build_runner
+
+    request = TrainingRequest(preset="smoke", config=None, cfg_options=(asked,))
+    with pytest.raises(
+        UsageError, match=r"^compile: found .*expected a training of the code as it is written"
+    ) as refused:
+        build_runner(request, tmp_path)
+    assert "--cfg-options compile=False" in str(refused.value)
+
+
 def test_a_worker_that_hangs_is_ended(monkeypatch, tmp_path):
     (tmp_path / "python").write_text("#!/bin/sh\nexec sleep 60\n")
     (tmp_path / "python").chmod(0o755)

@@ -196,6 +196,7 @@ def build_runner(request: TrainingRequest, scratch: Path, device: "Device | None
 
     point_mmengine_at(device or parse_device("cpu"))
     config, _ = resolve(request, scratch)
+    _refuse_compiled(config)
     # The audit has an autocast and a loss scale of its own.
     step_in_float32(config)
     if device is not None:
@@ -211,6 +212,23 @@ def build_runner(request: TrainingRequest, scratch: Path, device: "Device | None
     runner = (SeededRunner if drawn else UndrawnRunner).from_cfg(config)
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     return runner
+
+
+def _refuse_compiled(config: Any) -> None:
+    """Refuse what mmengine would compile before it trains: the audit would run other code than the training.
+
+    Raises:
+        UsageError: If so.
+    """
+    from emacheck.errors import UsageError
+
+    if config.get("compile"):
+        raise UsageError(
+            f"compile: found {config.compile!r}, expected a training of the code as it is written: the audit calls "
+            "modules one by one, so what torch.compile makes of them would not run, and an error in it would pass. "
+            "Audit and train what is written with --cfg-options compile=False; what the compiler makes of it shows in "
+            "the curves alone."
+        )
 
 
 def _optimizer(runner: Any) -> Any:
