@@ -19,13 +19,13 @@ COPIES = frozenset({"_to_copy", "copy_", "_copy_from", "clone", "detach", "lift_
 DEFAULT_KERNEL = "[default backend kernel]"
 # How torch names a kernel that serves whatever has none of its own; vendors' files that register such kernels for some
 # operators alone have names like MPSFallback.mm.
-FALLBACK = "allback"
+FALLBACK = "fallback"
 
 
 class Executed(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Watch the operators that run while it is active; it changes none of them.
 
-    What torch.compile has not compiled yet, it never compiles once it ran while this was active.
+    What torch.compile compiled runs as it was written while this is active, and with some versions from then on.
 
     Attributes:
         types: How many floating-point results there were of each type, such as ``float32``.
@@ -58,7 +58,8 @@ class Executed(TorchDispatchMode):  # type: ignore[no-untyped-call]
         device = next((each.device.type for each in (*given, *made) if _is_away(each)), None)
         if device is not None and computes and _falls_back(func, device):
             self.without_kernel.add(f"{func.namespace}::{name}")
-        self._follow(func, f"{func.namespace}::{name}" if computes else None, given, made)
+        made += _written(func, args, kwargs or {})
+        self._follow(f"{func.namespace}::{name}" if computes else None, given, made)
         return result
 
     def __exit__(self, *raised: Any) -> None:
@@ -66,22 +67,27 @@ class Executed(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__exit__(*raised)  # type: ignore[no-untyped-call]
         self._brought.clear()
 
-    def _follow(self, func: Any, name: str | None, given: list[torch.Tensor], made: list[torch.Tensor]) -> None:
+    def _follow(self, name: str | None, given: list[torch.Tensor], made: list[torch.Tensor]) -> None:
         """Note what the host computes with tensors that came from a device, until it goes back there."""
-        from_device = any(_is_away(each) for each in given)
         known = [self._brought[place] for each in given if (place := _place(each)) in self._brought]
-        if not known and not from_device:
+        if not known and not any(_is_away(each) for each in given):
             return
         done = frozenset[str]().union(*(names for _, names in known))
-        if known and (from_device or any(_is_away(each) for each in made)):
+        if any(_is_away(each) for each in made):
             self.on_host |= done
-        elif name is not None:
+        elif known and name is not None:
             done |= {name}
-        # What an operator writes into is among its inputs as well.
-        written = [args for args in given if func._schema.is_mutable]
-        for each in (*made, *written):
+        for each in made:
             if (place := _place(each)) is not None:
                 self._brought[place] = each, done
+
+
+def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+    """Return the tensors that an operator was given to write into."""
+    arguments = func._schema.arguments
+    named = {each.name: value for each, value in zip(arguments, args, strict=False)} | kwargs
+    into = [each.name for each in arguments if each.alias_info is not None and each.alias_info.is_write]
+    return [tensor for name in into for tensor in _tensors(named.get(name))]
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:
@@ -106,7 +112,7 @@ def _falls_back(func: Any, device: str) -> bool:
     if DEFAULT_KERNEL in kernel:
         # torch makes the functional form, and the one in place, of that which writes into a given tensor.
         kernel = next((_kernel(*name, device) for name in _forms_with_out(func)), kernel)
-    return FALLBACK in kernel
+    return FALLBACK in kernel.lower()
 
 
 def _forms_with_out(func: Any) -> Iterator[tuple[str, str]]:

@@ -50,7 +50,7 @@ class ObserverHook(Hook):  # type: ignore[misc]
         self.shows_updates = False
         self._device, self._precision, self._compiled = device, precision, compiled
         self._iterations, self._last = 0, iterations
-        self._stepped = False
+        self._stepped = self._watched = False
         self._executed = Executed()
         self._model: Any = None
         self._before: list[torch.Tensor] = []
@@ -67,10 +67,12 @@ class ObserverHook(Hook):  # type: ignore[misc]
         self._stepped = True
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:  # noqa: ARG002
-        """Watch the operators of the last iteration: whatever torch.compile compiles is compiled by then."""
+        """Watch the operators of the last iteration, by which it is known whether anything is compiled."""
         self.shows_updates = self.updates > 0
         self._stepped = False
-        if self._iterations + 1 == self._last:
+        # What is compiled runs as it was written while it is watched.
+        self._watched = self._iterations + 1 == self._last and not self._compiled and not compiled_graphs()
+        if self._watched:
             self._executed.__enter__()  # type: ignore[no-untyped-call]
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:  # noqa: ARG002
@@ -81,9 +83,9 @@ class ObserverHook(Hook):  # type: ignore[misc]
         """
         self._iterations += 1
         self.updates += self._stepped
-        if self._iterations == self._last:
+        if self._watched:
             self._executed.__exit__(None, None, None)
-        if self._iterations == 1 and (found := self._elsewhere()):
+        if self._iterations == 1 and (found := elsewhere(runner.model, self._device)):
             raise TrainingError(found)
 
     def facts(self) -> dict[str, Any]:
@@ -108,7 +110,7 @@ class ObserverHook(Hook):  # type: ignore[misc]
             TrainingError: If it was not.
         """
         require_float32_kept(self._device, self._precision)
-        found = self._untrained() or self._uncompiled() or self._elsewhere() or self._otherwise()
+        found = self._untrained() or self._uncompiled() or elsewhere(self._model, self._device) or self._otherwise()
         if found:
             raise TrainingError(found)
 
@@ -131,33 +133,19 @@ class ObserverHook(Hook):  # type: ignore[misc]
     def _uncompiled(self) -> str:
         if not self._compiled or compiled_graphs():
             return ""
+        # The products of float16 are summed in float32 there by a mode, in which torch compiles nothing.
+        on_cpu = self._device.is_cpu and self._precision == "fp16"
+        why = "No CPU compiles in fp16" if on_cpu else "Look for TORCHDYNAMO_DISABLE or TORCH_COMPILE_DISABLE"
+        how = ": use --precision bf16" if on_cpu else " in the environment"
         return (
-            "compile: torch has compiled nothing, so this was a training of the code as it is written. Look for "
-            "TORCHDYNAMO_DISABLE or TORCH_COMPILE_DISABLE in the environment, or leave compile out."
-        )
-
-    def _elsewhere(self) -> str:
-        """Say which parameters are on another device than they were asked to be on."""
-        wanted, away = self._device, dict[str, torch.device]()
-        for name, parameter in self._model.named_parameters():
-            found = parameter.device
-            if found.type != wanted.type or (wanted.index is not None and found.index != wanted.index):
-                away[name] = found
-        if not away:
-            return ""
-        first = next(iter(away))
-        return (
-            f"{wanted.option} {wanted}: found {len(away)} of {len(list(self._model.parameters()))} parameters on "
-            f"another device, the first of them {first} on {away[first]}, so this is no training on {wanted}. Look for "
-            "what moves them in the configuration's hooks and modules, or for an mmengine that chooses the device by "
-            f"itself: mmengine.device.get_device() says {mmengine.device.get_device()}."
+            "compile: torch has compiled nothing, so this was a training of the code as it is written. "
+            f"{why}{how}, or leave compile out."
         )
 
     def _otherwise(self) -> str:
         """Say that nothing was computed in the mixed precision that was asked for."""
         wanted, types = AUTOCAST.get(self._precision), self._executed.types
-        # What is compiled computes unseen.
-        if wanted is None or types[wanted] or compiled_graphs():
+        if wanted is None or types[wanted] or not self._watched:
             return ""
         return (
             f"--precision {self._precision}: found no operator of iteration {self._last} that computed in {wanted}, "
@@ -200,6 +188,25 @@ class ToldToFallBack(logging.Handler):
             named = NAMED.search(text)
             said = text.partition("Warning: ")[2] or text
             self.operators.add(named[1] if named else " ".join(said.split())[:SAID])
+
+
+def elsewhere(model: torch.nn.Module, wanted: Device) -> str:
+    """Say which parameters are on another device than they were asked to be on; nothing if none is."""
+    placed = {name: parameter.device for name, parameter in model.named_parameters()}
+    away = {
+        name: found
+        for name, found in placed.items()
+        if found.type != wanted.type or (wanted.index is not None and found.index != wanted.index)
+    }
+    if not away:
+        return ""
+    first = next(iter(away))
+    return (
+        f"{wanted.option} {wanted}: found {len(away)} of {len(placed)} parameters on another device, the first of them "
+        f"{first} on {away[first]}, so this is no training on {wanted}. Look for what moves them in the "
+        "configuration's hooks and modules, or for an mmengine that chooses the device by itself: "
+        f"mmengine.device.get_device() says {mmengine.device.get_device()}."
+    )
 
 
 def optimizers(wrapper: Any) -> Iterable[torch.optim.Optimizer]:

@@ -24,6 +24,8 @@ WARM_UP = 30
 PROGRESS_EVERY = 10
 # Another pass over the data than that of the warm-up.
 BATCH_SEED = 7919
+# What mmengine makes of a model just before it trains.
+TURNED_ON_LATER = ("activation_checkpointing", "efficient_conv_bn_eval")
 ALONE = "The device of one process can be audited: emacheck audit without --nproc-per-node."
 
 
@@ -38,6 +40,7 @@ class AuditedTraining:
         batch_hashes: SHA-256 of each batch.
         place: Where the state is kept.
         joined: Joined batches of several processes.
+        notes: What of the training is not audited.
     """
 
     subject: "Subject"
@@ -46,6 +49,7 @@ class AuditedTraining:
     batch_hashes: list[str]
     place: Path
     joined: list[Any] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
 
 
 def prepare_training(
@@ -100,6 +104,11 @@ def prepare_training(
         batch_hashes=[batch_hash(batch) for batch in drawn],
         place=place,
         joined=joined,
+        notes=tuple(
+            f"{key} of the configuration was not turned on, so what it changes in a training was not audited"
+            for key in TURNED_ON_LATER
+            if runner.cfg.get(key)
+        ),
     )
 
 

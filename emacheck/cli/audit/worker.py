@@ -334,6 +334,7 @@ def run_job(job: AuditJob, device: "torch.device", scratch: Path) -> "AuditResul
         batch_hashes=training.batch_hashes,
         progress=lambda line: progress(f"Auditing {line} on {device}"),
     )
+    result = replace(result, notes=(*training.notes, *result.notes))
     if job.ranks is not None and job.processes is not None:
         from emacheck.cli.audit.joined import join, with_processes
 

@@ -33,6 +33,18 @@ optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=0.1))
 WARNING = "The operator 'aten::isin' is not supported on the SDAA backend and will fall back to run on the CPU."
 
 
+compiled_calls = []
+
+
+def counting(graph, _):
+    return lambda *inputs: compiled_calls.append(graph) or graph(*inputs)
+
+
+@torch.compile(backend=counting)
+def compiled(value):
+    return value + 1
+
+
 @DATASETS.register_module()
 class Noise(torch.utils.data.Dataset):
     def __len__(self):
@@ -53,6 +65,8 @@ class Small(BaseModel):
         value = F.relu(self.conv(torch.stack(list(inputs)))).flatten(2)
         if self.attention == "host":
             value = value * value.cpu().softmax(2).to(value.device)
+        if self.attention == "compiled":
+            value = compiled(value)
         if self.attention == "told":
             warnings.warn(WARNING, stacklevel=1)
         return {"loss": F.cross_entropy(self.classify(value.mean(2)), torch.as_tensor(label, device=value.device))}
@@ -98,6 +112,8 @@ said = {
     ),
     "no learning rate": said_of("no learning rate", "optim_wrapper.optimizer.lr=0"),
     "accumulating": said_of("accumulating", "optim_wrapper.accumulative_counts=9"),
+    "in a compiled part": said_of("in a compiled part", "model.attention=compiled", precision="bf16", device="cpu"),
+    "iterations of the compiled part": len(compiled_calls),
     "compiled": said_of("compiled", "compile.backend=eager", device="cpu"),
 }
 torch._dynamo.reset()
