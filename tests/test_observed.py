@@ -94,6 +94,19 @@ def test_operators_that_ran_on_the_cpu_limit_a_verdict_and_are_named(trained):
     assert headline(verdict).startswith("PASS integrity 0 (limit 0), bit-identical, partly on the CPU")
 
 
+def test_an_environment_that_lets_the_cpu_run_operators_unseen_limits_a_verdict(trained):
+    said, place = trained
+    assert said["allowed"] == ""
+    found = [str(each) for each in read_log(place / "allowed").oddities if each.kind is OddityKind.ON_CPU]
+    assert found[1:] == [
+        "operators of sdaa may have run on the CPU, unseen, for the environment allows it: "
+        "TORCH_SDAA_RUNTIME_AUTOFALLBACK=1"
+    ]
+    known = json.loads((place / "allowed" / "run.json").read_text(encoding="utf-8"))["provenance"]["device"]
+    assert (known["TORCH_SDAA_RUNTIME_AUTOFALLBACK"], known["TORCH_SDAA_FALLBACK_OPS"]) == ("1", "")
+    assert observed(place / "healthy")["allowed"] == []
+
+
 @pytest.mark.parametrize("observed", [None, [], {"fallback": "aten::relu"}, {"on_host": None}])
 def test_a_record_that_does_not_say_where_it_ran_is_read_as_before(trained, tmp_path, observed):
     _, place = trained

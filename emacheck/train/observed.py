@@ -19,6 +19,7 @@ from mmengine.optim import OptimWrapperDict
 
 from emacheck.errors import TrainingError
 from emacheck.executed import Executed
+from emacheck.train.device.accelerator import fallback_allowed
 from emacheck.train.device.devices import Device
 from emacheck.train.device.precision import AUTOCAST, require_float32_kept
 
@@ -101,6 +102,7 @@ class ObserverHook(Hook):  # type: ignore[misc]
             **facts,
             "fallback": sorted(self._executed.without_kernel | self.told.operators),
             "on_host": sorted(self._executed.on_host),
+            "allowed": fallback_allowed(self._device),
         }
 
     def require_as_asked(self) -> None:

@@ -311,6 +311,9 @@ def run_job(job: AuditJob, device: "torch.device", scratch: Path) -> "AuditResul
     from emacheck.audit.step import audit
     from emacheck.cli.audit.training import invariants
     from emacheck.judge.verdict import Outcome
+    from emacheck.on_cpu import ran_on_the_cpu
+    from emacheck.train.device.accelerator import fallback_allowed
+    from emacheck.train.device.devices import parse_device
 
     progress, training = partial(say, scratch), _prepared(job, scratch)
     # Again, for what a configuration imports may have set it otherwise.
@@ -334,7 +337,8 @@ def run_job(job: AuditJob, device: "torch.device", scratch: Path) -> "AuditResul
         batch_hashes=training.batch_hashes,
         progress=lambda line: progress(f"Auditing {line} on {device}"),
     )
-    result = replace(result, notes=(*training.notes, *result.notes))
+    allowed = ran_on_the_cpu(str(device), allowed=fallback_allowed(parse_device(job.device)))
+    result = replace(result, notes=(*training.notes, *allowed, *result.notes))
     if job.ranks is not None and job.processes is not None:
         from emacheck.cli.audit.joined import join, with_processes
 

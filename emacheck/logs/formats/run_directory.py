@@ -208,7 +208,7 @@ def _on_cpu(provenance: Mapping[str, Any]) -> tuple[str, ...]:
     observed, device = provenance.get("observed"), provenance.get("device")
     if not isinstance(observed, dict) or not isinstance(device, dict):
         return ()
-    names = {key: observed[key] for key in ("fallback", "on_host") if isinstance(observed.get(key), list)}
+    names = {key: observed[key] for key in ("fallback", "on_host", "allowed") if isinstance(observed.get(key), list)}
     return ran_on_the_cpu(str(device.get("type")), **{key: [str(each) for each in names[key]] for key in names})
 
 

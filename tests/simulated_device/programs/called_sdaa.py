@@ -4,6 +4,7 @@ Each is recorded into a directory of its own; a JSON object with what the worker
 """
 
 import json
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -102,7 +103,11 @@ def said_of(name, *options, precision="fp32", device="sdaa"):
     return ""
 
 
+os.environ |= {"TORCH_SDAA_RUNTIME_AUTOFALLBACK": "1", "TORCH_SDAA_FALLBACK_OPS": ""}
+allowed = said_of("allowed")
+del os.environ["TORCH_SDAA_RUNTIME_AUTOFALLBACK"]
 said = {
+    "allowed": allowed,
     "healthy": said_of("healthy"),
     "attention on the host": said_of("attention on the host", "model.attention=host"),
     "told": said_of("told", "model.attention=told"),
