@@ -55,7 +55,8 @@ def flatten(config: Mapping[str, Any]) -> Flat:
     """
     flat: Flat = {}
     for key in DECISIVE:
-        if config.get(key) is not None:
+        # To compile or not to compile nothing is the same.
+        if config.get(key) is not None and not (key == "compile" and config[key] is False):
             _collect(key, config[key], flat)
     loop = config.get("train_cfg") or {}
     if "type" in loop:

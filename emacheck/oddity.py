@@ -52,6 +52,7 @@ class OddityKind(str, Enum):
     MISSING_LOSS = "missing_loss"
     NO_LOSS = "no_loss"
     CONFIGURATION = "configuration"
+    ON_CPU = "on_cpu"
     OTHER = "other"
 
     def __str__(self) -> str:
@@ -66,6 +67,7 @@ _LIMITING = (
     OddityKind.REPLACED,
     OddityKind.RESUMED,
     OddityKind.SEVERAL_RUNS,
+    OddityKind.ON_CPU,
 )
 _FORBIDDING = (
     OddityKind.ENDED_EARLY,

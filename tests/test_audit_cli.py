@@ -166,6 +166,18 @@ def test_a_worker_that_dies_is_reported(monkeypatch, tmp_path, code, words):
         audit_in_worker(AuditJob(request=TrainingRequest(preset="smoke", config=None), device="cpu"), timeout=60)
 
 
+@pytest.mark.parametrize("asked", ["compile=True", "compile.backend=eager"])
+def test_a_configuration_that_compiles_is_refused_for_its_audit_would_run_other_code(tmp_path, asked):
+    from emacheck.cli.audit.training import build_runner
+
+    request = TrainingRequest(preset="smoke", config=None, cfg_options=(asked,))
+    with pytest.raises(
+        UsageError, match=r"^compile: found .*expected a training of the code as it is written"
+    ) as refused:
+        build_runner(request, tmp_path)
+    assert "--cfg-options compile=False" in str(refused.value)
+
+
 def test_a_worker_that_hangs_is_ended(monkeypatch, tmp_path):
     (tmp_path / "python").write_text("#!/bin/sh\nexec sleep 60\n")
     (tmp_path / "python").chmod(0o755)
@@ -199,9 +211,12 @@ def test_a_healthy_device_passes_the_audit_in_mixed_precision(emacheck_cli, simu
     options += ("--threads", "1")
     # As the configurations of mixed precision have it; it refuses devices that mmengine does not know.
     options += ("--cfg-options", "optim_wrapper.type=AmpOptimWrapper", "optim_wrapper.loss_scale=dynamic")
+    # mmengine turns it on when it trains, and not before.
+    options += ("activation_checkpointing=backbone",)
     done = emacheck_cli("audit", "--device", "sdaa", *options, env=simulated_device(), timeout=600)
     assert done.code == 0, done
     report = json.loads(done.out)
+    assert "activation_checkpointing of the configuration was not turned on" in report["notes"][0]
     assert report["worst"]["ratio"] < 3
     assert "decode_head.loss_decode" in {each["module"] for each in report["tensors"]}
 

@@ -144,6 +144,12 @@ def test_the_cpu_runs_what_a_device_lacks_only_if_that_is_allowed(simulated_devi
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines[-2:]] == ["INCONCLUSIVE", "PASS"], (done.stdout, done.stderr)
     assert f"lacks aten::{asked}; they ran on the CPU" in lines[-1]
+    # What the simulated device has no kernel for, and does not miss, its own fallback runs on the CPU.
+    by_fallback = lines[-1].partition(
+        "ran through the fallback of sdaa, as a rule on the CPU, and say nothing about it: "
+    )
+    assert "aten::_log_softmax" in by_fallback[2]
+    assert "to which the program itself brought" not in done.stdout
     assert "--cpu-fallback" in lines[-2]
 
 

@@ -24,6 +24,7 @@ def test_what_does_not_decide_the_numbers_does_not_decide_the_experiment():
     assert flatten(one) == flatten(two) == {"train_cfg.type": "IterBasedTrainLoop"}
     place = {"train_dataloader": {"dataset": {"data_root": "/here", "type": "CityscapesDataset"}}}
     assert flatten(place) == {"train_dataloader.dataset.type": "CityscapesDataset"}
+    assert flatten({"compile": False}) == {}
     assert digest(flatten(one)) == digest(flatten(two))
 
 

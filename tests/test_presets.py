@@ -211,7 +211,9 @@ def test_an_override_without_effect_is_refused_with_what_was_perhaps_meant(resol
         resolved("", option)
 
 
-@pytest.mark.parametrize("option", ["resume=False", "auto_scale_lr.enable=True", "val_dataloader.dataset.data_root=x"])
+@pytest.mark.parametrize(
+    "option", ["resume=False", "auto_scale_lr.enable=True", "val_dataloader.dataset.data_root=x", "compile=True"]
+)
 def test_an_override_of_what_mmengine_reads_is_taken_although_the_configuration_lacks_it(resolved, option):
     resolved("", option)
 

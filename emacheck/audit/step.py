@@ -28,7 +28,9 @@ from emacheck.audit.limits import Limits
 from emacheck.audit.operators.explain import explain
 from emacheck.counted import counted
 from emacheck.errors import UsageError
+from emacheck.executed import Executed
 from emacheck.judge.verdict import Outcome
+from emacheck.on_cpu import ran_on_the_cpu
 
 Prepare = Callable[[Candidate], Any]
 
@@ -159,9 +161,12 @@ def audit(
     started = time.monotonic()
     candidate = subject.twin() if candidate is None else candidate
     require_uncompiled(subject, candidate)
-    fallback = CpuFallback()
+    fallback, executed = CpuFallback(), Executed()
+    # Entered first, it is asked last: after whatever else changes what runs.
+    if plan.device.type != "cpu":
+        candidate.around.insert(0, lambda: executed)
     if plan.cpu_fallback:
-        # Entered first, it is asked last: it answers what nothing else did.
+        # It answers what nothing else did.
         candidate.around.insert(0, lambda: fallback)
     judged: list[Judged] = []
     foreign: frozenset[str] = frozenset()
@@ -191,7 +196,11 @@ def audit(
         precision=plan.precision.name,
         errors=errors,
         findings=find(errors, troubles),
-        notes=(*notes, *_notes_on(subject), *_notes(judged, foreign, plan, fallback.used, refused)),
+        notes=(
+            *(*notes, *_notes_on(subject)),
+            *ran_on_the_cpu(str(plan.device), fallback=executed.without_kernel, on_host=executed.on_host),
+            *_notes(judged, foreign, plan, fallback.used, refused),
+        ),
         state_hash=state_hash or state_digest(dict(subject.model.state_dict())),
         batch_hashes=tuple(batch_hashes),
         seconds=time.monotonic() - started,

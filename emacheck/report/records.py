@@ -21,14 +21,15 @@ def extent(record: Record, metric: str) -> str:
 
 
 def scalars(known: Mapping[str, Any]) -> dict[str, str]:
-    """Return the plain values at the top, then those of the device, the experiment and the versions; deeper is JSON.
+    """Return the plain values at the top, then those of the device, the experiment and so on; deeper is JSON.
 
     Example:
         >>> scalars({"seed": 0, "device": {"type": "sdaa"}, "losses": [4.0]})
         {'seed': '0', 'device type': 'sdaa'}
     """
     nested: dict[str, Any] = {}
-    for name, shape in (("device", "device {}"), ("experiment", "{}"), ("versions", "{} version")):
+    shapes = {"device": "device {}", "experiment": "{}", "observed": "observed {}", "versions": "{} version"}
+    for name, shape in shapes.items():
         values = known.get(name)
         if isinstance(values, Mapping):
             nested |= {shape.format(key): value for key, value in values.items()}

@@ -10,6 +10,7 @@ from emacheck.judge.forensics.one_run import of_one_run
 from emacheck.judge.forensics.pairing import Pairing, pairing_of
 from emacheck.judge.rules.means import MeanRelativeError
 from emacheck.judge.verdict import AUDIT, Finding, Outcome, Verdict
+from emacheck.oddity import OddityKind
 from emacheck.printable import MESSAGE_LENGTH, printable
 
 EXACT_DIGITS = 17
@@ -114,7 +115,8 @@ def headline(verdict: Verdict) -> str:
         judged = "curves" if finding.module else ", ".join(map(printable, verdict.comparison.metrics))
         equal = f"{judged} {equal}"
     one = "logs of one run" if of_one_run(verdict.comparison) else ""
-    remarks = (equal, one, "not paired" if unpaired else "", left_out_remark(verdict))
+    on_cpu = any(oddity.kind is OddityKind.ON_CPU for oddity in verdict.comparison.candidate.oddities)
+    remarks = (equal, one, "partly on the CPU" * on_cpu, "not paired" if unpaired else "", left_out_remark(verdict))
     said = "".join(f", {remark}" for remark in remarks if remark)
     return f"{verdict.outcome} {label(verdict, finding)} {observed} (limit {limit}){where}{said}"
 

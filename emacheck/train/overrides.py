@@ -11,6 +11,11 @@ from mmengine.runner import Runner
 from emacheck.errors import UsageError
 
 EVALUATION = tuple(f"{when}_{part}" for when in ("val", "test") for part in ("cfg", "dataloader", "evaluator"))
+# What mmengine's Runner reads of a configuration although it is no argument of its own.
+READ_BESIDES = (
+    *("model_wrapper_cfg", "find_unused_parameters", "sync_bn", "compile"),
+    *("activation_checkpointing", "efficient_conv_bn_eval"),
+)
 OPTIONS_OF_OUR_OWN = {
     "work_dir": "use the option --work-dir",
     "launcher": "use the option --launcher, with --nproc-per-node",
@@ -62,7 +67,7 @@ def _chosen(config: Any, overrides: dict[str, Any], notes: list[str]) -> dict[st
 
 def _refuse_without_effect(config: Any, overrides: dict[str, Any]) -> None:
     """Refuse an override that would change nothing: one that no part of mmengine reads, or that has an option here."""
-    known = {*config.keys(), *inspect.signature(Runner.__init__).parameters, "draws"}
+    known = {*config.keys(), *inspect.signature(Runner.__init__).parameters, *READ_BESIDES, "draws"}
     for key, value in overrides.items():
         part = key.partition(".")[0]
         if part not in known:

@@ -3,13 +3,12 @@
 import json
 import math
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapperDict
+from torch.utils._python_dispatch import _disable_current_modes
 
 from emacheck.rank_files import rank_file
 from emacheck.record import hash_of_samples
@@ -17,6 +16,7 @@ from emacheck.strict_json import encode_value
 from emacheck.train import ranks
 from emacheck.train.device.accelerator import peak_memory
 from emacheck.train.device.devices import Device
+from emacheck.train.observed import optimizers
 from emacheck.train.paired.fingerprint import batch_hash, sample_hashes, state_hash
 from emacheck.train.tcap_log import TcapLog
 
@@ -46,7 +46,6 @@ class RecorderHook(Hook):  # type: ignore[misc]
     Attributes:
         initial_state: The hash of the model's state before the first iteration.
         recorded: How many iterations were recorded.
-        shows_updates: Whether any of them began with weights that an earlier one had updated.
         peak_memory: The most bytes that were seen on the device.
     """
 
@@ -57,8 +56,6 @@ class RecorderHook(Hook):  # type: ignore[misc]
     ) -> None:
         self.initial_state: str | None = None
         self.recorded = 0
-        self.shows_updates = False
-        self._stepped = False
         self.peak_memory: int | None = None
         self._device = device
         self._limit = iterations
@@ -76,14 +73,13 @@ class RecorderHook(Hook):  # type: ignore[misc]
         ranks.require_equal_ranks(runner.model, "before training")
         self.initial_state = state_hash(ranks.unwrapped(runner.model))
         self._file = self._path.open("w", encoding="utf-8")
-        for optimizer in _optimizers(runner.optim_wrapper):
+        for optimizer in optimizers(runner.optim_wrapper):
             optimizer.register_step_pre_hook(self._before_step)
         self._mark = time.perf_counter()
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:  # noqa: ARG002
         """Hash the batch before anything changes it."""
         self._start = time.perf_counter()
-        self.shows_updates = self._stepped
         self._samples = sample_hashes(data_batch)
         # Records that were drawn in the first way hold hashes over whole batches.
         self._batch = batch_hash(data_batch) if runner.cfg.get("draws", 1) == 1 else hash_of_samples(self._samples)
@@ -92,13 +88,14 @@ class RecorderHook(Hook):  # type: ignore[misc]
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:  # noqa: ARG002
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         if gradients:
-            self._square += sum_of_squares(gradients)
+            # Who watches the operators of the training is not to take ours for its own.
+            with _disable_current_modes():
+                self._square += sum_of_squares(gradients)
         self._rate = float(optimizer.param_groups[0]["lr"])
-        self._stepped = True
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:  # noqa: ARG002
         """Write one line."""
-        metrics = {name: float(value) for name, value in (outputs or {}).items() if _is_scalar(value)}
+        metrics = {name: _number(value) for name, value in (outputs or {}).items() if _is_scalar(value)}
         if self._rate is not None:
             metrics["lr"] = self._rate
             metrics["grad_norm"] = math.sqrt(self._square)
@@ -161,11 +158,9 @@ def _loss_scaling(wrapper: Any) -> dict[str, float]:
     return {"loss_scale": wrapper.used_scale, "skipped_steps": float(wrapper.skipped_steps)}
 
 
-def _optimizers(wrapper: Any) -> Iterable[torch.optim.Optimizer]:
-    if isinstance(wrapper, OptimWrapperDict):
-        return [each.optimizer for each in wrapper.values()]
-    return [wrapper.optimizer]
-
-
 def _is_scalar(value: Any) -> bool:
     return isinstance(value, int | float) or (isinstance(value, torch.Tensor) and value.numel() == 1)
+
+
+def _number(value: Any) -> float:
+    return float(value.detach() if isinstance(value, torch.Tensor) else value)

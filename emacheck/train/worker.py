@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import logging
 import os
 import time
 import warnings
@@ -53,8 +52,9 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
     from emacheck.train import ranks
     from emacheck.train.device.accelerator import describe_device
     from emacheck.train.device.devices import parse_device
-    from emacheck.train.device.precision import check_autocast, check_precision, require_float32_kept, set_float32
+    from emacheck.train.device.precision import check_autocast, check_precision, set_float32
     from emacheck.train.device.vanilla_mmengine import adapt, ask_for_precision, point_mmengine_at
+    from emacheck.train.observed import ObserverHook
     from emacheck.train.presets import resolve
     from emacheck.train.recorder import RecorderHook
     from emacheck.train.runner import PairingHook
@@ -82,42 +82,37 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
     tcap_log = run_directory / f"{device.type}.log" if request.log_format == "tcap" else None
     recorder = RecorderHook(run_directory, request.iterations, tcap_log=tcap_log, device=device)
     pairing = PairingHook(request.seed, device)
+    observer = ObserverHook(
+        device, request.precision, iterations=request.iterations, compiled=bool(config.get("compile"))
+    )
     started, ended_well = time.monotonic(), False
     try:
         with as_on_accelerators(request.precision) if device.is_cpu else nullcontext():
-            _run(config, pairing, recorder)
-        require_float32_kept(device, request.precision)
+            _run(config, pairing, observer, recorder)
+        _require_enough(recorder, request.iterations)
+        observer.require_as_asked()
         ranks.gather_records(run_directory, tcap_log)
         ended_well = True
     finally:
         from emacheck.train.provenance import peak_memory
 
         recorder.close()
-        provenance["duration_seconds"] = round(time.monotonic() - started, 3)
-        provenance["peak_memory_bytes"] = peak_memory(device, recorder.peak_memory)
-        provenance["draws_on_device"] = pairing.unpaired
-        missing = _missing(recorder, request.iterations)
-        _write_run(run_directory, complete=ended_well and not missing, recorder=recorder, provenance=provenance)
+        provenance |= {
+            "duration_seconds": round(time.monotonic() - started, 3),
+            "peak_memory_bytes": peak_memory(device, recorder.peak_memory),
+            "draws_on_device": pairing.unpaired,
+            "observed": observer.facts(),
+        }
+        _write_run(run_directory, complete=ended_well, recorder=recorder, provenance=provenance)
     ranks.leave()
-    if missing:
-        raise TrainingError(missing)
 
 
-def _missing(recorder: Any, iterations: int) -> str:
-    """Return what a training that has ended lacks to be one; nothing if it is complete."""
+def _require_enough(recorder: Any, iterations: int) -> None:
     if recorder.recorded != iterations:
-        return (
+        raise TrainingError(
             f"the training ended by itself after {recorder.recorded} of {iterations} iterations; "
             "expected a configuration that trains that long. Ask for fewer with --iters."
         )
-    if iterations > 1 and not recorder.shows_updates:
-        # Two such runs are equal, whatever the device does in a step.
-        return (
-            f"no weight was updated before the last of {iterations} iterations, so the losses say nothing about "
-            "training. In fp16 a step is left out while a scaled gradient is not finite (loss_scale and skipped_steps "
-            "in the record); otherwise optim_wrapper.accumulative_counts is more than --iters."
-        )
-    return ""
 
 
 def describe_experiment(request: TrainingRequest, config: Any, *, processes: int) -> dict[str, Any]:
@@ -239,12 +234,12 @@ def _write_run(run_directory: Path, *, complete: bool, recorder: Any, provenance
         raise
 
 
-def _run(config: Any, pairing: Any, recorder: Any) -> None:
+def _run(config: Any, pairing: Any, observer: Any, recorder: Any) -> None:
     from emacheck.train import ranks
     from emacheck.train.recorder import EnoughIterations
     from emacheck.train.runner import SeededRunner
 
-    logging.captureWarnings(capture=True)
+    observer.told.listen()
     if config.default_scope == "mmseg":
         from mmseg.utils import register_all_modules
 
@@ -253,6 +248,8 @@ def _run(config: Any, pairing: Any, recorder: Any) -> None:
         config.launcher = "pytorch"
     runner = SeededRunner.from_cfg(config)
     runner.register_hook(pairing, priority="HIGHEST")
+    # The recorder ends a training when it has enough, so nothing after it sees the last iteration.
+    runner.register_hook(observer)
     runner.register_hook(recorder)
     try:
         runner.train()

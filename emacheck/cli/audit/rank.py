@@ -134,10 +134,13 @@ def _prepared(job: RankJob, device: "Device", scratch: Path) -> tuple["Candidate
     from emacheck.audit.iteration.subject import Candidate, named_tensors
     from emacheck.cli.audit.training import build_runner, draw_parts, enter_state, training_loss
     from emacheck.train import ranks
+    from emacheck.train.observed import elsewhere
     from emacheck.train.paired.dropout import start_masks
 
     with _default_type(double=job.double):
         runner = build_runner(job.request, scratch, device, drawn=False)
+    if found := elsewhere(runner.model, device):
+        raise TrainingError(found)
     digests: list[Any] = [None] * ranks.world_size()
     dist.all_gather_object(digests, enter_state(runner, Path(job.place)))
     if set(digests) != {job.state_hash}:

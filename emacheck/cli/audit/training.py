@@ -24,6 +24,8 @@ WARM_UP = 30
 PROGRESS_EVERY = 10
 # Another pass over the data than that of the warm-up.
 BATCH_SEED = 7919
+# What mmengine makes of a model just before it trains.
+TURNED_ON_LATER = ("activation_checkpointing", "efficient_conv_bn_eval")
 ALONE = "The device of one process can be audited: emacheck audit without --nproc-per-node."
 
 
@@ -38,6 +40,7 @@ class AuditedTraining:
         batch_hashes: SHA-256 of each batch.
         place: Where the state is kept.
         joined: Joined batches of several processes.
+        notes: What of the training is not audited.
     """
 
     subject: "Subject"
@@ -46,6 +49,7 @@ class AuditedTraining:
     batch_hashes: list[str]
     place: Path
     joined: list[Any] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
 
 
 def prepare_training(
@@ -100,6 +104,11 @@ def prepare_training(
         batch_hashes=[batch_hash(batch) for batch in drawn],
         place=place,
         joined=joined,
+        notes=tuple(
+            f"{key} of the configuration was not turned on, so what it changes in a training was not audited"
+            for key in TURNED_ON_LATER
+            if runner.cfg.get(key)
+        ),
     )
 
 
@@ -196,6 +205,7 @@ def build_runner(request: TrainingRequest, scratch: Path, device: "Device | None
 
     point_mmengine_at(device or parse_device("cpu"))
     config, _ = resolve(request, scratch)
+    _refuse_compiled(config)
     # The audit has an autocast and a loss scale of its own.
     step_in_float32(config)
     if device is not None:
@@ -211,6 +221,23 @@ def build_runner(request: TrainingRequest, scratch: Path, device: "Device | None
     runner = (SeededRunner if drawn else UndrawnRunner).from_cfg(config)
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     return runner
+
+
+def _refuse_compiled(config: Any) -> None:
+    """Refuse what mmengine would compile before it trains: the audit would run other code than the training.
+
+    Raises:
+        UsageError: If so.
+    """
+    from emacheck.errors import UsageError
+
+    if config.get("compile"):
+        raise UsageError(
+            f"compile: found {config.compile!r}, expected a training of the code as it is written: the audit calls "
+            "modules one by one, so what torch.compile makes of them would not run, and an error in it would pass. "
+            "Audit and train what is written with --cfg-options compile=False; what the compiler makes of it shows in "
+            "the curves alone."
+        )
 
 
 def _optimizer(runner: Any) -> Any:

@@ -22,7 +22,8 @@ import click
 
 from emacheck.cli.audit.job import read_job, write_job
 from emacheck.errors import EmacheckError, TrainingError, UsageError
-from emacheck.train.launching.last_words import ANSWER_SECONDS, QUESTION, ask, hint_of, how_it_ended, last_words_in
+from emacheck.exit_code import how_it_ended
+from emacheck.train.launching.last_words import ANSWER_SECONDS, QUESTION, ask, hint_of, last_words_in
 from emacheck.train.launching.launch import POLL_SECONDS, WORKER_ENVIRONMENT, end_worker
 from emacheck.train.launching.parent import MARK, end_with_parent
 from emacheck.train.request import TrainingRequest
@@ -325,6 +326,9 @@ def run_job(job: AuditJob, device: "torch.device", scratch: Path) -> "AuditResul
     from emacheck.audit.step import audit
     from emacheck.cli.audit.training import invariants
     from emacheck.judge.verdict import Outcome
+    from emacheck.on_cpu import ran_on_the_cpu
+    from emacheck.train.device.accelerator import fallback_allowed
+    from emacheck.train.device.devices import parse_device
 
     progress, training = partial(say, scratch), _prepared(job, scratch)
     # Again, for what a configuration imports may have set it otherwise.
@@ -348,6 +352,8 @@ def run_job(job: AuditJob, device: "torch.device", scratch: Path) -> "AuditResul
         batch_hashes=training.batch_hashes,
         progress=lambda line: progress(f"Auditing {line} on {device}"),
     )
+    allowed = ran_on_the_cpu(str(device), allowed=fallback_allowed(parse_device(job.device)))
+    result = replace(result, notes=(*training.notes, *allowed, *result.notes))
     if job.ranks is not None and job.processes is not None:
         from emacheck.cli.audit.joined import join, with_processes
 

@@ -1,6 +1,6 @@
 """The rule about what the records are: whether they can carry a verdict, and what limits it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -72,6 +72,7 @@ class Integrity:
             reasons.append(_Reason(outcome=Outcome.INCONCLUSIVE, message=unlike))
         same = of_one_run(comparison)
         limits = [*([same] if same else []), *_limiting(comparison), *gross_others(comparison)]
+        limits += _of_one_device(comparison)
         for decisive, message in _components(comparison):
             if decisive:
                 reasons.append(_Reason(outcome=Outcome.INCONCLUSIVE, message=message))
@@ -151,6 +152,14 @@ def _limiting(comparison: Comparison) -> Iterator[str]:
         for oddity in record.oddities:
             if oddity.effect is Effect.LIMITS:
                 yield f"the {side}: {oddity}"
+
+
+def _of_one_device(comparison: Comparison) -> Iterator[str]:
+    """Say that a device is held against itself; the CPU is what is trusted, and may be."""
+    devices = [record.provenance.get("device") for _, record in _sides(comparison)]
+    facts = [(each.get("type"), each.get("name")) for each in devices if isinstance(each, Mapping)]
+    if len(facts) == 2 and facts[0] == facts[1] and facts[0][0] not in (None, "cpu"):
+        yield f"both were trained on {facts[0][0]} ({facts[0][1]}), and what it does wrong in both does not show"
 
 
 def _components(comparison: Comparison) -> Iterator[tuple[bool, str]]:

@@ -16,6 +16,7 @@ from emacheck.logs.gathering import Gathering
 from emacheck.logs.lines import Lines, numbered
 from emacheck.logs.values import parse_iteration
 from emacheck.oddity import OddityKind
+from emacheck.on_cpu import ran_on_the_cpu
 from emacheck.rank_files import RUN_FILE, rank_file, rank_files
 from emacheck.record import Record, hash_of_samples
 from emacheck.strict_json import decode_value
@@ -84,6 +85,8 @@ def read_directory(folder: Path, rank: int | None = None) -> Record:
         gathering.remark(OddityKind.RANKS_MISSING if rank is None else OddityKind.RANKS_LACKING, missing)
     for note in _notes(header):
         gathering.remark(OddityKind.CONFIGURATION, f"configuration: {note}")
+    for said in _on_cpu(header.provenance):
+        gathering.remark(OddityKind.ON_CPU, said)
     curves = gathering.curves()
     record = gathering.record(curves)
     return replace(
@@ -198,6 +201,15 @@ def _notes(header: _Header) -> list[str]:
     notes = [each for each in said if isinstance(each, str)] if isinstance(said, list) else []
     more = [f"{counted(len(notes) - LISTED, 'further note')} in {RUN_FILE}"] if len(notes) > LISTED else []
     return notes[:LISTED] + more
+
+
+def _on_cpu(provenance: Mapping[str, Any]) -> tuple[str, ...]:
+    """Say which operators ran on the CPU instead of the run's device; nothing where nobody has looked."""
+    observed, device = provenance.get("observed"), provenance.get("device")
+    if not isinstance(observed, dict) or not isinstance(device, dict):
+        return ()
+    names = {key: observed[key] for key in ("fallback", "on_host", "allowed") if isinstance(observed.get(key), list)}
+    return ran_on_the_cpu(str(device.get("type")), **{key: [str(each) for each in names[key]] for key in names})
 
 
 def _missing(header: _Header, ranks: _Ranks, *, has_header: bool) -> str | None:

@@ -123,7 +123,7 @@ def describe_device(device: Device) -> dict[str, str]:
 
     Returns:
         ``type``, ``name``, and as far as the device says: ``capability``, ``count`` and the versions of its module,
-        driver and libraries.
+        driver and libraries; the environment variables that its module reads.
     """
     import torch
 
@@ -141,7 +141,13 @@ def describe_device(device: Device) -> dict[str, str]:
         value = attribute(name)
         if value is not None:
             facts[name] = str(value)
-    return facts
+    return facts | {name: os.environ[name] for name in sorted(os.environ) if name.startswith(device.kind.variables)}
+
+
+def fallback_allowed(device: Device) -> list[str]:
+    """Return the environment variables, with their values, that let the CPU run operators in a device's place."""
+    given = {name: os.environ.get(name, "") for name in device.kind.fallback_variables}
+    return [f"{name}={value}" for name, value in given.items() if value not in ("", "0")]
 
 
 def select_for_rank(device: Device) -> Device:

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from typing import IO
 
 from emacheck.errors import UsageError
-from emacheck.train.launching.last_words import how_it_ended
+from emacheck.exit_code import how_it_ended
 
 ENTRY_POINTS = "emacheck.devices"
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
@@ -48,6 +48,8 @@ class DeviceKind:
         tf32_switches: Boolean attributes, as dotted names from ``torch`` on, that let the device compute float32 with
             fewer bits. All are switched off for fp32 and on for tf32; one that is not there is left out.
         versions: Dotted names, from a module on, of the versions of driver and libraries.
+        variables: How the names of the environment variables begin that the device's module reads.
+        fallback_variables: Those of them that let the CPU run operators in the place of the device, unseen.
     """
 
     type: str
@@ -58,6 +60,8 @@ class DeviceKind:
     amp: str = "fp16"
     tf32_switches: tuple[str, ...] = ()
     versions: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
+    fallback_variables: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         unknown = [name for name in (*self.precisions, self.amp) if name not in PRECISIONS]
@@ -81,7 +85,14 @@ KINDS: dict[str, DeviceKind] = {
             tf32_switches=("torch.backends.cuda.matmul.allow_tf32", "torch.backends.cudnn.allow_tf32"),
             versions=("torch.version.cuda", "torch.version.hip"),
         ),
-        DeviceKind(type="sdaa", title="Tecorigin SDAA", module="torch_sdaa", backend="tccl"),
+        DeviceKind(
+            type="sdaa",
+            title="Tecorigin SDAA",
+            module="torch_sdaa",
+            backend="tccl",
+            variables=("TORCH_SDAA_",),
+            fallback_variables=("TORCH_SDAA_FALLBACK_OPS", "TORCH_SDAA_RUNTIME_AUTOFALLBACK"),
+        ),
         DeviceKind(
             type="npu",
             title="Huawei Ascend",

@@ -53,20 +53,6 @@ def read_failure(run_directory: Path) -> Failure:
         return Failure()
 
 
-def how_it_ended(code: int) -> str:
-    """Return an exit code in words.
-
-    Example:
-        >>> how_it_ended(-9)
-        'was ended by SIGKILL (often the system out of memory)'
-    """
-    if code >= 0:
-        return f"ended with exit code {code}"
-    name = signal.Signals(-code).name if -code in {s.value for s in signal.Signals} else f"signal {-code}"
-    hint = " (often the system out of memory)" if name == "SIGKILL" else ""
-    return f"was ended by {name}{hint}"
-
-
 def last_words(run_directory: Path, local_rank: int | None = None) -> str:
     """Return the end of what a process printed: of one that torch's launcher started, or of the only one."""
     return last_words_in(*_logs(run_directory, local_rank))

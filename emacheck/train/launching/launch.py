@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from emacheck.errors import MissingExtraError, OutputError, TrainingError, UsageError
+from emacheck.exit_code import how_it_ended
 from emacheck.rank_files import rank_files
 from emacheck.train.launching.heartbeat import Heartbeat, Progress
 from emacheck.train.launching.last_words import (
@@ -23,7 +24,6 @@ from emacheck.train.launching.last_words import (
     did_not_meet,
     disk_is_full,
     hint_of,
-    how_it_ended,
     last_words,
     port_in_use,
     read_failure,

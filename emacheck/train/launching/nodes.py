@@ -107,7 +107,8 @@ class OtherNodes:
             code: Its exit code; negative for a signal.
             lost_another: Whether it has only lost its connection to another, of which the launcher there may speak yet.
         """
-        from emacheck.train.launching.last_words import how_it_ended, last_words
+        from emacheck.exit_code import how_it_ended
+        from emacheck.train.launching.last_words import last_words
 
         meeting = self._meeting()
         if meeting is not None:

@@ -1,0 +1,44 @@
+"""Words for operators that ran on the CPU although a device was to run them."""
+
+from collections.abc import Collection
+
+from emacheck.counted import counted
+
+SHOWN = 6
+
+
+def ran_on_the_cpu(
+    device: str, *, fallback: Collection[str] = (), on_host: Collection[str] = (), allowed: Collection[str] = ()
+) -> tuple[str, ...]:
+    """Return what is to be known of operators that say nothing about a device, a clause each.
+
+    Args:
+        device: What the device is called.
+        fallback: Operators that its fallback ran, for want of a kernel of their own.
+        on_host: Operators whose inputs were brought to the CPU, and the results back.
+        allowed: Settings that let the CPU run operators in the device's place, unseen.
+
+    Example:
+        >>> ran_on_the_cpu("sdaa", fallback=["aten::relu"])
+        ('1 operator ran through the fallback of sdaa, as a rule on the CPU, and says nothing about it: aten::relu',)
+    """
+    parts = (
+        (fallback, f"ran through the fallback of {device}, as a rule on the CPU"),
+        (on_host, f"ran on the CPU, to which the program itself brought what {device} had computed"),
+    )
+    said = [
+        f"{counted(len(names), 'operator')} {how}, and {'says' if len(names) == 1 else 'say'} nothing about it: "
+        f"{_some(names)}"
+        for names, how in parts
+        if names
+    ]
+    if allowed:
+        said.append(
+            f"operators of {device} may have run on the CPU, unseen, for the environment allows it: {_some(allowed)}"
+        )
+    return tuple(said)
+
+
+def _some(names: Collection[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(sorted(names)[:SHOWN]) + more
