@@ -52,6 +52,7 @@ def test_a_healthy_device(doctor, simulated_device):
     assert {line["status"] for line in lines.values()} == {"ok"}, lines
     assert lines["device"]["found"] == "sdaa:1: simulated sdaa (host memory), 2 of them"
     assert "simulated" in lines["driver"]["found"]
+    assert "TORCH_SDAA_CONV_USE_FP32 1, " in f"{lines['driver']['found']}, "
     assert lines["communication"]["found"].startswith("cpu:gloo,sdaa:tccl")
     assert "GradScaler enabled" in lines["fp16"]["found"]
     # The simulated device is the CPU: nothing differs, which a comparison with itself would not show below.

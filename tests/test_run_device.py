@@ -46,11 +46,11 @@ def unequal(one, two):
 def test_a_run_on_the_device_passes_and_is_bit_identical_to_the_reference_of_the_cpu(
     workshop, references, simulated_device
 ):
-    code, out, err = command(
-        workshop, "run", "--device", "sdaa:1", *SHORT, "--work-dir", "good", env=simulated_device()
-    )
+    asked = {**simulated_device(), "TORCH_SDAA_CONV_USE_FP32": "0"}
+    code, out, err = command(workshop, "run", "--device", "sdaa:1", *SHORT, "--work-dir", "good", env=asked)
     assert code == 0, out + err
     assert "bit-identical" in out
+    assert "sdaa:1 is to compute float32 in float32: TORCH_SDAA_CONV2D_BACKWARD_USE_FP32=1\n" in err
     reference = read_log(references / "emanet_r50-d8_smoke" / "cpu-fp32")
     candidate = read_log(workshop / "good")
     assert unequal(reference, candidate) == set()
@@ -61,6 +61,8 @@ def test_a_run_on_the_device_passes_and_is_bit_identical_to_the_reference_of_the
     assert provenance["device"]["type"] == "sdaa"
     assert provenance["device"]["torch_sdaa.__version__"] == "0.0+simulated"
     assert provenance["device"]["precisions"] == "fp32, bf16, fp16"
+    assert provenance["device"]["TORCH_SDAA_CONV2D_BACKWARD_USE_FP32"] == "1"
+    assert provenance["device"]["TORCH_SDAA_CONV_USE_FP32"] == "0"
     report = (workshop / "good" / "report.md").read_text(encoding="utf-8")
     assert "device torch\\_sdaa" in report or "device torch_sdaa" in report
     assert "| precision" in report

@@ -15,6 +15,7 @@ from emacheck.cli.audit.command import operators_option
 from emacheck.cli.judging import REPORTS, Judging, deliver, judging_options, reach_verdict, with_audit
 from emacheck.cli.outputs import Directory, check_outputs
 from emacheck.cli.training import (
+    ask_for_float32,
     default_work_dir,
     describe_training,
     experiment_options,
@@ -192,6 +193,7 @@ def _check_reference_device(request: TrainingRequest, processes: Processes, name
 
     device, theirs = parse_device(name, "--reference-device"), _processes_of_reference(nproc)
     check_reference_precision(device, request.precision)
+    ask_for_float32(device, request.precision)
     if processes.node_rank in (0, None):
         refuse_unfit_device(device, None, theirs)
         require_devices(str(device), theirs, "--reference-device")

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import os
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -202,7 +203,16 @@ def _choose_precision(device: "Device", precision: str | None, *, amp: bool) -> 
         raise UsageError(f"--amp on {device} is --precision {device.kind.amp}, and --precision {precision}: give one.")
     chosen = device.kind.amp if amp else precision or "fp32"
     check_precision(device, chosen)
+    ask_for_float32(device, chosen)
     return chosen
+
+
+def ask_for_float32(device: "Device", precision: str) -> None:
+    """Set the environment variables by which a device computes float32 in float32, and say which."""
+    from emacheck.train.device.precision import keep_float32
+
+    if names := keep_float32(device, precision, os.environ):
+        click.echo(f"{device} is to compute float32 in float32: {', '.join(f'{name}=1' for name in names)}", err=True)
 
 
 def _place_data(preset: str | None, data_root: str | None, overrides: tuple[str, ...]) -> tuple[str | None, str | None]:

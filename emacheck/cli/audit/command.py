@@ -17,6 +17,7 @@ from emacheck.cli.outputs import Directory
 from emacheck.cli.seconds import Seconds
 from emacheck.cli.training import (
     PROCESS_OPTIONS,
+    ask_for_float32,
     describe_training,
     interruptible,
     refuse_unfit_device,
@@ -110,6 +111,7 @@ def audit(
     if output_dir is not None:
         _refuse_existing(output_dir)
     place = parse_device(device)
+    ask_for_float32(place, precision)
     processes = _processes(place, backend, options)
     require_devices(str(place), processes)
     job = AuditJob(

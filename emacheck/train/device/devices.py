@@ -50,6 +50,7 @@ class DeviceKind:
         versions: Dotted names, from a module on, of the versions of driver and libraries.
         variables: How the names of the environment variables begin that the device's module reads.
         fallback_variables: Those of them that let the CPU run operators in the place of the device, unseen.
+        float32_variables: Those of them that keep the device, if they are 1, from computing float32 with fewer bits.
     """
 
     type: str
@@ -62,6 +63,7 @@ class DeviceKind:
     versions: tuple[str, ...] = ()
     variables: tuple[str, ...] = ()
     fallback_variables: tuple[str, ...] = ()
+    float32_variables: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         unknown = [name for name in (*self.precisions, self.amp) if name not in PRECISIONS]
@@ -92,6 +94,8 @@ KINDS: dict[str, DeviceKind] = {
             backend="tccl",
             variables=("TORCH_SDAA_",),
             fallback_variables=("TORCH_SDAA_FALLBACK_OPS", "TORCH_SDAA_RUNTIME_AUTOFALLBACK"),
+            # Convolutions compute float32 in float16 by default, as notes on the vendor's documentation say.
+            float32_variables=("TORCH_SDAA_CONV_USE_FP32", "TORCH_SDAA_CONV2D_BACKWARD_USE_FP32"),
         ),
         DeviceKind(
             type="npu",

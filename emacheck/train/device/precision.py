@@ -3,6 +3,7 @@
 import importlib
 import os
 import warnings
+from collections.abc import MutableMapping
 from typing import Any
 
 from emacheck.errors import TrainingError, UsageError
@@ -34,6 +35,34 @@ def check_precision(device: Device, precision: str) -> None:
             f"--precision {precision}: {device.kind.title} ({device.type}) cannot be asked for it, expected one of "
             f"{', '.join(device.kind.precisions)}. A device that can needs it in its row of the table: docs/devices.md"
         )
+
+
+def keep_float32(device: Device, precision: str, environment: MutableMapping[str, str]) -> tuple[str, ...]:
+    """Set, where nobody has, the environment variables by which a device computes float32 in float32.
+
+    To be called before the device's module is imported, which reads them.
+
+    Args:
+        device: The device.
+        precision: The precision of the training; only fp32 needs them.
+        environment: The environment of whoever opens the device.
+
+    Returns:
+        The variables that were set.
+
+    Example:
+        >>> from emacheck.train.device.devices import parse_device
+        >>> environment = {"TORCH_SDAA_CONV_USE_FP32": "0"}
+        >>> keep_float32(parse_device("sdaa"), "fp32", environment)
+        ('TORCH_SDAA_CONV2D_BACKWARD_USE_FP32',)
+        >>> environment
+        {'TORCH_SDAA_CONV_USE_FP32': '0', 'TORCH_SDAA_CONV2D_BACKWARD_USE_FP32': '1'}
+    """
+    if precision != "fp32":
+        return ()
+    missing = tuple(name for name in device.kind.float32_variables if name not in environment)
+    environment.update(dict.fromkeys(missing, "1"))
+    return missing
 
 
 def check_reference_precision(device: Device, precision: str) -> None:

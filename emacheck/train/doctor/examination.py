@@ -13,6 +13,7 @@ from pathlib import Path
 
 from emacheck.errors import UsageError
 from emacheck.train.device.devices import AUTO, parse_device
+from emacheck.train.device.precision import keep_float32
 from emacheck.train.doctor.host import data_line, disk_line, package_lines, reference_line, torch_line
 from emacheck.train.doctor.line import REPAIR, Line, Status, error
 from emacheck.train.launching.last_words import is_broken_import
@@ -62,6 +63,8 @@ def _tried(device: str, stages: list[str], timeout: float) -> Iterator[list[Line
     """Yield the lines of each stage until all are done or one ended the process, which is then its line."""
     with tempfile.TemporaryDirectory(prefix="emacheck-doctor-") as folder:
         results, log = Path(folder) / "results.jsonl", Path(folder) / "log"
+        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+        keep_float32(parse_device(device), "fp32", environment)
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "emacheck.train.doctor.probe", device, str(results), *stages],
@@ -70,7 +73,7 @@ def _tried(device: str, stages: list[str], timeout: float) -> Iterator[list[Line
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
+                env=environment,
             )
         try:
             done = 0
