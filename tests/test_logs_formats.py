@@ -72,6 +72,21 @@ def test_json_lines_of_anybody(log):
     assert points(record) == [(1, 4.5), (2, 4.25)]
 
 
+def test_a_blank_in_a_list_of_records_is_no_larger_interval(log):
+    rows = [{"step": at, "loss": 4 - 0.1 * at if at % 2 else None} for at in range(1, 21)]
+    record = log(json.dumps(rows))
+    assert record.format == "JSON document"
+    assert record.blank.tolist() == list(range(2, 21, 2))
+    assert "(in its place: 'null')" in remarks(record)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_the_list_that_tensorboard_exports_is_read_as_time_step_and_value(log, indent):
+    record = log(json.dumps([[1700000000.5 + at, at, 4 - 0.25 * at] for at in range(10)], indent=indent))
+    assert record.format == "JSON document"
+    assert points(record) == [(at, 4 - 0.25 * at) for at in range(10)]
+
+
 def test_json_lines_by_epoch_tell_training_from_validation(log):
     record = log("".join(json.dumps({"epoch": e, "train_loss": 4.5 - e, "val_loss": 5.0 - e}) + "\n" for e in (1, 2)))
     assert points(record) == [(1, 3.5), (2, 2.5)]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -19,11 +20,15 @@ from emacheck.record import Record
 NAME = "JSON document"
 _DEEPEST = 4
 _SAID = ("iteration", "step", "epoch", "loss")
+# TensorBoard's own export of a scalar, which names nothing: lists of time in seconds, step and value.
+_TENSORBOARD = re.compile(r"\[\s*\[\s*\d{9,}(?:\.\d+)?\s*,\s*\d+\s*,[^,\[\]]+\]")
 
 
 def recognises(head: str) -> bool:
     """Tell whether the text starts as a list, or as an object that is not a line of its own, and speaks of a loss."""
     text = head.lstrip()
+    if _TENSORBOARD.match(text):
+        return True
     if not text.startswith(("{", "[")) or not any(word in head for word in _SAID):
         return False
     first = next((line for line in io.StringIO(text)), "").strip()
@@ -45,7 +50,7 @@ def read(lines: Lines, name: str, rank: int | None = None) -> Record:
     gathering = Gathering(format=NAME, name=name, rank=rank)
     document = _document(lines, name)
     gathering.lines = 1
-    found = max(_tables(document, _DEEPEST), key=len, default=[])
+    found = max(_tables(document, _DEEPEST), key=_records, default=[])
     if found:
         taken = [json_rows.take(row, at, gathering) for at, row in enumerate(found, 1)]
         by_epoch = json_rows.BY_EPOCH in taken and json_rows.BY_ITERATION not in taken
@@ -68,11 +73,16 @@ def _document(lines: Lines, name: str) -> Any:
         ) from error
 
 
+def _records(rows: list[dict[str, Any]]) -> int:
+    return sum(map(json_rows.says_where, rows))
+
+
 def _tables(value: Any, depth: int) -> Iterator[list[dict[str, Any]]]:
     """Return the lists of records in a document; TensorBoard's own are lists of time, step and value."""
     if isinstance(value, list):
         if all(isinstance(each, dict) for each in value):
-            yield [each for each in value if json_rows.says_where(each)]
+            # What has a blank in the place of its only metric is a record as well.
+            yield value if _records(value) else []
         elif value and all(isinstance(each, list) and len(each) == 3 for each in value):
             yield [{"step": step, "loss": number} for _, step, number in value]
     elif isinstance(value, dict) and depth:
