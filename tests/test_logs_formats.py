@@ -81,6 +81,14 @@ def test_a_blank_in_a_list_of_records_is_no_larger_interval(log):
 
 
 @pytest.mark.parametrize("indent", [None, 1])
+def test_a_list_of_records_within_an_object_is_read_on_one_line_or_more(log, indent):
+    rows = [{"step": at, "loss": 4 - 0.25 * at} for at in range(10)]
+    record = log(json.dumps({"config": {"seed": 1}, "logs": [*rows, {"note": "end"}]}, indent=indent))
+    assert record.format == "JSON document"
+    assert points(record) == [(at, 4 - 0.25 * at) for at in range(10)]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
 def test_the_list_that_tensorboard_exports_is_read_as_time_step_and_value(log, indent):
     record = log(json.dumps([[1700000000.5 + at, at, 4 - 0.25 * at] for at in range(10)], indent=indent))
     assert record.format == "JSON document"

@@ -35,7 +35,8 @@ def recognises(head: str) -> bool:
     if text.startswith("["):
         return first == "[" or text[1:].lstrip()[:1] in ("{", "[")
     if (whole := json_object(first)) is not None:
-        return any(_numbers(value) for value in whole.values()) and text.strip() == first
+        listed = any(_numbers(value) for value in whole.values()) or any(map(_records, _tables(whole, _DEEPEST)))
+        return listed and text.strip() == first
     return first == "{" or _looks_like_an_object(text)
 
 
