@@ -80,6 +80,17 @@ def test_a_blank_in_a_list_of_records_is_no_larger_interval(log):
     assert "(in its place: 'null')" in remarks(record)
 
 
+def test_the_scores_of_yolo_have_their_names_where_they_are_grouped(log):
+    table = "      Epoch    GPU_mem   box_loss       Size\n"
+    row = "        1/3       1.2G        1.5        640: 100%|####|\n"
+    titles = "                 Class     Images  Instances      Box(P          R      mAP50  mAP50-95): 100%|####|\n"
+    scores = "                   all        128        929        0.6        0.5       0.55        0.4\n"
+    found = log(table + row + titles + scores).validation
+    assert {name: curve.values.tolist() for name, curve in found.items()} == {
+        "P": [0.6], "R": [0.5], "mAP50": [0.55], "mAP50-95": [0.4],
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("indent", [None, 1])
 def test_a_list_of_records_within_an_object_is_read_on_one_line_or_more(log, indent):
     rows = [{"step": at, "loss": 4 - 0.25 * at} for at in range(10)]
