@@ -18,7 +18,7 @@ from typing import Any
 HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "results" / "audit_memory.json", HERE.parent / "docs" / "audit.md"
 BEGIN, END = "<!-- measured: begin, written by benchmarks/audit_memory.py -->", "<!-- measured: end -->"
-CROPS = ((64, 128), (128, 256), (160, 320))
+CROPS = ((64, 128), (128, 256), (160, 320), (192, 384))
 BATCH = 2
 SHARES = (2, 8, 16, 32)
 SHARE_CROP = (64, 128)
