@@ -12,6 +12,8 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import audit_memory
 import joined_batch
 
+from emacheck.cli.audit.memory import BASE, JOINED_BASE, PER_JOINED_PIXEL, PER_PIXEL
+
 
 @pytest.mark.parametrize("script", [audit_memory, joined_batch], ids=lambda script: script.__name__)
 def test_the_page_shows_the_stored_result(script):
@@ -25,3 +27,10 @@ def test_the_memory_that_is_expected_covers_what_was_measured_and_no_more_than_a
     ratios = {str(row): audit_memory.predicted(row) / row["peak_memory_bytes"] for row in rows}
     assert len(ratios) >= 6
     assert {row: ratio for row, ratio in ratios.items() if not 1 <= ratio <= 1.2} == {}
+
+
+@pytest.mark.parametrize("numbers", [(BASE, PER_PIXEL), (JOINED_BASE, PER_JOINED_PIXEL)])
+def test_the_page_says_what_is_expected(numbers):
+    base, per_pixel = numbers
+    page = audit_memory.PAGE.read_text(encoding="utf-8")
+    assert f"{base / 2**30:g} GiB and {per_pixel / 2**10:g} KiB for each pixel" in page
