@@ -106,10 +106,68 @@ def measured_slow_noise():
     return lines
 
 
+def autoregressive_of_second_order(rng, shape):
+    """Noise of unit variance, x(i) = 0.5 x(i - 1) + 0.3 x(i - 2) + e(i), behind its start."""
+    noise = rng.normal(size=(*shape[:-1], shape[-1] + 100))
+    for at in range(2, noise.shape[-1]):
+        noise[..., at] += 0.5 * noise[..., at - 1] + 0.3 * noise[..., at - 2]
+    return noise[..., 100:] / np.std(noise[..., 100:])
+
+
+def moving_mean(rng, shape):
+    """Noise of unit variance, each value a mean of 10 neighbours."""
+    raw = rng.normal(size=(*shape[:-1], shape[-1] + 9))
+    return np.lib.stride_tricks.sliding_window_view(raw, 10, axis=-1).mean(axis=-1) * math.sqrt(10)
+
+
+def half_shared(rng, shape):
+    """Noise of unit variance, half of which both runs have, as from shared batches."""
+    return (rng.normal(size=shape) + rng.normal(size=(shape[0], 1, shape[2]))) / math.sqrt(2)
+
+
+def log_normal(rng, shape):
+    """Factors of mean 1 that scatter by 20 %, less 1, in units of 3 %."""
+    return np.expm1(0.2 * rng.normal(size=shape) - 0.02) / 0.03
+
+
+def heavy_tailed(rng, shape):
+    return rng.standard_t(3, size=shape) / math.sqrt(3)
+
+
+OTHER_NOISE = (
+    ("a moving mean of 10, logged at every iteration", 250, moving_mean),
+    ("Student's t with 3 degrees of freedom", 50, heavy_tailed),
+    ("log-normal factors of 20 %", 250, log_normal),
+    ("half of it shared by both runs", 50, half_shared),
+    *(
+        ("autoregression of second order (0.5, 0.3)", judged, autoregressive_of_second_order)
+        for judged in (50, 100, 400)
+    ),
+)
+
+
+def measured_other_noise():
+    """Measure the table of other noise in docs/rules-unpaired.md, in percent, as its lines."""
+    lines = []
+    for at, (name, judged, noise) in enumerate(OTHER_NOISE):
+        counts = dict.fromkeys(Outcome, 0)
+        level, window = falling(2 * judged), 10 if noise is moving_mean else 1
+        for r, c in 0.03 * noise(np.random.default_rng([90, at]), (2000, 2, 2 * judged)):
+            scale = level if noise is log_normal else 1.0
+            sides = (level + scale * r, 1.05 * (level + scale * c) if noise is log_normal else 1.05 * level + c)
+            counts[finding_on(*(record(side, window=window) for side in sides)).outcome] += 1
+        lines.append(f"| {name} | {judged} | {counts[PASS] / 20:.1f} | {counts[FAIL] / 20:.1f} |")
+    return lines
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("row", "measure"),
-    [(r"\| \d+ \| 0\.\d \|", measured_table), (r"\| \d+% \| 0\.\d+ \|", measured_slow_noise)],
+    [
+        (r"\| \d+ \| 0\.\d \|", measured_table),
+        (r"\| \d+% \| 0\.\d+ \|", measured_slow_noise),
+        (r"\| [aSlh][^|]* \| \d+ \|", measured_other_noise),
+    ],
 )
 def test_the_tables_in_the_documentation_are_what_is_measured(row, measure):
     text = (Path(__file__).parent.parent / "docs/rules-unpaired.md").read_text(encoding="utf-8")

@@ -142,3 +142,10 @@ def test_records_with_the_same_times_are_said_to_be_of_one_run_whatever_their_lo
 def test_times_that_differ_once_or_never_move_prove_nothing(times):
     reference = timed(falling(), TIMES if times[0] == TIMES[0] else times)
     assert "one run" not in headline(decide(compare(reference, timed(falling(), times))))
+
+
+@pytest.mark.parametrize(("value", "expected"), [(3.0, INCONCLUSIVE), (3.0123, Outcome.FAIL)])
+def test_a_constant_loss_in_the_middle_of_the_references_noise_never_passes(value, expected):
+    noisy = 3 + 0.1 * np.random.default_rng(0).standard_normal(100)
+    verdict = verdict_on(record(noisy), record([value] * 100))
+    assert (verdict.outcome, verdict.worst.rule) == (expected, "integrity")

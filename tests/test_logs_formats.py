@@ -73,6 +73,40 @@ def test_json_lines_of_anybody(log):
     assert points(record) == [(1, 4.5), (2, 4.25)]
 
 
+def test_a_blank_in_a_list_of_records_is_no_larger_interval(log):
+    rows = [{"step": at, "loss": 4 - 0.1 * at if at % 2 else None} for at in range(1, 21)]
+    record = log(json.dumps(rows))
+    assert record.format == "JSON document"
+    assert record.blank.tolist() == list(range(2, 21, 2))
+    assert "(in its place: 'null')" in remarks(record)
+
+
+def test_the_scores_of_yolo_have_their_names_where_they_are_grouped(log):
+    table = "      Epoch    GPU_mem   box_loss       Size\n"
+    row = "        1/3       1.2G        1.5        640: 100%|####|\n"
+    titles = "                 Class     Images  Instances      Box(P          R      mAP50  mAP50-95): 100%|####|\n"
+    scores = "                   all        128        929        0.6        0.5       0.55        0.4\n"
+    found = log(table + row + titles + scores).validation
+    assert {name: curve.values.tolist() for name, curve in found.items()} == {
+        "P": [0.6], "R": [0.5], "mAP50": [0.55], "mAP50-95": [0.4],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_list_of_records_within_an_object_is_read_on_one_line_or_more(log, indent):
+    rows = [{"step": at, "loss": 4 - 0.25 * at} for at in range(10)]
+    record = log(json.dumps({"config": {"seed": 1}, "logs": [*rows, {"note": "end"}]}, indent=indent))
+    assert record.format == "JSON document"
+    assert points(record) == [(at, 4 - 0.25 * at) for at in range(10)]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_the_list_that_tensorboard_exports_is_read_as_time_step_and_value(log, indent):
+    record = log(json.dumps([[1700000000.5 + at, at, 4 - 0.25 * at] for at in range(10)], indent=indent))
+    assert record.format == "JSON document"
+    assert points(record) == [(at, 4 - 0.25 * at) for at in range(10)]
+
+
 def test_json_lines_by_epoch_tell_training_from_validation(log):
     record = log("".join(json.dumps({"epoch": e, "train_loss": 4.5 - e, "val_loss": 5.0 - e}) + "\n" for e in (1, 2)))
     assert points(record) == [(1, 3.5), (2, 2.5)]

@@ -1,6 +1,7 @@
 """The command ``emacheck show``."""
 
 import json
+from pathlib import Path
 
 from conftest import falling, write_scalars
 
@@ -25,6 +26,8 @@ def test_show_as_json(emacheck_cli, tmp_path):
     ]  # fmt: skip
     assert shown["validation"][0]["first_value"] == "NaN"
     assert any("epoch is taken" in oddity for oddity in shown["oddities"])
+    described = (Path(__file__).parents[1] / "docs" / "logs.md").read_text(encoding="utf-8")
+    assert [key for key in (*shown, *shown["metrics"][0]) if f"`{key}`" not in described] == []
 
 
 def test_show_with_a_pattern_and_a_rank(emacheck_cli, tmp_path):

@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @training_options
-@click.option("--work-dir", type=Directory(), metavar="DIR", help="New directory for record and report.")
+@click.option(
+    "--work-dir", type=Directory(), metavar="DIR", help="New directory for the report.  [default: in work_dirs]"
+)
 @click.option("--reference", metavar="NAME|DIR", help="Stored reference.  [default: the one that matches]")
 @click.option("--reference-device", metavar="NAME", help="Train the reference now, on this device, instead.")
 @click.option(

@@ -14,7 +14,7 @@ from emacheck.judge.forensics.metric_names import is_rate
 from emacheck.judge.forensics.numbering import numbered_otherwise
 from emacheck.judge.forensics.one_run import of_one_run
 from emacheck.judge.forensics.pairing import Pairing, pairing_of
-from emacheck.judge.forensics.standstill import Standstill, standstill
+from emacheck.judge.forensics.standstill import Standstill, Still, standstill
 from emacheck.judge.forensics.unjudged import gross_components, gross_others, gross_validation, lacking_components
 from emacheck.judge.verdict import Finding, Outcome
 from emacheck.oddity import Effect, OddityKind
@@ -40,7 +40,8 @@ class Integrity:
     """Both records are evidence of a training: the number of reasons against that must be <= limit.
 
     A judged metric of the candidate that stands still (constant, stuck, or collapsed to exactly zero) while that of the
-    reference moves is FAIL. INCONCLUSIVE is a reference that stands still, for there is nothing to hold against; a run
+    reference moves is FAIL. INCONCLUSIVE is a reference that stands still, for there is nothing to hold against; a
+    constant loss of the candidate whose digits are too few to show how the reference moves; a run
     that is known to have ended before its time or to be still going on; an oddity that leaves open what the record is;
     records of which one was counted and the other is numbered otherwise;
     two runs that were asked for different things, such as another precision, for they say nothing about a device; a
@@ -126,6 +127,9 @@ def _standing_still(comparison: Comparison) -> Iterator[_Reason]:
         elif candidate is not None and _moves(curves[0], candidate):
             message = f"{metric} of the candidate {candidate}"
             yield _Reason(outcome=Outcome.FAIL, message=message, iteration=candidate.first, metric=metric)
+        elif candidate is not None and candidate.kind is Still.CONSTANT and stretches:
+            message = f"{metric} of the candidate {candidate}, in digits too few to tell how the reference moves"
+            yield _Reason(outcome=Outcome.INCONCLUSIVE, message=message, iteration=candidate.first, metric=metric)
 
 
 def _moves(reference: Curve, still: Standstill) -> bool:

@@ -19,9 +19,9 @@ from emacheck.record import Record
 
 NAME = "JSON document"
 _DEEPEST = 4
-# Time, step and value, in seconds since 1970: its export says nothing else.
-_TENSORBOARD = re.compile(r"\[\s*\[\s*\d{9,10}(?:\.\d+)?\s*,\s*\d+\s*,", re.ASCII)
 _SAID = ("iteration", "step", "epoch", "loss")
+# TensorBoard's own export of a scalar, which names nothing: lists of time in seconds, step and value.
+_TENSORBOARD = re.compile(r"\[\s*\[\s*\d{9,}(?:\.\d+)?\s*,\s*\d+\s*,[^,\[\]]+\]", re.ASCII)
 
 
 def recognises(head: str) -> bool:
@@ -59,7 +59,7 @@ def read(lines: Lines, name: str, rank: int | None = None) -> Record:
     document = _document(lines, name)
     gathering.lines = 1
     tables = [each for each in _tables(document, _DEEPEST) if each]
-    found = max(tables, key=len, default=[])
+    found = max(tables, key=_records, default=[])
     if found:
         if len(tables) > 1:
             message = f"lists of records beside the longest one, of {len(found)}, are left out: {len(tables) - 1}"
@@ -88,11 +88,16 @@ def _document(lines: Lines, name: str) -> Any:
         ) from error
 
 
+def _records(rows: list[dict[str, Any]]) -> int:
+    return sum(map(json_rows.says_where, rows))
+
+
 def _tables(value: Any, depth: int) -> Iterator[list[dict[str, Any]]]:
     """Return the lists of records in a document; TensorBoard's own are lists of time, step and value."""
     if isinstance(value, list):
         if all(isinstance(each, dict) for each in value):
-            yield [each for each in value if json_rows.says_where(each)]
+            # What has a blank in the place of its only metric is a record as well.
+            yield value if _records(value) else []
         elif value and all(isinstance(each, list) and len(each) == 3 for each in value):
             yield [{"step": step, "loss": number} for _, step, number in value]
     elif isinstance(value, dict) and depth:

@@ -20,6 +20,7 @@ _ROW = re.compile(
     r"(?:^|\s)(\d{1,9})/(\d{1,9})\s+([\d.]+[KMGT]?)\s+((?:[-+]?[\d.]+(?:e[-+]?\d+)?|nan|inf)[^:%]{0,400})"
 )
 _CLASSES = re.compile(r"^\s*Class\s+Images\s+(?:Instances|Labels|Targets)\s+(\S.*)$")
+_GROUP = re.compile(r"(\w+)\(([^()]*)\)")
 _ALL = re.compile(r"^\s*all\s+\d+\s+\d+\s+(.+)$")
 LONGEST_LINE = 1 << 12
 
@@ -55,7 +56,7 @@ def _take(line: str, state: _State, gathering: Gathering) -> None:
         state.names = titles[1].split()
     elif classes := _CLASSES.match(line):
         _close(state, gathering)
-        state.scores = re.sub(r"[(:].*|@\.", "", classes[1]).split() or []
+        state.scores = _scores(classes[1])
     elif scores := _ALL.match(line):
         values = dict(zip(state.scores, map(parse_number, scores[1].split()), strict=False))
         metrics = {key: value for key, value in values.items() if value is not None}
@@ -65,6 +66,19 @@ def _take(line: str, state: _State, gathering: Gathering) -> None:
         _hold(row, state, gathering)
     elif not state.names:
         gathering.header.read(line)
+
+
+def _scores(titles: str) -> list[str]:
+    """Return the names of the scores; newer versions group them.
+
+    Example:
+        >>> _scores("Box(P  R  mAP50  mAP50-95): 100%"), _scores("P  R  mAP50: 50%"), _scores("Box(P  R)  Mask(P  R):")
+        (['P', 'R', 'mAP50', 'mAP50-95'], ['P', 'R', 'mAP50'], ['Box.P', 'Box.R', 'Mask.P', 'Mask.R'])
+    """
+    groups = _GROUP.findall(titles)
+    if not groups:
+        return re.sub(r"[(:].*|@\.", "", titles).split()
+    return [f"{group}.{name}" if len(groups) > 1 else name for group, names in groups for name in names.split()]
 
 
 def _hold(row: re.Match[str], state: _State, gathering: Gathering) -> None:
