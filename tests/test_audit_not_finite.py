@@ -103,7 +103,11 @@ def read(kind):
     return kind(), None, (ids, tokens), lambda m, b: F.cross_entropy(m(b[0]).flatten(0, 1), b[1].flatten())
 
 
-@pytest.mark.parametrize("kind", [Attention, Padded, Lowest])
+# Before torch 2.5 a row that is masked as a whole is NaN on every device.
+SAFE = pytest.mark.skipif(not hasattr(torch.ops.aten, "_safe_softmax"), reason="this torch has no _safe_softmax")
+
+
+@pytest.mark.parametrize("kind", [Attention, pytest.param(Padded, marks=SAFE), Lowest])
 def test_a_mask_of_infinities_or_of_the_lowest_numbers_passes(kind):
     result = audited(read(kind), evaluation=False)
     assert (result.outcome, result.notes) == (Outcome.PASS, ()), text(result, command="")
@@ -131,6 +135,7 @@ def test_a_buffer_may_hold_only_what_was_not_finite_before():
     assert everything_is_finite(layer, before) == "buffer mask is not finite"
 
 
+@SAFE
 def test_a_row_that_is_masked_as_a_whole_must_be_zero():
     scores = torch.randn(4, 8)
     scores[1] = -math.inf

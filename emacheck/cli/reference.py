@@ -14,6 +14,7 @@ import click
 from emacheck.cli import TROUBLE
 from emacheck.cli.outputs import Directory
 from emacheck.cli.training import (
+    ask_for_float32,
     describe_training,
     has_data_of_its_own,
     require_devices,
@@ -66,6 +67,7 @@ def make(into: Path, name: str | None, *, repeats: int, rewrite: bool, timeout: 
     if len(parts) != 2 or any(part in ("..", "/", ".") for part in parts):
         raise UsageError(f"--name {name}: expected two parts, <experiment>/<device>-<precision>.")
     require_devices(request.device, processes)
+    ask_for_float32(request.device, request.precision)
     with claim_name(into, name, rewrite=rewrite), _scratch_directory() as scratch:
         title = f"Training the reference {name} on {request.device}"
         run = scratch / "run"

@@ -90,6 +90,7 @@ def run(
     live = _reference_request(request, processes, reference_device, reference_nproc) if reference_device else None
     bundles = () if reference_device else _choose_bundles(request, processes, reference)
     require_devices(request.device, processes)
+    ask_for_float32(request.device, request.precision)
     directory = work_dir_of_node(work_dir or default_work_dir(request), processes)
     request = replace(request, must_match=tuple(bundle.experiment for bundle in bundles))
     batches = (audit_batches or BATCHES) if audit else None
@@ -195,10 +196,10 @@ def _check_reference_device(request: TrainingRequest, processes: Processes, name
 
     device, theirs = parse_device(name, "--reference-device"), _processes_of_reference(nproc)
     check_reference_precision(device, request.precision)
-    ask_for_float32(device, request.precision)
     if processes.node_rank in (0, None):
         refuse_unfit_device(device, None, theirs)
         require_devices(str(device), theirs, "--reference-device")
+        ask_for_float32(str(device), request.precision)
     return str(device)
 
 

@@ -203,16 +203,16 @@ def _choose_precision(device: "Device", precision: str | None, *, amp: bool) -> 
         raise UsageError(f"--amp on {device} is --precision {device.kind.amp}, and --precision {precision}: give one.")
     chosen = device.kind.amp if amp else precision or "fp32"
     check_precision(device, chosen)
-    ask_for_float32(device, chosen)
     return chosen
 
 
-def ask_for_float32(device: "Device", precision: str) -> None:
+def ask_for_float32(name: str, precision: str) -> None:
     """Set the environment variables by which a device computes float32 in float32, and say which."""
+    from emacheck.train.device.devices import parse_device
     from emacheck.train.device.precision import keep_float32
 
-    if names := keep_float32(device, precision, os.environ):
-        click.echo(f"{device} is to compute float32 in float32: {', '.join(f'{name}=1' for name in names)}", err=True)
+    if names := keep_float32(parse_device(name), precision, os.environ):
+        click.echo(f"{name} is to compute float32 in float32: {', '.join(f'{each}=1' for each in names)}", err=True)
 
 
 def _place_data(preset: str | None, data_root: str | None, overrides: tuple[str, ...]) -> tuple[str | None, str | None]:

@@ -111,9 +111,9 @@ def audit(
     if output_dir is not None:
         _refuse_existing(output_dir)
     place = parse_device(device)
-    ask_for_float32(place, precision)
     processes = _processes(place, backend, options)
     require_devices(str(place), processes)
+    ask_for_float32(str(place), precision)
     job = AuditJob(
         request=audited_request(options),
         device=str(place),
