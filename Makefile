@@ -20,9 +20,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The rest, CI runs both. These tests wait for processes a third of their time, so three at once keep two cores busy.
+# The rest, CI runs both. These tests wait for processes a third of their time, so four at once keep two cores busy.
 slow: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --durations 15 -m "slow or training"
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --durations 15 -m "slow or training"
 
 # The run tests with the last upstream mmengine instead of onedl-mmengine, in an environment of its own.
 test-upstream: $(UPSTREAM)/.upstream
