@@ -15,7 +15,15 @@ from emacheck.judge.forensics.numbering import numbered_otherwise
 from emacheck.judge.forensics.one_run import of_one_run
 from emacheck.judge.forensics.pairing import Pairing, pairing_of
 from emacheck.judge.forensics.standstill import Standstill, standstill
-from emacheck.judge.forensics.unjudged import gross_components, gross_others, gross_validation, lacking_components
+from emacheck.judge.forensics.unjudged import (
+    gross_components,
+    gross_others,
+    gross_validation,
+    lacking_components,
+    lacking_in_part,
+    lacking_others,
+    must_move,
+)
 from emacheck.judge.verdict import Finding, Outcome
 from emacheck.oddity import Effect, OddityKind
 from emacheck.record import Record
@@ -72,6 +80,7 @@ class Integrity:
             reasons.append(_Reason(outcome=Outcome.INCONCLUSIVE, message=unlike))
         same = of_one_run(comparison)
         limits = [*([same] if same else []), *_limiting(comparison), *gross_others(comparison)]
+        limits += [*_still_beside(comparison), *lacking_in_part(comparison), *lacking_others(comparison)]
         limits += _of_one_device(comparison)
         for decisive, message in _components(comparison):
             if decisive:
@@ -126,6 +135,15 @@ def _standing_still(comparison: Comparison) -> Iterator[_Reason]:
         elif candidate is not None and _moves(curves[0], candidate):
             message = f"{metric} of the candidate {candidate}"
             yield _Reason(outcome=Outcome.FAIL, message=message, iteration=candidate.first, metric=metric)
+
+
+def _still_beside(comparison: Comparison) -> Iterator[str]:
+    """Say which gradient norms and components of the candidate stand still where those of the reference move."""
+    for metric in must_move(comparison):
+        reference, candidate = (side.curves.get(metric, EMPTY) for _, side in _sides(comparison))
+        still = standstill(candidate)
+        if still is not None and standstill(reference) is None and _moves(reference, still):
+            yield f"{metric} of the candidate {still}"
 
 
 def _moves(reference: Curve, still: Standstill) -> bool:
