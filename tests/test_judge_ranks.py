@@ -163,6 +163,32 @@ def test_other_batches_are_no_excuse_for_a_rank_whose_level_is_wrong():
         assert finding(verdict, "bias").outcome is not Outcome.FAIL
 
 
+# --- standing still --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stated", [None, False], ids=["paired", "unpaired"])
+def test_a_rank_that_stands_still_fails_though_the_mean_of_all_moves(stated):
+    losses = losses_of(FOUR, seed=1.0)
+    losses[2] = [*losses[2][:-12], *[losses[2][-12]] * 12]
+    verdict = decide(replace(compare(REFERENCE_OF_FOUR, record_of(losses)), stated=stated))
+    found = finding(verdict, "integrity")
+    assert (found.outcome, found.iteration) == (Outcome.FAIL, N - 11)
+    assert "loss of rank 2 of the candidate is" in found.message
+    one_process = compare(record_of(losses_of([0])), record_of(losses))
+    assert finding(decide(one_process), "integrity").outcome is Outcome.FAIL
+    of_the_reference = finding(decide(compare(record_of(losses), REFERENCE_OF_FOUR)), "integrity")
+    assert of_the_reference.outcome is Outcome.INCONCLUSIVE
+
+
+def test_ranks_that_have_the_same_losses_where_those_of_the_reference_differ_are_said():
+    losses = losses_of(FOUR)
+    alike = record_of(dict.fromkeys(FOUR, losses[0]))
+    found = finding(decide(compare(REFERENCE_OF_FOUR, alike)), "integrity")
+    assert "all 4 ranks of the candidate have the same loss, those of the reference do not" in found.message
+    for reference, candidate in ((alike, alike), (alike, REFERENCE_OF_FOUR), (record_of(losses_of([0])), alike)):
+        assert finding(decide(compare(reference, candidate)), "integrity").limited_by == ()
+
+
 # --- NaN -------------------------------------------------------------------------------------------------------------
 
 

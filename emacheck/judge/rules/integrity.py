@@ -47,13 +47,13 @@ class _Reason:
 class Integrity:
     """Both records are evidence of a training: the number of reasons against that must be <= limit.
 
-    A judged metric of the candidate that stands still (constant, stuck, or collapsed to exactly zero) while that of the
-    reference moves is FAIL. INCONCLUSIVE is a reference that stands still, for there is nothing to hold against; a run
-    that is known to have ended before its time or to be still going on; an oddity that leaves open what the record is;
-    records of which one was counted and the other is numbered otherwise;
-    two runs that were asked for different things, such as another precision, for they say nothing about a device; a
-    component of the loss that the candidate lacks, in a log of the reference's format; one that is far off between
-    paired runs; and a loss of the validation that is far off between runs that may be paired.
+    A judged metric of the candidate, or of one of its ranks, that stands still (constant, stuck, or collapsed to
+    exactly zero) while that of the reference moves is FAIL. INCONCLUSIVE is a reference that stands still, for there is
+    nothing to hold against; a run that is known to have ended before its time or to be still going on; an oddity that
+    leaves open what the record is; records of which one was counted and the other is numbered otherwise; two runs that
+    were asked for different things, such as another precision, for they say nothing about a device; a component of the
+    loss that the candidate lacks, in a log of the reference's format; one that is far off between paired runs; and a
+    loss of the validation that is far off between runs that may be paired.
     Whatever else limits what a verdict rests on is said in the message, also of a PASS.
 
     Attributes:
@@ -81,7 +81,7 @@ class Integrity:
         same = of_one_run(comparison)
         limits = [*([same] if same else []), *_limiting(comparison), *gross_others(comparison)]
         limits += [*_still_beside(comparison), *lacking_in_part(comparison), *lacking_others(comparison)]
-        limits += _of_one_device(comparison)
+        limits += [*_ranks_alike(comparison), *_of_one_device(comparison)]
         for decisive, message in _components(comparison):
             if decisive:
                 reasons.append(_Reason(outcome=Outcome.INCONCLUSIVE, message=message))
@@ -121,20 +121,61 @@ class Integrity:
 
 
 def _standing_still(comparison: Comparison) -> Iterator[_Reason]:
+    """Find judged metrics that stand still, in the mean of the ranks or else in single ones, which the mean hides."""
     for metric in comparison.metrics:
         if is_rate(metric):
             continue
-        # An accuracy may well be 100 % for a while; only a loss has to move all the time.
-        stretches = "loss" in metric.lower()
-        curves = [side.curves.get(metric, EMPTY) for side in (comparison.reference, comparison.candidate)]
-        reference, candidate = (standstill(curve, stretches=stretches) for curve in curves)
-        if reference is not None:
-            both = f"; that of the candidate {candidate}" if candidate is not None else ""
-            message = f"{metric} of the reference {reference}{both}: there is nothing to hold against"
-            yield _Reason(outcome=Outcome.INCONCLUSIVE, message=message, iteration=reference.first, metric=metric)
-        elif candidate is not None and _moves(curves[0], candidate):
-            message = f"{metric} of the candidate {candidate}"
-            yield _Reason(outcome=Outcome.FAIL, message=message, iteration=candidate.first, metric=metric)
+        reference, candidate = (side.curves.get(metric, EMPTY) for _, side in _sides(comparison))
+        reason = _still(metric, reference, candidate) or _rank_still(comparison, metric)
+        if reason is not None:
+            yield reason
+
+
+def _still(metric: str, reference: Curve, candidate: Curve, of: str = "") -> _Reason | None:
+    """Return the reason that a curve stands still where the other moves, if one does."""
+    # An accuracy may well be 100 % for a while; only a loss has to move all the time.
+    stretches = "loss" in metric.lower()
+    ours, theirs = (standstill(curve, stretches=stretches) for curve in (reference, candidate))
+    if ours is not None:
+        both = f"; that of the candidate {theirs}" if theirs is not None else ""
+        message = f"{metric} of {of}the reference {ours}{both}: there is nothing to hold against"
+        return _Reason(outcome=Outcome.INCONCLUSIVE, message=message, iteration=ours.first, metric=metric)
+    if theirs is not None and _moves(reference, theirs):
+        message = f"{metric} of {of}the candidate {theirs}"
+        return _Reason(outcome=Outcome.FAIL, message=message, iteration=theirs.first, metric=metric)
+    return None
+
+
+def _rank_still(comparison: Comparison, metric: str) -> _Reason | None:
+    """Return the reason that a rank of the candidate stands still; the mean of all ranks hides it."""
+    reference, candidate = comparison.reference, comparison.candidate
+    found = (
+        _still(
+            metric,
+            reference.of_ranks.get(rank, reference.curves).get(metric, EMPTY),
+            curves[metric],
+            f"rank {rank} of ",
+        )
+        for rank, curves in sorted(candidate.of_ranks.items())
+        if metric in curves
+    )
+    reasons = [reason for reason in found if reason is not None]
+    return next((reason for reason in reasons if reason.outcome is Outcome.FAIL), next(iter(reasons), None))
+
+
+def _ranks_alike(comparison: Comparison) -> Iterator[str]:
+    """Say that all ranks of the candidate have the same losses while those of the reference differ."""
+    for metric in comparison.metrics:
+        ours, theirs = (
+            {each[metric].values.tobytes() for each in side.of_ranks.values() if metric in each}
+            for _, side in _sides(comparison)
+        )
+        count = sum(metric in each for each in comparison.candidate.of_ranks.values())
+        if count > 1 and len(theirs) == 1 and len(ours) > 1:
+            yield (
+                f"all {count} ranks of the candidate have the same {metric}, those of the reference do not: they see "
+                "the same samples, or print their mean"
+            )
 
 
 def _still_beside(comparison: Comparison) -> Iterator[str]:
