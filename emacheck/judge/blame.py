@@ -7,13 +7,17 @@ from dataclasses import replace
 import numpy as np
 
 from emacheck.judge.arithmetic import average
+from emacheck.judge.averaging import with_equal_windows
 from emacheck.judge.choice import MEANS, RANKS
 from emacheck.judge.comparison import Comparison, PairedCurve
 from emacheck.judge.forensics.numbering import numbered_otherwise
 from emacheck.judge.forensics.pairing import Pairing, pairing_of
 from emacheck.judge.noise.scatter import correlated, scatter
+from emacheck.judge.rules.alternatives import either_suffices
 from emacheck.judge.rules.equivalence import Equivalence
-from emacheck.judge.rules.worst_window import worst_window
+from emacheck.judge.rules.means import Bias, MeanAbsoluteError, MeanRelativeError
+from emacheck.judge.rules.ranks import Ranks
+from emacheck.judge.rules.worst_window import WorstWindow, worst_window
 from emacheck.judge.verdict import Finding, Outcome
 from emacheck.oddity import OddityKind
 
@@ -53,6 +57,46 @@ def without_blame_for_data(
         else:
             settled.append(finding)
     return settled
+
+
+def without_blame_for_windows(
+    comparison: Comparison, findings: Sequence[Finding], named: Collection[str]
+) -> list[Finding]:
+    """Make mean errors INCONCLUSIVE that vanish where both records are averaged over the same iterations.
+
+    A value of one iteration and a mean of ten differ however good the device is; ``smoothing`` says so. Rules that the
+    user named stay.
+    """
+    rules = {*MEANS, RANKS}.difference(named)
+    blamed = [f for f in findings if f.rule in rules and f.outcome is Outcome.FAIL]
+    if not any(_averaged_otherwise(comparison, finding.metric) for finding in blamed):
+        return list(findings)
+    alike = with_equal_windows(comparison)
+    again = [
+        each for rule in (MeanRelativeError(), MeanAbsoluteError(), Bias(), WorstWindow()) for each in rule.check(alike)
+    ]
+    again += Ranks().check(alike) if comparison.ranks else ()
+    again = without_blame_for_data(alike, either_suffices(alike, again), named)
+    clear = {(f.rule, f.metric): f for f in again if f.outcome is not Outcome.FAIL}
+    return [
+        replace(
+            each,
+            outcome=Outcome.INCONCLUSIVE,
+            message=f"over its limit, but the two are averaged differently, see smoothing: over the same iterations it "
+            f"is {clear[each.rule, each.metric].observed:.2g}; {each.message}",
+        )
+        if each in blamed
+        and (each.rule, each.metric) in clear
+        and _averaged_otherwise(comparison, each.metric)
+        and 2 * len(alike.curve(each.metric).iterations) >= len(comparison.curve(each.metric).iterations)
+        else each
+        for each in findings
+    ]
+
+
+def _averaged_otherwise(comparison: Comparison, metric: str) -> bool:
+    records = (comparison.reference, comparison.candidate)
+    return len({each.curves[metric].window for each in records if metric in each.curves}) > 1
 
 
 def scatter_explains(paired: PairedCurve, margin: float) -> bool:
@@ -120,7 +164,8 @@ def _excuse(comparison: Comparison, level: Finding) -> str:
     if level.outcome is Outcome.PASS:
         return f"their levels are the same within {level.would_pass_at:.2g}"
     paired = comparison.curve(level.metric)
-    if level.outcome is Outcome.FAIL or not scatter_explains(paired, level.limit):
+    comparable = level.outcome is not Outcome.FAIL and not _averaged_otherwise(comparison, level.metric)
+    if not (comparable and scatter_explains(paired, level.limit)):
         return ""
     return f"the reference itself scatters by {scatter(paired.reference):.2g} around its trend, which explains it"
 
