@@ -207,3 +207,16 @@ def test_gradient_norms_and_learning_rates_that_the_candidate_lacks_are_said_in_
     assert (found.outcome, found.limited_by) == (PASS, ("the candidate lacks grad_norm, lr, which the reference has",))
     assert finding_on(reference, run(grad_norm=LOSS, base_lr=LOSS / 100)).limited_by == ()
     assert finding_on(reference, run(format="another")).limited_by == ()
+
+
+@pytest.mark.parametrize("left_out", [1, 2, 3, 5])
+def test_first_steps_that_a_scaler_left_out_of_both_runs_speak_against_nobody_and_a_wrong_gradient_after_them_does(
+    left_out,
+):
+    norms = np.append([math.inf] * left_out, 3 + 0.3 * RNG.standard_normal(COUNT - left_out))
+    good = decide(compare(run(grad_norm=norms), run(off=1e-8, grad_norm=norms * (1 + 1e-6))))
+    assert good.outcome is PASS
+    wrong = decide(compare(run(grad_norm=norms), run(off=1e-8, grad_norm=norms * 1.3)))
+    assert wrong.outcome is (FAIL if left_out < 3 else PASS)
+    one = decide(compare(run(grad_norm=norms), run(off=1e-8, grad_norm=np.nan_to_num(norms, posinf=3.0))))
+    assert one.outcome is INCONCLUSIVE
