@@ -154,6 +154,19 @@ def test_no_scatter_of_the_reference_explains_a_gross_fault_of_a_short_log(n, wr
     assert decide(compare(run(noisy(1, n=n, spread=0.1), window=10), run(candidate, window=10))).outcome is FAIL
 
 
+@pytest.mark.parametrize("n", [1000, 2000])
+def test_unpaired_runs_that_part_in_their_last_iterations_are_inconclusive_though_their_levels_are_the_same(n):
+    def verdict(last):
+        candidate = np.append(noisy(2, n=n)[:-5], last * noisy(2, n=n)[-5:])
+        return decide(compare(run(noisy(1, n=n), header={"seed": "1"}), run(candidate, header={"seed": "2"})))
+
+    assert verdict(1.0).outcome is PASS
+    parted = verdict(1.8)
+    assert (parted.outcome, parted.worst.rule, parted.worst.iteration) == (INCONCLUSIVE, "integrity", n - 9)
+    assert "the last 10 values of loss are +" in parted.worst.message
+    assert {f.outcome for f in parted.findings if f.rule == "equivalence"} == {PASS}
+
+
 def test_the_user_can_say_whether_runs_are_paired(emacheck_cli, tmp_path):
     for name, seed in (("a.json", 1), ("b.json", 2)):
         write_scalars(tmp_path / name, noisy(seed).round(3).tolist())

@@ -1,5 +1,6 @@
 """The rule about what the records are: whether they can carry a verdict, and what limits it."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -24,11 +25,16 @@ from emacheck.judge.forensics.unjudged import (
     lacking_others,
     must_move,
 )
+from emacheck.judge.noise.scatter import scatter
 from emacheck.judge.verdict import Finding, Outcome
 from emacheck.oddity import Effect, OddityKind
 from emacheck.record import Record
 
 SHOWN = 6
+END, SHORTEST = 10, 30
+"""Values at the end that are looked at by themselves, and fewest of all."""
+APART, ERRORS = 0.1, 3.0
+"""How far such an end may be off, as in `worst_window`, and standard errors of its mean beside that."""
 # Oddities that say already why a record is not complete.
 _INCOMPLETE = (OddityKind.ENDED_EARLY, OddityKind.RANKS_MISSING)
 
@@ -52,8 +58,9 @@ class Integrity:
     nothing to hold against; a run that is known to have ended before its time or to be still going on; an oddity that
     leaves open what the record is; records of which one was counted and the other is numbered otherwise; two runs that
     were asked for different things, such as another precision, for they say nothing about a device; a component of the
-    loss that the candidate lacks, in a log of the reference's format; one that is far off between paired runs; and a
-    loss of the validation that is far off between runs that may be paired.
+    loss that the candidate lacks, in a log of the reference's format; one that is far off between paired runs; a loss
+    of the validation that is far off between runs that may be paired; and the last values of runs that are not paired,
+    where these are far apart.
     Whatever else limits what a verdict rests on is said in the message, also of a PASS.
 
     Attributes:
@@ -76,6 +83,7 @@ class Integrity:
     def check(self, comparison: Comparison) -> tuple[Finding, ...]:
         """Look for what stands still, and for what the oddities of the records forbid or limit."""
         reasons = [*_standing_still(comparison), *_forbidding(comparison), *_different_experiments(comparison)]
+        reasons += _parting_ends(comparison)
         if unlike := numbered_otherwise(comparison):
             reasons.append(_Reason(outcome=Outcome.INCONCLUSIVE, message=unlike))
         same = of_one_run(comparison)
@@ -211,6 +219,26 @@ def _limiting(comparison: Comparison) -> Iterator[str]:
         for oddity in record.oddities:
             if oddity.effect is Effect.LIMITS:
                 yield f"the {side}: {oddity}"
+
+
+def _parting_ends(comparison: Comparison) -> Iterator[_Reason]:
+    """Say where runs that are not paired end apart: their level is a mean that hardly shows the last iterations."""
+    if pairing_of(comparison).pairing is not Pairing.UNPAIRED:
+        return
+    for metric in comparison.metrics:
+        paired = comparison.curve(metric)
+        values = np.array([paired.reference, paired.candidate])
+        if values.shape[1] < SHORTEST or not (
+            np.all(np.isfinite(values)) and (np.all(values > 0) or np.all(values < 0))
+        ):
+            continue
+        reference, candidate = np.mean(values[:, -END:], axis=1)
+        off = float(candidate / reference) - 1
+        if abs(off) > APART + ERRORS * scatter(paired.reference) * math.sqrt(2 / END):
+            message = f"the last {END} values of {metric} are {off:+.0%} off those of the reference on average"
+            yield _Reason(
+                outcome=Outcome.INCONCLUSIVE, message=message, iteration=int(paired.iterations[-END]), metric=metric
+            )
 
 
 def _of_one_device(comparison: Comparison) -> Iterator[str]:
