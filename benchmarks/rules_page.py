@@ -127,12 +127,19 @@ def unpaired(result: dict[str, Any]) -> list[str]:
         counts, largest = found["counts"], found["largest difference"]
         said = [
             ", ".join(f"{counts[rule][o]} {SHORT[o]}" for o in ("FAIL", "INCONCLUSIVE", "PASS") if o in counts[rule])
-            for rule in ("equivalence", "final_metric", "default rules, bare logs")
+            for rule in ("equivalence", "final_metric", "default rules, bare logs", "default rules, logs as printed")
         ]
         pairing = ", ".join(f"{count} {kind}" for kind, count in sorted(counts["pairing of bare logs"].items()))
         most = f"{largest['equivalence[loss]']:.3f}; {largest['final_metric[mIoU]']:.1f}, {largest['final_metric[aAcc]']:.1f}"
         rows.append([name, *said, pairing, most])
-    head = ["pairs", "`equivalence`", "`final_metric`", "default rules, bare logs", "taken for"]
+    head = [
+        "pairs",
+        "`equivalence`",
+        "`final_metric`",
+        "default rules, bare logs",
+        "as mmengine prints them",
+        "taken for",
+    ]
     return table([*head, "largest difference: level; mIoU, aAcc"], rows)
 
 

@@ -301,6 +301,7 @@ def unpaired(pairs: Iterable[tuple[Record, Record]]) -> dict[str, Any]:
             "final_metric": worst_of(FinalMetric().check(comparison)),
             "default rules, stated": decide(comparison).outcome.value,
             "default rules, bare logs": decide(replace(comparison, stated=None)).outcome.value,
+            "default rules, logs as printed": decide(compare(printed(reference), printed(candidate))).outcome.value,
             "pairing of bare logs": pairing_of(replace(comparison, stated=None)).pairing.value,
         }
         for name, outcome in said.items():

@@ -142,10 +142,10 @@ def test_runs_known_to_be_unpaired_are_not_judged_rank_by_rank():
     assert "ranks" not in default_rules(replace(comparison, stated=False))
 
 
-def other_batches(seed, *, factors=(1.0,) * 16):
+def other_batches(seed, *, factors=(1.0,) * 16, n=200):
     """Return the settled losses of 16 ranks, as means of windows, of which nothing tells whether they are paired."""
     draw = np.random.default_rng(seed)
-    return record_of({rank: (2 + 0.2 * draw.standard_normal(200)) * f for rank, f in enumerate(factors)}, window=10)
+    return record_of({rank: (2 + 0.2 * draw.standard_normal(n)) * f for rank, f in enumerate(factors)}, window=10)
 
 
 def test_what_other_batches_do_to_a_rank_is_inconclusive_unless_the_rule_was_named():
@@ -157,9 +157,36 @@ def test_what_other_batches_do_to_a_rank_is_inconclusive_unless_the_rule_was_nam
 
 
 def test_other_batches_are_no_excuse_for_a_rank_whose_level_is_wrong():
-    verdict = decide(compare(other_batches(1), other_batches(2, factors=[1.39, 0.61, *[1.0] * 14])))
-    assert finding(verdict).outcome is Outcome.FAIL
-    assert finding(verdict, "bias").outcome is Outcome.PASS
+    for n in (200, 40):  # enough for a level, and too few
+        verdict = decide(compare(other_batches(1, n=n), other_batches(2, n=n, factors=[1.39, 0.61, *[1.0] * 14])))
+        assert finding(verdict).outcome is Outcome.FAIL
+        assert finding(verdict, "bias").outcome is not Outcome.FAIL
+
+
+# --- standing still --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stated", [None, False], ids=["paired", "unpaired"])
+def test_a_rank_that_stands_still_fails_though_the_mean_of_all_moves(stated):
+    losses = losses_of(FOUR, seed=1.0)
+    losses[2] = [*losses[2][:-12], *[losses[2][-12]] * 12]
+    verdict = decide(replace(compare(REFERENCE_OF_FOUR, record_of(losses)), stated=stated))
+    found = finding(verdict, "integrity")
+    assert (found.outcome, found.iteration) == (Outcome.FAIL, N - 11)
+    assert "loss of rank 2 of the candidate is" in found.message
+    one_process = compare(record_of(losses_of([0])), record_of(losses))
+    assert finding(decide(one_process), "integrity").outcome is Outcome.FAIL
+    of_the_reference = finding(decide(compare(record_of(losses), REFERENCE_OF_FOUR)), "integrity")
+    assert of_the_reference.outcome is Outcome.INCONCLUSIVE
+
+
+def test_ranks_that_have_the_same_losses_where_those_of_the_reference_differ_are_said():
+    losses = losses_of(FOUR)
+    alike = record_of(dict.fromkeys(FOUR, losses[0]))
+    found = finding(decide(compare(REFERENCE_OF_FOUR, alike)), "integrity")
+    assert "all 4 ranks of the candidate have the same loss, those of the reference do not" in found.message
+    for reference, candidate in ((alike, alike), (alike, REFERENCE_OF_FOUR), (record_of(losses_of([0])), alike)):
+        assert finding(decide(compare(reference, candidate)), "integrity").limited_by == ()
 
 
 # --- NaN -------------------------------------------------------------------------------------------------------------

@@ -126,6 +126,47 @@ def test_a_level_that_is_far_off_fails_whether_the_runs_are_paired_or_not(off):
             assert decide(compare(run(noisy(1), window=window), run(candidate, window=window))).outcome is FAIL
 
 
+@pytest.mark.parametrize("n", [10, 40])
+def test_means_that_the_scatter_of_the_reference_explains_are_inconclusive_though_the_log_is_too_short_for_levels(n):
+    healthy = [compare(*(run(noisy(s, n=n, spread=0.1), window=10) for s in (seed, seed + 1))) for seed in range(20)]
+    verdicts = [decide(comparison) for comparison in healthy]
+    assert sum(verdict.outcome is FAIL for verdict in verdicts) <= 2
+    said = next(verdict.worst.message for verdict in verdicts if verdict.outcome is INCONCLUSIVE)
+    assert "(say --paired)" in said
+    assert "the reference itself scatters by" in said
+
+
+@pytest.mark.parametrize("n", [10, 40])
+@pytest.mark.parametrize(
+    ("wrong", "other"),
+    [
+        (lambda loss: 0.61 * loss, 2),
+        (lambda loss: 1.39 * loss, 2),
+        (lambda loss: 0.93 * loss, 1),
+        (lambda loss: np.append(loss[:-5], 3 * loss[-5:]), 2),
+        (lambda loss: loss * (1 + 0.9 * (-1.0) ** np.arange(len(loss))), 2),
+        (lambda loss: -loss, 2),
+    ],
+    ids=["too low", "too high", "the same batches", "an end that parts", "oscillation", "another sign"],
+)
+def test_no_scatter_of_the_reference_explains_a_gross_fault_of_a_short_log(n, wrong, other):
+    candidate = wrong(noisy(other, n=n, spread=0.1))
+    assert decide(compare(run(noisy(1, n=n, spread=0.1), window=10), run(candidate, window=10))).outcome is FAIL
+
+
+@pytest.mark.parametrize("n", [1000, 2000])
+def test_unpaired_runs_that_part_in_their_last_iterations_are_inconclusive_though_their_levels_are_the_same(n):
+    def verdict(last):
+        candidate = np.append(noisy(2, n=n)[:-5], last * noisy(2, n=n)[-5:])
+        return decide(compare(run(noisy(1, n=n), header={"seed": "1"}), run(candidate, header={"seed": "2"})))
+
+    assert verdict(1.0).outcome is PASS
+    parted = verdict(1.8)
+    assert (parted.outcome, parted.worst.rule, parted.worst.iteration) == (INCONCLUSIVE, "integrity", n - 9)
+    assert "the last 10 values of loss are +" in parted.worst.message
+    assert {f.outcome for f in parted.findings if f.rule == "equivalence"} == {PASS}
+
+
 def test_the_user_can_say_whether_runs_are_paired(emacheck_cli, tmp_path):
     for name, seed in (("a.json", 1), ("b.json", 2)):
         write_scalars(tmp_path / name, noisy(seed).round(3).tolist())

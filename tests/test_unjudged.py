@@ -179,3 +179,44 @@ def test_gradient_norms_that_are_far_off_limit_what_a_pass_rests_on():
     finding = finding_on(reference, candidate)
     assert finding.outcome is PASS
     assert finding.limited_by == ("grad_norm is off by 5.91 on average, its level in the reference is 3",)
+
+
+@pytest.mark.parametrize("metric", ["grad_norm", "decode.loss_ce"])
+@pytest.mark.parametrize("still", [0.0, 2.5], ids=["zero", "stuck"])
+def test_gradients_and_components_that_stand_still_where_the_reference_moves_limit_what_a_pass_rests_on(metric, still):
+    moving = 2.5 + 0.2 * RNG.standard_normal(COUNT)
+    stuck = np.append(moving[:-20], [still] * 20)
+    found = finding_on(run(**{metric: moving}), run(**{metric: stuck}))
+    assert (found.outcome, len(found.limited_by)) == (PASS, 1)
+    assert f"{metric} of the candidate is {'exactly 0' if still == 0 else '2.5'} 20 times" in found.limited_by[0]
+    for reference, candidate in ((moving, moving), (stuck, stuck), (stuck, moving)):
+        assert finding_on(run(**{metric: reference}), run(**{metric: candidate})).limited_by == ()
+
+
+def test_a_component_that_the_candidate_has_only_at_some_of_its_records_limits_what_a_pass_rests_on():
+    reference, candidate = run(**{"decode.loss_ce": LOSS / 2}), run(**{"decode.loss_ce": LOSS[:150] / 2})
+    found = finding_on(reference, candidate)
+    said = ("the candidate lacks decode.loss_ce 50 times, first at iteration 151",)
+    assert (found.outcome, found.limited_by) == (PASS, said)
+    assert finding_on(candidate, reference).limited_by == ()
+
+
+def test_gradient_norms_and_learning_rates_that_the_candidate_lacks_are_said_in_the_same_format():
+    reference = run(grad_norm=LOSS, lr=LOSS / 100)
+    found = finding_on(reference, run())
+    assert (found.outcome, found.limited_by) == (PASS, ("the candidate lacks grad_norm, lr, which the reference has",))
+    assert finding_on(reference, run(grad_norm=LOSS, base_lr=LOSS / 100)).limited_by == ()
+    assert finding_on(reference, run(format="another")).limited_by == ()
+
+
+@pytest.mark.parametrize("left_out", [1, 2, 3, 5])
+def test_first_steps_that_a_scaler_left_out_of_both_runs_speak_against_nobody_and_a_wrong_gradient_after_them_does(
+    left_out,
+):
+    norms = np.append([math.inf] * left_out, 3 + 0.3 * RNG.standard_normal(COUNT - left_out))
+    good = decide(compare(run(grad_norm=norms), run(off=1e-8, grad_norm=norms * (1 + 1e-6))))
+    assert good.outcome is PASS
+    wrong = decide(compare(run(grad_norm=norms), run(off=1e-8, grad_norm=norms * 1.3)))
+    assert wrong.outcome is (FAIL if left_out < 3 else PASS)
+    one = decide(compare(run(grad_norm=norms), run(off=1e-8, grad_norm=np.nan_to_num(norms, posinf=3.0))))
+    assert one.outcome is INCONCLUSIVE

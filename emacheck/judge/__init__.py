@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from emacheck.errors import UsageError
-from emacheck.judge.blame import without_blame_for_data, without_blame_for_numbers
+from emacheck.judge.blame import without_blame_for_data, without_blame_for_numbers, without_blame_for_windows
 from emacheck.judge.choice import DEFAULT_RULES, default_rules
 from emacheck.judge.comparison import Comparison
 from emacheck.judge.rules.alternatives import either_suffices
@@ -140,6 +140,7 @@ def decide(
     findings = either_suffices(comparison, [finding for rule in rules for finding in rule.check(comparison)])
     named = {rule.name for rule in rules} if named is None else named
     findings = without_blame_for_data(comparison, findings, named)
+    findings = without_blame_for_windows(comparison, findings, named)
     findings = without_blame_for_numbers(comparison, findings, named)
     left_out = [
         finding

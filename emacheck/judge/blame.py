@@ -1,13 +1,23 @@
 """Which findings blame the device for what other batches, or other numbers of iterations, explain as well."""
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+import numpy as np
+
+from emacheck.judge.arithmetic import average
+from emacheck.judge.averaging import with_equal_windows
 from emacheck.judge.choice import MEANS, RANKS
-from emacheck.judge.comparison import Comparison
+from emacheck.judge.comparison import Comparison, PairedCurve
 from emacheck.judge.forensics.numbering import numbered_otherwise
 from emacheck.judge.forensics.pairing import Pairing, pairing_of
+from emacheck.judge.noise.scatter import correlated, scatter
+from emacheck.judge.rules.alternatives import either_suffices
 from emacheck.judge.rules.equivalence import Equivalence
+from emacheck.judge.rules.means import Bias, MeanAbsoluteError, MeanRelativeError
+from emacheck.judge.rules.ranks import Ranks
+from emacheck.judge.rules.worst_window import WorstWindow, worst_window
 from emacheck.judge.verdict import Finding, Outcome
 from emacheck.oddity import OddityKind
 
@@ -17,30 +27,114 @@ WHICH_RUN = (OddityKind.SHORT_LAST_RUN, OddityKind.MIXED)
 BY_NUMBER = (*MEANS, RANKS, "coverage", "schedule", "equivalence", "envelope", "first_iterations", "final_metric")
 """The default rules that rest on pairs of equal numbers, or on the span that these have in common."""
 
+FEWEST = 10
+"""Common iterations that show how much a curve scatters."""
+ERRORS = 2.0
+"""Standard errors by which a mean may be over what is expected of it."""
+
 
 def without_blame_for_data(
     comparison: Comparison, findings: Sequence[Finding], named: Collection[str]
 ) -> list[Finding]:
     """Make mean errors INCONCLUSIVE that other batches explain as well as a wrong device.
 
-    That is so where it is not known whether the runs are paired, and their levels are the same within the limit of
-    ``equivalence``: paired runs would FAIL, runs that are not paired would PASS. Rules that the user named stay.
+    That is so where it is not known whether the runs are paired, and `equivalence`, which would judge them if they are
+    not, passes; or where it is undecided, and the differences are no larger than the reference's own scatter makes
+    them (:func:`scatter_explains`). Rules that the user named stay.
     """
     rules = {*MEANS, RANKS}.difference(named)
     blamed = [f for f in findings if f.rule in rules and f.outcome is Outcome.FAIL]
     if not blamed or pairing_of(comparison).pairing is not Pairing.UNKNOWN:
         return list(findings)
-    levels = {f.metric: f for f in Equivalence().check(comparison) if f.outcome is Outcome.PASS}
-    # A rank whose own level is wrong is so whatever its batches are.
+    excuses = {f.metric: _excuse(comparison, f) for f in Equivalence().check(comparison)}
+    # A rank that is wrong by itself is so whatever the mean of all does.
     wrong = _wrong_ranks(comparison) if any(f.rule == RANKS for f in blamed) else frozenset()
     settled = []
     for finding in findings:
-        excused = finding in blamed and finding.metric in levels
-        if excused and not (finding.rule == RANKS and finding.metric in wrong):
-            settled.append(_undecided(finding, levels[finding.metric]))
+        excuse = excuses[finding.metric] if finding in blamed else ""
+        if excuse and not (finding.rule == RANKS and finding.metric in wrong):
+            settled.append(_undecided(finding, excuse))
         else:
             settled.append(finding)
     return settled
+
+
+def without_blame_for_windows(
+    comparison: Comparison, findings: Sequence[Finding], named: Collection[str]
+) -> list[Finding]:
+    """Make mean errors INCONCLUSIVE that vanish where both records are averaged over the same iterations.
+
+    A value of one iteration and a mean of ten differ however good the device is; ``smoothing`` says so. Rules that the
+    user named stay.
+    """
+    rules = {*MEANS, RANKS}.difference(named)
+    blamed = [f for f in findings if f.rule in rules and f.outcome is Outcome.FAIL]
+    if not any(_averaged_otherwise(comparison, finding.metric) for finding in blamed):
+        return list(findings)
+    alike = with_equal_windows(comparison)
+    again = [
+        each for rule in (MeanRelativeError(), MeanAbsoluteError(), Bias(), WorstWindow()) for each in rule.check(alike)
+    ]
+    again += Ranks().check(alike) if comparison.ranks else ()
+    again = without_blame_for_data(alike, either_suffices(alike, again), named)
+    clear = {(f.rule, f.metric): f for f in again if f.outcome is not Outcome.FAIL}
+    return [
+        replace(
+            each,
+            outcome=Outcome.INCONCLUSIVE,
+            message=f"over its limit, but the two are averaged differently, see smoothing: over the same iterations it "
+            f"is {clear[each.rule, each.metric].observed:.2g}; {each.message}",
+        )
+        if each in blamed
+        and (each.rule, each.metric) in clear
+        and _averaged_otherwise(comparison, each.metric)
+        and 2 * len(alike.curve(each.metric).iterations) >= len(comparison.curve(each.metric).iterations)
+        else each
+        for each in findings
+    ]
+
+
+def _averaged_otherwise(comparison: Comparison, metric: str) -> bool:
+    records = (comparison.reference, comparison.candidate)
+    return len({each.curves[metric].window for each in records if metric in each.curves}) > 1
+
+
+def scatter_explains(paired: PairedCurve, margin: float) -> bool:
+    """Tell whether another run of the reference, on other batches, may differ as much.
+
+    Two curves that scatter by s around one trend, independently, differ by sqrt(2) s. The mean of n such differences is
+    0 with a standard error of sqrt(2 / n) s, that of their sizes is sqrt(4 / pi) s with less than sqrt(4 / (pi n)) s.
+    Bias, mean relative error and the worst window may each be over that by ERRORS such errors and a margin. Only the
+    scatter of the reference counts, for that of the candidate may be what is wrong with it. Curves that fluctuate
+    together see the same batches, and are never explained.
+
+    Args:
+        paired: One metric of a comparison.
+        margin: By how much the levels of two good runs may differ, relative to the reference.
+
+    Example:
+        >>> from emacheck import Curve
+        >>> from emacheck.judge.comparison import pair
+        >>> one, other = np.exp(np.random.default_rng(0).normal(scale=0.1, size=(2, 20)))
+        >>> def curve(values):
+        ...     return Curve(name="loss", iterations=range(20), values=values)
+        >>> [scatter_explains(pair("loss", curve(one), curve(c)), 0.05) for c in (other, 0.61 * other, 1.1 * one)]
+        [True, False, False]
+    """
+    values = np.array([paired.reference, paired.candidate])
+    count = values.shape[1]
+    if count < FEWEST or not (np.all(np.isfinite(values)) and (np.all(values > 0) or np.all(values < 0))):
+        return False
+    if correlated(np.diff(np.log(np.abs(values)), axis=1)) is not False:
+        return False
+    once, off = scatter(paired.reference), paired.relative_difference
+    worst = worst_window(np.abs(off))
+    size = math.sqrt(4 / math.pi) * once
+    return bool(
+        abs(average(off)) <= margin + ERRORS * once * math.sqrt(2 / count)
+        and average(np.abs(off)) <= margin + size * (1 + ERRORS / math.sqrt(count))
+        and worst.mean <= margin + size * (1 + ERRORS / math.sqrt(worst.stop - worst.start))
+    )
 
 
 def without_blame_for_numbers(
@@ -65,15 +159,27 @@ def without_blame_for_numbers(
     ]
 
 
+def _excuse(comparison: Comparison, level: Finding) -> str:
+    """Return why runs that are not paired may differ as much, as a clause; empty where nothing explains it."""
+    if level.outcome is Outcome.PASS:
+        return f"their levels are the same within {level.would_pass_at:.2g}"
+    paired = comparison.curve(level.metric)
+    comparable = level.outcome is not Outcome.FAIL and not _averaged_otherwise(comparison, level.metric)
+    if not (comparable and scatter_explains(paired, level.limit)):
+        return ""
+    return f"the reference itself scatters by {scatter(paired.reference):.2g} around its trend, which explains it"
+
+
 def _wrong_ranks(comparison: Comparison) -> frozenset[str]:
-    """Return the metrics of which any rank ends at another level than it does in the reference."""
-    found = (each for rank in comparison.ranks for each in Equivalence().check(comparison.of_rank(rank)))
-    return frozenset(each.metric for each in found if each.outcome is Outcome.FAIL)
+    """Return the metrics of which any rank differs by more than other batches explain."""
+    alone = (comparison.of_rank(rank) for rank in comparison.ranks)
+    found = ((each, level) for each in alone for level in Equivalence().check(each))
+    return frozenset(level.metric for each, level in found if not _excuse(each, level))
 
 
-def _undecided(finding: Finding, level: Finding) -> Finding:
+def _undecided(finding: Finding, excuse: str) -> Finding:
     message = (
         "over its limit if the runs are paired, which nothing tells (say --paired); if they are not (say --unpaired), "
-        f"their levels are the same within {level.would_pass_at:.2g}; {finding.message}"
+        f"{excuse}; {finding.message}"
     )
     return replace(finding, outcome=Outcome.INCONCLUSIVE, message=message)

@@ -1,6 +1,5 @@
 """Are two runs paired: do they start from the same weights and see the same batches? It decides which rules suit."""
 
-import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -12,6 +11,7 @@ from emacheck.judge.forensics.headers import different_data, different_experimen
 from emacheck.judge.forensics.standstill import resolution
 from emacheck.judge.noise.growth import MARGIN, printed, size
 from emacheck.judge.noise.rounding import SATURATION, known_precision, rounding
+from emacheck.judge.noise.scatter import correlated
 
 # Iterations in which paired runs still fluctuate together, whatever the device does wrong.
 TOGETHER = 20
@@ -151,11 +151,4 @@ def _fluctuate_together(paired: PairedCurve) -> bool | None:
     consecutive = np.flatnonzero(np.diff(paired.iterations[:TOGETHER]) == 1)
     with np.errstate(all="ignore"):
         changes = np.array([np.diff(values[:TOGETHER])[consecutive] for values in (paired.reference, paired.candidate)])
-        usable = np.all(np.isfinite(changes)) and changes.shape[1] >= 10 and np.all(np.std(changes, axis=1) > 0)
-        if not usable:
-            return None
-        correlation = float(np.corrcoef(changes)[0, 1])
-    if not math.isfinite(correlation):
-        return None
-    bound = math.tanh(2.326 / math.sqrt(changes.shape[1] - 3))
-    return correlation > bound
+    return correlated(changes) if changes.shape[1] >= 10 else None

@@ -132,6 +132,34 @@ def lacking_components(comparison: Comparison) -> tuple[str, ...]:
     return (*(name for name in _components(comparison) if not len(curves.get(name, EMPTY))), *validated)
 
 
+def lacking_in_part(comparison: Comparison) -> Iterator[str]:
+    """Say which components of the loss the candidate lacks at some iterations at which it has the judged metrics."""
+    judged = [comparison.candidate.curves.get(metric, EMPTY).iterations for metric in comparison.metrics]
+    for name in _components(comparison):
+        theirs = comparison.candidate.curves.get(name, EMPTY).iterations
+        missing = np.setdiff1d(comparison.reference.curves[name].iterations, theirs)
+        missing = missing[np.isin(missing, np.concatenate(judged))]
+        if len(theirs) and len(missing):
+            yield f"the candidate lacks {name} {counted(len(missing), 'time')}, first at iteration {missing[0]}"
+
+
+def lacking_others(comparison: Comparison) -> Iterator[str]:
+    """Say which gradient norms, or that learning rates, a log of the reference's format lacks."""
+    ours, theirs = ([n for n, c in r.curves.items() if len(c)] for r in (comparison.reference, comparison.candidate))
+    lacking = [name for name in ours if _is_gradient_norm(name) and name not in theirs]
+    if not any(map(is_rate, theirs)):
+        lacking += [name for name in ours if is_rate(name)]
+    lacking = [name for name in lacking if name not in comparison.metrics]
+    if lacking and comparison.reference.format == comparison.candidate.format:
+        yield f"the candidate lacks {', '.join(lacking)}, which the reference has"
+
+
+def must_move(comparison: Comparison) -> Iterator[str]:
+    """Return the gradient norms and components of the loss that the reference has beside the judged metrics."""
+    yield from _components(comparison)
+    yield from (n for n in comparison.reference.curves if _is_gradient_norm(n) and n not in comparison.metrics)
+
+
 def gross_components(comparison: Comparison) -> Iterator[str]:
     """Say which components of the loss are far off, in a clause each.
 

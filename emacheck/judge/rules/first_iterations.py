@@ -17,7 +17,8 @@ from emacheck.judge.verdict import Finding, Outcome
 class FirstIterations:
     """(|candidate - reference| - quantum) / (rounding * |reference|) must be <= limit in the first iterations.
 
-    Chaos has not grown there, so a difference is the device's own. Rounding is what the precision's unit roundoff
+    Chaos has not grown there, so a difference is the device's own. Where both are infinite, as gradient norms are where
+    a scaler of fp16 leaves a step out, nothing is judged. Rounding is what the precision's unit roundoff
     becomes in that iteration, as eight or more repeats show it or else as measured on benign runs of the smoke preset;
     see :func:`emacheck.judge.noise.rounding.rounding_of_repeats`. Iterations where the limit would exceed SATURATION
     tell nothing and are left out.
@@ -61,8 +62,16 @@ class FirstIterations:
     def check(self, comparison: Comparison) -> tuple[Finding, ...]:
         """Hold the first differences of each metric against rounding."""
         curves = (comparison.reference.curves, comparison.candidate.curves)
-        also = (metric for metric in self.also if all(metric in each for each in curves))
+        also = (
+            each for each in self.also if all(each in of for of in curves) and self._shows_anything(comparison, each)
+        )
         return tuple(self._check(comparison, metric) for metric in dict.fromkeys((*comparison.metrics, *also)))
+
+    def _shows_anything(self, comparison: Comparison, metric: str) -> bool:
+        """Tell whether a scaler of fp16 left any step of the first iterations, if there are such, to be judged."""
+        paired = comparison.curve(metric)
+        early = _left_out_alike(paired)[: self.count]
+        return not (early.size and early.all())
 
     def can_tell(self, comparison: Comparison) -> bool:
         """Tell whether the records have first iterations, raw and fine enough, for every judged metric."""
@@ -83,7 +92,7 @@ class FirstIterations:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             printed = resolution(reference, candidate) / np.abs(paired.reference)
             telling = self.limit * allowed + np.where(np.isfinite(printed), printed, 0.0) <= SATURATION
-        return np.flatnonzero((np.arange(len(allowed)) < self.count) & telling), allowed
+        return np.flatnonzero((np.arange(len(allowed)) < self.count) & telling & ~_left_out_alike(paired)), allowed
 
     def _check(self, comparison: Comparison, metric: str) -> Finding:
         reference, candidate = (r.curves.get(metric, EMPTY) for r in (comparison.reference, comparison.candidate))
@@ -111,6 +120,11 @@ class FirstIterations:
         )
         outcome = Outcome.PASS if observed <= self.limit else Outcome.FAIL
         return Finding.of(self, metric, outcome, message, observed=observed, iteration=iteration)
+
+
+def _left_out_alike(paired: PairedCurve) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+    """Return where both are infinite, as gradient norms are where a scaler of fp16 leaves a step out."""
+    return np.asarray(np.isposinf(paired.reference) & np.isposinf(paired.candidate))
 
 
 def _nothing_to_judge(paired: PairedCurve, allowed: Floats, precision: str) -> str:

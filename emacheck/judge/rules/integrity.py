@@ -1,5 +1,6 @@
 """The rule about what the records are: whether they can carry a verdict, and what limits it."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,12 +16,25 @@ from emacheck.judge.forensics.numbering import numbered_otherwise
 from emacheck.judge.forensics.one_run import of_one_run
 from emacheck.judge.forensics.pairing import Pairing, pairing_of
 from emacheck.judge.forensics.standstill import Standstill, Still, standstill
-from emacheck.judge.forensics.unjudged import gross_components, gross_others, gross_validation, lacking_components
+from emacheck.judge.forensics.unjudged import (
+    gross_components,
+    gross_others,
+    gross_validation,
+    lacking_components,
+    lacking_in_part,
+    lacking_others,
+    must_move,
+)
+from emacheck.judge.noise.scatter import scatter
 from emacheck.judge.verdict import Finding, Outcome
 from emacheck.oddity import Effect, OddityKind
 from emacheck.record import Record
 
 SHOWN = 6
+END, SHORTEST = 10, 30
+"""Values at the end that are looked at by themselves, and fewest of all."""
+APART, ERRORS = 0.1, 3.0
+"""How far such an end may be off, as in `worst_window`, and standard errors of its mean beside that."""
 # Oddities that say already why a record is not complete.
 _INCOMPLETE = (OddityKind.ENDED_EARLY, OddityKind.RANKS_MISSING)
 
@@ -39,14 +53,14 @@ class _Reason:
 class Integrity:
     """Both records are evidence of a training: the number of reasons against that must be <= limit.
 
-    A judged metric of the candidate that stands still (constant, stuck, or collapsed to exactly zero) while that of the
-    reference moves is FAIL. INCONCLUSIVE is a reference that stands still, for there is nothing to hold against; a
-    constant loss of the candidate whose digits are too few to show how the reference moves; a run
-    that is known to have ended before its time or to be still going on; an oddity that leaves open what the record is;
-    records of which one was counted and the other is numbered otherwise;
-    two runs that were asked for different things, such as another precision, for they say nothing about a device; a
-    component of the loss that the candidate lacks, in a log of the reference's format; one that is far off between
-    paired runs; and a loss of the validation that is far off between runs that may be paired.
+    A judged metric of the candidate, or of one of its ranks, that stands still (constant, stuck, or collapsed to
+    exactly zero) while that of the reference moves is FAIL. INCONCLUSIVE is a reference that stands still, for there is
+    nothing to hold against; a run that is known to have ended before its time or to be still going on; an oddity that
+    leaves open what the record is; records of which one was counted and the other is numbered otherwise; two runs that
+    were asked for different things, such as another precision, for they say nothing about a device; a component of the
+    loss that the candidate lacks, in a log of the reference's format; one that is far off between paired runs; a loss
+    of the validation that is far off between runs that may be paired; and the last values of runs that are not paired,
+    where these are far apart.
     Whatever else limits what a verdict rests on is said in the message, also of a PASS.
 
     Attributes:
@@ -69,11 +83,13 @@ class Integrity:
     def check(self, comparison: Comparison) -> tuple[Finding, ...]:
         """Look for what stands still, and for what the oddities of the records forbid or limit."""
         reasons = [*_standing_still(comparison), *_forbidding(comparison), *_different_experiments(comparison)]
+        reasons += _parting_ends(comparison)
         if unlike := numbered_otherwise(comparison):
             reasons.append(_Reason(outcome=Outcome.INCONCLUSIVE, message=unlike))
         same = of_one_run(comparison)
         limits = [*([same] if same else []), *_limiting(comparison), *gross_others(comparison)]
-        limits += _of_one_device(comparison)
+        limits += [*_still_beside(comparison), *lacking_in_part(comparison), *lacking_others(comparison)]
+        limits += [*_ranks_alike(comparison), *_of_one_device(comparison)]
         for decisive, message in _components(comparison):
             if decisive:
                 reasons.append(_Reason(outcome=Outcome.INCONCLUSIVE, message=message))
@@ -113,23 +129,73 @@ class Integrity:
 
 
 def _standing_still(comparison: Comparison) -> Iterator[_Reason]:
+    """Find judged metrics that stand still, in the mean of the ranks or else in single ones, which the mean hides."""
     for metric in comparison.metrics:
         if is_rate(metric):
             continue
-        # An accuracy may well be 100 % for a while; only a loss has to move all the time.
-        stretches = "loss" in metric.lower()
-        curves = [side.curves.get(metric, EMPTY) for side in (comparison.reference, comparison.candidate)]
-        reference, candidate = (standstill(curve, stretches=stretches) for curve in curves)
-        if reference is not None:
-            both = f"; that of the candidate {candidate}" if candidate is not None else ""
-            message = f"{metric} of the reference {reference}{both}: there is nothing to hold against"
-            yield _Reason(outcome=Outcome.INCONCLUSIVE, message=message, iteration=reference.first, metric=metric)
-        elif candidate is not None and _moves(curves[0], candidate):
-            message = f"{metric} of the candidate {candidate}"
-            yield _Reason(outcome=Outcome.FAIL, message=message, iteration=candidate.first, metric=metric)
-        elif candidate is not None and candidate.kind is Still.CONSTANT and stretches:
-            message = f"{metric} of the candidate {candidate}, in digits too few to tell how the reference moves"
-            yield _Reason(outcome=Outcome.INCONCLUSIVE, message=message, iteration=candidate.first, metric=metric)
+        reference, candidate = (side.curves.get(metric, EMPTY) for _, side in _sides(comparison))
+        reason = _still(metric, reference, candidate) or _rank_still(comparison, metric)
+        if reason is not None:
+            yield reason
+
+
+def _still(metric: str, reference: Curve, candidate: Curve, of: str = "") -> _Reason | None:
+    """Return the reason that a curve stands still where the other moves, if one does."""
+    # An accuracy may well be 100 % for a while; only a loss has to move all the time.
+    stretches = "loss" in metric.lower()
+    ours, theirs = (standstill(curve, stretches=stretches) for curve in (reference, candidate))
+    if ours is not None:
+        both = f"; that of the candidate {theirs}" if theirs is not None else ""
+        message = f"{metric} of {of}the reference {ours}{both}: there is nothing to hold against"
+        return _Reason(outcome=Outcome.INCONCLUSIVE, message=message, iteration=ours.first, metric=metric)
+    if theirs is not None and _moves(reference, theirs):
+        message = f"{metric} of {of}the candidate {theirs}"
+        return _Reason(outcome=Outcome.FAIL, message=message, iteration=theirs.first, metric=metric)
+    if theirs is not None and theirs.kind is Still.CONSTANT and stretches:
+        message = f"{metric} of {of}the candidate {theirs}, in digits too few to tell how the reference moves"
+        return _Reason(outcome=Outcome.INCONCLUSIVE, message=message, iteration=theirs.first, metric=metric)
+    return None
+
+
+def _rank_still(comparison: Comparison, metric: str) -> _Reason | None:
+    """Return the reason that a rank of the candidate stands still; the mean of all ranks hides it."""
+    reference, candidate = comparison.reference, comparison.candidate
+    found = (
+        _still(
+            metric,
+            reference.of_ranks.get(rank, reference.curves).get(metric, EMPTY),
+            curves[metric],
+            f"rank {rank} of ",
+        )
+        for rank, curves in sorted(candidate.of_ranks.items())
+        if metric in curves
+    )
+    reasons = [reason for reason in found if reason is not None]
+    return next((reason for reason in reasons if reason.outcome is Outcome.FAIL), next(iter(reasons), None))
+
+
+def _ranks_alike(comparison: Comparison) -> Iterator[str]:
+    """Say that all ranks of the candidate have the same losses while those of the reference differ."""
+    for metric in comparison.metrics:
+        ours, theirs = (
+            {each[metric].values.tobytes() for each in side.of_ranks.values() if metric in each}
+            for _, side in _sides(comparison)
+        )
+        count = sum(metric in each for each in comparison.candidate.of_ranks.values())
+        if count > 1 and len(theirs) == 1 and len(ours) > 1:
+            yield (
+                f"all {count} ranks of the candidate have the same {metric}, those of the reference do not: they see "
+                "the same samples, or print their mean"
+            )
+
+
+def _still_beside(comparison: Comparison) -> Iterator[str]:
+    """Say which gradient norms and components of the candidate stand still where those of the reference move."""
+    for metric in must_move(comparison):
+        reference, candidate = (side.curves.get(metric, EMPTY) for _, side in _sides(comparison))
+        still = standstill(candidate)
+        if still is not None and standstill(reference) is None and _moves(reference, still):
+            yield f"{metric} of the candidate {still}"
 
 
 def _moves(reference: Curve, still: Standstill) -> bool:
@@ -156,6 +222,26 @@ def _limiting(comparison: Comparison) -> Iterator[str]:
         for oddity in record.oddities:
             if oddity.effect is Effect.LIMITS:
                 yield f"the {side}: {oddity}"
+
+
+def _parting_ends(comparison: Comparison) -> Iterator[_Reason]:
+    """Say where runs that are not paired end apart: their level is a mean that hardly shows the last iterations."""
+    if pairing_of(comparison).pairing is not Pairing.UNPAIRED:
+        return
+    for metric in comparison.metrics:
+        paired = comparison.curve(metric)
+        values = np.array([paired.reference, paired.candidate])
+        if values.shape[1] < SHORTEST or not (
+            np.all(np.isfinite(values)) and (np.all(values > 0) or np.all(values < 0))
+        ):
+            continue
+        reference, candidate = np.mean(values[:, -END:], axis=1)
+        off = float(candidate / reference) - 1
+        if abs(off) > APART + ERRORS * scatter(paired.reference) * math.sqrt(2 / END):
+            message = f"the last {END} values of {metric} are {off:+.0%} off those of the reference on average"
+            yield _Reason(
+                outcome=Outcome.INCONCLUSIVE, message=message, iteration=int(paired.iterations[-END]), metric=metric
+            )
 
 
 def _of_one_device(comparison: Comparison) -> Iterator[str]:

@@ -1,0 +1,57 @@
+"""Two curves of which one is smoothed more, as means over the same iterations."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from emacheck.curve import Curve
+from emacheck.judge.comparison import EMPTY, Comparison
+
+
+def averaged_alike(reference: Curve, candidate: Curve) -> tuple[Curve, Curve] | None:
+    """Return two curves as means over the same iterations: the finer one averaged over the windows of the other.
+
+    Args:
+        reference: The reference's curve.
+        candidate: The candidate's curve.
+
+    Returns:
+        Both at the iterations at which the finer one has all values of a window of the coarser one; None where the
+        windows are equal, not known, or do not divide each other.
+
+    Example:
+        >>> raw = Curve(name="loss", iterations=range(1, 31), values=range(1, 31))
+        >>> means = Curve(name="loss", iterations=[10, 20, 30], values=[5.0, 15.0, 25.0], window=10)
+        >>> [curve.values.tolist() for curve in averaged_alike(raw, means)]
+        [[5.5, 15.5, 25.5], [5.0, 15.0, 25.0]]
+    """
+    fine, coarse = sorted((reference, candidate), key=lambda curve: curve.window)
+    if fine.window in (0, coarse.window) or coarse.window % fine.window or not len(fine):
+        return None
+    ends, count = coarse.iterations, coarse.window // fine.window
+    start = np.searchsorted(fine.iterations, ends - coarse.window + fine.window)
+    stop = np.searchsorted(fine.iterations, ends, side="right")
+    whole = (stop - start == count) & (fine.iterations[stop - 1] == ends)
+    kept = [(int(at), int(end)) for at, end in zip(start[whole], stop[whole], strict=True)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = np.array([np.mean(fine.values[at:end]) for at, end in kept], dtype=np.float64)
+    made = replace(fine, iterations=ends[whole], values=values, window=coarse.window)
+    other = replace(coarse, iterations=ends[whole], values=coarse.values[whole])
+    return (made, other) if fine is reference else (other, made)
+
+
+def with_equal_windows(comparison: Comparison) -> Comparison:
+    """Return a comparison whose judged metrics are averaged alike wherever that can be done, of each rank as well."""
+    sides = (comparison.reference, comparison.candidate)
+    curves = [dict(side.curves) for side in sides]
+    ranks = [{rank: dict(each) for rank, each in side.of_ranks.items()} for side in sides]
+    pairs = [(curves[0], curves[1]), *((ranks[0][rank], ranks[1][rank]) for rank in comparison.ranks)]
+    for metric in comparison.metrics:
+        for ours, theirs in pairs:
+            alike = averaged_alike(ours.get(metric, EMPTY), theirs.get(metric, EMPTY))
+            if alike is not None:
+                ours[metric], theirs[metric] = alike
+    reference, candidate = (
+        replace(side, curves=its, of_ranks=each) for side, its, each in zip(sides, curves, ranks, strict=True)
+    )
+    return replace(comparison, reference=reference, candidate=candidate)

@@ -1,0 +1,80 @@
+"""Two records that average differently: only what is apart over the same iterations too is a FAIL."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from emacheck import Curve, Record
+from emacheck.judge import Outcome, decide, make_rules
+from emacheck.judge.averaging import averaged_alike
+from emacheck.judge.comparison import compare
+from emacheck.judge.verdict import ALTERNATIVES
+
+FAIL, INCONCLUSIVE = Outcome.FAIL, Outcome.INCONCLUSIVE
+COUNT = 300
+DRAW = np.random.default_rng(5)
+LOSS = (0.5 + 3.5 * np.exp(-4 * np.arange(COUNT) / COUNT)) * np.exp(0.1 * DRAW.standard_normal(COUNT))
+ROUNDING = 1 + 0.01 * DRAW.standard_normal(COUNT)
+
+
+def curve_of(values, window=1, every=None):
+    every = every or window
+    ends = np.arange(every, len(values) + 1, every)
+    means = np.array([np.mean(values[end - window : end]) for end in ends])
+    return Curve(name="loss", iterations=ends, values=means, window=window)
+
+
+def run(values, window=1, every=None, ranks=()):
+    curve = curve_of(values, window, every)
+    of_ranks = {rank: {"loss": curve_of(each, window, every)} for rank, each in enumerate(ranks)}
+    return Record(name="", format="", curves={"loss": curve}, ranks=max(len(ranks), 1), of_ranks=of_ranks)
+
+
+WINDOWS = pytest.mark.parametrize(("ours", "theirs"), [((1,), (10,)), ((10,), (1,)), ((10,), (20,)), ((1,), (10, 50))])
+
+
+@WINDOWS
+def test_a_good_candidate_that_averages_otherwise_is_inconclusive(ours, theirs):
+    comparison = compare(run(LOSS, *ours), run(LOSS * ROUNDING, *theirs))
+    verdict = decide(comparison)
+    assert verdict.outcome is INCONCLUSIVE
+    rule = next(f.rule for f in verdict.findings if "see smoothing: over the same iterations it is" in f.message)
+    assert decide(comparison, make_rules([rule])).outcome is FAIL
+
+
+@WINDOWS
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda loss: 0.61 * loss,
+        lambda loss: 1.06 * loss,
+        lambda loss: np.append(loss[:-60], 1.6 * loss[-60:]),
+    ],
+    ids=["far too low", "6 % too high", "an end that parts"],
+)
+def test_what_is_apart_over_the_same_iterations_too_still_fails(ours, theirs, wrong):
+    assert decide(compare(run(LOSS, *ours), run(wrong(LOSS * ROUNDING), *theirs))).outcome is FAIL
+
+
+def test_ranks_are_averaged_alike_as_well():
+    ranks = [LOSS * np.exp(0.1 * DRAW.standard_normal(COUNT)) for _ in range(4)]
+    reference = run(np.mean(ranks, axis=0), ranks=ranks)
+    for factors, outcome in (((1, 1, 1, 1), INCONCLUSIVE), ((1, 1.3, 0.7, 1), FAIL)):
+        theirs = [each * ROUNDING * factor for each, factor in zip(ranks, factors, strict=True)]
+        verdict = decide(compare(reference, run(np.mean(theirs, axis=0), 10, ranks=theirs)))
+        assert {f.outcome for f in verdict.findings if f.rule == "ranks"} == {outcome}
+        assert all(f.outcome is not FAIL for f in verdict.findings if f.rule in ALTERNATIVES)
+
+
+def test_only_whole_windows_are_averaged_and_none_that_do_not_divide_each_other():
+    raw, means = curve_of(LOSS), curve_of(LOSS, 10)
+    gappy = replace(raw, iterations=np.delete(raw.iterations, 14), values=np.delete(raw.values, 14))
+    made, other = averaged_alike(gappy, means)
+    assert made.iterations.tolist() == other.iterations.tolist() == [10, *range(30, COUNT + 1, 10)]
+    assert np.allclose(made.values, other.values)
+    for ours, theirs in ((means, means), (means, curve_of(LOSS, 15)), (replace(raw, window=0), means)):
+        assert averaged_alike(ours, theirs) is None
+    empty = replace(raw, iterations=np.zeros(0), values=np.zeros(0))
+    assert averaged_alike(empty, means) is None
+    assert [len(curve) for curve in averaged_alike(raw, replace(empty, window=10))] == [0, 0]
