@@ -94,7 +94,7 @@ KINDS: dict[str, DeviceKind] = {
             backend="tccl",
             variables=("TORCH_SDAA_",),
             fallback_variables=("TORCH_SDAA_FALLBACK_OPS", "TORCH_SDAA_RUNTIME_AUTOFALLBACK"),
-            # Convolutions compute float32 in float16 by default, as notes on the vendor's documentation say.
+            # Convolutions compute float32 in float16 by default: docs/devices.md has the sources.
             float32_variables=("TORCH_SDAA_CONV_USE_FP32", "TORCH_SDAA_CONV2D_BACKWARD_USE_FP32"),
         ),
         DeviceKind(
