@@ -298,6 +298,22 @@ def test_a_time_that_is_torn_is_no_metric(tmp_path, monkeypatch, small):
     assert {name: len(curve) for name, curve in record.curves.items()} == {"lr": 20, "loss": 20}
 
 
+@pytest.mark.parametrize("record", RECORDS)
+def test_a_name_that_is_torn_in_one_line_is_no_name_of_the_others(tmp_path, monkeypatch, record):
+    lines = [record.format(i=i, a="0.5", b=f"{3 - i / 10:.4f}") for i in range(30)]
+    for torn in range(30):
+        (tmp_path / "log").write_text(
+            "".join(line.replace("loss", "1loss") if at == torn else line for at, line in enumerate(lines)),
+            encoding="utf-8",
+        )
+        records = []
+        for small in (0, math.inf):
+            monkeypatch.setattr(bulk, "_SMALL", small)
+            records.append(read_log(tmp_path / "log"))
+        assert_same(*records)
+        assert len(records[0].curves["loss"]) == 29
+
+
 @settings(FAST, max_examples=300)
 @given(data=st.data())
 def test_any_lines_read_at_once_are_what_they_are_one_by_one(tmp_path, monkeypatch, data):

@@ -145,6 +145,8 @@ class Template:
             if each.integer and prefix.startswith(b"["):
                 prefix = prefix.rstrip(b" ")  # a number in brackets is padded, by fewer blanks as it grows
             behind[fence], before[fence + 1] = prefix, suffix
+            # The whole name, for one may hold digits: other lines could have another name that ends alike.
+            before[fence] = max(before[fence], _last_word(sample[fences[fence - 1] : fences[fence]]), key=len)
             groups[_kind(sample, each)].append((each.name, fence, len(prefix), len(suffix)))
         self._texts = _Texts()
         self._texts.add(0, 0, sample[: min(8, marks[0])])
@@ -251,6 +253,11 @@ class Template:
 def _tail(piece: bytes) -> bytes:
     """Return a text from its last digit on."""
     return piece[max((place + 1 for place, byte in enumerate(piece) if chr(byte).isdigit()), default=0) :]
+
+
+def _last_word(piece: bytes) -> bytes:
+    """Return a text from its last word on."""
+    return piece[piece.rstrip().rfind(b" ") + 1 :]
 
 
 def _kind(sample: bytes, field: Field) -> str:
