@@ -15,6 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from marked import between_marks
+
 HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "results" / "audit_memory.json", HERE.parent / "docs" / "audit.md"
 BEGIN, END = "<!-- measured: begin, written by benchmarks/audit_memory.py -->", "<!-- measured: end -->"
@@ -122,10 +124,7 @@ def table(result: dict[str, Any]) -> list[str]:
 
 def render(result: dict[str, Any]) -> str:
     """Return the page with the table between its marks written anew."""
-    page = PAGE.read_text(encoding="utf-8")
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return "\n".join([before + BEGIN, "", *table(result), "", END]) + after
+    return between_marks(PAGE.read_text(encoding="utf-8"), (BEGIN, END), table(result))
 
 
 def main() -> None:

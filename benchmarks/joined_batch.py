@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from marked import between_marks
+
 HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "results" / "joined_batch.json", HERE.parent / "docs" / "processes.md"
 BEGIN, END = "<!-- measured: begin, written by benchmarks/joined_batch.py -->", "<!-- measured: end -->"
@@ -99,9 +101,7 @@ def table(result: dict[str, Any]) -> list[str]:
 
 def render(result: dict[str, Any]) -> str:
     """Return the page with the table between its marks written anew."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return "\n".join([before + BEGIN, "", *table(result), "", END]) + after
+    return between_marks(PAGE.read_text(encoding="utf-8"), (BEGIN, END), table(result))
 
 
 def main() -> None:

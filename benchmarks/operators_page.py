@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from marked import between_marks
+
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "operators_power.json"
 PAGE = HERE.parent / "docs" / "operators.md"
@@ -22,9 +24,7 @@ def write_page() -> None:
 
 def with_section(page: str, result: dict[str, Any]) -> str:
     """Return the page with the measured section that a result gives."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return "\n".join([before + BEGIN, "", *measured(result), "", END]) + after
+    return between_marks(page, (BEGIN, END), measured(result))
 
 
 def measured(result: dict[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from audit_power import machine
+from marked import between_marks
 
 HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "results" / "processes_power.json", HERE.parent / "docs" / "processes.md"
@@ -132,10 +133,7 @@ def numbers(said: list[dict[str, Any]], key: str) -> str:
 
 def render(result: dict[str, Any]) -> str:
     """Return the page with the table between its marks written anew."""
-    page = PAGE.read_text(encoding="utf-8")
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return "\n".join([before + BEGIN, "", *table(result), "", END]) + after
+    return between_marks(PAGE.read_text(encoding="utf-8"), (BEGIN, END), table(result))
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from marked import between_marks
 
 from emacheck import Record, compare, read_log
 from emacheck.judge.comparison import Comparison
@@ -83,9 +84,7 @@ def _listed(errors: list[float]) -> str:
 
 def render(result: dict[str, Any]) -> str:
     """Return the page with the table between its marks written anew."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return "\n".join([before + BEGIN, "", *table(result), "", END]) + after
+    return between_marks(PAGE.read_text(encoding="utf-8"), (BEGIN, END), table(result))
 
 
 def main() -> None:

@@ -4,6 +4,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from marked import between_marks
+
 PAGE = Path(__file__).parent.parent / "docs" / "rules.md"
 BEGIN, END = "<!-- measured: begin, written by make rules -->", "<!-- measured: end -->"
 SHORT = {"PASS": "pass", "FAIL": "**FAIL**", "INCONCLUSIVE": "inconclusive"}
@@ -233,9 +235,7 @@ def measured(result: dict[str, Any]) -> list[str]:
 
 def with_section(page: str, result: dict[str, Any]) -> str:
     """Return the page with the section between its marks written anew."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return "\n".join([before + BEGIN, "", *measured(result), "", END]) + after
+    return between_marks(page, (BEGIN, END), measured(result))
 
 
 def render(result: dict[str, Any]) -> None:
