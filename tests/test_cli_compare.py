@@ -99,6 +99,16 @@ def test_wrong_options_exit_2_and_say_what_is_right(emacheck_cli, logs, argument
     assert said in done.err
 
 
+@pytest.mark.parametrize(
+    ("logs_given", "advice"), [((), "emacheck compare cuda.log sdaa.log"), (("good.json",), "emacheck show good.json")]
+)
+def test_fewer_logs_than_two_are_refused_with_what_each_is_for(emacheck_cli, logs, logs_given, advice):
+    done = emacheck_cli("compare", *logs_given)
+    assert (done.code, done.out) == (2, "")
+    assert f"expected two logs, LOG_A and LOG_B, found {len(logs_given)}. The first is the reference" in done.err
+    assert advice in done.err
+
+
 def test_three_logs_are_refused_with_what_to_do_about_the_third(emacheck_cli, logs):
     done = emacheck_cli("compare", "reference.json", "good.json", "low.json", "--format", "json")
     assert (done.code, done.out) == (2, "")

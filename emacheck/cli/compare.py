@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from emacheck.judge.comparison import Comparison
 
 
-@click.command(context_settings={"allow_extra_args": True})
-@click.argument("log_a", metavar="LOG_A")
-@click.argument("log_b", metavar="LOG_B")
+@click.command()
+@click.argument("logs", metavar="LOG_A LOG_B", nargs=-1)
 @click.option("--repeat", "repeats", multiple=True, metavar="LOG", help="Benign repeat of the reference (repeatable).")
 @click.option(
     "--reader", metavar="NAME", help="Take this reader, such as csv, instead of the one that recognises the content."
@@ -40,8 +39,7 @@ if TYPE_CHECKING:
 )
 @judging_options
 def compare(
-    log_a: str,
-    log_b: str,
+    logs: tuple[str, ...],
     *,
     output_dir: Path | None,
     judging: Judging,
@@ -56,11 +54,7 @@ def compare(
     directories of emacheck run. The format is detected from the content; iterations are paired by number. - is standard
     input, FILE#NAME one of several arrays or columns. Exit codes: 0 PASS, 1 FAIL, 2 trouble, 3 INCONCLUSIVE.
     """
-    if more := click.get_current_context().args:
-        raise UsageError(
-            f"expected two logs, LOG_A and LOG_B, found {2 + len(more)}. Further runs of the reference are given as "
-            f"--repeat {shlex.quote(more[0])}; judge several candidates one by one."
-        )
+    log_a, log_b = _two(logs)
     if scoreboard and judging.output_format == "json":
         raise UsageError("--scoreboard and --format json: the report has no scoreboard; use text or markdown.")
     _refuse_a_stream_twice(log_a, log_b, *repeats)
@@ -78,6 +72,26 @@ def compare(
         except OSError as error:
             raise UsageError(f"--output-dir {output_dir}: cannot be made ({error.strerror}).") from error
     return deliver(verdict, judging, directory=output_dir, scoreboard=scoreboard, logs=(log_a, log_b))
+
+
+def _two(logs: tuple[str, ...]) -> tuple[str, str]:
+    """Return reference and candidate, or say what to do with fewer or more logs than these."""
+    match logs:
+        case (reference, candidate):
+            return reference, candidate
+        case ():
+            advice = "The first is the reference, the second the candidate: emacheck compare cuda.log sdaa.log."
+        case (only,):
+            advice = (
+                "The first is the reference, the second the candidate. To see what is in one log: "
+                f"emacheck show {shlex.quote(only)}."
+            )
+        case (_, _, more, *_):
+            advice = (
+                f"Further runs of the reference are given as --repeat {shlex.quote(more)}; judge several candidates "
+                "one by one."
+            )
+    raise UsageError(f"expected two logs, LOG_A and LOG_B, found {len(logs)}. {advice}")
 
 
 def _refuse_a_stream_twice(*logs: str) -> None:
