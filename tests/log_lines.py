@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from emacheck.errors import LogError, MissingExtraError
 from emacheck.logs import read_log
 
-FAST = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FAST = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 FLOATS = st.floats(allow_nan=True, allow_infinity=True)
 
 

@@ -47,7 +47,7 @@ def test_between_stays_between(state: int, low: int, span: int) -> None:
         fill=st.integers(0, 255),
     )
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_encoded_png_is_decoded_by_pillow_to_the_same_pixels(pixels: NDArray[np.uint8]) -> None:
     with Image.open(BytesIO(encode_png(pixels))) as image:
         np.testing.assert_array_equal(np.asarray(image), pixels)

@@ -139,7 +139,7 @@ def test_a_decompression_bomb_is_refused_by_name(real: Path, side: int) -> None:
 
 
 @given(position=st.integers(0, 400), value=st.integers(0, 255))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_damaged_png_makes_it_crash(real: Path, position: int, value: int) -> None:
     path = real / image_path("val", "frankfurt/frankfurt_000000_000294")
     write_pair(real, "val", "frankfurt/frankfurt_000000_000294")

@@ -160,7 +160,7 @@ json_values = st.recursive(
         },
     )
 )
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_manifest_makes_it_crash(tmp_path: Path, content: object) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps(content))
     with pytest.raises(DataError):

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from losses import falling, record, verdict_on
-from verdicts_to_show import unhurried
 
 import emacheck
 from emacheck.judge import RULES, Outcome, decide, make_rules
@@ -22,7 +21,6 @@ SPECIAL = st.sampled_from([math.nan, math.inf, -math.inf, 0.0, 1e308, -1e308, 5e
 LONG = st.lists(SPECIAL | st.floats(), max_size=70)
 
 
-@unhurried
 @given(LONG, LONG, st.sampled_from([0, 1, 2**62]), st.sampled_from([1, 1e300]), st.sampled_from([0.0, 1e-4]))
 def test_no_numbers_make_a_rule_raise_or_warn(reference, candidate, first, factor, quantum):
     def run(values):

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from losses import falling, record, verdict_on
-from verdicts_to_show import unhurried
 
 from emacheck.errors import UsageError
 from emacheck.judge import DEFAULT_RULES, RULES, Outcome, decide, make_rules
@@ -66,7 +65,6 @@ def test_whatever_a_limit_is_set_to_it_is_refused_or_decides(name, value):
         assert decide(comparison, rules).outcome in Outcome
 
 
-@unhurried
 @given(
     st.integers(0, 12), st.integers(0, 12), st.sets(st.integers(1, 20), max_size=3), st.sets(st.integers(1, 20)),
     st.sampled_from(["finite", "coverage", "mean_relative_error", "mean_absolute_error", "bias"]),

@@ -88,7 +88,7 @@ def test_a_wrong_rank_fails_and_is_named_though_the_mean_hides_it(ranks, factors
     assert finding(verdict, "mean_relative_error").outcome is Outcome.PASS
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(factor=st.floats(0.5, 1.5), rank=st.integers(0, 3), limit=st.floats(0.0, 0.4))
 def test_it_passes_up_to_its_limit_and_not_beyond(factor, rank, limit):
     candidate = record_of(losses_of(FOUR, factors=[*[1] * rank, factor]))

@@ -160,7 +160,8 @@ def test_whatever_an_experiment_holds_there_is_a_verdict_or_a_refusal(tmp_path, 
 def test_run_directory_with_a_header_that_is_no_json_is_refused(tmp_path, content):
     make_run(tmp_path, [iteration(1, loss=4.5)])
     (tmp_path / "run.json").write_text(content)
-    with pytest.raises(LogError, match="expected the description of a run"):
+    # The last is a number to a Python before 3.10.7, and an unknown version then.
+    with pytest.raises(LogError, match=r"expected the description of a run|found format_version 1+, expected 1"):
         read_log(tmp_path)
 
 

@@ -25,7 +25,6 @@ from verdicts_to_show import (
     apart_from_style,
     held_to_golden,
     strict,
-    unhurried,
 )
 
 from emacheck import Curve, Record
@@ -64,7 +63,6 @@ class TestGolden:
 
 
 class TestPrintable:
-    @unhurried
     @given(st.text(), st.booleans())
     def test_never_lets_a_control_character_through(self, foreign, newlines):
         shown = printable(foreign, newlines=newlines)
@@ -72,7 +70,6 @@ class TestPrintable:
             shown = shown.replace("\n", "")
         assert not {unicodedata.category(c) for c in shown} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
-    @unhurried
     @given(st.text(), st.integers(5, 50))
     def test_is_never_longer_than_asked(self, foreign, length):
         assert len(printable(foreign, length=length)) <= length
@@ -102,12 +99,10 @@ def test_a_verdict_that_is_no_pass_says_what_it_is_that_is_identical():
 
 
 class TestNumbers:
-    @unhurried
     @given(st.floats(1e-12, 1e12))
     def test_what_is_needed_is_enough(self, value):
         assert float(needs(a_finding(would_pass_at=value))) >= value
 
-    @unhurried
     @given(st.floats(1e-9, 1e9), st.floats(1e-9, 1e9))
     def test_observed_is_shown_on_its_own_side_of_the_limit(self, observed, limit):
         shown = headline(a_verdict_with(a_finding(observed=observed, limit=limit, outcome=Outcome.FAIL)))
@@ -121,7 +116,6 @@ class TestNumbers:
 
 
 class TestDocument:
-    @unhurried
     @given(st.lists(NUMBERS, max_size=5), NUMBERS, ANYTHING)
     def test_is_strict_json_whatever_the_numbers(self, values, observed, foreign):
         record = a_record(foreign, values, oddities=(a_note(foreign),))
@@ -183,7 +177,6 @@ class TestText:
         assert "\x1b[" in coloured
         assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == text(VERDICTS["fail"], command=COMMAND, colour=False)
 
-    @unhurried
     @given(ANYTHING)
     def test_foreign_text_cannot_control_the_terminal(self, foreign):
         verdict = a_verdict_with(a_finding(message=foreign, metric=foreign), name=foreign, metric=foreign)

@@ -20,7 +20,6 @@ from verdicts_to_show import (
     a_verdict,
     a_verdict_with,
     an_audit,
-    unhurried,
 )
 
 from emacheck.cli.judging import with_audit
@@ -167,7 +166,7 @@ class TestRecords:
         assert "Compared: 12 iterations in both, 88 missing in the candidate; " in shown
 
 
-@settings(unhurried, max_examples=40)
+@settings(max_examples=40)
 @given(ANYTHING)
 def test_foreign_text_is_shown_and_never_obeyed(foreign):
     findings = [a_finding(message=foreign, metric=f"{foreign}~", unit=foreign, limited_by=(foreign,))]

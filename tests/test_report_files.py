@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from verdicts_to_show import NUMBERS, VERDICTS, a_record, a_verdict, unhurried
+from verdicts_to_show import NUMBERS, VERDICTS, a_record, a_verdict
 
 from emacheck.curve import Curve
 from emacheck.errors import OutputError
@@ -35,7 +35,7 @@ class TestPlot:
         return content
 
     @pytest.mark.slow
-    @settings(deadline=None, max_examples=30)
+    @settings(max_examples=30)
     @given(st.lists(EXTREME, max_size=4), st.lists(EXTREME, max_size=4), st.integers(1, 3))
     def test_draws_whatever_the_values(self, reference, candidate, first):
         self.drawn(reference, candidate, first=first)
@@ -91,7 +91,6 @@ class TestPlot:
         )
         subprocess.run([sys.executable, "-c", code], check=True)
 
-    @unhurried
     @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40), st.sampled_from([1, 3, 5, 21, 101]))
     def test_the_moving_median_is_centred(self, values, window):
         at = np.arange(len(values))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from verdicts_to_show import ANYTHING, VERDICTS, a_finding, a_verdict_with, unhurried
+from verdicts_to_show import ANYTHING, VERDICTS, a_finding, a_verdict_with
 
 from emacheck import Curve, Record, compare, decide
 from emacheck.cli.command_line import quoted
@@ -41,7 +41,6 @@ class TestMarkdown:
                 found[-1].append(rows)
         return found
 
-    @unhurried
     @given(ANYTHING)
     def test_tables_keep_their_columns(self, foreign):
         verdict = a_verdict_with(a_finding(message=foreign, metric=foreign), name=foreign, metric=foreign)
@@ -53,7 +52,6 @@ class TestMarkdown:
         in_source = [line for line in shown.splitlines() if line.startswith("| ")]
         assert {len(line.split("|")) - 2 for line in in_source} <= {7, 3, 2}
 
-    @unhurried
     @given(st.text(alphabet=st.characters(categories=("L", "N", "P", "S")), min_size=1, max_size=40))
     def test_foreign_text_is_shown_as_it_is(self, foreign):
         tokens = MarkdownIt("commonmark", {"html": True}).parse(f"x {escaped(foreign)}")
@@ -71,7 +69,6 @@ class TestMarkdown:
         shown = markdown(VERDICTS["pass"], command="", environment={}, plot="a (b).png")
         assert "](a%20%28b%29.png)" in shown
 
-    @unhurried
     @given(st.text(alphabet="`ab \n", max_size=20))
     def test_the_command_cannot_leave_its_block(self, command):
         shown = markdown(VERDICTS["pass"], command=command, environment={}, plot=None)
@@ -80,7 +77,6 @@ class TestMarkdown:
 
 
 class TestJUnit:
-    @unhurried
     @given(ANYTHING, st.sampled_from(list(Outcome)))
     def test_is_xml_whatever_the_text(self, foreign, outcome):
         finding = a_finding(message=foreign, metric=foreign, unit=foreign, outcome=outcome)
@@ -123,7 +119,6 @@ class TestGitHub:
     def test_no_findings_are_a_warning(self):
         assert annotations(a_verdict_with()) == ["::warning title=emacheck::INCONCLUSIVE: no rule was applied"]
 
-    @unhurried
     @given(ANYTHING)
     def test_foreign_text_cannot_start_another_command(self, foreign):
         (line,) = annotations(a_verdict_with(a_finding(message=foreign, metric=foreign), metric=foreign))

@@ -22,7 +22,6 @@ from verdicts_to_show import (
     an_audit,
     apart_from_style,
     held_to_golden,
-    unhurried,
 )
 
 from emacheck.audit.findings.result import ModuleFinding
@@ -151,7 +150,7 @@ class TestSafety:
             audit_html(audit, command=text)
         )
 
-    @settings(unhurried, max_examples=30)
+    @settings(max_examples=30)
     @given(HOSTILE)
     def test_no_element_and_no_attribute_comes_from_data(self, foreign):
         plain = self.everything("x", "\n".join("x" * (foreign.count("\n") + 1)))
@@ -159,7 +158,6 @@ class TestSafety:
             assert shown.elements == expected.elements
             assert " ".join(printable(f"{foreign}~").split()) in shown.text
 
-    @unhurried
     @given(HOSTILE)
     def test_nothing_is_shown_raw_that_a_browser_would_hide_or_reorder(self, foreign):
         shown = html(a_verdict_with(a_finding(message=foreign), name=foreign), command=foreign, environment={})

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pages_to_show import Seen
-from verdicts_to_show import NUMBERS, a_record, a_verdict, unhurried
+from verdicts_to_show import NUMBERS, a_record, a_verdict
 
 from emacheck.curve import Curve
 from emacheck.judge import make_rules
@@ -25,7 +25,7 @@ class TestCurves:
         shown = html(a_verdict(reference, a_record("c", candidate, **more), rules), command="", environment={})
         return [(each.get("class"), each["d"]) for each in Seen(shown).all("path") if each.get("class")], shown
 
-    @settings(unhurried, max_examples=30)
+    @settings(max_examples=30)
     @given(st.lists(EXTREME, max_size=4), st.lists(EXTREME, max_size=4), st.integers(1, 3))
     def test_are_drawn_whatever_the_values(self, reference, candidate, first):
         paths, shown = self.paths(a_record("r", reference), candidate, first=first)

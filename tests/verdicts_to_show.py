@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from emacheck.audit.findings.operators import (
@@ -32,7 +31,6 @@ ENVIRONMENT = {"python": "3.11.7", "versions": {"numpy": "2.4.6"}}
 ANYTHING = st.text(max_size=60) | st.sampled_from(
     ["|", "``` | ```", "a\nb", "<img src=x>", "[x](http://x)", "\x1b[31m", "\u202eabc", "$x^2$", "\ud800", "\\|", "-->"]
 )
-unhurried = settings(deadline=None)  # a busy machine is no defect
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True)
 
 
