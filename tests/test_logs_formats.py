@@ -1,6 +1,5 @@
 """Formats of others: Hugging Face, tables, JSON lines, free text, a pattern of one's own, TensorBoard."""
 
-import contextlib
 import json
 import subprocess
 import sys
@@ -391,19 +390,43 @@ def test_tensorboard_events_are_read(tmp_path):
     assert points(record, validation=True) == [(2, 5.5)]
 
 
-@pytest.mark.parametrize("cut", [30, 60, 70, 90, 110])
-def test_damaged_tensorboard_events_are_read_up_to_there(tmp_path, cut):
+@pytest.mark.parametrize("cut", range(100, 300, 13))
+@pytest.mark.parametrize(
+    "change", [lambda data, cut: data[:cut] + b"\xff" + data[cut + 1 :], lambda data, cut: data[:cut]]
+)
+def test_damaged_tensorboard_events_are_read_up_to_there_and_said_to_be(tmp_path, cut, change):
     path = event_file(tmp_path / "events", [("loss", step, 4.5) for step in range(1, 9)])
-    data = bytearray(path.read_bytes())
-    data[cut : cut + 8] = b"\xff" * 8
-    path.write_bytes(data)
-    with contextlib.suppress(LogError):
-        assert len(read_log(path).curves["loss"]) < 8
+    path.write_bytes(change(path.read_bytes(), cut))
+    record = read_log(path)
+    assert 0 < len(record.curves["loss"]) < 8
+    (oddity,) = (each for each in record.oddities if each.kind is OddityKind.DAMAGED)
+    assert f"event {len(record.curves['loss']) + 2} is damaged" in str(oddity)
+
+
+def test_a_tensor_whose_shape_claims_a_terabyte_takes_no_memory(tmp_path, monkeypatch):
+    path = event_file(tmp_path / "events", [("loss", 1, 4.5)])
+    from tensorboard.compat.proto import event_pb2, tensor_pb2, tensor_shape_pb2
+    from tensorboard.summary.writer.record_writer import RecordWriter
+    from tensorboard.util import tensor_util
+
+    made = []
+    make = tensor_util.make_ndarray
+    monkeypatch.setattr(tensor_util, "make_ndarray", lambda tensor: made.append(tensor) or make(tensor))
+    with path.open("ab") as file:
+        for step, sizes in ((2, []), (3, [1, 1]), (4, [2**38])):
+            shape = tensor_shape_pb2.TensorShapeProto(dim=[{"size": size} for size in sizes])
+            event = event_pb2.Event(step=step)
+            event.summary.value.add(
+                tag="loss", tensor=tensor_pb2.TensorProto(dtype=1, tensor_shape=shape, float_val=[4.25])
+            )
+            RecordWriter(file).write(event.SerializeToString())
+    assert points(read_log(path)) == [(1, 4.5), (2, 4.25), (3, 4.25)]
+    assert len(made) == 2
 
 
 def test_tensorboard_without_its_package_names_the_extra(tmp_path, monkeypatch):
     path = event_file(tmp_path / "events", [("loss", 1, 4.5)])
-    monkeypatch.setitem(sys.modules, "tensorboard.backend.event_processing.event_file_loader", None)
+    monkeypatch.setitem(sys.modules, "tensorboard.compat.proto.event_pb2", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'emacheck\[tensorboard\]'"):
         read_log(path)
 
