@@ -1,7 +1,6 @@
 """Reference bundles: stored records of reference runs, with their provenance and the hashes of their files."""
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ from emacheck.experiment import differences
 from emacheck.logs import read_log
 from emacheck.rank_files import RUN_FILE, rank_files
 from emacheck.record import Record
+from emacheck.regular_file import sha256_of, text_of
 
 try:
     import fcntl
@@ -174,7 +174,7 @@ def bundle_of(experiment: Mapping[str, Any], bundles: Sequence[Bundle]) -> Bundl
 def _declared_experiment(place: Path) -> Mapping[str, Any] | None:
     """Return the experiment that a bundle says it is of, unverified; None if it cannot be read."""
     try:
-        run = json.loads((place / RUN_FILE).read_text(encoding="utf-8"))
+        run = json.loads(text_of(place / RUN_FILE))
     except (OSError, ValueError, RecursionError):
         return None
     provenance = run.get("provenance") if isinstance(run, dict) else None
@@ -190,7 +190,7 @@ def read_bundle(path: Path) -> Bundle:
     """
     name, file = name_of(path), path / BUNDLE_FILE
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(text_of(file))
         version, hashes = content["format_version"], dict(content["files"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(
@@ -202,7 +202,7 @@ def read_bundle(path: Path) -> Bundle:
     for member in sorted({*RECORD_FILES, *hashes}):
         if ".." in Path(member).parts or Path(member).is_absolute():
             raise BundleError(f"{file}: found the file name {member!r}, expected one inside of the bundle.")
-        found = _sha256(path / member)
+        found = sha256_of(path / member)
         if found is None or hashes.get(member) != found:
             raise BundleError(
                 f"{path / member}: found SHA-256 {found or 'nothing'}, expected {hashes.get(member)}; the reference "
@@ -334,7 +334,7 @@ def write_bundle(
         content = {
             "format_version": FORMAT_VERSION,
             "name": name,
-            "files": {member: _sha256(staged / member) for member in members},
+            "files": {member: sha256_of(staged / member) for member in members},
         }
         (staged / BUNDLE_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         staged.chmod(0o755)
@@ -390,10 +390,3 @@ def _fit_for_reference(record: Record, run_directory: Path) -> None:
     unfit = [name for name, curve in record.curves.items() if not all(abs(v) < float("inf") for v in curve.values)]
     if unfit:
         raise BundleError(f"{run_directory}: NaN or infinity in {', '.join(unfit)}; such a run cannot be a reference.")
-
-
-def _sha256(path: Path) -> str | None:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except (OSError, ValueError):  # a ValueError for a name that no file can have
-        return None
