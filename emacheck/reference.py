@@ -6,13 +6,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 from emacheck.errors import BundleError, EmacheckError, OutputError, UsageError
 from emacheck.experiment import differences
 from emacheck.logs import read_log
+from emacheck.oddity import OddityKind, oddity
 from emacheck.rank_files import RUN_FILE, rank_files
 from emacheck.record import Record
 from emacheck.regular_file import sha256_of, text_of
@@ -53,8 +54,7 @@ class Bundle:
     @property
     def iterations(self) -> int:
         """How many iterations it holds."""
-        loss = self.record.curves.get("loss")
-        return len(loss) if loss is not None else 0
+        return len(self.record.curves.get("loss", ()))
 
 
 def bundle_roots() -> tuple[Path, ...]:
@@ -63,8 +63,6 @@ def bundle_roots() -> tuple[Path, ...]:
     Raises:
         UsageError: If ``EMACHECK_REFERENCES`` names no directory, or one that may not be read.
     """
-    package = Path(__file__).resolve().parent
-    shipped = package / "references" if (package / "references").is_dir() else package.parent / "references"
     named = os.environ.get("EMACHECK_REFERENCES")
     if named and not Path(named).is_dir():
         raise UsageError(
@@ -75,8 +73,13 @@ def bundle_roots() -> tuple[Path, ...]:
             f"EMACHECK_REFERENCES={named}: may not be read, expected a folder of references. Fix its permissions, or "
             "unset it."
         )
-    roots = [*([Path(named)] if named else []), Path("references"), shipped]
+    roots = [*([Path(named)] if named else []), Path("references"), _shipped()]
     return tuple({root.resolve(): root for root in roots if root.is_dir()}.values())
+
+
+def _shipped() -> Path:
+    package = Path(__file__).resolve().parent
+    return package / "references" if (package / "references").is_dir() else package.parent / "references"
 
 
 def stored_bundles() -> Iterator[Path]:
@@ -215,7 +218,15 @@ def read_bundle(path: Path) -> Bundle:
         others = tuple(read_log(path / repeat, name=f"{name}/{repeat}") for repeat in repeats)
     except EmacheckError as error:
         raise BundleError(f"{path}: {error}") from error
-    return Bundle(name=name, path=path, record=record, repeats=others)
+    return Bundle(name=name, path=path, record=_told_apart(record, path), repeats=others)
+
+
+def _told_apart(record: Record, path: Path) -> Record:
+    """Say of the record of a bundle that it is not the shipped one, although it has its name."""
+    shipped = _shipped() / name_of(path)
+    message = f"this is not the reference of this name that is shipped with emacheck, but that of {path}"
+    other = shipped.is_dir() and shipped.resolve() != path.resolve()
+    return replace(record, oddities=(*record.oddities, oddity(OddityKind.OTHER, message))) if other else record
 
 
 @contextlib.contextmanager
@@ -268,10 +279,9 @@ def _locked(claim: Path, target: Path) -> TextIO:
 
 
 def _is_at(file: TextIO, path: Path) -> bool:
-    try:
+    with contextlib.suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
+    return False
 
 
 def _lock(file: TextIO, target: Path) -> None:
@@ -384,9 +394,7 @@ def _not_written(target: Path, error: OSError) -> OutputError:
 
 
 def _fit_for_reference(record: Record, run_directory: Path) -> None:
-    loss = record.curves.get("loss")
-    if not record.complete or record.initial_state is None or loss is None:
+    if not record.complete or record.initial_state is None or "loss" not in record.curves:
         raise BundleError(f"{run_directory}: this run is incomplete; only a complete run can be a reference.")
-    unfit = [name for name, curve in record.curves.items() if not all(abs(v) < float("inf") for v in curve.values)]
-    if unfit:
+    if unfit := [name for name, curve in record.curves.items() if not all(abs(v) < float("inf") for v in curve.values)]:
         raise BundleError(f"{run_directory}: NaN or infinity in {', '.join(unfit)}; such a run cannot be a reference.")

@@ -155,6 +155,14 @@ def test_an_unknown_reference_is_refused_in_the_words_of_the_command(store, said
     assert "--reference" not in error
 
 
+def test_a_reference_that_has_the_name_of_a_shipped_one_says_that_it_is_another(store):
+    (said_so,) = (each for each in find_bundle(SMOKE).record.oddities if "shipped with emacheck" in str(each))
+    assert str(said_so).endswith(f"but that of references/{SMOKE}")
+    shutil.move(store / SMOKE, store / SMOKE.replace("cpu", "other"))
+    for other in (read_bundle(SHIPPED / SMOKE), find_bundle(str(store / SMOKE.replace("cpu", "other")))):
+        assert not [each for each in other.record.oddities if "shipped" in str(each)]
+
+
 def test_a_reference_is_named_by_where_it_is(store):
     moved = shutil.copytree(store / SMOKE, store / "moved" / "here")
     assert find_bundle("moved/here").name == read_bundle(moved).name == "moved/here"
