@@ -362,6 +362,36 @@ def test_a_reader_is_taken_by_name(log):
     assert "free-text" in reader_names()
 
 
+TWICE = (
+    '{"step": 1, "loss": NaN, "loss": 4.5}',
+    '{"iteration": 1, "train": {"loss": 4.0, "loss": 4.5}}',
+    '{"mode": "train", "epoch": 1, "iter": 1, "iter": 2, "loss": 4.5}',
+    'TCAPPDLL {"type": "LOG", "step": [0, 1], "data": "{\'train.loss\': \'nan\', \'train.loss\': \'2.5\'}"}',
+)
+
+
+@pytest.mark.parametrize("line", TWICE)
+def test_a_key_with_two_values_in_one_object_makes_no_record(log, line):
+    good = line
+    for wrong in ('"loss": NaN, ', '"loss": 4.0, ', '"iter": 1, ', "'train.loss': 'nan', "):
+        good = good.replace(wrong, "")
+    record = log(f"{good}\n{line}\n")
+    assert len(record.curves["loss"]) == 1
+    assert [each for each in said(record) if each.endswith("1 skipped, the first on line 2")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"step": 1, "loss": 4.5, "loss": 4.0}, {"step": 2, "loss": 4.0}]',
+        '{"log_history": [{"step": 1, "loss": 4.5, "loss": 4.0}]}',
+    ],
+)
+def test_a_key_with_two_values_in_a_document_is_refused_and_named(log, text):
+    with pytest.raises(LogError, match="the key 'loss' stands in one object with several values"):
+        log(text)
+
+
 # --- TensorBoard -----------------------------------------------------------------------------------------------------
 
 
