@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 RUN_FILE = "run.json"
-_NAME = re.compile(r"iterations(?:\.rank([1-9]\d*))?\.jsonl")
+_NAME = re.compile(r"iterations(?:\.rank([1-9]\d{0,8}))?\.jsonl")
 
 
 def rank_file(rank: int) -> str:

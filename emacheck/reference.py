@@ -1,21 +1,22 @@
 """Reference bundles: stored records of reference runs, with their provenance and the hashes of their files."""
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 from emacheck.errors import BundleError, EmacheckError, OutputError, UsageError
 from emacheck.experiment import differences
 from emacheck.logs import read_log
+from emacheck.oddity import OddityKind, oddity
 from emacheck.rank_files import RUN_FILE, rank_files
 from emacheck.record import Record
+from emacheck.regular_file import sha256_of, text_of
 
 try:
     import fcntl
@@ -53,8 +54,7 @@ class Bundle:
     @property
     def iterations(self) -> int:
         """How many iterations it holds."""
-        loss = self.record.curves.get("loss")
-        return len(loss) if loss is not None else 0
+        return len(self.record.curves.get("loss", ()))
 
 
 def bundle_roots() -> tuple[Path, ...]:
@@ -63,8 +63,6 @@ def bundle_roots() -> tuple[Path, ...]:
     Raises:
         UsageError: If ``EMACHECK_REFERENCES`` names no directory, or one that may not be read.
     """
-    package = Path(__file__).resolve().parent
-    shipped = package / "references" if (package / "references").is_dir() else package.parent / "references"
     named = os.environ.get("EMACHECK_REFERENCES")
     if named and not Path(named).is_dir():
         raise UsageError(
@@ -75,8 +73,13 @@ def bundle_roots() -> tuple[Path, ...]:
             f"EMACHECK_REFERENCES={named}: may not be read, expected a folder of references. Fix its permissions, or "
             "unset it."
         )
-    roots = [*([Path(named)] if named else []), Path("references"), shipped]
+    roots = [*([Path(named)] if named else []), Path("references"), _shipped()]
     return tuple({root.resolve(): root for root in roots if root.is_dir()}.values())
+
+
+def _shipped() -> Path:
+    package = Path(__file__).resolve().parent
+    return package / "references" if (package / "references").is_dir() else package.parent / "references"
 
 
 def stored_bundles() -> Iterator[Path]:
@@ -174,7 +177,7 @@ def bundle_of(experiment: Mapping[str, Any], bundles: Sequence[Bundle]) -> Bundl
 def _declared_experiment(place: Path) -> Mapping[str, Any] | None:
     """Return the experiment that a bundle says it is of, unverified; None if it cannot be read."""
     try:
-        run = json.loads((place / RUN_FILE).read_text(encoding="utf-8"))
+        run = json.loads(text_of(place / RUN_FILE))
     except (OSError, ValueError, RecursionError):
         return None
     provenance = run.get("provenance") if isinstance(run, dict) else None
@@ -190,7 +193,7 @@ def read_bundle(path: Path) -> Bundle:
     """
     name, file = name_of(path), path / BUNDLE_FILE
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(text_of(file))
         version, hashes = content["format_version"], dict(content["files"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(
@@ -202,7 +205,7 @@ def read_bundle(path: Path) -> Bundle:
     for member in sorted({*RECORD_FILES, *hashes}):
         if ".." in Path(member).parts or Path(member).is_absolute():
             raise BundleError(f"{file}: found the file name {member!r}, expected one inside of the bundle.")
-        found = _sha256(path / member)
+        found = sha256_of(path / member)
         if found is None or hashes.get(member) != found:
             raise BundleError(
                 f"{path / member}: found SHA-256 {found or 'nothing'}, expected {hashes.get(member)}; the reference "
@@ -215,7 +218,15 @@ def read_bundle(path: Path) -> Bundle:
         others = tuple(read_log(path / repeat, name=f"{name}/{repeat}") for repeat in repeats)
     except EmacheckError as error:
         raise BundleError(f"{path}: {error}") from error
-    return Bundle(name=name, path=path, record=record, repeats=others)
+    return Bundle(name=name, path=path, record=_told_apart(record, path), repeats=others)
+
+
+def _told_apart(record: Record, path: Path) -> Record:
+    """Say of the record of a bundle that it is not the shipped one, although it has its name."""
+    shipped = _shipped() / name_of(path)
+    message = f"this is not the reference of this name that is shipped with emacheck, but that of {path}"
+    other = shipped.is_dir() and shipped.resolve() != path.resolve()
+    return replace(record, oddities=(*record.oddities, oddity(OddityKind.OTHER, message))) if other else record
 
 
 @contextlib.contextmanager
@@ -268,10 +279,9 @@ def _locked(claim: Path, target: Path) -> TextIO:
 
 
 def _is_at(file: TextIO, path: Path) -> bool:
-    try:
+    with contextlib.suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
+    return False
 
 
 def _lock(file: TextIO, target: Path) -> None:
@@ -334,7 +344,7 @@ def write_bundle(
         content = {
             "format_version": FORMAT_VERSION,
             "name": name,
-            "files": {member: _sha256(staged / member) for member in members},
+            "files": {member: sha256_of(staged / member) for member in members},
         }
         (staged / BUNDLE_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         staged.chmod(0o755)
@@ -384,16 +394,7 @@ def _not_written(target: Path, error: OSError) -> OutputError:
 
 
 def _fit_for_reference(record: Record, run_directory: Path) -> None:
-    loss = record.curves.get("loss")
-    if not record.complete or record.initial_state is None or loss is None:
+    if not record.complete or record.initial_state is None or "loss" not in record.curves:
         raise BundleError(f"{run_directory}: this run is incomplete; only a complete run can be a reference.")
-    unfit = [name for name, curve in record.curves.items() if not all(abs(v) < float("inf") for v in curve.values)]
-    if unfit:
+    if unfit := [name for name, curve in record.curves.items() if not all(abs(v) < float("inf") for v in curve.values)]:
         raise BundleError(f"{run_directory}: NaN or infinity in {', '.join(unfit)}; such a run cannot be a reference.")
-
-
-def _sha256(path: Path) -> str | None:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except (OSError, ValueError):  # a ValueError for a name that no file can have
-        return None

@@ -1,6 +1,7 @@
 """A synthetic Cityscapes is checked against its manifest."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from emacheck.data.cityscapes import DatasetSummary, check_dataset, fingerprint_dataset, image_path, label_path
-from emacheck.data.manifest import Manifest, read_manifest
+from emacheck.data.manifest import Manifest, is_synthetic, read_manifest
 from emacheck.data.synthetic import ensure_dataset, make_dataset
 from emacheck.errors import DataError, OutputError
 
@@ -128,6 +129,13 @@ def test_a_manifest_with_a_wrong_value_is_refused(copy: Path, key: str, value: o
     (copy / "manifest.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match=complaint):
         check_dataset(copy)
+
+
+def test_a_pipe_in_the_place_of_a_manifest_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "manifest.json")
+    assert not is_synthetic(tmp_path)
+    with pytest.raises(DataError, match="not a regular file"):
+        check_dataset(tmp_path)
 
 
 def test_a_manifest_that_is_a_directory_or_a_broken_link_is_refused(real: Path) -> None:

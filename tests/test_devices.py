@@ -11,6 +11,7 @@ import pytest
 from conftest import free_port
 
 from emacheck.errors import UsageError
+from emacheck.module_path import safe_path
 from emacheck.train.device import accelerator, devices
 from emacheck.train.device.devices import KINDS, DeviceKind, device_names, parse_device, probe
 
@@ -199,6 +200,17 @@ def test_the_cpu_is_there_and_describes_itself():
     assert facts["name"]
     assert accelerator.peak_memory(device) is None
     accelerator.seed_device(device, 1)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="PYTHONSAFEPATH is of Python 3.11")
+def test_a_file_of_the_working_directory_is_no_module_of_our_processes_unless_none_has_its_name(tmp_path, monkeypatch):
+    for name in ("torch", "random", "numpy"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('not mine')", encoding="utf-8")
+    (tmp_path / "beside_a_configuration.py").write_text("", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert str(parse_device("auto")) == "cpu"
+    code = "import emacheck.module_path as p; p.with_working_directory_last(); import beside_a_configuration, random"
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, **safe_path()}, check=True)
 
 
 def test_auto_is_the_cpu_where_torch_finds_no_accelerator():

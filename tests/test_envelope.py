@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from emacheck import Curve, Record
 from emacheck.errors import UsageError
-from emacheck.judge import Outcome
+from emacheck.judge import Outcome, default_rules
 from emacheck.judge.comparison import Comparison, compare
 from emacheck.judge.noise.band import benign_scale, excess_limit, fit_band, student_quantile
 from emacheck.judge.noise.rounding import AMPLIFICATION, STOCK_AMPLIFICATION, rounding
@@ -346,6 +346,20 @@ def test_gradients_may_differ_by_more_than_losses():
     findings = FirstIterations().check(compare(reference, candidate))
     assert [(finding.metric, finding.outcome) for finding in findings] == [("loss", PASS), ("grad_norm", PASS)]
     assert first(run(REFERENCE), run(REFERENCE * (1 + 5e-5))).outcome is FAIL
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_a_precision_that_only_the_candidate_speaks_of_turns_no_fail_into_a_pass(precision):
+    said = {"experiment": {"precision": precision}}
+    candidate = replace(run(REFERENCE * 1.003), provenance=said)
+    finding = first(run(REFERENCE), candidate)
+    assert finding.outcome is INCONCLUSIVE
+    assert f"computed in {precision} only the candidate says" in finding.message
+    assert "first_iterations" in default_rules(replace(compare(run(REFERENCE), candidate), stated=True))
+    assert first(run(REFERENCE), replace(run(REFERENCE), provenance=said)).outcome is PASS
+    assert first(replace(run(REFERENCE), provenance=said), candidate).outcome is (
+        PASS if precision == "tf32" else INCONCLUSIVE
+    )
 
 
 def test_lower_precision_allows_more_until_it_can_tell_nothing():

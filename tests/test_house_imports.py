@@ -10,8 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "emacheck"
 # Words and forms that any room may use; they know none of the rooms.
 GROUND = {
-    "autocast", "counted", "curve", "errors", "executed", "exit_code", "experiment", "oddity", "on_cpu", "printable",
-    "printed", "rank_files", "record", "strict_json", "writable",
+    "autocast", "counted", "curve", "errors", "executed", "exit_code", "experiment", "module_path", "oddity", "on_cpu",
+    "printable", "printed", "rank_files", "record", "regular_file", "strict_json", "writable",
 }  # fmt: skip
 # From the first to the last, as data flows; each may import what it names.
 ROOMS = {

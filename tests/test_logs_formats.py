@@ -1,6 +1,5 @@
 """Formats of others: Hugging Face, tables, JSON lines, free text, a pattern of one's own, TensorBoard."""
 
-import contextlib
 import json
 import subprocess
 import sys
@@ -363,6 +362,36 @@ def test_a_reader_is_taken_by_name(log):
     assert "free-text" in reader_names()
 
 
+TWICE = (
+    '{"step": 1, "loss": NaN, "loss": 4.5}',
+    '{"iteration": 1, "train": {"loss": 4.0, "loss": 4.5}}',
+    '{"mode": "train", "epoch": 1, "iter": 1, "iter": 2, "loss": 4.5}',
+    'TCAPPDLL {"type": "LOG", "step": [0, 1], "data": "{\'train.loss\': \'nan\', \'train.loss\': \'2.5\'}"}',
+)
+
+
+@pytest.mark.parametrize("line", TWICE)
+def test_a_key_with_two_values_in_one_object_makes_no_record(log, line):
+    good = line
+    for wrong in ('"loss": NaN, ', '"loss": 4.0, ', '"iter": 1, ', "'train.loss': 'nan', "):
+        good = good.replace(wrong, "")
+    record = log(f"{good}\n{line}\n")
+    assert len(record.curves["loss"]) == 1
+    assert [each for each in said(record) if each.endswith("1 skipped, the first on line 2")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"step": 1, "loss": 4.5, "loss": 4.0}, {"step": 2, "loss": 4.0}]',
+        '{"log_history": [{"step": 1, "loss": 4.5, "loss": 4.0}]}',
+    ],
+)
+def test_a_key_with_two_values_in_a_document_is_refused_and_named(log, text):
+    with pytest.raises(LogError, match="the key 'loss' stands in one object with several values"):
+        log(text)
+
+
 # --- TensorBoard -----------------------------------------------------------------------------------------------------
 
 
@@ -391,19 +420,43 @@ def test_tensorboard_events_are_read(tmp_path):
     assert points(record, validation=True) == [(2, 5.5)]
 
 
-@pytest.mark.parametrize("cut", [30, 60, 70, 90, 110])
-def test_damaged_tensorboard_events_are_read_up_to_there(tmp_path, cut):
+@pytest.mark.parametrize("cut", range(100, 300, 13))
+@pytest.mark.parametrize(
+    "change", [lambda data, cut: data[:cut] + b"\xff" + data[cut + 1 :], lambda data, cut: data[:cut]]
+)
+def test_damaged_tensorboard_events_are_read_up_to_there_and_said_to_be(tmp_path, cut, change):
     path = event_file(tmp_path / "events", [("loss", step, 4.5) for step in range(1, 9)])
-    data = bytearray(path.read_bytes())
-    data[cut : cut + 8] = b"\xff" * 8
-    path.write_bytes(data)
-    with contextlib.suppress(LogError):
-        assert len(read_log(path).curves["loss"]) < 8
+    path.write_bytes(change(path.read_bytes(), cut))
+    record = read_log(path)
+    assert 0 < len(record.curves["loss"]) < 8
+    (oddity,) = (each for each in record.oddities if each.kind is OddityKind.DAMAGED)
+    assert f"event {len(record.curves['loss']) + 2} is damaged" in str(oddity)
+
+
+def test_a_tensor_whose_shape_claims_a_terabyte_takes_no_memory(tmp_path, monkeypatch):
+    path = event_file(tmp_path / "events", [("loss", 1, 4.5)])
+    from tensorboard.compat.proto import event_pb2, tensor_pb2, tensor_shape_pb2
+    from tensorboard.summary.writer.record_writer import RecordWriter
+    from tensorboard.util import tensor_util
+
+    made = []
+    make = tensor_util.make_ndarray
+    monkeypatch.setattr(tensor_util, "make_ndarray", lambda tensor: made.append(tensor) or make(tensor))
+    with path.open("ab") as file:
+        for step, sizes in ((2, []), (3, [1, 1]), (4, [2**38])):
+            shape = tensor_shape_pb2.TensorShapeProto(dim=[{"size": size} for size in sizes])
+            event = event_pb2.Event(step=step)
+            event.summary.value.add(
+                tag="loss", tensor=tensor_pb2.TensorProto(dtype=1, tensor_shape=shape, float_val=[4.25])
+            )
+            RecordWriter(file).write(event.SerializeToString())
+    assert points(read_log(path)) == [(1, 4.5), (2, 4.25), (3, 4.25)]
+    assert len(made) == 2
 
 
 def test_tensorboard_without_its_package_names_the_extra(tmp_path, monkeypatch):
     path = event_file(tmp_path / "events", [("loss", 1, 4.5)])
-    monkeypatch.setitem(sys.modules, "tensorboard.backend.event_processing.event_file_loader", None)
+    monkeypatch.setitem(sys.modules, "tensorboard.compat.proto.event_pb2", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'emacheck\[tensorboard\]'"):
         read_log(path)
 

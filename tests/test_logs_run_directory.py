@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -217,3 +218,32 @@ def test_run_directory_skips_values_that_stand_for_no_number(tmp_path, value):
     assert points(record) == [(1, 4.5)]
     assert points(record, "lr") == [(2, 0.5)]
     assert "values of loss that are not a number: 1 skipped, the first on line 2" in said(record)
+
+
+@pytest.mark.parametrize("rank", ["", ".rank1"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "directory", "link to nothing"])
+def test_what_is_no_file_in_the_place_of_the_iterations_is_refused_and_not_waited_for(tmp_path, rank, kind):
+    make_run(tmp_path, [iteration(1, loss=4.5)])
+    path = tmp_path / f"iterations{rank}.jsonl"
+    path.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero" if kind == "device" else "nowhere")
+    with pytest.raises(LogError, match=f"iterations{rank}.jsonl: this is a directory, a pipe, a device or a link"):
+        read_log(tmp_path)
+
+
+def test_a_file_of_a_rank_that_nobody_can_count_to_is_none_of_the_run(tmp_path):
+    make_run(tmp_path, [iteration(1, loss=4.5)])
+    (tmp_path / f"iterations.rank{'9' * 30}.jsonl").write_text("", encoding="utf-8")
+    assert points(read_log(tmp_path)) == [(1, 4.5)]
+
+
+def test_names_that_are_others_in_every_line_make_no_remark_each(tmp_path):
+    make_run(tmp_path, [{"iteration": at, "metrics": {"loss": 4.5, f"odd {at}": "x"}} for at in range(1, 2001)])
+    record = read_log(tmp_path)
+    assert len(record.oddities) < 200
+    assert "further lines or values: 1900 skipped, the first on line 101" in said(record)

@@ -1,7 +1,9 @@
 """Reference bundles: what is stored is verified, what is damaged is refused."""
 
+import contextlib
 import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 from conftest import SHIPPED, SMOKE
 
 from emacheck.errors import BundleError, OutputError
-from emacheck.reference import find_bundle, read_bundle, stored_bundles, write_bundle
+from emacheck.reference import find_bundle, match_bundles, read_bundle, stored_bundles, write_bundle
 
 
 @pytest.fixture
@@ -153,6 +155,14 @@ def test_an_unknown_reference_is_refused_in_the_words_of_the_command(store, said
     assert "--reference" not in error
 
 
+def test_a_reference_that_has_the_name_of_a_shipped_one_says_that_it_is_another(store):
+    (said_so,) = (each for each in find_bundle(SMOKE).record.oddities if "shipped with emacheck" in str(each))
+    assert str(said_so).endswith(f"but that of references/{SMOKE}")
+    shutil.move(store / SMOKE, store / SMOKE.replace("cpu", "other"))
+    for other in (read_bundle(SHIPPED / SMOKE), find_bundle(str(store / SMOKE.replace("cpu", "other")))):
+        assert not [each for each in other.record.oddities if "shipped" in str(each)]
+
+
 def test_a_reference_is_named_by_where_it_is(store):
     moved = shutil.copytree(store / SMOKE, store / "moved" / "here")
     assert find_bundle("moved/here").name == read_bundle(moved).name == "moved/here"
@@ -168,6 +178,45 @@ def test_a_record_that_is_not_listed_is_refused(store, extra):
     shutil.copyfile(store / SMOKE / "iterations.jsonl", store / SMOKE / extra)
     with pytest.raises(BundleError, match=f"{extra}: found a record that bundle.json does not list"):
         read_bundle(store / SMOKE)
+
+
+@pytest.mark.parametrize("file", ["bundle.json", "run.json", "iterations.jsonl"])
+@pytest.mark.parametrize("pipe", [True, False])
+def test_what_is_no_file_in_a_reference_is_damage_and_not_waited_for(store, said, file, pipe):
+    (store / SMOKE / file).unlink()
+    if pipe:
+        os.mkfifo(store / SMOKE / file)
+    else:
+        (store / SMOKE / file).symlink_to("/dev/zero")
+    code, out, _ = said("reference", "list")
+    assert (code, "DAMAGED" in out) == (0, True)
+    code, _, error = said("reference", "verify")
+    assert (code, file in error) == (2, True)
+    with contextlib.suppress(BundleError):
+        match_bundles(experiment_name=SMOKE.split("/")[0], precision="fp32", data_hash=None, seed=0, iterations=1)
+
+
+def test_what_a_reference_says_is_shown_and_never_obeyed(store, said):
+    foreign = "x\x1b[2J\n::error::y"
+    run = json.loads((store / SMOKE / "run.json").read_text(encoding="utf-8"))
+    run["provenance"]["versions"]["torch"] = run["provenance"]["device"]["name"] = foreign
+    rows = map(json.loads, (store / SMOKE / "iterations.jsonl").read_text(encoding="utf-8").splitlines())
+    shutil.rmtree(store / SMOKE)
+    made = store.parent / "made"
+    made.mkdir()
+    (made / "run.json").write_text(json.dumps(run), encoding="utf-8")
+    lines = [json.dumps({**row, "metrics": {**row["metrics"], foreign: 1.0}}) + "\n" for row in rows]
+    (made / "iterations.jsonl").write_text("".join(lines), encoding="utf-8")
+    write_bundle(made, store, name=SMOKE)
+    listed = "\n::error::z"
+    shutil.copytree(store / SMOKE, store / "other" / listed)
+    description = json.loads((store / SMOKE / "bundle.json").read_text(encoding="utf-8"))
+    description["files"][foreign] = foreign
+    (store / "other" / listed / "bundle.json").write_text(json.dumps(description), encoding="utf-8")
+    for command in (("list",), ("show", SMOKE), ("verify",)):
+        _, out, error = said("reference", *command)
+        assert "\x1b" not in out + error
+        assert not [line for line in (out + error).splitlines() if line.lstrip().startswith("::")]
 
 
 def test_an_incomplete_run_cannot_become_a_reference(store, tmp_path):

@@ -190,6 +190,12 @@ class TestWrite:
         assert (tmp_path / "link").is_symlink()
         assert (tmp_path / "real").read_text() == "new"
 
+    def test_a_link_to_nothing_does_not_choose_where_a_report_is_written(self, tmp_path):
+        (tmp_path / "link").symlink_to("elsewhere")
+        with pytest.raises(OutputError, match=r"(?s)link: .*a symbolic link to .*elsewhere, where there is nothing"):
+            write_atomically(tmp_path / "link", "new")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["link"]
+
     def test_a_relative_name_is_enough(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         write_atomically(Path("a"), "x")

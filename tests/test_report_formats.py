@@ -4,16 +4,18 @@ import json
 import math
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from verdicts_to_show import ANYTHING, VERDICTS, a_finding, a_verdict_with
+from verdicts_to_show import ANYTHING, VERDICTS, a_finding, a_record, a_verdict, a_verdict_with
 
 from emacheck import Curve, Record, compare, decide
 from emacheck.cli.command_line import quoted
 from emacheck.judge import Outcome
+from emacheck.oddity import OddityKind, oddity
 from emacheck.printable import printable
 from emacheck.report.document import document
 from emacheck.report.github import annotations
@@ -74,6 +76,14 @@ class TestMarkdown:
         shown = markdown(VERDICTS["pass"], command=command, environment={}, plot=None)
         last = MarkdownIt("commonmark").enable("table").parse(shown)[-1]
         assert (last.type, last.content) == ("fence", f"{printable(command)}\n")
+
+    def test_more_oddities_than_anybody_reads_are_counted_but_not_those_that_limit_the_verdict(self):
+        notes = [oddity(OddityKind.SKIPPED, f"note {at}") for at in range(5000)]
+        record = replace(a_record("r", [1.0, 2.0]), oddities=(*notes, oddity(OddityKind.GAP, "a gap")))
+        written = markdown(a_verdict(record, a_record("c", [1.0, 2.0])), command="", environment={}, plot=None)
+        assert "LIMITS: a gap" in written
+        assert "- and 4901 more oddities" in written
+        assert len(written) < 20_000
 
 
 class TestJUnit:

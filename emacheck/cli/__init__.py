@@ -136,7 +136,7 @@ def _invoke(arguments: list[str]) -> int:
     except OSError:
         raise
     except Exception:
-        click.echo(traceback.format_exc(), err=True)
+        click.echo(printable(traceback.format_exc(), newlines=True, length=None), err=True)
         click.echo(
             f"emacheck {__version__}: this is a bug in emacheck; please report it with the lines above.", err=True
         )

@@ -24,6 +24,7 @@ from emacheck.cli.training import (
 from emacheck.counted import counted
 from emacheck.errors import BundleError, OutputError, UsageError
 from emacheck.experiment import digest
+from emacheck.printable import printable
 from emacheck.strict_json import to_json
 from emacheck.train.launching.launch import require_training_packages
 from emacheck.train.launching.processes import Processes
@@ -132,7 +133,7 @@ def list_() -> None:
     for place in stored_bundles():
         name = name_of(place)
         hidden = "  (its name finds the one above)" if name in seen else ""
-        click.echo(f"{name:40} {_describe(place)}  {place}{hidden}")
+        click.echo(f"{printable(name):40} {printable(_describe(place))}  {printable(str(place))}{hidden}")
         seen.add(name)
     if not seen:
         places = ", ".join(str(root) for root in bundle_roots()) or "no folder of references"
@@ -165,8 +166,9 @@ def show(name: str) -> None:
     from emacheck.reference import find_bundle
 
     bundle = find_bundle(name)
-    click.echo(f"{bundle.name}  {counted(bundle.iterations, 'iteration')}  {bundle.path}")
-    click.echo(f"metrics: {', '.join(sorted(bundle.record.curves))}")
+    iterations = counted(bundle.iterations, "iteration")
+    click.echo(f"{printable(bundle.name)}  {iterations}  {printable(str(bundle.path))}")
+    click.echo(f"metrics: {', '.join(map(printable, sorted(bundle.record.curves)))}")
     click.echo(to_json(dict(bundle.record.provenance)).rstrip())
 
 
@@ -182,11 +184,11 @@ def verify(names: tuple[str, ...]) -> int:
         try:
             bundle = find_bundle(place)
         except BundleError as error:
-            click.echo(f"emacheck: {error}", err=True)
+            click.echo(f"emacheck: {printable(str(error), newlines=True, length=None)}", err=True)
             failed += 1
         else:
             repeats = counted(len(bundle.repeats), "repeat")
-            click.echo(f"{bundle.name}: verified, {counted(bundle.iterations, 'iteration')}, {repeats}")
+            click.echo(f"{printable(bundle.name)}: verified, {counted(bundle.iterations, 'iteration')}, {repeats}")
     if not places:
         click.echo("No stored reference to verify. Make one with: emacheck reference make", err=True)
     return TROUBLE if failed or not places else 0

@@ -1,5 +1,6 @@
 """The manifest of a synthetic data set: which files it has and what is in them."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -99,12 +100,12 @@ def read_manifest(root: Path) -> Manifest:
 
 def is_synthetic(root: Path) -> bool:
     """Tell whether a directory is, or was once, a synthetic data set: its manifest names us, or it has our cities."""
-    try:
-        with (root / MANIFEST_NAME).open("rb") as file:
-            if GENERATOR_NAME.encode() in file.read(_LONGEST_MANIFEST):
-                return True
-    except OSError:
-        pass
+    manifest = root / MANIFEST_NAME
+    with contextlib.suppress(OSError):
+        if manifest.is_file():  # a pipe may never say anything
+            with manifest.open("rb") as file:
+                if GENERATOR_NAME.encode() in file.read(_LONGEST_MANIFEST):
+                    return True
     cities = {"train": TRAIN_CITIES, "val": VAL_CITIES}
     return any((root / "leftImg8bit" / split / city).is_dir() for split, names in cities.items() for city in names)
 

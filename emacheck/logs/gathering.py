@@ -22,6 +22,8 @@ from emacheck.oddity import Oddity, OddityKind, oddity
 from emacheck.record import Record
 
 NO_VALIDATION = frozenset({"lr", "time", "data_time"})
+MOST_COUNTED = 100
+"""So many kinds of what was not read are told apart."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -129,7 +131,14 @@ class Gathering:
 
     def count(self, what: str, fate: str, line: int, *, kind: OddityKind = OddityKind.SKIPPED, number: int = 1) -> None:
         """Count something that was not read as it stands, and say what became of it."""
-        self._counted.setdefault((kind, what, fate), [0, line])[0] += number
+        key = (kind, what, fate)
+        if key not in self._counted and len(self._counted) >= MOST_COUNTED:
+            key = (
+                kind,
+                "further lines or values",
+                fate,
+            )  # what names itself anew in every line is no list for a reader
+        self._counted.setdefault(key, [0, line])[0] += number
 
     def remark(self, kind: OddityKind, message: str, *, line: int | None = None) -> None:
         """Note an oddity with the effect of its kind."""

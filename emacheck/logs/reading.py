@@ -1,6 +1,5 @@
 """From a path to a record: which reader it takes is decided by the content."""
 
-import hashlib
 import io
 import os
 import stat
@@ -36,6 +35,7 @@ from emacheck.logs.several_ranks import read_ranks
 from emacheck.logs.transport import STANDARD_INPUT, Arriving, Progress, arriving
 from emacheck.oddity import OddityKind, oddity
 from emacheck.record import Record
+from emacheck.regular_file import sha256_of
 
 READERS: tuple[ModuleType, ...] = (
     *(tcap_text, tcap_json, mmengine_text, mmcv_text),
@@ -158,17 +158,11 @@ def hash_of_file(path: str) -> str | None:
         >>> hash_of_file("-") is None, hash_of_file("/no/such/file") is None
         (True, True)
     """
-    digest = hashlib.sha256()
     try:
         place, _ = _parted(path)
-        if place == STANDARD_INPUT or not Path(place).is_file():
-            return None
-        with Path(place).open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except (OSError, LogError):  # it was read a moment ago: a card without the hash is true as well
+    except LogError:  # it was read a moment ago: a card without the hash is true as well
         return None
-    return digest.hexdigest()
+    return None if place == STANDARD_INPUT else sha256_of(Path(place))
 
 
 def _picked(reader: str | None, pattern: str | None) -> ModuleType | None:

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from emacheck.counted import counted
 from emacheck.judge.verdict import Finding, Outcome, Verdict
-from emacheck.oddity import shown
+from emacheck.oddity import Effect, shown
 from emacheck.printable import printable
 from emacheck.report.audited import audit_markdown
 from emacheck.report.contrast import experiment_sentence, header_differences
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from emacheck.audit.findings.result import AuditResult
 
 MOST_ROWS = 40
+MOST_REMARKS = 100
+"""GitHub shows no summary of a job beyond 1 MiB."""
 
 
 def markdown(
@@ -146,9 +148,14 @@ def _headers(verdict: Verdict) -> str:
 
 def _oddities(verdict: Verdict) -> Iterator[str]:
     comparison = verdict.comparison
-    for side, record in (("reference", comparison.reference), ("candidate", comparison.candidate)):
-        for oddity in record.oddities:
-            yield f"- {side}: {shown(oddity, escaped(oddity.message))}"
+    sides = (("reference", comparison.reference), ("candidate", comparison.candidate))
+    found = [(side, oddity) for side, record in sides for oddity in record.oddities]
+    if len(found) > MOST_REMARKS:  # what limits the verdict is not among those that are only counted
+        found.sort(key=lambda each: each[1].effect is Effect.NOTE)
+    for side, oddity in found[:MOST_REMARKS]:
+        yield f"- {side}: {shown(oddity, escaped(oddity.message))}"
+    if len(found) > MOST_REMARKS:
+        yield f"- and {counted(len(found) - MOST_REMARKS, 'more oddity', 'more oddities')}"
 
 
 def _environment(environment: Mapping[str, Any]) -> tuple[str, ...]:

@@ -11,11 +11,12 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     """Write a file so that whoever looks sees the old content or the new one, never a part.
 
     Args:
-        path: Where to; an existing file is replaced, a symbolic link is followed.
+        path: Where to; an existing file is replaced, also one that a symbolic link leads to.
         data: The content; text is written as UTF-8.
 
     Raises:
-        OutputError: If the directory is missing or cannot be written, or ``path`` is something other than a file.
+        OutputError: If the directory is missing or cannot be written, or ``path`` is something other than a file, such
+            as a link to nothing.
 
     Example:
         >>> import tempfile
@@ -41,6 +42,14 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 def refuse_what_cannot_be_written(path: Path) -> None:
     """Raise OutputError if a file cannot be written, as far as that shows beforehand; nothing is written."""
     target = Path(os.path.realpath(path))
+    # Whoever left it there would choose where we write, and nobody would look there.
+    if path.is_symlink() and not path.exists():
+        raise OutputError(
+            f"{path}: cannot be written.\n"
+            f"  found:    a symbolic link to {target}, where there is nothing\n"
+            "  expected: a file, or a name that does not exist yet\n"
+            "Remove the link, or name a file."
+        )
     if not target.parent.is_dir():
         found = "a file" if target.parent.exists() else "nothing"
         raise OutputError(

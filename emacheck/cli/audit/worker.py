@@ -23,6 +23,7 @@ import click
 from emacheck.cli.audit.job import read_job, write_job
 from emacheck.errors import EmacheckError, TrainingError, UsageError
 from emacheck.exit_code import how_it_ended
+from emacheck.module_path import safe_path, with_working_directory_last
 from emacheck.train.launching.last_words import ANSWER_SECONDS, QUESTION, ask, hint_of, last_words_in
 from emacheck.train.launching.launch import POLL_SECONDS, WORKER_ENVIRONMENT, end_worker
 from emacheck.train.launching.parent import MARK, end_with_parent
@@ -145,7 +146,14 @@ def _in_worker(
             stdout=sys.stderr if log is None else output,
             stderr=None if log is None else subprocess.STDOUT,
             start_new_session=True,
-            env={**WORKER_ENVIRONMENT, **AUDIT_ENVIRONMENT, **os.environ, "PYTHONUNBUFFERED": "1", MARK: mark},
+            env={
+                **WORKER_ENVIRONMENT,
+                **AUDIT_ENVIRONMENT,
+                **safe_path(),
+                **os.environ,
+                "PYTHONUNBUFFERED": "1",
+                MARK: mark,
+            },
         )
         try:
             hung = _watch(worker, directory, timeout)
@@ -224,6 +232,7 @@ def main(arguments: list[str]) -> int:
         0 with a result, 4 if the job was refused, 5 if its training would be as well (``refusal.txt`` says why).
     """
     directory = Path(arguments[0])
+    with_working_directory_last()
     end_with_parent()
     # Asked where it hangs, a process answers with a traceback on standard error.
     faulthandler.register(QUESTION, all_threads=False)

@@ -76,8 +76,9 @@ def broken_metrics(comparison: Comparison) -> Iterator[Broken]:
     scaler does, and up to the number of the reference. It never explains an end at which nothing is finite any more.
     """
     reference, candidate = comparison.reference.curves, comparison.candidate.curves
+    losses = frozenset(comparison.losses)
     for metric in candidate:
-        if metric in comparison.losses or metric not in reference or is_rate(metric):
+        if metric in losses or metric not in reference or is_rate(metric):
             continue
         paired = comparison.curve(metric)
         bad = np.isfinite(paired.reference) & ~np.isfinite(paired.candidate)

@@ -88,8 +88,24 @@ def rounding_of_repeats(comparison: Comparison, metric: str, precision: str) -> 
 
 
 def known_precision(comparison: Comparison) -> str:
-    """Return the candidate's precision, fp32 if its roundoff is not known."""
-    return comparison.precision if comparison.precision in ROUNDOFF else "fp32"
+    """Return the candidate's precision; fp32 if its roundoff is not known or the reference does not say its own."""
+    return comparison.precision if comparison.precision in ROUNDOFF and not claimed_precision(comparison) else "fp32"
+
+
+def claimed_precision(comparison: Comparison) -> str:
+    """Return a precision that only the candidate speaks of, empty if there is none: its own word widens no limit.
+
+    Example:
+        >>> from emacheck import Record
+        >>> said = Record(name="", format="", curves={}, provenance={"experiment": {"precision": "bf16"}})
+        >>> claimed_precision(Comparison(reference=Record(name="", format="", curves={}), candidate=said))
+        'bf16'
+        >>> claimed_precision(Comparison(reference=said, candidate=said))
+        ''
+    """
+    experiment = comparison.reference.provenance.get("experiment")
+    told = isinstance(experiment, Mapping) and "precision" in experiment
+    return "" if told or comparison.precision == "fp32" else comparison.precision
 
 
 def resolution(reference: Curve, candidate: Curve) -> float:

@@ -9,7 +9,14 @@ import numpy as np
 from emacheck.curve import Curve, Floats, Integers
 from emacheck.errors import UsageError
 from emacheck.judge.comparison import EMPTY, Comparison, PairedCurve
-from emacheck.judge.noise.rounding import ROUNDOFF, SATURATION, known_precision, resolution, rounding_of_repeats
+from emacheck.judge.noise.rounding import (
+    ROUNDOFF,
+    SATURATION,
+    claimed_precision,
+    known_precision,
+    resolution,
+    rounding_of_repeats,
+)
 from emacheck.judge.verdict import Finding, Outcome
 
 
@@ -27,7 +34,7 @@ class FirstIterations:
         limit: Largest allowed difference, in multiples of what rounding was seen to cause.
         count: How many iterations from the first on are judged, at most 3.
         precision: The precision in which the candidate computes: fp32, tf32, fp16 or bf16; what its provenance says if
-            empty, and fp32 where it says nothing.
+            empty, and fp32 where that or the reference's says nothing.
         also: Metrics that are judged beside those of the comparison where both records have them.
 
     Raises:
@@ -119,6 +126,12 @@ class FirstIterations:
             f"{self._precision(comparison)} rounding was seen to cause {allowed[worst]:.2g} there"
         )
         outcome = Outcome.PASS if observed <= self.limit else Outcome.FAIL
+        claimed = "" if self.precision else claimed_precision(comparison)
+        if outcome is Outcome.FAIL and claimed:
+            outcome = Outcome.INCONCLUSIVE
+            message += (
+                f"; that it was computed in {claimed} only the candidate says, and its word alone widens no limit"
+            )
         return Finding.of(self, metric, outcome, message, observed=observed, iteration=iteration)
 
 

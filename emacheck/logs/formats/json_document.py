@@ -9,7 +9,7 @@ from typing import Any
 
 from emacheck.errors import LogError
 from emacheck.logs.formats import json_rows
-from emacheck.logs.formats.json_lines import json_object
+from emacheck.logs.formats.json_lines import json_object, unique
 from emacheck.logs.gathering import Gathering
 from emacheck.logs.lines import Lines
 from emacheck.logs.naming import is_rank, the_rank
@@ -80,7 +80,7 @@ def read(lines: Lines, name: str, rank: int | None = None) -> Record:
 
 def _document(lines: Lines, name: str) -> Any:
     try:
-        return json.loads(lines.document(name).removeprefix("\ufeff"))
+        return json.loads(lines.document(name).removeprefix("\ufeff"), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise LogError(
             f"{name}: this begins like a JSON document, but it is no whole one ({error}). If it was cut off, close its "

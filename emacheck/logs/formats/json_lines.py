@@ -12,7 +12,30 @@ from emacheck.oddity import OddityKind
 
 LOOKED_AT = 1000
 LONGEST_PREFIX = 200
-_DECODER = json.JSONDecoder()
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON; of a key that stands there twice Python would take the last value in silence.
+
+    Raises:
+        ValueError: If a key stands there with several values.
+
+    Source: RFC 8259, section 4: what software makes of names that are not unique is unpredictable.
+
+    Example:
+        >>> json.loads('{"loss": NaN, "loss": 2.5}', object_pairs_hook=unique)
+        Traceback (most recent call last):
+        ValueError: the key 'loss' stands in one object with several values
+    """
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        for key, value in pairs:
+            if value != found[key]:
+                raise ValueError(f"the key {key!r} stands in one object with several values")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=unique)
 
 
 def json_object(text: str, *, strict: bool = False) -> dict[str, Any] | None:
@@ -23,8 +46,8 @@ def json_object(text: str, *, strict: bool = False) -> dict[str, Any] | None:
         strict: Refuse NaN and Infinity, which Python writes and the standard does not know.
     """
     try:
-        value = json.loads(text, parse_constant=_refuse if strict else None)
-    except (ValueError, RecursionError):  # not JSON, an integer of too many digits, or nested too deeply
+        value = json.loads(text, parse_constant=_refuse if strict else None, object_pairs_hook=unique)
+    except (ValueError, RecursionError):  # not JSON, an integer of too many digits, nested too deeply, a key twice
         return None
     return value if isinstance(value, dict) else None
 

@@ -69,6 +69,12 @@ def read_directory(folder: Path, rank: int | None = None) -> Record:
     has_header, files = (folder / RUN_FILE).is_file(), rank_files(folder)
     if not files:
         raise LogError(_no_run(folder, has_header=has_header))
+    for path in files.values():
+        if not path.is_file():  # a pipe may never say anything, and a device may never end
+            raise LogError(
+                f"{path}: this is a directory, a pipe, a device or a link to nothing, expected a file of iterations. "
+                "Repeat the run, or copy its directory again."
+            )
     header = _read_header(folder / RUN_FILE) if has_header else _Header()
     gathering = Gathering(format=NAME, name=str(folder), rank=rank, plain=True, exact=True)
     ranks: dict[int, dict[int, _Batch]] = {}

@@ -97,9 +97,13 @@ def _data(value: Any) -> dict[Any, Any] | None:
         try:
             with warnings.catch_warnings():  # Python's own, about what is hardly a literal
                 warnings.simplefilter("ignore")
-                value = ast.literal_eval(value)
+                tree = ast.parse(value.lstrip(" \t"), mode="eval")
+                data = ast.literal_eval(tree)
         except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
             return json_object(str(value))
+        # Of a key that stands there twice Python would take the last in silence.
+        once = isinstance(tree.body, ast.Dict) and isinstance(data, dict) and len(tree.body.keys) == len(data)
+        return data if once else None
     return value if isinstance(value, dict) else None
 
 

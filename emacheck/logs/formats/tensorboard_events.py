@@ -2,7 +2,6 @@
 
 import math
 import struct
-import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +15,9 @@ from emacheck.oddity import OddityKind
 from emacheck.record import Record
 
 NAME = "TensorBoard events"
-_FRAME = struct.Struct("<QI")
+LARGEST = 256 << 20
+"""An event of more bytes is damaged."""
+_FRAME, _CHECKSUM = struct.Struct("<QI"), struct.Struct("<I")
 _FIRST = b"brain.Event:"
 
 
@@ -57,31 +58,64 @@ def read(source: Bytes, name: str, rank: int | None = None) -> Record:
 def _scalars(source: Bytes, gathering: Gathering) -> Iterator[tuple[str, int, float]]:
     """Return tag, step and value of each scalar; what is damaged ends the file."""
     try:
-        from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+        from tensorboard.compat.proto.event_pb2 import Event
     except ImportError as error:
         raise MissingExtraError(
             f"{gathering.name}: reading a TensorBoard event file needs the package tensorboard, which is not installed "
             "here. Install the extra: pip install 'emacheck[tensorboard]'"
         ) from error
-    with tempfile.NamedTemporaryFile(prefix="emacheck-", suffix=".tfevents") as file:
-        while piece := source.read(BLOCK):
-            file.write(piece)
-        file.flush()
-        events = iter(EventFileLoader(file.name).Load())
-        while True:
-            try:
-                event = next(events, None)
-                found = [] if event is None else list(_values(event))
-            except Exception as error:  # of another package, on bytes that anybody may have written
-                gathering.remark(
-                    OddityKind.DAMAGED,
-                    f"event {gathering.lines + 1} is damaged ({type(error).__name__}); what comes before it is read",
-                )
-                return
-            if event is None:
-                return
-            gathering.lines += 1
-            yield from found
+    while True:
+        try:
+            data = _framed(source)
+            found = None if data is None else list(_values(Event.FromString(data)))
+        except Exception as error:  # ours, or of another package, on bytes that anybody may have written
+            why = str(error) if isinstance(error, _DamagedError) else type(error).__name__
+            message = f"event {gathering.lines + 1} is damaged ({why}); what comes before it is read"
+            gathering.remark(OddityKind.DAMAGED, message)
+            return
+        if found is None:
+            return
+        gathering.lines += 1
+        yield from found
+
+
+def _framed(source: Bytes) -> bytes | None:
+    """Return what is in the next frame: length, its checksum, data, theirs; None at the end of the file.
+
+    TensorBoard's own reader takes a wrong checksum for the end of the file, and says nothing.
+
+    Raises:
+        _DamagedError: If it is cut off, or a checksum is wrong.
+
+    Source: TensorFlow, TFRecord and tf.train.Example, https://www.tensorflow.org/tutorials/load_data/tfrecord
+    """
+    from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+
+    head = _exactly(source, _FRAME.size)
+    if not head:
+        return None
+    if len(head) < _FRAME.size:
+        raise _DamagedError("cut off")
+    length, checksum = _FRAME.unpack(head)
+    if checksum != masked_crc32c(head[: -_CHECKSUM.size]):
+        raise _DamagedError("wrong checksum")
+    if length > LARGEST:
+        raise _DamagedError(f"{length} bytes, more than {LARGEST >> 20} MiB")
+    data, end = _exactly(source, length), _exactly(source, _CHECKSUM.size)
+    if len(data) < length or len(end) < _CHECKSUM.size:
+        raise _DamagedError("cut off")
+    if _CHECKSUM.unpack(end)[0] != masked_crc32c(data):
+        raise _DamagedError("wrong checksum")
+    return data
+
+
+def _exactly(source: Bytes, size: int) -> bytes:
+    """Return as many bytes, fewer only at the end; memory goes with what there is, not with what is claimed."""
+    pieces = []
+    while size and (piece := source.read(min(size, BLOCK))):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
 
 
 def _values(event: Any) -> Iterator[tuple[str, int, float]]:
@@ -90,7 +124,12 @@ def _values(event: Any) -> Iterator[tuple[str, int, float]]:
     for value in event.summary.value:
         if value.HasField("simple_value"):
             yield value.tag, event.step, float(value.simple_value)
-        elif value.HasField("tensor"):
+        # The shape alone may claim any size, whatever the file holds.
+        elif value.HasField("tensor") and math.prod(each.size for each in value.tensor.tensor_shape.dim) == 1:
             array = np.asarray(tensor_util.make_ndarray(value.tensor))
-            if array.size == 1 and array.dtype.kind in "fiu":
+            if array.dtype.kind in "fiu":
                 yield value.tag, event.step, float(array.reshape(()))
+
+
+class _DamagedError(Exception):
+    """An event cannot be read; the message says why."""

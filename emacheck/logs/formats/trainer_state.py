@@ -9,6 +9,7 @@ import numpy as np
 
 from emacheck.curve import Curve
 from emacheck.errors import LogError
+from emacheck.logs.formats.json_lines import unique
 from emacheck.logs.gathering import Gathering
 from emacheck.logs.lines import Lines
 from emacheck.logs.values import measured, parse_iteration
@@ -54,7 +55,7 @@ def read(lines: Lines, name: str, rank: int | None = None) -> Record:
 
 def _document(lines: Lines, name: str) -> dict[str, Any]:
     try:
-        state = json.loads(lines.document(name).removeprefix("\ufeff"))
+        state = json.loads(lines.document(name).removeprefix("\ufeff"), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise LogError(
             f"{name}: this begins like a trainer_state.json, but it is no whole JSON document ({error}). Perhaps it "

@@ -18,6 +18,7 @@ from typing import IO
 
 from emacheck.errors import UsageError
 from emacheck.exit_code import how_it_ended
+from emacheck.module_path import safe_path
 
 ENTRY_POINTS = "emacheck.devices"
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
@@ -307,7 +308,14 @@ def _ask(trouble: str, *arguments: str) -> str:
     command = [sys.executable, "-m", PROBE, *arguments]
     # Files and no pipes: what a vendor's module has started may keep a pipe open for ever.
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        probing = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
+        probing = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+            env={**safe_path(), **os.environ},
+        )
         try:
             code = probing.wait(PROBE_SECONDS)
         except subprocess.TimeoutExpired:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from emacheck.errors import UsageError
+from emacheck.module_path import safe_path
 from emacheck.train.device.devices import AUTO, parse_device
 from emacheck.train.device.precision import keep_float32
 from emacheck.train.doctor.host import data_line, disk_line, package_lines, reference_line, torch_line
@@ -63,7 +64,7 @@ def _tried(device: str, stages: list[str], timeout: float) -> Iterator[list[Line
     """Yield the lines of each stage until all are done or one ended the process, which is then its line."""
     with tempfile.TemporaryDirectory(prefix="emacheck-doctor-") as folder:
         results, log = Path(folder) / "results.jsonl", Path(folder) / "log"
-        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+        environment = {"OMP_WAIT_POLICY": "PASSIVE", **safe_path(), **os.environ}
         keep_float32(parse_device(device), "fp32", environment)
         with log.open("wb") as output:
             process = subprocess.Popen(

@@ -16,6 +16,7 @@ from typing import Any
 
 from emacheck.errors import MissingExtraError, OutputError, TrainingError, UsageError
 from emacheck.exit_code import how_it_ended
+from emacheck.module_path import safe_path
 from emacheck.rank_files import rank_files
 from emacheck.train.launching.heartbeat import Heartbeat, Progress
 from emacheck.train.launching.last_words import (
@@ -269,7 +270,7 @@ def _environment(threads: int, processes: Processes, mark: str) -> dict[str, str
     }
     # Unless told, torch's launcher gives each process one thread before the worker sets its own number.
     told = {"OMP_NUM_THREADS": str(threads)} if processes.launched else {}
-    return {**WORKER_ENVIRONMENT, **told, **inherited, "PYTHONUNBUFFERED": "1", MARK: mark}
+    return {**WORKER_ENVIRONMENT, **told, **safe_path(), **inherited, "PYTHONUNBUFFERED": "1", MARK: mark}
 
 
 def _watch(worker: "subprocess.Popen[bytes]", heartbeat: Heartbeat, progress: Progress, timeout: float) -> bool:

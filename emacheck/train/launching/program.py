@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from emacheck.errors import EmacheckError
+from emacheck.module_path import with_working_directory_last
 from emacheck.train.launching.deaths import note_death
 from emacheck.train.launching.last_words import QUESTION
 from emacheck.train.launching.nodes import note_meeting
@@ -30,6 +31,7 @@ def watched_over(work: Callable[[Path], None], run_directory: Path) -> int:
     Returns:
         0 when the work is done, 4 when it was refused (the reason is in ``refusal.txt``).
     """
+    with_working_directory_last()
     end_with_parent()
     note_meeting(run_directory)
     # Asked where it hangs, a process answers with a traceback on standard error.
