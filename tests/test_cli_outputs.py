@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from hashlib import sha256
 
@@ -76,6 +77,21 @@ def test_further_outputs_may_lie_in_the_new_directory(emacheck_cli, logs):
     asked = ("--output-dir", "d", "--junit", "d/j.xml", "--plot", "d/p.png")
     assert emacheck_cli("compare", "reference.json", "good.json", *asked).code == 0
     assert {path.name for path in (logs / "d").iterdir()} == {"j.xml", "p.png", *REPORTS}
+
+
+def test_a_disk_that_is_too_small_for_the_picture_leaves_no_report_that_says_pass(emacheck_cli, logs):
+    command = ("compare", "reference.json", "good.json", "--output-dir", "out")
+    limited = (
+        "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); "
+        "os.execv(sys.executable, [sys.executable, '-m', 'emacheck', *sys.argv[1:]])"
+    )
+    small = subprocess.run(
+        [sys.executable, "-c", limited, *command], cwd=logs, check=False, capture_output=True, text=True
+    )
+    assert small.returncode == 2, small
+    assert "report.png: cannot be written" in small.stderr
+    assert not (logs / "out").exists()
+    assert emacheck_cli(*command).code == 0
 
 
 def test_github_gets_annotations_and_a_summary(emacheck_cli, logs):

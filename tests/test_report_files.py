@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import resource
 import subprocess
 import sys
 import warnings
@@ -22,7 +23,7 @@ from emacheck.judge.comparison import compare
 from emacheck.record import Record
 from emacheck.report.lines import moving_median
 from emacheck.report.plot import CANDIDATE, CURVE_BOX, DIFFERENCE_BOX, OVER_LIMIT_COLOUR, draw
-from emacheck.report.write import write_atomically
+from emacheck.report.write import write_atomically, write_together
 
 
 class TestPlot:
@@ -229,3 +230,14 @@ class TestWrite:
         with pytest.raises(OutputError, match="No space left on device"):
             write_atomically(tmp_path / "a", "new")
         assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+    def test_all_files_are_written_or_none_where_there_is_no_room_for_all(self, tmp_path):
+        (tmp_path / "b").write_text("old")
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        try:
+            with pytest.raises(OutputError, match="b: cannot be written"):
+                write_together({tmp_path / "a": "PASS", tmp_path / "b": "x" * 2000})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"b": "old"}

@@ -1,5 +1,6 @@
 """``emacheck compare``: judge two logs."""
 
+import contextlib
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import click
 from emacheck.cli.judging import REPORTS, Judging, deliver, judging_options, reach_verdict
 from emacheck.cli.outputs import Directory, check_outputs
 from emacheck.cli.reading import read_shown
-from emacheck.errors import UsageError
+from emacheck.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from emacheck.judge.comparison import Comparison
@@ -71,7 +72,14 @@ def compare(
             output_dir.mkdir(parents=True)
         except OSError as error:
             raise UsageError(f"--output-dir {output_dir}: cannot be made ({error.strerror}).") from error
-    return deliver(verdict, judging, directory=output_dir, scoreboard=scoreboard, logs=(log_a, log_b))
+    try:
+        return deliver(verdict, judging, directory=output_dir, scoreboard=scoreboard, logs=(log_a, log_b))
+    except OutputError:
+        # Nothing was written; the same command is not to fail on the directory that it made.
+        with contextlib.suppress(OSError):
+            if output_dir is not None:
+                output_dir.rmdir()
+        raise
 
 
 def _two(logs: tuple[str, ...]) -> tuple[str, str]:

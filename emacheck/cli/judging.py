@@ -195,28 +195,31 @@ def _write_files(
     directory: Path | None,
     logs: tuple[str, str] | None,
 ) -> None:
-    from emacheck.report.write import write_atomically
+    from emacheck.report.write import write_together
 
+    files: dict[Path, str | bytes] = {}
+    page = _html(verdict, command, audit) if directory or judging.html else ""
+    card = _card(verdict, command, logs) if directory or judging.card else ""
+    picture = b""
+    if directory or judging.plot:
+        from emacheck.report.plot import draw
+
+        picture = draw(verdict)
     if directory is not None:
-        from emacheck.report.plot import draw
-
         markdown = _markdown(verdict, command, audit, pictures=True)
-        page, card = _html(verdict, command, audit), _card(verdict, command, logs)
-        contents: tuple[str | bytes, ...] = (_json(verdict, command, audit), markdown, draw(verdict), page, card)
-        for name, content in zip(REPORTS, contents, strict=True):
-            write_atomically(directory / name, content)
-    if judging.plot is not None:
-        from emacheck.report.plot import draw
-
-        write_atomically(judging.plot, draw(verdict))
-    if judging.html is not None:
-        write_atomically(judging.html, _html(verdict, command, audit))
-    if judging.card is not None:
-        write_atomically(judging.card, _card(verdict, command, logs))
+        contents: tuple[str | bytes, ...] = (_json(verdict, command, audit), markdown, picture, page, card)
+        files |= {directory / name: content for name, content in zip(REPORTS, contents, strict=True)}
+    asked: tuple[tuple[Path | None, str | bytes], ...] = (
+        (judging.plot, picture),
+        (judging.html, page),
+        (judging.card, card),
+    )
+    files |= {path: content for path, content in asked if path is not None}
     if judging.junit is not None:
         from emacheck.report.junit import junit
 
-        write_atomically(judging.junit, junit(verdict, command=command))
+        files[judging.junit] = junit(verdict, command=command)
+    write_together(files)
 
 
 def exit_code(outcome: "Outcome") -> int:

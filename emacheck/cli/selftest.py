@@ -253,15 +253,15 @@ def _told(made: "Made", at: int, of: int) -> "Made":
 
 def _deliver(result: "Selftest", output: Path | None, plot: Path | None, *, as_json: bool) -> None:
     from emacheck.audit.selftest.text import selftest_text
-    from emacheck.report.write import write_atomically
+    from emacheck.report.write import write_together
 
     document = to_json(result.to_json())
-    if output is not None:
-        write_atomically(output, document)
+    files: dict[Path, str | bytes] = {} if output is None else {output: document}
     if plot is not None:
         from emacheck.audit.selftest.picture import draw
 
-        write_atomically(plot, draw(result))
+        files[plot] = draw(result)
+    write_together(files)
     if as_json:
         click.echo(document, nl=False)
     else:

@@ -1,7 +1,9 @@
 """The only place of this package that writes: whole files or nothing."""
 
+import contextlib
 import os
 import secrets
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from emacheck.errors import OutputError
@@ -25,16 +27,51 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         ...     Path(folder, "report.json").read_text()
         '{}'
     """
-    content = data.encode("utf-8", errors="backslashreplace") if isinstance(data, str) else data
-    refuse_what_cannot_be_written(path)
-    target = Path(os.path.realpath(path))
-    temporary = target.parent / f".emacheck-{os.getpid()}-{secrets.token_hex(4)}"
+    write_together({path: data})
+
+
+def write_together(contents: Mapping[Path, bytes | str]) -> None:
+    """Write several files, or none of them where there is no room for all: some alone would speak for the others.
+
+    Args:
+        contents: What goes where, as for :func:`write_atomically`.
+
+    Raises:
+        OutputError: As :func:`write_atomically`.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_together({Path(folder, "report.json"): "{}", Path(folder, "report.md"): "# PASS"})
+        ...     sorted(path.name for path in Path(folder).iterdir())
+        ['report.json', 'report.md']
+    """
+    for path in contents:
+        refuse_what_cannot_be_written(path)
+    temporary = {path: _beside(Path(os.path.realpath(path))) for path in contents}
     try:
-        try:
-            temporary.write_bytes(content)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        for path, data in contents.items():
+            with _explained(path):
+                temporary[path].write_bytes(
+                    data.encode("utf-8", errors="backslashreplace") if isinstance(data, str) else data
+                )
+        for path, written in temporary.items():
+            with _explained(path):
+                written.replace(os.path.realpath(path))
+    finally:
+        for path, written in temporary.items():
+            with _explained(path):
+                written.unlink(missing_ok=True)
+
+
+def _beside(target: Path) -> Path:
+    return target.parent / f".emacheck-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise _trouble(path, error.strerror or str(error)) from error
 

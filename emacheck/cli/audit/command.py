@@ -168,7 +168,7 @@ def write_audit(result: "AuditResult", directory: Path, *, command: str) -> None
     from emacheck.audit.findings.picture import draw
     from emacheck.audit.findings.text import text
     from emacheck.report.html.page import audit_html
-    from emacheck.report.write import write_atomically
+    from emacheck.report.write import write_together
 
     contents: tuple[str | bytes, ...] = (
         _document(result, command),
@@ -176,8 +176,7 @@ def write_audit(result: "AuditResult", directory: Path, *, command: str) -> None
         draw(result),
         audit_html(result, command=command),
     )
-    for name, content in zip(REPORTS, contents, strict=True):
-        write_atomically(directory / name, content)
+    write_together({directory / name: content for name, content in zip(REPORTS, contents, strict=True)})
 
 
 def _document(result: "AuditResult", command: str) -> str:
