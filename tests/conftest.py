@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from cityscapes_roots import write_pair
+from hypothesis import settings
 from simulated_device import environment, require_simulated_device
 
 from emacheck.data.cityscapes import DatasetSummary
@@ -33,6 +34,9 @@ SLIM = (
     "model.auxiliary_head.in_channels=256",
     "model.auxiliary_head.channels=64",
 )
+# A busy machine is no failure.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 # Programs that tests start, and the simulated device, which must not be imported into the tests' own process.
 collect_ignore = ["programs", "simulated_device"]
 
