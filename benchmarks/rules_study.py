@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from recorded_runs import load
+from simulated_curves import simulated
 from variations import BENIGN, FAULTS, LONG_FAULTS, LONG_PAIRED, LONG_SEEDS, REFERENCE, REPEATS, SEEDS
 
 from emacheck.curve import Curve, Floats
@@ -345,6 +346,7 @@ def study() -> dict[str, Any]:
                 for each in LONG_FAULTS
             },
         },
+        "simulated": simulated(),
     }
 
 
