@@ -315,7 +315,7 @@ def unpaired(pairs: Iterable[tuple[Record, Record]]) -> dict[str, Any]:
 
 
 def study() -> dict[str, Any]:
-    """Judge everything."""
+    """Judge everything that was recorded."""
     paired = Paired()
     benign = {each.name: load(each.slug) for each in BENIGN}
     faults = {each.name: load(each.slug) for each in FAULTS}
@@ -346,7 +346,6 @@ def study() -> dict[str, Any]:
                 for each in LONG_FAULTS
             },
         },
-        "simulated": simulated(),
     }
 
 
@@ -355,7 +354,7 @@ def main() -> None:
     from rules_page import render
 
     if "--render" not in sys.argv:
-        RESULTS.write_text(json.dumps(study(), indent=1) + "\n", encoding="utf-8")
+        RESULTS.write_text(json.dumps({**study(), "simulated": simulated()}, indent=1) + "\n", encoding="utf-8")
     render(json.loads(RESULTS.read_text(encoding="utf-8")))
 
 
