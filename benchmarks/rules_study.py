@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from recorded_runs import load
+from simulated_curves import simulated
 from variations import BENIGN, FAULTS, LONG_FAULTS, LONG_PAIRED, LONG_SEEDS, REFERENCE, REPEATS, SEEDS
 
 from emacheck.curve import Curve, Floats
@@ -314,7 +315,7 @@ def unpaired(pairs: Iterable[tuple[Record, Record]]) -> dict[str, Any]:
 
 
 def study() -> dict[str, Any]:
-    """Judge everything."""
+    """Judge everything that was recorded."""
     paired = Paired()
     benign = {each.name: load(each.slug) for each in BENIGN}
     faults = {each.name: load(each.slug) for each in FAULTS}
@@ -353,7 +354,7 @@ def main() -> None:
     from rules_page import render
 
     if "--render" not in sys.argv:
-        RESULTS.write_text(json.dumps(study(), indent=1) + "\n", encoding="utf-8")
+        RESULTS.write_text(json.dumps({**study(), "simulated": simulated()}, indent=1) + "\n", encoding="utf-8")
     render(json.loads(RESULTS.read_text(encoding="utf-8")))
 
 

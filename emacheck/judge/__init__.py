@@ -6,7 +6,12 @@ from dataclasses import fields, replace
 from typing import Any
 
 from emacheck.errors import UsageError
-from emacheck.judge.blame import without_blame_for_data, without_blame_for_numbers, without_blame_for_windows
+from emacheck.judge.blame import (
+    without_blame_for_chance,
+    without_blame_for_data,
+    without_blame_for_numbers,
+    without_blame_for_windows,
+)
 from emacheck.judge.choice import DEFAULT_RULES, default_rules
 from emacheck.judge.comparison import Comparison
 from emacheck.judge.rules.alternatives import either_suffices
@@ -115,9 +120,10 @@ def decide(
 
     Of ``mean_relative_error`` and ``mean_absolute_error``, when both are in use, either suffices for each metric:
     the one that is over its limit is then a PASS that says so; but not the default absolute limit of a loss that is
-    itself as small. Where nobody named the rules, mean errors over their
-    limits are INCONCLUSIVE if other batches explain them as well as a wrong device. What ``finite``, ``integrity`` and
-    ``coverage`` find where they are not among the rules decides nothing, and is kept beside the findings.
+    itself as small. Where nobody named the rules, mean errors over their limits are INCONCLUSIVE if other batches
+    explain them as well as a wrong device, and so is a bias that the noise of the differences explains. What
+    ``finite``, ``integrity`` and ``coverage`` find where they are not among the rules decides nothing, and is kept
+    beside the findings.
 
     Args:
         comparison: What was measured.
@@ -141,6 +147,7 @@ def decide(
     named = {rule.name for rule in rules} if named is None else named
     findings = without_blame_for_data(comparison, findings, named)
     findings = without_blame_for_windows(comparison, findings, named)
+    findings = without_blame_for_chance(comparison, findings, named)
     findings = without_blame_for_numbers(comparison, findings, named)
     left_out = [
         finding

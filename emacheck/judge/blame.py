@@ -12,7 +12,8 @@ from emacheck.judge.choice import MEANS, RANKS
 from emacheck.judge.comparison import Comparison, PairedCurve
 from emacheck.judge.forensics.numbering import numbered_otherwise
 from emacheck.judge.forensics.pairing import Pairing, pairing_of
-from emacheck.judge.noise.scatter import correlated, scatter
+from emacheck.judge.noise.scatter import share_noise, slow_scatter
+from emacheck.judge.noise.standard_error import mean_by_chance
 from emacheck.judge.rules.alternatives import either_suffices
 from emacheck.judge.rules.equivalence import Equivalence
 from emacheck.judge.rules.means import Bias, MeanAbsoluteError, MeanRelativeError
@@ -27,6 +28,8 @@ WHICH_RUN = (OddityKind.SHORT_LAST_RUN, OddityKind.MIXED)
 BY_NUMBER = (*MEANS, RANKS, "coverage", "schedule", "equivalence", "envelope", "first_iterations", "final_metric")
 """The default rules that rest on pairs of equal numbers, or on the span that these have in common."""
 
+FEWEST_IN_HALF, CHANCE = 30, 0.01
+"""Values in the last half of which a bias is asked as well as of all, and how often chance may explain neither."""
 FEWEST = 10
 """Common iterations that show how much a curve scatters."""
 ERRORS = 2.0
@@ -77,6 +80,7 @@ def without_blame_for_windows(
     ]
     again += Ranks().check(alike) if comparison.ranks else ()
     again = without_blame_for_data(alike, either_suffices(alike, again), named)
+    again = without_blame_for_chance(alike, again, named)
     clear = {(f.rule, f.metric): f for f in again if f.outcome is not Outcome.FAIL}
     return [
         replace(
@@ -94,6 +98,41 @@ def without_blame_for_windows(
     ]
 
 
+def without_blame_for_chance(
+    comparison: Comparison, findings: Sequence[Finding], named: Collection[str]
+) -> list[Finding]:
+    """Make a bias INCONCLUSIVE that the noise of the differences explains as well as a wrong device.
+
+    Paired runs come apart by chaos, which has no sign but whose mean over few iterations, or over slow ones, is not 0.
+    It must explain the mean over the last half as well, if that has 30 values: there a difference that grew, or set in,
+    has a level by which it is told from noise. A rule that the user named stays.
+    """
+    if Bias.name in named:
+        return list(findings)
+    return [
+        _by_chance(comparison, each) if each.rule == Bias.name and each.outcome is Outcome.FAIL else each
+        for each in findings
+    ]
+
+
+def _by_chance(comparison: Comparison, finding: Finding) -> Finding:
+    differences = comparison.curve(finding.metric).relative_difference
+    if not np.all(np.isfinite(differences)):
+        return finding
+    half = differences[len(differences) // 2 :]
+    parts = (differences, half) if len(half) >= FEWEST_IN_HALF else (differences,)
+    # Two looks share what chance may do.
+    reaches = [mean_by_chance(part, 1 - CHANCE / 2) for part in parts]
+    if any(not abs(average(part)) <= max(finding.limit, reach) for part, reach in zip(parts, reaches, strict=True)):
+        return finding
+    reach = reaches[0]
+    why = f"it may be {reach:.2g} by chance, with {1 - CHANCE / 2:.1%} confidence"
+    if math.isinf(reach):
+        why = "the differences change so slowly that they are worth fewer than 4 independent ones"
+    message = f"over its limit, but {why}: train longer, or show by --repeat how far benign runs are; {finding.message}"
+    return replace(finding, outcome=Outcome.INCONCLUSIVE, message=message)
+
+
 def _averaged_otherwise(comparison: Comparison, metric: str) -> bool:
     records = (comparison.reference, comparison.candidate)
     return len({each.curves[metric].window for each in records if metric in each.curves}) > 1
@@ -102,11 +141,13 @@ def _averaged_otherwise(comparison: Comparison, metric: str) -> bool:
 def scatter_explains(paired: PairedCurve, margin: float) -> bool:
     """Tell whether another run of the reference, on other batches, may differ as much.
 
-    Two curves that scatter by s around one trend, independently, differ by sqrt(2) s. The mean of n such differences is
-    0 with a standard error of sqrt(2 / n) s, that of their sizes is sqrt(4 / pi) s with less than sqrt(4 / (pi n)) s.
-    Bias, mean relative error and the worst window may each be over that by ERRORS such errors and a margin. Only the
-    scatter of the reference counts, for that of the candidate may be what is wrong with it. Curves that fluctuate
-    together see the same batches, and are never explained.
+    Two curves that scatter by s around one trend, independently, differ by sqrt(2) s. The mean of n such differences,
+    relative to one of them, is up to s² for values that scatter by factors, with a standard error of sqrt(2 t / n) s
+    for noise with a correlation time of t; that of their sizes is sqrt(4 / pi) s with less than sqrt(4 t / (pi n)) s.
+    Bias, mean relative error and the worst window may each be over that by ERRORS such errors and a margin, the worst
+    of n / L windows of L values by sqrt(ERRORS² + 2 ln(n / L)) of them. Only the scatter of the reference counts, for
+    that of the candidate may be what is wrong with it. Curves that fluctuate together see the same batches, and are
+    never explained.
 
     Args:
         paired: One metric of a comparison.
@@ -125,15 +166,18 @@ def scatter_explains(paired: PairedCurve, margin: float) -> bool:
     count = values.shape[1]
     if count < FEWEST or not (np.all(np.isfinite(values)) and (np.all(values > 0) or np.all(values < 0))):
         return False
-    if correlated(np.diff(np.log(np.abs(values)), axis=1)) is not False:
+    if share_noise(values) is not False:
         return False
-    once, off = scatter(paired.reference), paired.relative_difference
-    worst = worst_window(np.abs(off))
-    size = math.sqrt(4 / math.pi) * once
+    once, time = slow_scatter(values)
+    off = paired.relative_difference
+    bias, worst = average(off), worst_window(np.abs(off))
+    bias -= min(max(bias, 0.0), math.expm1(min(once, 1.0) ** 2))
+    size, length = math.sqrt(4 / math.pi) * once, worst.stop - worst.start
+    of_worst = math.sqrt(ERRORS**2 + 2 * math.log(count / length))
     return bool(
-        abs(average(off)) <= margin + ERRORS * once * math.sqrt(2 / count)
-        and average(np.abs(off)) <= margin + size * (1 + ERRORS / math.sqrt(count))
-        and worst.mean <= margin + size * (1 + ERRORS / math.sqrt(worst.stop - worst.start))
+        abs(bias) <= margin + ERRORS * once * math.sqrt(2 * min(time / count, 1))
+        and average(np.abs(off)) <= margin + size * (1 + ERRORS * math.sqrt(min(time / count, 1)))
+        and worst.mean <= margin + size * (1 + of_worst * math.sqrt(min(time / length, 1)))
     )
 
 
@@ -167,7 +211,8 @@ def _excuse(comparison: Comparison, level: Finding) -> str:
     comparable = level.outcome is not Outcome.FAIL and not _averaged_otherwise(comparison, level.metric)
     if not (comparable and scatter_explains(paired, level.limit)):
         return ""
-    return f"the reference itself scatters by {scatter(paired.reference):.2g} around its trend, which explains it"
+    once, _ = slow_scatter(np.array([paired.reference, paired.candidate]))
+    return f"the reference itself scatters by {once:.2g} around its trend, which explains it"
 
 
 def _wrong_ranks(comparison: Comparison) -> frozenset[str]:

@@ -9,6 +9,12 @@ from emacheck.curve import Floats
 
 LARGEST_CORRELATION = 0.99
 FEWEST_MEANS = 12
+# Of a mean that may be chance: into how many blocks its series is cut at most, how many it needs, and how many
+# correlation times long each is at least.
+MOST_BLOCKS, FEWEST_BLOCKS = 5, 4
+TIMES_PER_BLOCK = 1.5
+FEWEST_VALUES = 5
+CONSTANT = 1e-12
 
 
 def correlation_time(values: Floats) -> float:
@@ -148,6 +154,37 @@ def block_error(values: Floats, block: int) -> float:
     sums = np.concatenate([[0.0], np.cumsum(np.concatenate([centred, centred[: block - 1]]))])
     means = (sums[block:] - sums[:-block]) / block
     return math.sqrt(block / count * float(np.mean(means**2)) / (1 - block / count))
+
+
+def mean_by_chance(values: Floats, confidence: float = 0.99) -> float:
+    """Return how far the mean of a series may be from 0 by chance, although its true mean is 0.
+
+    t * standard error, by the block bootstrap with blocks of a fifth of the series, or 1.5 correlation times where that
+    is longer, and with Student's quantile for so many blocks. Blocks this long also hold noise that is slow under fast
+    noise, which the correlation of neighbours hides.
+
+    Args:
+        values: The series, finite, shape (n,).
+        confidence: Two-sided, such as 0.99.
+
+    Returns:
+        A size in the unit of the series; infinite if it is worth fewer than 4 blocks, 0 if it is constant.
+
+    Example:
+        >>> noise = np.random.default_rng(0).normal(size=400)
+        >>> round(mean_by_chance(noise), 2), mean_by_chance(np.cumsum(noise)), mean_by_chance(np.full(9, 0.3))
+        (0.21, inf, 0.0)
+    """
+    count, largest = len(values), float(np.max(np.abs(values), initial=0.0))
+    if not largest > 0 or np.ptp(values / largest) <= CONSTANT:
+        return 0.0
+    scaled = values / largest
+    if count < FEWEST_VALUES:
+        return math.inf
+    block = max(count // MOST_BLOCKS, round(TIMES_PER_BLOCK * correlation_time(scaled)))
+    if count < FEWEST_BLOCKS * block:
+        return math.inf
+    return largest * student((1 + confidence) / 2, count / block - 1) * block_error(scaled, block)
 
 
 def student(probability: float, freedom: float) -> float:
