@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from emacheck.cli.audit.job import AuditJob
 from emacheck.cli.audit.ranks import audit_processes
-from emacheck.cli.audit.worker import AuditJob, audit_in_worker
+from emacheck.cli.audit.supervision import audit_in_worker
 from emacheck.cli.command_line import given_command
 from emacheck.cli.judging import exit_code
 from emacheck.cli.output_format import format_option
