@@ -24,7 +24,7 @@ ROOMS = {
     "report": {"judge", "audit"},
 }
 # Below the package's own modules that combine them; each may import those before it.
-ROOMS_OF_THE_JUDGE = ["noise", "forensics", "rules"]
+ROOMS_OF_THE_JUDGE = ["noise", "forensics", "reasons", "rules"]
 
 
 def modules():

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from emacheck.judge.comparison import EMPTY, Comparison
-from emacheck.judge.forensics.unjudged import broken_metrics, broken_validation
+from emacheck.judge.forensics.broken import broken_metrics, broken_validation
 from emacheck.judge.verdict import Finding, Outcome
 from emacheck.record import Record
 
