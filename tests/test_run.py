@@ -359,10 +359,10 @@ def test_an_unreadable_configuration_exits_2(workshop):
 
 
 def test_a_machine_without_torch_says_which_extra_to_install(workshop, monkeypatch, capsys):
-    import emacheck.train.launching.launch
     from emacheck.cli import invoke
+    from emacheck.train import packages
 
-    monkeypatch.setattr(emacheck.train.launching.launch, "find_spec", lambda _: None)
+    monkeypatch.setattr(packages, "find_spec", lambda _: None)
     monkeypatch.chdir(workshop)
     assert invoke(["run", "--device", "cpu"]) == 2
     assert "pip install 'emacheck[train]'" in capsys.readouterr().err

@@ -25,8 +25,8 @@ from emacheck.counted import counted
 from emacheck.errors import BundleError, OutputError, UsageError
 from emacheck.experiment import digest
 from emacheck.strict_json import to_json
-from emacheck.train.launching.launch import require_training_packages
 from emacheck.train.launching.processes import Processes
+from emacheck.train.packages import require_training_packages
 from emacheck.train.request import TrainingRequest
 
 # Far from the seeds of the benchmarks, so that no repeat is ever judged against itself.

@@ -28,9 +28,10 @@ from emacheck.counted import counted
 from emacheck.errors import TrainingError, UsageError
 from emacheck.judge.verdict import Outcome
 from emacheck.rank_files import RUN_FILE, rank_file
-from emacheck.train.launching.launch import new_run_directory, require_training_packages
 from emacheck.train.launching.processes import Processes, work_dir_of_node
+from emacheck.train.packages import require_training_packages
 from emacheck.train.request import TrainingRequest
+from emacheck.train.run_directory import new_run_directory
 
 if TYPE_CHECKING:
     from emacheck.audit.findings.result import AuditResult

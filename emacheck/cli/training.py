@@ -15,8 +15,8 @@ import click
 from emacheck.cli.progress import show_progress
 from emacheck.cli.seconds import Seconds
 from emacheck.errors import DataError, UsageError
-from emacheck.train.launching.launch import git_commit, left_in, train_in_worker
 from emacheck.train.launching.processes import LAUNCHERS, Processes, plan_processes
+from emacheck.train.launching.supervision import left_in, train_in_worker
 from emacheck.train.request import PRESETS, TrainingRequest
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ def describe_training(
         DataError: If the data set is missing or broken.
     """
     from emacheck.train.device.devices import parse_device
+    from emacheck.train.provenance import git_commit
 
     if preset and config:
         raise UsageError(f"--preset {preset} and --config {config}: give one of the two.")

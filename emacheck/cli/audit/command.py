@@ -28,8 +28,8 @@ from emacheck.cli.training import (
 from emacheck.errors import OutputError
 from emacheck.strict_json import to_json
 from emacheck.train.device.devices import parse_device
-from emacheck.train.launching.launch import require_training_packages
 from emacheck.train.launching.processes import Processes, plan_processes
+from emacheck.train.packages import require_training_packages
 from emacheck.writable import obstacle
 
 if TYPE_CHECKING:

@@ -29,8 +29,8 @@ from emacheck.cli.audit.job import (
 from emacheck.errors import TrainingError, UsageError
 from emacheck.exit_code import how_it_ended
 from emacheck.train.launching.last_words import ANSWER_SECONDS, ask, hint_of, last_words_in
-from emacheck.train.launching.launch import POLL_SECONDS, WORKER_ENVIRONMENT, end_worker
 from emacheck.train.launching.parent import MARK
+from emacheck.train.launching.supervision import POLL_SECONDS, WORKER_ENVIRONMENT, end_worker
 
 if TYPE_CHECKING:
     from emacheck.audit.findings.result import AuditResult
