@@ -1,6 +1,6 @@
 """``emacheck run``: audit a device, train on it and judge both."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from emacheck.train.run_directory import new_run_directory
 
 if TYPE_CHECKING:
     from emacheck.audit.findings.result import AuditResult
+    from emacheck.judge.comparison import Comparison
     from emacheck.record import Record
     from emacheck.reference import Bundle
 
@@ -116,18 +117,30 @@ def run(
             f"This node has done its part of the training ({directory}); the verdict is reached where rank 0 ran."
         )
         return 0
+    comparison = _compared(record, candidate, bundles, iterations=request.iterations, metrics=judging.metric)
+    verdict = with_audit(reach_verdict(comparison, judging), result)
+    return deliver(verdict, judging, directory=directory, audit=result)
+
+
+def _compared(
+    record: "Record | None",
+    candidate: "Record",
+    bundles: Sequence["Bundle"],
+    *,
+    iterations: int,
+    metrics: tuple[str, ...],
+) -> "Comparison":
+    """Measure the candidate against the reference that was trained, or against the stored one of its experiment."""
+    from emacheck.judge.comparison import compare
+
     repeats: tuple[Record, ...] = ()
     if bundles:
         from emacheck.reference import bundle_of
 
         bundle = bundle_of(candidate.provenance["experiment"], bundles)
-        record = bundle.record.until(request.iterations)
-        repeats = tuple(repeat.until(request.iterations) for repeat in bundle.repeats)
-    from emacheck.judge.comparison import compare
-
-    comparison = compare(cast("Record", record), candidate, metrics=judging.metric or ("loss",), repeats=repeats)
-    verdict = with_audit(reach_verdict(comparison, judging), result)
-    return deliver(verdict, judging, directory=directory, audit=result)
+        record = bundle.record.until(iterations)
+        repeats = tuple(repeat.until(iterations) for repeat in bundle.repeats)
+    return compare(cast("Record", record), candidate, metrics=metrics or ("loss",), repeats=repeats)
 
 
 def _audit_and_train(

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import torch
 
     from emacheck.audit.findings.result import AuditResult
+    from emacheck.audit.judging.reference import Plan
     from emacheck.cli.audit.training import AuditedTraining
 
 
@@ -139,11 +140,8 @@ def run_job(job: AuditJob, device: "torch.device", scratch: Path) -> "AuditResul
         device: The candidate device, open.
         scratch: Where mmengine may write its logs.
     """
-    from emacheck.audit.arithmetic.precision import Precision
-    from emacheck.audit.judging.reference import Plan
     from emacheck.audit.operators.explain import explain
     from emacheck.audit.step import audit
-    from emacheck.cli.audit.training import invariants
     from emacheck.judge.verdict import Outcome
     from emacheck.on_cpu import ran_on_the_cpu
     from emacheck.train.device.accelerator import fallback_allowed
@@ -152,16 +150,7 @@ def run_job(job: AuditJob, device: "torch.device", scratch: Path) -> "AuditResul
     progress, training = partial(say, scratch), _prepared(job, scratch)
     # Again, for what a configuration imports may have set it otherwise.
     _as_asked(str(device), job.precision)
-    plan = Plan(
-        device=device,
-        precision=Precision(name=job.precision),
-        seed=job.request.seed,
-        modules=job.modules,
-        end_to_end=job.end_to_end,
-        invariants=invariants(),
-        cpu_fallback=job.cpu_fallback,
-    )
-    candidate = training.subject.twin()
+    plan, candidate = _plan(job, device), training.subject.twin()
     result = audit(
         training.subject,
         training.batches,
@@ -193,6 +182,22 @@ def run_job(job: AuditJob, device: "torch.device", scratch: Path) -> "AuditResul
         plan,
         always=job.operators is True,
         progress=lambda line: progress(f"Ranking {line}"),
+    )
+
+
+def _plan(job: AuditJob, device: "torch.device") -> "Plan":
+    from emacheck.audit.arithmetic.precision import Precision
+    from emacheck.audit.judging.reference import Plan
+    from emacheck.cli.audit.training import invariants
+
+    return Plan(
+        device=device,
+        precision=Precision(name=job.precision),
+        seed=job.request.seed,
+        modules=job.modules,
+        end_to_end=job.end_to_end,
+        invariants=invariants(),
+        cpu_fallback=job.cpu_fallback,
     )
 
 
