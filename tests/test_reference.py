@@ -9,7 +9,9 @@ import pytest
 from conftest import SHIPPED, SMOKE
 
 from emacheck.errors import BundleError, OutputError
-from emacheck.reference import find_bundle, read_bundle, stored_bundles, write_bundle
+from emacheck.reference.bundle import read_bundle
+from emacheck.reference.making import write_bundle
+from emacheck.reference.stored import find_bundle, stored_bundles
 
 
 @pytest.fixture

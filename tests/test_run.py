@@ -299,7 +299,7 @@ def test_a_changed_data_set_is_not_trained_on(workshop, tmp_path, monkeypatch):
 
 
 def test_a_rewritten_reference_exits_2_and_an_unasked_one_is_not_touched(workshop, first_run, tmp_path):
-    from emacheck.reference import write_bundle
+    from emacheck.reference.making import write_bundle
 
     name = "emanet_r50-d8_smoke/cpu-fp32"
     write_bundle(first_run[0], tmp_path / "store", name=name)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from emacheck.audit.findings.result import AuditResult
     from emacheck.judge.comparison import Comparison
     from emacheck.record import Record
-    from emacheck.reference import Bundle
+    from emacheck.reference.bundle import Bundle
 
 
 @click.command()
@@ -135,7 +135,7 @@ def _compared(
 
     repeats: tuple[Record, ...] = ()
     if bundles:
-        from emacheck.reference import bundle_of
+        from emacheck.reference.stored import bundle_of
 
         bundle = bundle_of(candidate.provenance["experiment"], bundles)
         record = bundle.record.until(iterations)
@@ -223,7 +223,7 @@ def _processes_of_reference(nproc: int) -> Processes:
 
 def _choose_bundles(request: TrainingRequest, processes: Processes, name: str | None) -> "tuple[Bundle, ...]":
     """Return the stored references that the training may turn out to fit, the preferred one first."""
-    from emacheck.reference import find_bundle, match_bundles
+    from emacheck.reference.stored import find_bundle, match_bundles
 
     bundles = (
         (find_bundle(name),)
