@@ -21,7 +21,7 @@ class Finite:
     INCONCLUSIVE, because a broken reference proves nothing. So are those of losses and scores in validations, each in a
     finding of its own. Any other metric of the candidate that is not finite where the reference's is, such as a
     gradient norm, is INCONCLUSIVE; steps that a scaler of fp16 left out are not, see
-    :func:`emacheck.judge.forensics.unjudged.broken_metrics`.
+    :func:`emacheck.judge.forensics.broken.broken_metrics`.
 
     Attributes:
         limit: Allowed number of non-finite values.
