@@ -51,7 +51,7 @@ def of_crop(crop: tuple[int, int]) -> int | None:
 
 def of_processes(size: int) -> int:
     """Return the most bytes that the one process of an audit of several held, in a process of its own."""
-    from emacheck.cli.audit.worker import AUDIT_ENVIRONMENT
+    from emacheck.cli.audit.supervision import AUDIT_ENVIRONMENT
 
     command = [sys.executable, __file__, "joined", str(size)]
     environment = {**os.environ, **AUDIT_ENVIRONMENT}

@@ -63,7 +63,7 @@ SHOWN = ("mean_relative_error", "bias", "worst_window", "envelope", "first_itera
 def main() -> None:
     """Train and judge."""
     from emacheck.logs import read_log
-    from emacheck.reference import find_bundle
+    from emacheck.reference.stored import find_bundle
 
     bundle = find_bundle("emanet_r50-d8_smoke/cpu-fp32")
     repeats = tuple(repeat.until(ITERATIONS) for repeat in bundle.repeats)

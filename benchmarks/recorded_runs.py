@@ -76,7 +76,7 @@ def train(name: str, work: Path) -> None:
     from variations import ALL
 
     from emacheck.data.synthetic import DEFAULT_NAME, cache_root, ensure_dataset
-    from emacheck.train.launching.launch import WORKER_ENVIRONMENT
+    from emacheck.train.launching.supervision import WORKER_ENVIRONMENT
     from emacheck.train.request import TrainingRequest
 
     variation = ALL[name]

@@ -14,7 +14,6 @@ from conftest import SLIM, emacheck_process
 
 from emacheck.audit.findings.result import ITERATION, AuditResult, ModuleFinding, TensorError, find, read_result
 from emacheck.audit.findings.verdict import audit_finding
-from emacheck.cli.audit.worker import MARK
 from emacheck.cli.judging import with_audit
 from emacheck.curve import Curve
 from emacheck.judge import Outcome, decide, make_rules
@@ -27,6 +26,7 @@ from emacheck.report.markdown import markdown
 from emacheck.report.text import text
 from emacheck.report.wording import headline
 from emacheck.strict_json import to_json
+from emacheck.train.launching.parent import MARK
 
 # What audit.json holds and report.json elsewhere, or not at all.
 BESIDE = ("tensors", "operators")

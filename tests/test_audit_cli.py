@@ -10,8 +10,9 @@ torch = pytest.importorskip("torch")
 
 from emacheck.audit.selftest.curves import Training  # noqa: E402
 from emacheck.audit.selftest.trials import Trial  # noqa: E402
-from emacheck.cli.audit import memory, worker  # noqa: E402
-from emacheck.cli.audit.worker import AuditJob, audit_in_worker  # noqa: E402
+from emacheck.cli.audit import memory, supervision  # noqa: E402
+from emacheck.cli.audit.job import AuditJob  # noqa: E402
+from emacheck.cli.audit.supervision import audit_in_worker  # noqa: E402
 from emacheck.cli.selftest import _gathered, _planned  # noqa: E402
 from emacheck.errors import TrainingError, UsageError  # noqa: E402
 from emacheck.train.request import TrainingRequest  # noqa: E402
@@ -161,7 +162,7 @@ def test_the_whole_audit_and_a_selftest_on_emanet(emacheck_cli, tmp_path):
 def test_a_worker_that_dies_is_reported(monkeypatch, tmp_path, code, words):
     (tmp_path / "python").write_text(f"#!/bin/sh\nexec python3 -c 'import os; {code}'\n")
     (tmp_path / "python").chmod(0o755)
-    monkeypatch.setattr(worker.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(supervision.sys, "executable", str(tmp_path / "python"))
     with pytest.raises(TrainingError, match=words):
         audit_in_worker(AuditJob(request=TrainingRequest(preset="smoke", config=None), device="cpu"), timeout=60)
 
@@ -181,7 +182,7 @@ def test_a_configuration_that_compiles_is_refused_for_its_audit_would_run_other_
 def test_a_worker_that_hangs_is_ended(monkeypatch, tmp_path):
     (tmp_path / "python").write_text("#!/bin/sh\nexec sleep 60\n")
     (tmp_path / "python").chmod(0o755)
-    monkeypatch.setattr(worker.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(supervision.sys, "executable", str(tmp_path / "python"))
     with pytest.raises(TrainingError, match="hung: no progress for"):
         audit_in_worker(AuditJob(request=TrainingRequest(preset="smoke", config=None), device="cpu"), timeout=0.2)
 

@@ -17,7 +17,8 @@ from emacheck.audit.faults.places import replace_operator  # noqa: E402
 from emacheck.audit.iteration.calls import Call  # noqa: E402
 from emacheck.audit.iteration.draws import Draws  # noqa: E402
 from emacheck.audit.lockstep.poison import nan_masks, poisoned  # noqa: E402
-from emacheck.audit.lockstep.replay import Side, replay  # noqa: E402
+from emacheck.audit.lockstep.replay import replay  # noqa: E402
+from emacheck.audit.lockstep.side import Side  # noqa: E402
 from emacheck.audit.lockstep.variations import Variation  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
 

@@ -15,7 +15,7 @@ from emacheck.audit.findings.text import text  # noqa: E402
 from emacheck.audit.iteration.calls import LOSS  # noqa: E402
 from emacheck.audit.judging.pooling import overflowed, pooled_errors  # noqa: E402
 from emacheck.audit.judging.reference import Plan, Whole  # noqa: E402
-from emacheck.audit.lockstep.replay import Part  # noqa: E402
+from emacheck.audit.lockstep.parts import Part  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
 
 

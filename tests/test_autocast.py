@@ -12,8 +12,8 @@ import pytest
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
 
-from emacheck import autocast  # noqa: E402
-from emacheck.autocast import SummedInFloat32, accelerator_lists, as_on_accelerators, has_kernel, policies  # noqa: E402
+from emacheck.dispatch import autocast  # noqa: E402
+from emacheck.dispatch.autocast import SummedInFloat32, accelerator_lists, as_on_accelerators, has_kernel, policies  # noqa: E402
 
 HEADER = Path(torch.__file__).parent / "include" / "ATen" / "autocast_mode.h"
 PROGRAM = Path(__file__).parent / "simulated_device" / "programs" / "autocast_types.py"

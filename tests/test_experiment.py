@@ -4,7 +4,7 @@ import pytest
 from conftest import SHIPPED, SMOKE
 
 from emacheck.experiment import differences, digest, flatten
-from emacheck.reference import read_bundle
+from emacheck.reference.bundle import read_bundle
 
 
 def test_differing_fields_are_named_with_both_values():

@@ -1,4 +1,4 @@
-"""Rules of the house: which rooms may know which others."""
+"""Rules of the house: which rooms may know which others, and which of them torch."""
 
 import ast
 import functools
@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from emacheck.cli import COMMANDS
+
 PACKAGE = Path(__file__).parent.parent / "emacheck"
+IMPORTS = (ast.Import, ast.ImportFrom)
 # Words and forms that any room may use; they know none of the rooms.
 GROUND = {
-    "autocast", "counted", "curve", "errors", "executed", "exit_code", "experiment", "module_path", "oddity", "on_cpu",
-    "printable", "printed", "rank_files", "record", "regular_file", "strict_json", "writable",
+    "counted", "curve", "errors", "exit_code", "experiment", "module_path", "oddity", "on_cpu", "printable",
+    "printed", "rank_files", "record", "regular_file", "strict_json", "writable",
 }  # fmt: skip
 # From the first to the last, as data flows; each may import what it names.
 ROOMS = {
@@ -19,12 +22,16 @@ ROOMS = {
     "data": set(),
     "reference": {"logs"},
     "judge": set(),
-    "train": {"data", "reference"},
-    "audit": {"judge"},
+    "dispatch": set(),
+    "train": {"data", "reference", "dispatch"},
+    "audit": {"judge", "dispatch"},
     "report": {"judge", "audit"},
 }
+FRAMEWORKS = {"torch", "mmengine", "mmcv", "mmseg"}
+# Those that know them; of the command line the functions that run in processes of their own.
+ROOMS_WITH_TORCH = {"dispatch", "train", "audit", "cli"}
 # Below the package's own modules that combine them; each may import those before it.
-ROOMS_OF_THE_JUDGE = ["noise", "forensics", "rules"]
+ROOMS_OF_THE_JUDGE = ["noise", "forensics", "reasons", "rules"]
 
 
 def modules():
@@ -33,17 +40,31 @@ def modules():
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), source
 
 
-def imported(source, known, *, anywhere):
-    """Return the package's modules that a module imports, anywhere in it or only while it is itself imported."""
+def imports(source, *, anywhere):
+    """Return the nodes that import something, anywhere in a module or only while it is itself imported."""
     tree = ast.parse(source.read_bytes())
+    return [node for node in (ast.walk(tree) if anywhere else tree.body) if isinstance(node, IMPORTS)]
+
+
+def imported(source, known, *, anywhere):
+    """Return the package's modules that a module imports."""
     found = set()
-    for node in ast.walk(tree) if anywhere else tree.body:
-        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "emacheck":
+    for node in imports(source, anywhere=anywhere):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name in known}
+        elif (node.module or "").partition(".")[0] == "emacheck":
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             found |= (names & known) or {node.module}
-        elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names if alias.name in known}
     return found
+
+
+def needs_torch(source, *, anywhere):
+    """Tell whether a module imports torch, or what is built on it."""
+    named = [
+        [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+        for node in imports(source, anywhere=anywhere)
+    ]
+    return bool(FRAMEWORKS & {name.partition(".")[0] for names in named for name in names})
 
 
 @functools.cache
@@ -90,3 +111,19 @@ def test_the_rooms_of_the_judge_know_only_those_below():
             below = ROOMS_OF_THE_JUDGE[: ROOMS_OF_THE_JUDGE.index(place) + 1] if place in ROOMS_OF_THE_JUDGE else None
             known = {other.split(".")[2] for other in others if other.startswith("emacheck.judge.")}
             assert below is None or known & set(ROOMS_OF_THE_JUDGE) <= set(below), name
+
+
+def test_only_what_runs_an_iteration_or_a_training_imports_torch():
+    found = {name for name, source in modules() if needs_torch(source, anywhere=True)}
+    assert {room_of(name) for name in found} == ROOMS_WITH_TORCH
+
+
+@pytest.mark.parametrize("command", sorted({module for module, _ in COMMANDS.values()}))
+def test_a_command_that_is_imported_imports_no_torch(command):
+    sources, waiting, seen = dict(modules()), {command, "emacheck", "emacheck.cli"}, set()
+    while waiting:
+        name = waiting.pop()
+        assert not needs_torch(sources[name], anywhere=False), name
+        seen.add(name)
+        waiting |= edges(anywhere=False)[name] - seen
+    assert command in seen

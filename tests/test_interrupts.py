@@ -155,7 +155,7 @@ def test_logs_are_compared_where_neither_posix_signals_nor_locks_exist(tmp_path)
         "import signal, sys\n"
         "sys.modules.update(fcntl=None, resource=None, termios=None)\n"
         "del signal.SIGHUP, signal.SIGALRM, signal.setitimer\n"
-        "import emacheck, emacheck.reference\n"
+        "import emacheck, emacheck.reference.making\n"
         "from emacheck.cli import main\n"
         f"sys.argv = ['emacheck', 'compare', {str(log)!r}, {str(log)!r}]\n"
         "main()\n"

@@ -12,12 +12,12 @@ import pytest
 from conftest import free_port
 
 from emacheck.errors import TrainingError, UsageError
-from emacheck.train.launching import launch, nodes
+from emacheck.train.launching import nodes, supervision
 from emacheck.train.launching.nodes import OtherNodes, heard, note_meeting
 from emacheck.train.launching.processes import Processes
 from emacheck.train.request import TrainingRequest
 
-PROGRAM = launch.Program(module="program_of_a_test", title="the program", kept="what was printed is kept")
+PROGRAM = supervision.Program(module="program_of_a_test", title="the program", kept="what was printed is kept")
 # What ranks do: they wait for each other in the store, then join, then wait within a device's driver.
 WORK = """
 import os, signal, sys, time
@@ -50,7 +50,7 @@ def train_on_two_nodes(tmp_path, monkeypatch, work, place):
         (tmp_path / str(node)).mkdir()
         numbered = {} if "rdzv_endpoint" in place else {"node_rank": node}
         try:
-            launch.run_program(
+            supervision.run_program(
                 PROGRAM,
                 tmp_path / str(node),
                 progress=print,

@@ -10,8 +10,9 @@ from emacheck.audit.findings.operators import PROVEN, Explanation, OperatorFindi
 from emacheck.audit.findings.result import read_result
 from emacheck.audit.findings.text import text
 from emacheck.audit.findings.verdict import audit_finding
-from emacheck.cli.audit import worker
-from emacheck.cli.audit.worker import AuditJob, audit_in_worker
+from emacheck.cli.audit import supervision
+from emacheck.cli.audit.job import AuditJob
+from emacheck.cli.audit.supervision import audit_in_worker
 from emacheck.cli.judging import with_audit
 from emacheck.errors import TrainingError
 from emacheck.report.document import document
@@ -93,7 +94,7 @@ def a_worker(tmp_path, after):
 def test_the_verdict_stays_if_the_device_crashes_or_hangs_while_operators_are_ranked(
     monkeypatch, tmp_path, after, timeout, said
 ):
-    monkeypatch.setattr(worker.sys, "executable", a_worker(tmp_path, after))
+    monkeypatch.setattr(supervision.sys, "executable", a_worker(tmp_path, after))
     result = audit_in_worker(JOB, timeout=timeout)
     assert (str(result.outcome), result.module, result.findings) == ("FAIL", HEAD, WRONG.findings)
     (note,) = result.operators.notes
@@ -104,7 +105,7 @@ def test_the_verdict_stays_if_the_device_crashes_or_hangs_while_operators_are_ra
 
 def test_a_worker_that_fails_after_it_has_written_its_result_fails_as_ever(monkeypatch, tmp_path):
     after = 'cp "$3/decided.json" "$3/result.json"\nexit 7'
-    monkeypatch.setattr(worker.sys, "executable", a_worker(tmp_path, after))
+    monkeypatch.setattr(supervision.sys, "executable", a_worker(tmp_path, after))
     with pytest.raises(TrainingError, match="exit code 7"):
         audit_in_worker(JOB, timeout=60)
 

@@ -311,7 +311,8 @@ def test_a_directory_without_the_iterations_of_any_rank_is_no_run(tmp_path):
 
 
 def test_a_stored_reference_keeps_every_rank(tmp_path, parted):
-    from emacheck.reference import find_bundle, write_bundle
+    from emacheck.reference.making import write_bundle
+    from emacheck.reference.stored import find_bundle
 
     write_bundle(parted[0], tmp_path / "store", name="x/cpu-fp32")
     assert find_bundle(str(tmp_path / "store" / "x" / "cpu-fp32")).record.ranks == 2

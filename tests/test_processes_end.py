@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import wait_until
 
-from emacheck.train.launching import launch, program
+from emacheck.train.launching import program, supervision
 from emacheck.train.launching.deaths import first_to_blame, note_death
 from emacheck.train.launching.parent import MARK, is_stopped, marked_processes, uninterrupted
 
@@ -68,10 +68,10 @@ def test_an_interrupt_while_processes_are_ended_does_not_keep_them_alive(mark, m
     assert worker.stdout.readline() == b"here\n"
     (child,) = set(marked_processes(mark)) - {worker.pid}
     os.kill(child, signal.SIGSTOP)
-    monkeypatch.setattr(launch, "GRACE_SECONDS", 1.0)
+    monkeypatch.setattr(supervision, "GRACE_SECONDS", 1.0)
     before = signal.getsignal(number)
     threading.Timer(0.3, os.kill, (os.getpid(), number)).start()
-    launch.end_worker(worker, mark)
+    supervision.end_worker(worker, mark)
     worker.stdout.close()
     assert not marked_processes(mark)
     assert signal.getsignal(number) is before

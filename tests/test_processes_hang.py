@@ -18,14 +18,14 @@ from conftest import free_port
 from emacheck import cli
 from emacheck.cli.training import interruptible
 from emacheck.errors import TrainingError
-from emacheck.train.launching import last_words, launch
+from emacheck.train.launching import last_words, supervision
 from emacheck.train.launching.heartbeat import Heartbeat
 from emacheck.train.launching.processes import Processes
 from emacheck.train.request import TrainingRequest
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 TWO = Processes(launched=True, nproc_per_node=2)
-PROGRAM = launch.Program(module="program_of_a_test", title="the program", kept="what was printed is kept")
+PROGRAM = supervision.Program(module="program_of_a_test", title="the program", kept="what was printed is kept")
 BLOCKED = """
 import os, signal, sys, time
 from pathlib import Path
@@ -105,19 +105,19 @@ def test_a_port_in_use_is_answered_with_one_that_exists(port, other):
 
 
 def test_what_is_left_is_a_partial_record_only_if_something_was_recorded(tmp_path):
-    assert launch.left_in(tmp_path).startswith("nothing was recorded, and what the processes printed is kept in")
+    assert supervision.left_in(tmp_path).startswith("nothing was recorded, and what the processes printed is kept in")
     (tmp_path / "iterations.jsonl").touch()
-    assert launch.left_in(tmp_path).startswith("nothing was recorded")
+    assert supervision.left_in(tmp_path).startswith("nothing was recorded")
     (tmp_path / "iterations.jsonl").write_text("{}\n", encoding="utf-8")
-    assert launch.left_in(tmp_path) == f"the partial record is kept in {tmp_path}"
+    assert supervision.left_in(tmp_path) == f"the partial record is kept in {tmp_path}"
 
 
 @pytest.mark.parametrize("free", [4096, 1 << 30])
 def test_a_full_disk_is_named_where_a_process_failed_without_a_word(tmp_path, monkeypatch, free):
     monkeypatch.setattr(last_words.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     (tmp_path / "worker.log").touch()
-    ended = launch._Ended(
-        program=launch.TRAINING,
+    ended = supervision._Ended(
+        program=supervision.TRAINING,
         run_directory=tmp_path,
         heartbeat=Heartbeat(run_directory=tmp_path),
         processes=Processes(),
@@ -175,7 +175,7 @@ def provide_program(code, tmp_path, monkeypatch):
 
 def run_node(run_directory, *, timeout, processes, seed=0):
     run_directory.mkdir()
-    launch.run_program(
+    supervision.run_program(
         PROGRAM,
         run_directory,
         progress=print,

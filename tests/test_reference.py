@@ -11,7 +11,9 @@ import pytest
 from conftest import SHIPPED, SMOKE
 
 from emacheck.errors import BundleError, OutputError
-from emacheck.reference import find_bundle, match_bundles, read_bundle, stored_bundles, write_bundle
+from emacheck.reference.bundle import read_bundle
+from emacheck.reference.making import write_bundle
+from emacheck.reference.stored import find_bundle, match_bundles, stored_bundles
 
 
 @pytest.fixture

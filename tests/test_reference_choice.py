@@ -6,7 +6,9 @@ import pytest
 from conftest import SHIPPED, SMOKE
 
 from emacheck.errors import BundleError, UsageError
-from emacheck.reference import bundle_of, match_bundles, read_bundle, write_bundle
+from emacheck.reference.bundle import read_bundle
+from emacheck.reference.making import write_bundle
+from emacheck.reference.stored import bundle_of, match_bundles
 from emacheck.train.request import TrainingRequest
 from emacheck.train.worker import refuse_other_experiment
 

@@ -7,10 +7,10 @@ import tempfile
 import pytest
 from conftest import SHIPPED, SMOKE
 
-from emacheck import reference
 from emacheck.cli.reference import _default_name
 from emacheck.errors import BundleError, TrainingError, UsageError
-from emacheck.reference import _lock, claim_name
+from emacheck.reference import making
+from emacheck.reference.making import _lock, claim_name
 from emacheck.train.launching.processes import Processes
 from emacheck.train.request import TrainingRequest
 
@@ -102,7 +102,7 @@ def test_a_name_that_is_let_go_of_while_it_is_claimed_is_claimed_by_one_only(tmp
         locked.append(file)
         _lock(file, target)
 
-    monkeypatch.setattr(reference, "_lock", lock)
+    monkeypatch.setattr(making, "_lock", lock)
     with claim_name(tmp_path, "x/cpu-fp32"):
         monkeypatch.undo()
         with pytest.raises(BundleError, match="just now"), claim_name(tmp_path, "x/cpu-fp32"):
@@ -111,7 +111,7 @@ def test_a_name_that_is_let_go_of_while_it_is_claimed_is_claimed_by_one_only(tmp
 
 
 def test_without_locks_a_name_is_claimed_and_a_bundle_that_exists_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(reference, "fcntl", None)
+    monkeypatch.setattr(making, "fcntl", None)
     with claim_name(tmp_path, "x/cpu-fp32"):
         assert not (tmp_path / "x" / "cpu-fp32").exists()
     (tmp_path / "x" / "cpu-fp32").mkdir(parents=True)

@@ -299,7 +299,7 @@ def test_a_changed_data_set_is_not_trained_on(workshop, tmp_path, monkeypatch):
 
 
 def test_a_rewritten_reference_exits_2_and_an_unasked_one_is_not_touched(workshop, first_run, tmp_path):
-    from emacheck.reference import write_bundle
+    from emacheck.reference.making import write_bundle
 
     name = "emanet_r50-d8_smoke/cpu-fp32"
     write_bundle(first_run[0], tmp_path / "store", name=name)
@@ -359,10 +359,10 @@ def test_an_unreadable_configuration_exits_2(workshop):
 
 
 def test_a_machine_without_torch_says_which_extra_to_install(workshop, monkeypatch, capsys):
-    import emacheck.train.launching.launch
     from emacheck.cli import invoke
+    from emacheck.train import packages
 
-    monkeypatch.setattr(emacheck.train.launching.launch, "find_spec", lambda _: None)
+    monkeypatch.setattr(packages, "find_spec", lambda _: None)
     monkeypatch.chdir(workshop)
     assert invoke(["run", "--device", "cpu"]) == 2
     assert "pip install 'emacheck[train]'" in capsys.readouterr().err

@@ -10,9 +10,10 @@ from emacheck.cli.run import _audit_and_train, _choose_bundles
 from emacheck.errors import OutputError, TrainingError, UsageError
 from emacheck.judge import Outcome
 from emacheck.train.launching.last_words import hint_of
-from emacheck.train.launching.launch import new_run_directory, train_in_worker
 from emacheck.train.launching.processes import Processes
+from emacheck.train.launching.supervision import train_in_worker
 from emacheck.train.request import TrainingRequest
+from emacheck.train.run_directory import new_run_directory
 
 WRONG = ModuleFinding(
     module="conv", kind="processes", outcome=Outcome.FAIL, phase="backward", introduced=True, message="rank 1 differs"
@@ -142,7 +143,7 @@ def test_a_node_without_rank_0_audits_nothing():
 
 @pytest.mark.parametrize("trained", [True, False])
 def test_a_refused_training_leaves_nothing_but_what_it_has_trained(tmp_path, monkeypatch, trained):
-    from emacheck.train.launching import launch
+    from emacheck.train.launching import supervision
 
     def refuses(program, run_directory, **options):
         for name in ("refusal.txt", "worker.log", "run.json"):
@@ -152,12 +153,12 @@ def test_a_refused_training_leaves_nothing_but_what_it_has_trained(tmp_path, mon
         (run_directory / "ranks" / "0.log").touch()
         raise UsageError("refused")
 
-    monkeypatch.setattr(launch, "run_program", refuses)
-    monkeypatch.setattr(launch, "require_training_packages", lambda: None)
+    monkeypatch.setattr(supervision, "run_program", refuses)
+    monkeypatch.setattr(supervision, "require_training_packages", lambda: None)
     (tmp_path / "audit.txt").touch()
     request = TrainingRequest(preset="smoke", config=None)
     with pytest.raises(TrainingError if trained else UsageError) as caught:
-        launch.train_in_worker(request, tmp_path, progress=print, timeout=1)
+        supervision.train_in_worker(request, tmp_path, progress=print, timeout=1)
     assert (
         f"refused\nIt had trained before that; the partial record is kept in {tmp_path}." == str(caught.value)
     ) == trained

@@ -20,7 +20,7 @@ def upstream():
 
 def test_a_run_passes_against_the_reference_that_onedl_mmengine_made(upstream, emacheck_cli, tmp_path):
     """Its weights, samples and numbers are those of the stored reference, which names what it was made with."""
-    from emacheck.reference import find_bundle
+    from emacheck.reference.stored import find_bundle
 
     made_with = find_bundle("emanet_r50-d8_smoke/cpu-fp32").record.provenance["versions"]
     assert ("onedl-mmengine" in made_with, "mmengine" in made_with) == (True, False)

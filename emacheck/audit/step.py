@@ -27,8 +27,8 @@ from emacheck.audit.judging.reference import Plan, Reference
 from emacheck.audit.limits import Limits
 from emacheck.audit.operators.explain import explain
 from emacheck.counted import counted
+from emacheck.dispatch.executed import Executed
 from emacheck.errors import UsageError
-from emacheck.executed import Executed
 from emacheck.judge.verdict import Outcome
 from emacheck.on_cpu import ran_on_the_cpu
 

@@ -26,8 +26,8 @@ from emacheck.errors import BundleError, OutputError, UsageError
 from emacheck.experiment import digest
 from emacheck.printable import printable
 from emacheck.strict_json import to_json
-from emacheck.train.launching.launch import require_training_packages
 from emacheck.train.launching.processes import Processes
+from emacheck.train.packages import require_training_packages
 from emacheck.train.request import TrainingRequest
 
 # Far from the seeds of the benchmarks, so that no repeat is ever judged against itself.
@@ -57,7 +57,7 @@ def make(into: Path, name: str | None, *, repeats: int, rewrite: bool, timeout: 
     By default it is named <experiment>/<device>-<precision>, followed by what is not the default: the number of
     processes, the seed, and eight digits of a digest of overrides and data.
     """
-    from emacheck.reference import claim_name, write_bundle
+    from emacheck.reference.making import claim_name, write_bundle
 
     require_training_packages()
     request, processes = describe_training(**options)
@@ -127,7 +127,8 @@ def _scratch_directory() -> Iterator[Path]:
 @reference.command(name="list")
 def list_() -> None:
     """List the stored references, damaged ones and those that another of the same name hides among them."""
-    from emacheck.reference import bundle_roots, name_of, stored_bundles
+    from emacheck.reference.bundle import name_of
+    from emacheck.reference.stored import bundle_roots, stored_bundles
 
     seen = set[str]()
     for place in stored_bundles():
@@ -142,7 +143,7 @@ def list_() -> None:
 
 def _describe(place: Path) -> str:
     """Return what a bundle holds and was made with, or that it is damaged."""
-    from emacheck.reference import read_bundle
+    from emacheck.reference.bundle import read_bundle
 
     try:
         bundle = read_bundle(place)
@@ -163,7 +164,7 @@ def _stated(provenance: Mapping[str, Any], group: str, key: str) -> str:
 @click.argument("name")
 def show(name: str) -> None:
     """Show the provenance of one stored reference."""
-    from emacheck.reference import find_bundle
+    from emacheck.reference.stored import find_bundle
 
     bundle = find_bundle(name)
     iterations = counted(bundle.iterations, "iteration")
@@ -176,7 +177,7 @@ def show(name: str) -> None:
 @click.argument("names", nargs=-1)
 def verify(names: tuple[str, ...]) -> int:
     """Verify the hashes of stored references (all of them if none is named)."""
-    from emacheck.reference import find_bundle, stored_bundles
+    from emacheck.reference.stored import find_bundle, stored_bundles
 
     failed = 0
     places = names or tuple(str(place) for place in stored_bundles())

@@ -1,6 +1,6 @@
 """``emacheck run``: audit a device, train on it and judge both."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,14 +28,16 @@ from emacheck.counted import counted
 from emacheck.errors import TrainingError, UsageError
 from emacheck.judge.verdict import Outcome
 from emacheck.rank_files import RUN_FILE, rank_file
-from emacheck.train.launching.launch import new_run_directory, require_training_packages
 from emacheck.train.launching.processes import Processes, work_dir_of_node
+from emacheck.train.packages import require_training_packages
 from emacheck.train.request import TrainingRequest
+from emacheck.train.run_directory import new_run_directory
 
 if TYPE_CHECKING:
     from emacheck.audit.findings.result import AuditResult
+    from emacheck.judge.comparison import Comparison
     from emacheck.record import Record
-    from emacheck.reference import Bundle
+    from emacheck.reference.bundle import Bundle
 
 
 @click.command()
@@ -115,18 +117,30 @@ def run(
             f"This node has done its part of the training ({directory}); the verdict is reached where rank 0 ran."
         )
         return 0
-    repeats: tuple[Record, ...] = ()
-    if bundles:
-        from emacheck.reference import bundle_of
-
-        bundle = bundle_of(candidate.provenance["experiment"], bundles)
-        record = bundle.record.until(request.iterations)
-        repeats = tuple(repeat.until(request.iterations) for repeat in bundle.repeats)
-    from emacheck.judge.comparison import compare
-
-    comparison = compare(cast("Record", record), candidate, metrics=judging.metric or ("loss",), repeats=repeats)
+    comparison = _compared(record, candidate, bundles, iterations=request.iterations, metrics=judging.metric)
     verdict = with_audit(reach_verdict(comparison, judging), result)
     return deliver(verdict, judging, directory=directory, audit=result)
+
+
+def _compared(
+    record: "Record | None",
+    candidate: "Record",
+    bundles: Sequence["Bundle"],
+    *,
+    iterations: int,
+    metrics: tuple[str, ...],
+) -> "Comparison":
+    """Measure the candidate against the reference that was trained, or against the stored one of its experiment."""
+    from emacheck.judge.comparison import compare
+
+    repeats: tuple[Record, ...] = ()
+    if bundles:
+        from emacheck.reference.stored import bundle_of
+
+        bundle = bundle_of(candidate.provenance["experiment"], bundles)
+        record = bundle.record.until(iterations)
+        repeats = tuple(repeat.until(iterations) for repeat in bundle.repeats)
+    return compare(cast("Record", record), candidate, metrics=metrics or ("loss",), repeats=repeats)
 
 
 def _audit_and_train(
@@ -209,7 +223,7 @@ def _processes_of_reference(nproc: int) -> Processes:
 
 def _choose_bundles(request: TrainingRequest, processes: Processes, name: str | None) -> "tuple[Bundle, ...]":
     """Return the stored references that the training may turn out to fit, the preferred one first."""
-    from emacheck.reference import find_bundle, match_bundles
+    from emacheck.reference.stored import find_bundle, match_bundles
 
     bundles = (
         (find_bundle(name),)

@@ -24,7 +24,8 @@ from emacheck.cli.output_format import format_option
 from emacheck.cli.outputs import check_outputs
 from emacheck.errors import UsageError
 from emacheck.strict_json import to_json
-from emacheck.train.launching.launch import WORKER_ENVIRONMENT, require_training_packages
+from emacheck.train.launching.supervision import WORKER_ENVIRONMENT
+from emacheck.train.packages import require_training_packages
 
 if TYPE_CHECKING:
     from emacheck.audit.faults import Fault

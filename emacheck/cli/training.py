@@ -5,7 +5,7 @@ import datetime
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,8 +15,8 @@ import click
 from emacheck.cli.progress import show_progress
 from emacheck.cli.seconds import Seconds
 from emacheck.errors import DataError, UsageError
-from emacheck.train.launching.launch import git_commit, left_in, train_in_worker
 from emacheck.train.launching.processes import LAUNCHERS, Processes, plan_processes
+from emacheck.train.launching.supervision import left_in, train_in_worker
 from emacheck.train.request import PRESETS, TrainingRequest
 
 if TYPE_CHECKING:
@@ -118,23 +118,15 @@ def describe_training(
         DataError: If the data set is missing or broken.
     """
     from emacheck.train.device.devices import parse_device
+    from emacheck.train.provenance import git_commit
 
-    if preset and config:
-        raise UsageError(f"--preset {preset} and --config {config}: give one of the two.")
-    if config is not None and not Path(config).is_file():
-        found = "found a directory, expected a file" if Path(config).is_dir() else "no such file"
-        raise UsageError(f"--config {config or repr(config)}: {found}. Give an mmengine configuration file.")
+    _require_one_configuration(preset, config)
     place = parse_device(device)
     processes = plan_processes(**process_options)
     refuse_unfit_device(place, backend, processes)
     precision = _choose_precision(place, precision, amp=amp)
     overrides = (*cfg_options, *more_options)
-    for option in overrides:
-        if not re.match(r"[A-Za-z_][\w.]*=", option):
-            raise UsageError(
-                f"found the argument {option!r}, expected KEY=VALUE after --cfg-options, such as "
-                "optim_wrapper.optimizer.lr=0.02, and options otherwise"
-            )
+    _require_assignments(overrides)
     preset = None if config else preset or "smoke"
     root, data_hash = _place_data(preset, data_root, overrides)
     request = TrainingRequest(
@@ -153,6 +145,25 @@ def describe_training(
         log_format=log_format,
     )
     return request, processes
+
+
+def _require_one_configuration(preset: str | None, config: str | None) -> None:
+    """Refuse a preset beside a configuration file, and one that is no file."""
+    if preset and config:
+        raise UsageError(f"--preset {preset} and --config {config}: give one of the two.")
+    if config is not None and not Path(config).is_file():
+        found = "found a directory, expected a file" if Path(config).is_dir() else "no such file"
+        raise UsageError(f"--config {config or repr(config)}: {found}. Give an mmengine configuration file.")
+
+
+def _require_assignments(overrides: Iterable[str]) -> None:
+    """Refuse what is no KEY=VALUE among the overrides."""
+    for option in overrides:
+        if not re.match(r"[A-Za-z_][\w.]*=", option):
+            raise UsageError(
+                f"found the argument {option!r}, expected KEY=VALUE after --cfg-options, such as "
+                "optim_wrapper.optimizer.lr=0.02, and options otherwise"
+            )
 
 
 def refuse_unfit_device(device: "Device", backend: str | None, processes: Processes) -> None:

@@ -115,6 +115,11 @@ class Comparison:
     stated: bool | None = None
 
     @property
+    def sides(self) -> tuple[tuple[str, Record], tuple[str, Record]]:
+        """Both records and what they are called."""
+        return (("reference", self.reference), ("candidate", self.candidate))
+
+    @property
     def ranks(self) -> tuple[int, ...]:
         """The ranks of both records, where they hold the same ones and several; none otherwise."""
         found = self.reference.of_ranks.keys()

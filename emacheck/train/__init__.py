@@ -1,1 +1,1 @@
-"""Training: presets, devices, worker, recorder; the only rooms that may import torch, mmengine or mmseg."""
+"""Training: presets, devices, worker, recorder; beside `audit` and `dispatch` the only room that imports torch."""

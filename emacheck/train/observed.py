@@ -17,8 +17,8 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapperDict
 
+from emacheck.dispatch.executed import Executed
 from emacheck.errors import TrainingError
-from emacheck.executed import Executed
 from emacheck.train.device.accelerator import fallback_allowed
 from emacheck.train.device.devices import Device
 from emacheck.train.device.precision import AUTOCAST, require_float32_kept

@@ -3,6 +3,7 @@
 import os
 import platform
 import resource
+import subprocess
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -57,3 +58,13 @@ def peak_memory(device: Device, watched: int | None = None) -> Mapping[str, int]
     if on_device is not None:
         peak["device"] = max(on_device, watched or 0)
     return peak
+
+
+def git_commit() -> str | None:
+    """Return the commit of the working directory, with ``-dirty`` if it has changes, or None outside of git."""
+    command: list[str] = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        done: Any = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None

@@ -48,7 +48,7 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
 
     # A mean over threads is a different sum for a different number of them.
     torch.set_num_threads(request.threads)
-    from emacheck.autocast import as_on_accelerators
+    from emacheck.dispatch.autocast import as_on_accelerators
     from emacheck.train import ranks
     from emacheck.train.device.accelerator import describe_device
     from emacheck.train.device.devices import parse_device

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from emacheck.autocast import PRODUCTS, accelerator_lists, as_on_accelerators
+from emacheck.dispatch.autocast import PRODUCTS, accelerator_lists, as_on_accelerators
 from emacheck.errors import UsageError
 
 NAMES = ("fp32", "tf32", "bf16", "fp16")

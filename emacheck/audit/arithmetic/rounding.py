@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from emacheck.autocast import PRODUCTS
+from emacheck.dispatch.autocast import PRODUCTS
 
 # Bits of float32's mantissa that each type lacks.
 _DROPPED = {torch.bfloat16: 16, torch.float16: 13}

@@ -20,8 +20,9 @@ from emacheck.audit.judging.watch import Held, Watch
 from emacheck.audit.lockstep.end_to_end import Conditions, distances, iterated
 from emacheck.audit.lockstep.isolated import Baseline, Measured, measure, without_luck
 from emacheck.audit.lockstep.optimizer import stepped
+from emacheck.audit.lockstep.parts import Part
 from emacheck.audit.lockstep.poison import swallowed
-from emacheck.audit.lockstep.replay import Part, Side
+from emacheck.audit.lockstep.side import Side
 from emacheck.audit.lockstep.trouble import trouble, unable
 from emacheck.audit.lockstep.variations import PLAIN, Variation
 from emacheck.judge.verdict import Outcome

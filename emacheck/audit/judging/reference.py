@@ -22,7 +22,7 @@ from emacheck.audit.limits import OPERATOR, OPERATOR_HALF, Limits
 from emacheck.audit.lockstep.end_to_end import Conditions, Found, Owner, distances, iterated
 from emacheck.audit.lockstep.isolated import Baseline, baselines
 from emacheck.audit.lockstep.optimizer import stepped
-from emacheck.audit.lockstep.replay import Side
+from emacheck.audit.lockstep.side import Side
 from emacheck.audit.lockstep.variations import OTHER_ORDER, PLAIN, Variation
 
 # Ways in which the accepted precision may compute one module, and a whole iteration.

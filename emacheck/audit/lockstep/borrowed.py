@@ -9,7 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from emacheck.audit.iteration.calls import LOSS, Call
 from emacheck.audit.iteration.nested import tensors
-from emacheck.audit.lockstep.replay import Side, replay
+from emacheck.audit.lockstep.replay import replay
+from emacheck.audit.lockstep.side import Side
 
 
 def borrowed(call: Call, side: Side) -> frozenset[str]:

@@ -19,7 +19,7 @@ from emacheck.audit.iteration.capture import named_losses, total
 from emacheck.audit.iteration.draws import Draws
 from emacheck.audit.iteration.nested import converted, tensors
 from emacheck.audit.iteration.subject import Candidate, move, parameters_of
-from emacheck.audit.lockstep.replay import Part
+from emacheck.audit.lockstep.parts import Part
 from emacheck.audit.lockstep.variations import PLAIN, Variation
 
 Owner = tuple[str, Part]

@@ -12,8 +12,10 @@ from emacheck.audit.findings.result import PHASE_OF
 from emacheck.audit.iteration.calls import Call
 from emacheck.audit.iteration.nested import tensors
 from emacheck.audit.lockstep.borrowed import borrowed
+from emacheck.audit.lockstep.parts import COPIED, OPTIONAL, Part, Results
 from emacheck.audit.lockstep.poison import Masks, nan_masks
-from emacheck.audit.lockstep.replay import COPIED, OPTIONAL, Part, Results, Side, replay
+from emacheck.audit.lockstep.replay import replay
+from emacheck.audit.lockstep.side import Side
 from emacheck.audit.lockstep.variations import Variation
 
 # Several times what a device's rounding does to what it compares.

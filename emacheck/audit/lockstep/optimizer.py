@@ -12,7 +12,7 @@ from emacheck.audit.iteration.calls import MODEL, OPTIMIZER
 from emacheck.audit.iteration.nested import numbers, tensors
 from emacheck.audit.iteration.subject import Candidate
 from emacheck.audit.lockstep.end_to_end import Conditions, Found, active, offered, placed, preserved
-from emacheck.audit.lockstep.replay import Part
+from emacheck.audit.lockstep.parts import Part
 
 
 @contextmanager

@@ -10,7 +10,9 @@ import torch
 from emacheck.audit.arithmetic.measure import Truth
 from emacheck.audit.iteration.calls import Call
 from emacheck.audit.iteration.nested import replaced, tensors
-from emacheck.audit.lockstep.replay import Part, Results, Side, replay
+from emacheck.audit.lockstep.parts import Part, Results
+from emacheck.audit.lockstep.replay import replay
+from emacheck.audit.lockstep.side import Side
 
 # Times the largest magnitude of a tensor; far from everything in it.
 LARGE = 1000.0

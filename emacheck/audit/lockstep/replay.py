@@ -1,105 +1,22 @@
 """Run one recorded call alone: a module with the reference's inputs and output gradients, its own calls played back."""
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
 from emacheck.audit.arithmetic.measure import difference, float64
-from emacheck.audit.arithmetic.precision import Precision
-from emacheck.audit.iteration.calls import LOSS, MODEL, Asked, Call, intercepted, module_names
-from emacheck.audit.iteration.capture import LossFunction, named_losses, total
+from emacheck.audit.iteration.calls import LOSS, Call, intercepted
+from emacheck.audit.iteration.capture import named_losses, total
 from emacheck.audit.iteration.checkpoints import run_plainly
 from emacheck.audit.iteration.draws import Draws
-from emacheck.audit.iteration.nested import converted, kept_in_objects, numbers, replaced, tensors
+from emacheck.audit.iteration.nested import replaced, tensors
 from emacheck.audit.iteration.subject import named_tensors, reunite, slots
-from emacheck.audit.lockstep.variations import PLAIN, Variation
-
-
-class Part(NamedTuple):
-    """Which tensor of a call: what it is to the module, and its path or name.
-
-    ``kind`` is ``output``, ``input of`` (of a module it calls), ``input gradient``, ``gradient at`` (the output of a
-    module it calls), ``gradient`` or ``weight`` (a parameter), ``buffer``, ``update`` (of a parameter) or ``state``
-    (of the optimizer), ``start of buffer`` (as it arrived on the device) or ``gradient history of output`` (only where
-    it is other than the reference's).
-    """
-
-    kind: str
-    path: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.path}".rstrip()
-
-
-# What is not computed, but only carried to the device.
-COPIED = frozenset({"weight", "start of buffer"})
-# What only some implementations of a module make: whether one works in place is its own business.
-OPTIONAL = frozenset({"input after the call"})
-
-Results = dict[Part, torch.Tensor]
-Context = Callable[[], Any]
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Side:
-    """Where calls are repeated: a model, a device and an arithmetic.
-
-    Attributes:
-        model: A copy of the network in the shared state, on the CPU.
-        loss: The loss function.
-        device: Where each module is moved while it runs.
-        dtype: float64 for the arbiter, None for the precision of the model.
-        precision: The arithmetic of the forward pass.
-        variation: A benign variation of how it is computed.
-        seed: Seed of all random draws.
-        around: Context managers entered while anything of this side runs.
-        names: Name of each module by identity.
-    """
-
-    model: torch.nn.Module
-    loss: LossFunction
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    dtype: torch.dtype | None = None
-    precision: Precision = field(default_factory=Precision)
-    variation: Variation = PLAIN
-    seed: int = 0
-    around: tuple[Context, ...] = ()
-    names: dict[int, str] = field(init=False)
-    modules: dict[str, torch.nn.Module] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.names = module_names(self.model)
-        self.modules = {name or MODEL: module for name, module in self.model.named_modules()}
-
-    @contextmanager
-    def active(self, draws: Draws) -> Iterator[None]:
-        """Everything that holds while this side computes, forward and backward."""
-        with ExitStack() as stack:
-            if self.dtype is None:
-                stack.enter_context(self.precision.emulated(self.device.type))
-            stack.enter_context(self.variation.active())
-            for context in self.around:
-                stack.enter_context(context())
-            stack.enter_context(draws)
-            yield
-
-    @contextmanager
-    def forward(self) -> Iterator[None]:
-        """What holds during a forward pass only."""
-        if self.dtype is not None:
-            yield
-        else:
-            with self.precision.context(self.device.type):
-                yield
-
-    def bring(self, value: Any, seed: int = 0) -> Any:
-        """Return a copy of recorded values as this side takes them."""
-        value = converted(value, device=self.device, dtype=self.dtype, channels_last=self.variation.channels_last)
-        return self.variation.nudged(value, seed)
+from emacheck.audit.lockstep.parts import Part, Results
+from emacheck.audit.lockstep.played import Player
+from emacheck.audit.lockstep.side import Context, Side
 
 
 def replay(call: Call, side: Side, *, during: Context = nullcontext) -> Results:
@@ -174,7 +91,7 @@ def _run(call: Call, side: Side, args: Any, kwargs: dict[str, Any], *, results: 
         inner = [each for each in module.modules() if each is not module]
     if not call.children:
         return run(*args, **kwargs)
-    player = _Player(call=call, side=side, results=results)
+    player = Player(call=call, side=side, results=results)
     with intercepted(inner, side.names, player):
         output = run(*args, **kwargs)
     player.finish()
@@ -324,77 +241,3 @@ def _buffers(module: torch.nn.Module, own: list[torch.nn.Module]) -> Iterator[tu
         if id(holder) in kept:
             for key in holder._buffers:
                 yield (f"{prefix}.{key}" if prefix else key), holder, key
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Player:
-    """Answers the calls that a call makes with what the reference recorded for them."""
-
-    call: Call
-    side: Side
-    results: Results
-    at: int = 0
-
-    def __call__(self, asked: Asked, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Return the recorded output of the next recorded call, and note the inputs that it was given."""
-        if self.at >= len(self.call.children) or self.call.children[self.at].name != asked.name:
-            expected = [child.name for child in self.call.children][self.at : self.at + 1] or ["no further call"]
-            raise CallMismatchError(f"{self.call.label} called {asked.name}, where the reference has {expected[0]}")
-        child = self.call.children[self.at]
-        prefix = child.label
-        self.at += 1
-        given = dict(tensors((args, kwargs)))
-        for path, tensor in (*given.items(), *kept_in_objects((args, kwargs))):
-            self.results[Part("input of", f"{prefix} {path}")] = tensor.detach().clone()
-        for path, number in numbers((args, kwargs)):
-            self.results[Part("input of", f"{prefix} {path}")] = torch.tensor(number, dtype=torch.float64)
-        output = self.side.bring(child.output)
-        flowing = [(p, t) for p, t in given.items() if t.requires_grad]
-        if not torch.is_grad_enabled() or not child.differentiable:
-            return output
-        return self._with_gradients(child, prefix, output, flowing)
-
-    def _with_gradients(self, child: Call, prefix: str, output: Any, flowing: list[tuple[str, torch.Tensor]]) -> Any:
-        paths = [path for path, _ in tensors(output) if path in child.differentiable]
-        found = dict(tensors(output))
-
-        def note(gradients: tuple[torch.Tensor | None, ...]) -> list[torch.Tensor]:
-            for path, gradient in zip(paths, gradients, strict=True):
-                if gradient is not None:
-                    self.results[Part("gradient at", f"{prefix} {path}".rstrip())] = gradient.detach().clone()
-            return [self._answer(child, path, tensor) for path, tensor in flowing]
-
-        anchor = torch.zeros((), device=self.side.device, requires_grad=True)
-        played = _Played.apply(note, [found[p] for p in paths], anchor, *(t for _, t in flowing))  # type: ignore[no-untyped-call]
-        carried = dict(zip(paths, played, strict=True))
-        return replaced(output, carried.get)
-
-    def _answer(self, child: Call, path: str, tensor: torch.Tensor) -> torch.Tensor:
-        gradient = child.input_gradients.get(path)
-        if gradient is None or gradient.shape != tensor.shape:
-            return torch.zeros_like(tensor)
-        brought: torch.Tensor = self.side.bring(gradient)
-        return brought.to(tensor.dtype)
-
-    def finish(self) -> None:
-        """Complain about recorded calls that were not made."""
-        if self.at < len(self.call.children):
-            raise CallMismatchError(f"{self.call.label} did not call {self.call.children[self.at].label}")
-
-
-class CallMismatchError(Exception):
-    """A candidate's module calls other modules than the reference's does."""
-
-
-class _Played(torch.autograd.Function):
-    """Returns recorded outputs and, backward, recorded gradients."""
-
-    @staticmethod
-    def forward(ctx: Any, note: Any, outputs: list[torch.Tensor], *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:  # noqa: ARG004
-        ctx.note = note
-        ctx.set_materialize_grads(False)
-        return tuple(outputs)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor | None) -> Any:
-        return (None, None, None, *ctx.note(gradients))

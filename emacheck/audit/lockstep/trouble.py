@@ -4,7 +4,7 @@ import re
 
 from emacheck.audit.findings.result import ModuleFinding
 from emacheck.audit.iteration.draws import ForeignDrawError
-from emacheck.audit.lockstep.replay import CallMismatchError
+from emacheck.audit.lockstep.played import CallMismatchError
 from emacheck.judge.verdict import Outcome
 
 _MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "memoryerror")

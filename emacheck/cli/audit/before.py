@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from emacheck.cli.audit.command import PICTURE_FILE, TEXT_FILE, write_audit
+from emacheck.cli.audit.job import AuditJob
 from emacheck.cli.audit.ranks import audit_processes
-from emacheck.cli.audit.worker import AuditJob, audit_in_worker
+from emacheck.cli.audit.supervision import audit_in_worker
 from emacheck.cli.command_line import given_command
 from emacheck.cli.training import interruptible
 from emacheck.errors import UsageError

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from emacheck.cli.audit.job import AuditJob
 from emacheck.cli.audit.ranks import audit_processes
-from emacheck.cli.audit.worker import AuditJob, audit_in_worker
+from emacheck.cli.audit.supervision import audit_in_worker
 from emacheck.cli.command_line import given_command
 from emacheck.cli.judging import exit_code
 from emacheck.cli.output_format import format_option
@@ -27,8 +28,8 @@ from emacheck.cli.training import (
 from emacheck.errors import OutputError
 from emacheck.strict_json import to_json
 from emacheck.train.device.devices import parse_device
-from emacheck.train.launching.launch import require_training_packages
 from emacheck.train.launching.processes import Processes, plan_processes
+from emacheck.train.packages import require_training_packages
 from emacheck.writable import obstacle
 
 if TYPE_CHECKING:

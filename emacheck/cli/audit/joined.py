@@ -216,7 +216,7 @@ def together(reports: list[RankReport], number: int, directory: Path) -> dict["O
     import torch
 
     from emacheck.audit.iteration.calls import LOSS
-    from emacheck.audit.lockstep.replay import Part
+    from emacheck.audit.lockstep.parts import Part
 
     found: dict[Any, torch.Tensor] = {}
     for report in reports:

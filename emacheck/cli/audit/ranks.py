@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from emacheck.cli.audit.job import write_job
+from emacheck.cli.audit.job import AuditJob, write_job
 from emacheck.cli.audit.rank import JOB_FILE, REPORTS_FILE, RankJob
-from emacheck.cli.audit.worker import AuditJob, audit_in_worker, prepare_in_worker
+from emacheck.cli.audit.supervision import audit_in_worker, prepare_in_worker
 from emacheck.counted import counted
 from emacheck.errors import EmacheckError
-from emacheck.train.launching.launch import Program, run_program
+from emacheck.train.launching.supervision import Program, run_program
 
 if TYPE_CHECKING:
     from emacheck.audit.findings.result import AuditResult

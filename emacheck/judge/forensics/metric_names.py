@@ -1,4 +1,4 @@
-"""What a metric is, as far as its name tells: a learning rate, a score, a time."""
+"""What a metric is, as far as its name tells: a learning rate, a gradient norm, a score, a time."""
 
 import re
 
@@ -18,6 +18,16 @@ def is_rate(name: str) -> bool:
         ['lr', 'base_lr', 'lr_backbone', 'lr-SGD/pg1']
     """
     return _RATE.search(name) is not None
+
+
+def is_gradient_norm(name: str) -> bool:
+    """Tell whether a metric is a norm of gradients.
+
+    Example:
+        >>> [name for name in ("grad_norm", "decode.acc_seg", "layer_norm") if is_gradient_norm(name)]
+        ['grad_norm']
+    """
+    return "grad" in name.lower() and "norm" in name.lower()
 
 
 def is_score(name: str) -> bool:

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from emacheck.judge.comparison import EMPTY, Comparison
-from emacheck.judge.forensics.unjudged import broken_metrics, broken_validation
+from emacheck.judge.forensics.broken import broken_metrics, broken_validation
 from emacheck.judge.verdict import Finding, Outcome
 from emacheck.record import Record
 
@@ -21,7 +21,7 @@ class Finite:
     INCONCLUSIVE, because a broken reference proves nothing. So are those of losses and scores in validations, each in a
     finding of its own. Any other metric of the candidate that is not finite where the reference's is, such as a
     gradient norm, is INCONCLUSIVE; steps that a scaler of fp16 left out are not, see
-    :func:`emacheck.judge.forensics.unjudged.broken_metrics`.
+    :func:`emacheck.judge.forensics.broken.broken_metrics`.
 
     Attributes:
         limit: Allowed number of non-finite values.

@@ -65,8 +65,7 @@ class Ranks:
                 yield rank, relative
 
     def _nothing(self, comparison: Comparison, metric: str) -> Finding:
-        sides = (("reference", comparison.reference), ("candidate", comparison.candidate))
-        held = "; ".join(f"the {side} {_listed([*record.of_ranks])}" for side, record in sides)
+        held = "; ".join(f"the {side} {_listed([*record.of_ranks])}" for side, record in comparison.sides)
         message = f"there are no ranks to hold against each other; several with {metric} are in: {held}"
         return Finding.of(self, metric, Outcome.INCONCLUSIVE, message)
 

@@ -13,7 +13,8 @@ import emacheck
 from emacheck.data.cityscapes import fingerprint_dataset
 from emacheck.data.synthetic import DEFAULT_NAME, cache_root
 from emacheck.errors import BundleError, EmacheckError, UsageError
-from emacheck.reference import read_bundle, stored_bundles
+from emacheck.reference.bundle import read_bundle
+from emacheck.reference.stored import stored_bundles
 from emacheck.train.doctor.line import Line, error, ok, warning
 from emacheck.writable import obstacle
 

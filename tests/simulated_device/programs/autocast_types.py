@@ -7,7 +7,7 @@ import warnings
 import torch
 import torch_sdaa  # noqa: F401 - registers the device
 
-from emacheck.autocast import accelerator_lists
+from emacheck.dispatch.autocast import accelerator_lists
 
 warnings.filterwarnings("ignore")
 torch.set_num_threads(1)

@@ -8,13 +8,10 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-from emacheck.errors import MissingExtraError, OutputError, TrainingError, UsageError
+from emacheck.errors import OutputError, TrainingError, UsageError
 from emacheck.exit_code import how_it_ended
 from emacheck.module_path import safe_path
 from emacheck.rank_files import rank_files
@@ -33,10 +30,10 @@ from emacheck.train.launching.last_words import (
 from emacheck.train.launching.nodes import heard
 from emacheck.train.launching.parent import MARK, kill_marked, rank_processes, uninterrupted
 from emacheck.train.launching.processes import Processes
+from emacheck.train.packages import require_training_packages
 from emacheck.train.request import REFUSAL_FILE, WORKER_LOG, TrainingRequest
 
 POLL_SECONDS = 0.1
-CLAIM_FILE = ".claimed"
 GRACE_SECONDS = 5.0
 MOST_SUSPECTS = 4
 # Threads that spin while they wait make an iteration ten times slower as soon as anything else runs on the machine.
@@ -44,72 +41,6 @@ WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 # What another launcher has left in the environment would be taken for ours.
 LAUNCHERS_VARIABLES = frozenset({"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK"})
 LAUNCHERS_PREFIXES = ("TORCHELASTIC_", "PET_", "MASTER_")
-TRAINING_PACKAGES = ("torch", "mmengine", "mmcv", "mmseg")
-
-
-def require_training_packages(packages: Sequence[str] = TRAINING_PACKAGES, *, purpose: str = "training") -> None:
-    """Raise MissingExtraError if a package that training needs is not installed; nothing is imported.
-
-    Args:
-        packages: Those of them that the purpose needs.
-        purpose: What needs them, as the beginning of a sentence.
-    """
-    missing = [name for name in packages if find_spec(name) is None]
-    if missing:
-        raise MissingExtraError(
-            f"{purpose} needs {', '.join(missing)}: not installed here. Install the extra: "
-            "pip install 'emacheck[train]' (on a vendor image that brings its own torch: "
-            "pip install --no-deps onedl-mmengine onedl-mmcv onedl-mmsegmentation, see docs/vendor-images.md). "
-            "Judging logs works without: emacheck compare LOG_A LOG_B"
-        )
-
-
-@contextlib.contextmanager
-def new_run_directory(path: Path) -> Iterator[None]:
-    """Create a run directory, and remove it again if what is done within ends badly before anything was written.
-
-    Raises:
-        OutputError: If it holds something already, cannot be written, or another emacheck is about to use it.
-    """
-    new = [each for each in (path, *path.parents) if not each.exists()]
-    claim = _claim_run_directory(path)
-    try:
-        yield
-    except BaseException:
-        claim.unlink(missing_ok=True)
-        for each in new:
-            with contextlib.suppress(OSError):
-                each.rmdir()  # only if nothing is in it
-        raise
-    claim.unlink(missing_ok=True)
-
-
-def _claim_run_directory(path: Path) -> Path:
-    """Create a run directory that does not exist yet or is empty, and a file in it that only one process can create.
-
-    Raises:
-        OutputError: If it holds something already or cannot be written.
-    """
-    claim = path / CLAIM_FILE
-    try:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise _occupied(path)
-        path.mkdir(parents=True, exist_ok=True)
-        claim.open("x").close()
-    except FileExistsError:
-        raise _occupied(path) from None
-    except OSError as error:
-        raise OutputError(
-            f"--work-dir {path}: cannot be written ({error.strerror}). Choose a directory you may write to."
-        ) from error
-    return claim
-
-
-def _occupied(path: Path) -> OutputError:
-    return OutputError(
-        f"--work-dir {path}: found something there already, expected a new or empty directory; "
-        "nothing was overwritten. Choose another one, or remove it first."
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -377,13 +308,3 @@ class _Ended:
             f"{who} {how_it_ended(code)} after iteration {self.heartbeat.recorded(failure.rank)} of {iterations}; "
             f"{self._left()}.\n{words}{hint_of(words)}{disk_is_full(self.run_directory)}"
         )
-
-
-def git_commit() -> str | None:
-    """Return the commit of the working directory, with ``-dirty`` if it has changes, or None outside of git."""
-    command: list[str] = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-    try:
-        done: Any = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None if done.returncode == 0 else None

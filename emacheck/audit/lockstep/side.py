@@ -1,0 +1,75 @@
+"""A side of the audit: a model on a device in an arithmetic, where recorded calls are repeated."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from emacheck.audit.arithmetic.precision import Precision
+from emacheck.audit.iteration.calls import MODEL, module_names
+from emacheck.audit.iteration.capture import LossFunction
+from emacheck.audit.iteration.draws import Draws
+from emacheck.audit.iteration.nested import converted
+from emacheck.audit.lockstep.variations import PLAIN, Variation
+
+Context = Callable[[], Any]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Side:
+    """Where calls are repeated: a model, a device and an arithmetic.
+
+    Attributes:
+        model: A copy of the network in the shared state, on the CPU.
+        loss: The loss function.
+        device: Where each module is moved while it runs.
+        dtype: float64 for the arbiter, None for the precision of the model.
+        precision: The arithmetic of the forward pass.
+        variation: A benign variation of how it is computed.
+        seed: Seed of all random draws.
+        around: Context managers entered while anything of this side runs.
+        names: Name of each module by identity.
+    """
+
+    model: torch.nn.Module
+    loss: LossFunction
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype | None = None
+    precision: Precision = field(default_factory=Precision)
+    variation: Variation = PLAIN
+    seed: int = 0
+    around: tuple[Context, ...] = ()
+    names: dict[int, str] = field(init=False)
+    modules: dict[str, torch.nn.Module] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.names = module_names(self.model)
+        self.modules = {name or MODEL: module for name, module in self.model.named_modules()}
+
+    @contextmanager
+    def active(self, draws: Draws) -> Iterator[None]:
+        """Everything that holds while this side computes, forward and backward."""
+        with ExitStack() as stack:
+            if self.dtype is None:
+                stack.enter_context(self.precision.emulated(self.device.type))
+            stack.enter_context(self.variation.active())
+            for context in self.around:
+                stack.enter_context(context())
+            stack.enter_context(draws)
+            yield
+
+    @contextmanager
+    def forward(self) -> Iterator[None]:
+        """What holds during a forward pass only."""
+        if self.dtype is not None:
+            yield
+        else:
+            with self.precision.context(self.device.type):
+                yield
+
+    def bring(self, value: Any, seed: int = 0) -> Any:
+        """Return a copy of recorded values as this side takes them."""
+        value = converted(value, device=self.device, dtype=self.dtype, channels_last=self.variation.channels_last)
+        return self.variation.nudged(value, seed)

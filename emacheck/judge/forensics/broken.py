@@ -1,0 +1,106 @@
+"""What is not finite beside the losses, as far as it speaks against a run: validations, gradients, other metrics."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from emacheck.counted import counted
+from emacheck.curve import Curve
+from emacheck.judge.comparison import EMPTY, Comparison
+from emacheck.judge.forensics.metric_names import class_score, is_gradient_norm, is_rate, is_score
+
+LASTING = 3
+"""Values at the end, none of which is finite, that no step which a scaler left out explains."""
+HALVINGS, EVERY = 32, 1000
+"""Steps that a scaler leaves out: it halves its scale from at most 2^32, and doubles it every 1000 steps or more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broken:
+    """Values of one metric that are not finite.
+
+    Attributes:
+        side: Whose they are, ``reference`` or ``candidate``.
+        metric: The metric's name.
+        count: How many they are.
+        iteration: The first of them.
+        message: What they are, as a clause.
+    """
+
+    side: str
+    metric: str
+    count: int
+    iteration: int
+    message: str
+
+
+def broken_validation(comparison: Comparison) -> Iterator[Broken]:
+    """Find the losses and scores of validations that are not finite, the candidate's before the reference's.
+
+    The score of a class that the data lack is NaN: one that is NaN in both records alike is left out.
+    """
+    sides = {"candidate": comparison.candidate.validation, "reference": comparison.reference.validation}
+    for side, validation in sides.items():
+        for metric, curve in validation.items():
+            bad = ~np.isfinite(curve.values)
+            if not bad.any() or not ("loss" in metric.lower() or is_score(metric)) or _of_no_class(metric, sides):
+                continue
+            count, first = int(bad.sum()), int(curve.iterations[np.argmax(bad)])
+            message = (
+                f"{metric} in validation of the {side} is NaN or infinite {count} times, first at iteration {first}"
+            )
+            yield Broken(side=side, metric=metric, count=count, iteration=first, message=message)
+
+
+def _of_no_class(metric: str, sides: Mapping[str, Mapping[str, Curve]]) -> bool:
+    curves = [validation.get(metric, EMPTY) for validation in sides.values()]
+    alike = all(np.array_equal(curve.iterations, curves[0].iterations) for curve in curves)
+    return bool(alike and class_score(metric) and all(np.all(np.isnan(curve.values)) for curve in curves))
+
+
+def broken_metrics(comparison: Comparison) -> Iterator[Broken]:
+    """Find metrics beside the losses that the candidate has as NaN or infinite where the reference has numbers.
+
+    A gradient norm is infinite wherever a scaler of fp16 leaves a step out. That is as it should be up to the number of
+    steps that the candidate's record says were left out, else, if it does not say fp32, tf32 or bf16, up to what a
+    scaler does, and up to the number of the reference. It never explains an end at which nothing is finite any more.
+    """
+    reference, candidate = comparison.reference.curves, comparison.candidate.curves
+    losses = frozenset(comparison.losses)
+    for metric in candidate:
+        if metric in losses or metric not in reference or is_rate(metric):
+            continue
+        paired = comparison.curve(metric)
+        bad = np.isfinite(paired.reference) & ~np.isfinite(paired.candidate)
+        if not bad.any():
+            continue
+        count, first = int(bad.sum()), int(paired.iterations[np.argmax(bad)])
+        at_end = bad.size if bad.all() else int(np.argmin(bad[::-1]))
+        lasting = at_end >= min(LASTING, bad.size)
+        if not lasting and count <= _left_out(comparison, metric):
+            continue
+        message = (
+            f"{metric} of the candidate is NaN or infinite {counted(count, 'time')} where that of the reference is a "
+            f"number, first at iteration {first}"
+        )
+        if lasting:
+            message += f", and from iteration {paired.iterations[bad.size - at_end]} on to the end"
+        yield Broken(side="candidate", metric=metric, count=count, iteration=first, message=message)
+
+
+def _left_out(comparison: Comparison, metric: str) -> int:
+    """Return how many values of a metric may be infinite because a scaler left the step out."""
+    if not is_gradient_norm(metric):
+        return 0
+    curves = comparison.candidate.curves
+    skipped = curves.get("skipped_steps", EMPTY).values
+    skipped = skipped[np.isfinite(skipped)]
+    if skipped.size:
+        return int(skipped.max())
+    experiment = comparison.candidate.provenance.get("experiment")
+    if isinstance(experiment, Mapping) and experiment.get("precision", "fp16") != "fp16":
+        return 0
+    iterations = curves[metric].iterations
+    scaler = HALVINGS + int(iterations[-1] - iterations[0]) // EVERY
+    return max(scaler, int(np.sum(~np.isfinite(comparison.reference.curves[metric].values))))

@@ -1,0 +1,1 @@
+"""Reference bundles: stored records of reference runs, with their provenance and the hashes of their files."""
