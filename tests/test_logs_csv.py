@@ -122,6 +122,11 @@ def test_csv_skips_iterations_that_are_no_integer(log):
     assert "rows whose iteration is not an integer of 64 bits: 3 skipped, the first on line 3" in said(record)
 
 
+def test_csv_whose_last_run_holds_no_number_is_refused_for_that(log):
+    with pytest.raises(LogError, match=r"no training record: found 4 lines(?s:.*)two runs in one file"):
+        log("iteration,loss\n1,4.5\n10,\n0,\n")
+
+
 @FAST
 @given(values=st.lists(FLOATS, min_size=1, max_size=30))
 def test_csv_keeps_every_bit(tmp_path, values):

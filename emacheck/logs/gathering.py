@@ -213,7 +213,7 @@ class Gathering:
         self._measured = frozenset(quanta)
         curves = self._parted_curves(choice.chosen, taken, quanta)
         if not curves:
-            raise nothing_in_common(self.name, len(ranks))
+            raise nothing_in_common(self.name, len(ranks)) if len(taken) > 1 else LogError(self._nothing())
         curves = self._with_loss(curves)
         self._remark_ranks(ranks, choice.chosen, curves)
         first = choice.chosen[0]

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from emacheck.curve import Floats
 from emacheck.judge.arithmetic import average
 from emacheck.judge.comparison import Comparison, pair
 from emacheck.judge.forensics.beside import components
@@ -55,13 +56,18 @@ def far_off_validation(comparison: Comparison) -> Iterator[Reason]:
         if not finite.size:
             continue
         hidden = resolution(ours[name], theirs[name])
-        off = float(np.median(np.maximum(np.abs(paired.difference[finite]) - hidden, 0)))
-        level = float(np.median(np.abs(paired.reference[finite])))
+        off = _median(np.maximum(np.abs(paired.difference[finite]) - hidden, 0))
+        level = _median(np.abs(paired.reference[finite]))
         if off > max(GROSS * level, _least(comparison)):
             r, c = (each[finite[-1]] for each in (paired.reference, paired.candidate))
             at = paired.iterations[finite[-1]]
             message = f"{name} in validation is far off: {c:.4g} against {r:.4g} at iteration {at}"
             yield Reason(outcome=outcome, message=message)
+
+
+def _median(sizes: Floats) -> float:
+    with np.errstate(over="ignore"):  # of two that are almost too large for a float
+        return float(np.median(sizes))
 
 
 def _far_off(comparison: Comparison, names: Iterable[str], least: float) -> Iterator[str]:
