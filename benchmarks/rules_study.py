@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from other_logs import bare, printed
 from recorded_runs import load
 from simulated_curves import simulated
 from variations import BENIGN, FAULTS, LONG_FAULTS, LONG_PAIRED, LONG_SEEDS, REFERENCE, REPEATS, SEEDS
@@ -51,7 +52,6 @@ STRETCHES: dict[str, Callable[[int], Floats]] = {
 LENGTHS = (10, 40, 100)
 # A fault that changes none of these cannot be seen in a log of the training, whatever the rule.
 SHOWN = ("loss", "grad_norm", "lr")
-WINDOW, QUANTUM = 10, 1e-4
 # Earlier versions of the limits were chosen with a run of this kind in view.
 SEEN_BEFORE = frozenset({"1 thread"})
 
@@ -59,28 +59,6 @@ SEEN_BEFORE = frozenset({"1 thread"})
 def as_from_a_device(record: Record, reference: Record) -> Record:
     """Return a run as another device would record it: a changed last bit of the weights is its doing, not the data's."""
     return replace(record, initial_state=reference.initial_state)
-
-
-def bare(record: Record) -> Record:
-    """Return a run as a log without fingerprints holds it."""
-    return replace(record, initial_state=None, batches=(), provenance={})
-
-
-def printed(record: Record) -> Record:
-    """Return a run as mmengine prints it by default: means of ten iterations, every ten, four decimals."""
-
-    def means(curve: Curve) -> Curve:
-        whole = len(curve) // WINDOW * WINDOW
-        values = curve.values[:whole].reshape(-1, WINDOW).mean(axis=1).round(4)
-        return Curve(
-            name=curve.name,
-            iterations=curve.iterations[WINDOW - 1 : whole : WINDOW],
-            values=values,
-            window=WINDOW,
-            quantum=QUANTUM,
-        )
-
-    return replace(bare(record), curves={name: means(curve) for name, curve in record.curves.items()})
 
 
 def stretch(count: int, start: int, length: int, factor: Floats | float) -> Floats:

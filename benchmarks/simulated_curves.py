@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from other_logs import printed
 
 from emacheck.curve import Curve, Floats
 from emacheck.judge import Verdict, decide
@@ -101,12 +102,10 @@ def paired(draw: Draw, count: int, size: float, noise: str, factors: Floats | fl
     return decide(replace(compare(record(reference), record(candidate)), stated=True))
 
 
-def printed(draw: Draw, count: int, noise: str, factors: Floats | float = 1.0) -> Verdict:
+def of_unknown_pairing(draw: Draw, count: int, noise: str, factors: Floats | float = 1.0) -> Verdict:
     """Judge two runs that saw other batches, as mmengine prints them, so that nothing tells that they did."""
-    from rules_study import printed as as_printed
-
     reference, candidate = (falling(count) * np.exp(BATCHES * NOISES[noise](draw, count)) for _ in range(2))
-    return decide(compare(as_printed(record(reference, 1)), as_printed(record(factors * candidate, 1))))
+    return decide(compare(printed(record(reference, 1)), printed(record(factors * candidate, 1))))
 
 
 def counted(judge: Callable[[], Verdict]) -> dict[str, int]:
@@ -141,12 +140,12 @@ def simulated() -> dict[str, Any]:
             for fault, factors in FAULTS.items()
         },
         "printed": {
-            noise: {str(n): counted(lambda n=n, k=noise: printed(draw, n, k)) for n in PRINTED}  # type: ignore[misc]
+            noise: {str(n): counted(lambda n=n, k=noise: of_unknown_pairing(draw, n, k)) for n in PRINTED}  # type: ignore[misc]
             for noise in NOISES
         },
         "printed faults": {
             fault: {
-                noise: counted(lambda k=noise, f=factors: printed(draw, 500, k, f(500)))  # type: ignore[misc]
+                noise: counted(lambda k=noise, f=factors: of_unknown_pairing(draw, 500, k, f(500)))  # type: ignore[misc]
                 for noise in ("white", "autoregression, neighbours correlated by 0.8")
             }
             for fault, factors in FAULTS.items()

@@ -100,7 +100,7 @@ def headline(verdict: Verdict) -> str:
         ...     loss = Curve(name="loss", iterations=range(1, 21), values=values)
         ...     return Record(name="cpu", format="example", curves={"loss": loss})
         >>> headline(decide(compare(record([4.0] * 20), record([4.0] * 19 + [40.0]))))
-        'FAIL bias +0.45 (limit 0.01) at iteration 20'
+        'FAIL mean_relative_error 0.45 (limit 0.05) at iteration 20'
     """
     finding = verdict.worst
     if finding is None:

@@ -98,7 +98,7 @@ def _matrix(axes: "Axes", rows: Sequence[Trial | str], result: Selftest) -> None
 
     names = result.rule_names
     axes.set_xlim(0, len(names))
-    axes.set_ylim(len(rows), 0)
+    axes.set_ylim(max(len(rows), 1), 0)
     axes.grid(visible=False)
     axes.xaxis.tick_top()
     axes.set_xticks([at + 0.5 for at in range(len(names))])
