@@ -58,7 +58,7 @@ def page() -> tuple[str, Selftest]:
     lines = [
         *head(stored["fp32"], curves),
         *rules_table(audits["fp32"], trained),
-        *precisions_table(audits),
+        *precisions_table(audits, {name: each["machine"] for name, each in stored.items() if each is not None}),
         *cost_lines(stored["fp32"], curves),
         *limits_lines({name: each for name, each in stored.items() if each is not None}, audits),
         *missed_lines(audits, trained),
@@ -147,8 +147,7 @@ def head(stored: dict[str, Any], curves: dict[str, Any] | None) -> list[str]:
         f"{', '.join('`' + each[:12] + '`' for each in made['batch_hashes'])}. The audit sees one iteration of a fault, on "
         f"the first batch; the rules on curves see a training of 20 iterations from that state.{elsewhere}",
         "",
-        "These trials run on a CPU, so they say nothing about the rounding of any accelerator. How a device sums is for a run on that device to show. They were made before "
-        "integers were compared exactly, which changes no error, limit or ratio of other tensors of EMANet ([decision 11](decisions/0011-what-is-zero-and-what-is-counted.md)).",
+        "These trials run on a CPU, so they say nothing about the rounding of any accelerator. How a device sums is for a run on that device to show.",
         "",
     ]
 
@@ -205,8 +204,8 @@ def late_ones(audit: Selftest, trained: Selftest) -> list[Trial]:
     return [each for each in trained.faults if each.counts and each.name in unchanged]
 
 
-def precisions_table(audits: dict[str, Selftest]) -> list[str]:
-    """Count what the audit detects in each precision."""
+def precisions_table(audits: dict[str, Selftest], machines: dict[str, dict[str, Any]]) -> list[str]:
+    """Count what the audit detects in each precision, and say which of them another machine measured."""
     lines = [
         "## Precisions",
         "",
@@ -231,6 +230,11 @@ def precisions_table(audits: dict[str, Selftest]) -> list[str]:
         none = [fault for fault in audit.faults if fault.message.startswith("no fault")]
         idle = [fault for fault in audit.faults if not fault.counts and fault not in none]
         lines.append(f"- {precision}: no fault in it: {names(none)}. No effect: {names(idle)}.")
+        if (made := machines[precision])["state_hash"] != machines["fp32"]["state_hash"]:
+            lines.append(
+                f"- {precision}: measured on another machine ({made['cpu']}, {made['cpus']} cores, {made['threads']} threads, torch {made['torch']}), "
+                f"where the same warm-up ends in the state `{made['state_hash'][:12]}`."
+            )
     return [*lines, ""]
 
 
