@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from paired_runs import LENGTH, REFERENCE, run
 
+from emacheck import Curve, Record
 from emacheck.errors import UsageError
-from emacheck.judge import Outcome, default_rules
+from emacheck.judge import Outcome, decide, default_rules
 from emacheck.judge.comparison import compare
-from emacheck.judge.noise.rounding import AMPLIFICATION, STOCK_AMPLIFICATION, rounding
+from emacheck.judge.noise.rounding import AMPLIFICATION, ROUNDOFF, STOCK_AMPLIFICATION, rounding
 from emacheck.judge.rules.first_iterations import FirstIterations
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
@@ -76,6 +77,23 @@ def test_gradients_may_differ_by_more_than_losses():
     findings = FirstIterations().check(compare(reference, candidate))
     assert [(finding.metric, finding.outcome) for finding in findings] == [("loss", PASS), ("grad_norm", PASS)]
     assert first(run(REFERENCE), run(REFERENCE * (1 + 5e-5))).outcome is FAIL
+
+
+@pytest.mark.parametrize("precision", ROUNDOFF)
+def test_a_healthy_pair_passes_in_every_precision_and_what_rounding_drowns_is_said(precision):
+    said = {"experiment": {"precision": precision, "seed": 0}}
+    curves = {name: Curve(name=name, iterations=range(1, 41), values=REFERENCE[:40]) for name in ("loss", "grad_norm")}
+    batches = tuple(f"{at:02}" for at in range(40))
+    record = Record(name="", format="", curves=curves, provenance=said, initial_state="00", batches=batches)
+    verdict = decide(compare(record, record))
+    assert verdict.outcome is PASS
+    early = [finding for finding in verdict.findings if finding.rule == "first_iterations"]
+    assert [finding.metric for finding in early] == {"fp32": ["loss", "grad_norm"], "bf16": []}.get(precision, ["loss"])
+    assert any("grad_norm: in" in note for finding in early for note in finding.limited_by) is (
+        precision in ("tf32", "fp16")
+    )
+    asked = compare(record, record, metrics=("loss", "grad_norm"))
+    assert decide(asked, (FirstIterations(),)).outcome is (PASS if precision == "fp32" else INCONCLUSIVE)
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])

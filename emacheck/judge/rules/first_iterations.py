@@ -1,7 +1,7 @@
 """The first iterations, where rounding has not grown yet, against what the precision allows."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -35,7 +35,8 @@ class FirstIterations:
         count: How many iterations from the first on are judged, at most 3.
         precision: The precision in which the candidate computes: fp32, tf32, fp16 or bf16; what its provenance says if
             empty, and fp32 where that or the reference's says nothing.
-        also: Metrics that are judged beside those of the comparison where both records have them.
+        also: Metrics that are judged beside those of the comparison where both records have them and the precision
+            leaves anything to be told; where it does not, the first finding says so.
 
     Raises:
         UsageError: If there is no such precision, or ``count`` is not 1, 2 or 3.
@@ -69,16 +70,27 @@ class FirstIterations:
     def check(self, comparison: Comparison) -> tuple[Finding, ...]:
         """Hold the first differences of each metric against rounding."""
         curves = (comparison.reference.curves, comparison.candidate.curves)
-        also = (
-            each for each in self.also if all(each in of for of in curves) and self._shows_anything(comparison, each)
+        also = [name for name in self.also if all(name in of for of in curves) and name not in comparison.metrics]
+        also = [name for name in also if self._shows_anything(comparison, name)]
+        drowned = [name for name in also if self._drowned(comparison, name)]
+        first, *others = (self._check(comparison, name) for name in (*comparison.metrics, *also) if name not in drowned)
+        notes = tuple(
+            f"{name}: in {self._precision(comparison)} rounding alone may move it by as much as a fault would, so its "
+            "first iterations are not judged"
+            for name in drowned
         )
-        return tuple(self._check(comparison, metric) for metric in dict.fromkeys((*comparison.metrics, *also)))
+        return (replace(first, limited_by=(*first.limited_by, *notes)), *others)
 
     def _shows_anything(self, comparison: Comparison, metric: str) -> bool:
         """Tell whether a scaler of fp16 left any step of the first iterations, if there are such, to be judged."""
         paired = comparison.curve(metric)
         early = _left_out_alike(paired)[: self.count]
         return not (early.size and early.all())
+
+    def _drowned(self, comparison: Comparison, metric: str) -> bool:
+        """Tell whether the precision rounds so much that no first iteration, however printed, can show a fault."""
+        allowed = rounding_of_repeats(comparison, metric, self._precision(comparison))[: self.count]
+        return bool(allowed.size and np.all(self.limit * allowed > SATURATION))
 
     def can_tell(self, comparison: Comparison) -> bool:
         """Tell whether the records have first iterations, raw and fine enough, for every judged metric."""
