@@ -79,7 +79,9 @@ class FirstIterations:
             "first iterations are not judged"
             for name in drowned
         )
-        return (replace(first, limited_by=(*first.limited_by, *notes)), *others)
+        if notes:
+            first = replace(first, limited_by=notes, message=f"{first.message}; limited by: {'; '.join(notes)}")
+        return (first, *others)
 
     def _shows_anything(self, comparison: Comparison, metric: str) -> bool:
         """Tell whether a scaler of fp16 left any step of the first iterations, if there are such, to be judged."""
