@@ -119,7 +119,7 @@ def test_three_logs_are_refused_with_what_to_do_about_the_third(emacheck_cli, lo
 FOREIGN = [b"", b"\x00\x01\x02" * 1000, b"hello\nworld\n", b'{"a": ' * 100_000, b"\xff\xfe" * 50]
 
 
-@pytest.mark.parametrize("content", FOREIGN)
+@pytest.mark.parametrize("content", FOREIGN, ids=["nothing", "binary", "prose", "nested deeply", "no UTF-8"])
 def test_a_file_that_is_no_log_exits_2(emacheck_cli, logs, content):
     (logs / "foreign").write_bytes(content)
     done = emacheck_cli("compare", "reference.json", "foreign")
