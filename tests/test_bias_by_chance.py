@@ -15,7 +15,7 @@ from emacheck.judge.noise.standard_error import mean_by_chance
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
-from simulated_curves import NOISES, filtered, paired, printed, record
+from simulated_curves import NOISES, filtered, of_unknown_pairing, paired, record
 
 FAIL, INCONCLUSIVE = Outcome.FAIL, Outcome.INCONCLUSIVE
 SLOW = "autoregression, neighbours correlated by 0.8"
@@ -98,11 +98,11 @@ class TestTheBoundOfAMean:
 class TestRunsThatMayBeOfOtherBatches:
     @pytest.mark.parametrize("noise", ["white", SLOW, "a moving mean of 15"])
     def test_slow_noise_does_not_fail_a_healthy_run(self, noise):
-        assert outcomes(lambda draw: printed(draw, 300, noise))[FAIL] <= 0.05 * PAIRS
+        assert outcomes(lambda draw: of_unknown_pairing(draw, 300, noise))[FAIL] <= 0.05 * PAIRS
 
     @pytest.mark.parametrize("noise", ["white", SLOW])
     def test_a_loss_that_is_39_percent_low_fails(self, noise):
-        assert outcomes(lambda draw: printed(draw, 300, noise, 0.61))[FAIL] == PAIRS
+        assert outcomes(lambda draw: of_unknown_pairing(draw, 300, noise, 0.61))[FAIL] == PAIRS
 
     @pytest.mark.parametrize("trend", ["falls", "drops"])
     def test_a_trend_that_both_curves_share_is_no_shared_noise(self, trend):
