@@ -91,6 +91,26 @@ def envelope(result: dict[str, Any]) -> list[str]:
     ]
 
 
+def by_scores(result: dict[str, Any]) -> list[str]:
+    """Describe what is said of scores by number of repeats."""
+    rows, failed = [], set[str]()
+    for count, found in result["scores"]["by repeats"].items():
+        benign, faults = found["benign"], found["faults"]
+        rows.append(
+            [
+                count,
+                *(f"{said.get('PASS', 0) / sum(said.values()):.0%}" for said in (benign, faults)),
+                str(benign.get("FAIL", 0)),
+            ]
+        )
+        failed.update(found["failed"])
+    return [
+        *table(["repeats", "benign runs that pass", "faults that pass", "false alarms"], rows),
+        "",
+        f"Of the faults, these FAIL: {'; '.join(sorted(failed)) or 'none'}. All others are inconclusive where they do not pass.",
+    ]
+
+
 def stretches(result: dict[str, Any]) -> list[str]:
     """Describe what is said of runs that are wrong for a stretch or in the end."""
     rows = []
@@ -246,7 +266,8 @@ def measured(result: dict[str, Any]) -> list[str]:
     calibration, pairs = result["calibration"], result["benign pairs"]
     detected = [n for n, row in faults.items() if row["verdicts"]["with repeats"] == "FAIL"]
     missed = [n for n, row in faults.items() if row["verdicts"]["with repeats"] == "PASS"]
-    alarms = pairs["false alarms"]
+    fails = {name: outcomes.get("FAIL", 0) for name, outcomes in pairs["outcomes"].items()}
+    open_ = pairs["outcomes"]["default rules"].get("INCONCLUSIVE", 0)
     paired = Counter(row["pairing of bare logs"] for row in benign.values())
     return [
         f"**Of {len(faults)} faults, {len(detected)} FAIL by the default rules of `emacheck run`, and {len(missed)} pass: "
@@ -258,8 +279,9 @@ def measured(result: dict[str, Any]) -> list[str]:
         "",
         f"Alone, each rule judges the loss; `envelope` and `first_iterations` the gradient norm as well. The {len(benign)} benign runs vary threads, kernels "
         "(with and without oneDNN), memory format and the last bits of the weights, also together. Every run of them, of the "
-        f"eight repeats and of the reference held against every other, {pairs['pairs']} pairs of {pairs['runs']} runs (not independent): {alarms['mean_relative_error']} false alarms of "
-        f"`mean_relative_error`, {alarms['bias']} of `bias`, {alarms['worst_window']} of `worst_window`, {alarms['first_iterations']} of `first_iterations`, {alarms['default rules']} of the default rules. "
+        f"eight repeats and of the reference held against every other, {pairs['pairs']} pairs of {pairs['runs']} runs (not independent): {fails['mean_relative_error']} false alarms of "
+        f"`mean_relative_error`, {fails['bias']} of `bias`, {fails['worst_window']} of `worst_window`, {fails['first_iterations']} of `first_iterations`, {fails['default rules']} of the default rules; "
+        f"{open_} are inconclusive, by {', '.join(f'`{rule}`' for rule in pairs['undecided'])}, see [below](#scores-by-number-of-repeats). "
         f"Without fingerprints, the first iterations alone show {paired['paired']} of {len(benign)} benign runs to be paired.",
         "",
         *per_fault(faults),
@@ -284,6 +306,13 @@ def measured(result: dict[str, Any]) -> list[str]:
         f"Repeats drawn {result['by repeats']['8']['draws']} times from all benign runs, the eight included; the others and all faults are judged (not independent).",
         "",
         *envelope(result),
+        "",
+        "### Scores, by number of repeats",
+        "",
+        f"`final_metric` on the {result['scores']['runs']} benign runs that were validated, once, after the last iteration: one is drawn as reference and some as its repeats, {result['scores']['draws']} times; "
+        "the others and all faults are judged (not independent). Without repeats a score may differ by 1 point.",
+        "",
+        *by_scores(result),
         "",
         "### Runs that are not paired",
         "",

@@ -8,6 +8,7 @@ to the eight that are called repeats, which are judged only where that is said, 
 import itertools
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -199,18 +200,27 @@ class Paired:
         """Hold every benign run against every other, as logs with fingerprints and without repeats."""
         pool = [as_from_a_device(run, self.reference) for run in (self.reference, *self.repeats, *benign)]
         names = ("mean_relative_error", "bias", "worst_window", "first_iterations", "default rules")
-        alarms = dict.fromkeys(names, 0)
+        outcomes: dict[str, Counter[str]] = {name: Counter() for name in names}
+        undecided: Counter[str] = Counter()
         largest = {"loss": 0.0, "grad_norm": 0.0}
         pairs = list(itertools.combinations(pool, 2))
         for reference, candidate in pairs:
             comparison = compare(reference, candidate)
             for name in names:
-                rules = None if name == "default rules" else make_rules([name])
-                alarms[name] += decide(comparison, rules).outcome is not Outcome.PASS
+                verdict = decide(comparison, None if name == "default rules" else make_rules([name]))
+                outcomes[name][verdict.outcome.value] += 1
+                if name == "default rules":
+                    undecided.update({f.rule for f in verdict.findings if f.outcome is Outcome.INCONCLUSIVE})
             for metric, most in largest.items():
                 off = np.abs(comparison.curve(metric).relative_difference)
                 largest[metric] = max(most, worst_window(off).mean)
-        return {"runs": len(pool), "pairs": len(pairs), "false alarms": alarms, "largest worst window": largest}
+        return {
+            "runs": len(pool),
+            "pairs": len(pairs),
+            "outcomes": outcomes,
+            "undecided": undecided,
+            "largest worst window": largest,
+        }
 
     def stretches(self, benign: Sequence[Record]) -> dict[str, Any]:
         """Put what means over a whole run hide onto benign runs, and judge with and without the rule for it."""
@@ -269,6 +279,25 @@ def worst_of(findings: Iterable[Any]) -> str:
     return next(each.value for each in (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS) if each in outcomes)
 
 
+def scores(benign: Sequence[Record], faults: Sequence[Record]) -> dict[str, Any]:
+    """Draw a validated benign run as reference and some as its repeats, and judge the scores of the others."""
+    draw = np.random.default_rng(0)
+    rule = FinalMetric()
+    found = {}
+    for count in (0, 2, 4, 8):
+        said: dict[str, Counter[str]] = {"benign": Counter(), "faults": Counter()}
+        failed: set[str] = set()
+        for _ in range(DRAWS):
+            reference, *others = (benign[i] for i in draw.permutation(len(benign)))
+            for kind, candidates in (("benign", others[count:]), ("faults", faults)):
+                for run in candidates:
+                    outcome = worst_of(rule.check(compare(reference, run, repeats=others[:count])))
+                    said[kind][outcome] += 1
+                    failed.update([run.name] if outcome == "FAIL" else [])
+        found[str(count)] = {**said, "failed": sorted(failed)}
+    return {"runs": len(benign), "draws": DRAWS, "by repeats": found}
+
+
 def unpaired(pairs: Iterable[tuple[Record, Record]]) -> dict[str, Any]:
     """Count what is said of pairs that neither start alike nor see the same data."""
     counts: dict[str, dict[str, int]] = {}
@@ -316,6 +345,7 @@ def study() -> dict[str, Any]:
         "stretches": paired.stretches(unseen),
         "far apart": far_apart([load(each.slug) for each in LONG_PAIRED]),
         "by repeats": paired.by_repeats(unseen, list(faults.values())),
+        "scores": scores(unseen, [replace(record, name=name) for name, record in faults.items()]),
         "unpaired": {
             "16 seeds, 100 iterations": unpaired(itertools.combinations(short, 2)),
             "6 seeds, 800 iterations": unpaired(itertools.combinations(long, 2)),

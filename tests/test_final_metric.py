@@ -14,9 +14,9 @@ from emacheck.record import Record
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 
 
-def record(*, at=(1000, 2000), before=0.0, quantum=0.0, **scores):
+def record(*, at=(1000, 2000), before=0.0, quantum=0.0, loss=3.0, **scores):
     """A record that was validated at some iterations; all scores but the last are lower by ``before``."""
-    loss = emacheck.Curve(name="loss", iterations=[1, 2], values=[4.0, 3.0])
+    loss = emacheck.Curve(name="loss", iterations=[1, 2], values=[4.0, loss])
     validation = {
         name: emacheck.Curve(
             name=name, iterations=list(at), values=[score - before] * (len(at) - 1) + [score], quantum=quantum
@@ -153,6 +153,56 @@ def test_a_score_that_has_not_settled_fails_only_when_it_is_far_off(reference, c
     (finding,) = findings_on(reference, candidate)
     assert finding.outcome is outcome
     assert ("settled" in finding.message) is (outcome is INCONCLUSIVE)
+
+
+def repeats_with(*scores, at=(2000,)):
+    return [record(loss=3.0 + 1e-6 * i, mIoU=score, at=at) for i, score in enumerate(scores, 1)]
+
+
+def with_repeats(candidate, repeats, **fields):
+    reference = record(mIoU=14.0, at=(2000,))
+    (finding,) = FinalMetric(**fields).check(compare(reference, candidate, repeats=repeats))
+    return finding
+
+
+def test_a_score_passes_that_is_no_further_off_than_repeats_of_the_reference_are_from_each_other():
+    close, far = record(mIoU=12.3, at=(2000,), loss=2.9), record(mIoU=12.1, at=(2000,), loss=2.9)
+    assert with_repeats(close, ()).outcome is INCONCLUSIVE
+    finding = with_repeats(close, repeats_with(13.4, 15.2))
+    assert (finding.outcome, round(finding.limit, 9)) == (PASS, 1.8)
+    assert "the reference and 2 repeats of it differ by up to 1.8 among themselves" in finding.message
+    assert with_repeats(far, repeats_with(13.4, 15.2)).outcome is INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    "repeats",
+    [
+        repeats_with(12.0),
+        repeats_with(12.0, 16.0, at=(1000,)),
+        repeats_with(12.0, math.nan),
+        [record(loss=3.0, mIoU=12.0, at=(2000,)), record(loss=2.9, mIoU=16.0, at=(2000,))],
+    ],
+    ids=["one alone", "validated earlier", "not a number", "the reference's and the candidate's own curves"],
+)
+def test_repeats_that_do_not_show_how_far_good_runs_differ_widen_nothing(repeats):
+    finding = with_repeats(record(mIoU=12.3, at=(2000,), loss=2.9), repeats)
+    assert (finding.outcome, finding.limit) == (INCONCLUSIVE, 1.0)
+    assert "validated repeats of the reference would show" in finding.message
+
+
+def test_repeats_however_far_apart_excuse_nothing_beyond_what_fails_an_unsettled_score():
+    finding = with_repeats(record(mIoU=25.0, at=(2000,), loss=2.9), repeats_with(2.0, 30.0))
+    assert (finding.outcome, finding.limit) == (FAIL, 10.0)
+
+
+def test_the_spread_of_repeats_counts_like_the_limit_where_the_score_has_settled():
+    settled = record(mIoU=70.0, before=0.2)
+    repeats = [record(mIoU=score, loss=3 + score / 1e6) for score in (69.2, 70.7)]
+    outcomes = [
+        FinalMetric().check(compare(settled, record(mIoU=score, before=0.2, loss=2.9), repeats=repeats))[0].outcome
+        for score in (71.4, 71.6)
+    ]
+    assert outcomes == [PASS, FAIL]
 
 
 def test_scores_after_different_training_are_not_compared():

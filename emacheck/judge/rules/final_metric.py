@@ -7,10 +7,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from emacheck.counted import counted
 from emacheck.curve import Curve
 from emacheck.judge.advice import option
-from emacheck.judge.comparison import Comparison
+from emacheck.judge.comparison import EMPTY, Comparison
 from emacheck.judge.forensics.metric_names import class_score, is_score
+from emacheck.judge.noise.repeats import distinct_repeats
 from emacheck.judge.verdict import Finding, Outcome
 
 # A fraction of 1 may be printed, and summed, a little too high.
@@ -30,6 +32,10 @@ class FinalMetric:
     and one validation cannot show that it has. There the seed alone moves a score far, so that a difference over the
     limit is INCONCLUSIVE, and FAIL only beyond ``unsettled`` times the limit.
 
+    Where ``minimum`` distinct repeats or more were validated last at the same iteration, the largest difference between
+    any two of the reference and them is what a good run may differ: it counts as the limit where it is larger, but not
+    beyond ``unsettled`` times the limit.
+
     A score is in percent where any value of it in either record is over 1, or, if it is that of a single class, where
     one of its kind is, else it is a fraction. Where that can be read otherwise, only what holds for both readings is
     decided: a record of which no score is over 1 may hold fractions where the other one holds percentages, and a score
@@ -39,6 +45,7 @@ class FinalMetric:
         limit: Largest allowed difference of scores in percent, in percentage points.
         fraction_limit: Largest allowed difference of scores that are fractions.
         unsettled: How many times the limit a score that has not settled may differ before that is FAIL.
+        minimum: Fewest distinct repeats that show how far good runs differ, at least 2.
 
     Example:
         >>> from emacheck import Record, compare
@@ -54,6 +61,7 @@ class FinalMetric:
     limit: float = 1.0
     fraction_limit: float = 0.01
     unsettled: float = 10.0
+    minimum: int = 2
     name: ClassVar[str] = "final_metric"
     unit: ClassVar[str] = "percentage points, signed"
 
@@ -69,13 +77,21 @@ class FinalMetric:
         findings = []
         for name in names:
             if name in reference and name in candidate:
-                readings = self._readings(name, reference, candidate)
+                benign = self._benign(comparison, name)
+                readings = [replace(each, benign=benign) for each in self._readings(name, reference, candidate)]
                 findings.append(self._check(name, reference[name], candidate[name], readings))
             else:
                 holder, lacking = ("reference", "candidate") if name in reference else ("candidate", "reference")
                 message = f"only the {holder} has validation records of {name}, the {lacking} has none"
                 findings.append(self._undecided(name, message))
         return tuple(findings)
+
+    def _benign(self, comparison: Comparison, name: str) -> tuple[float, ...]:
+        """Return the last scores of the repeats that were validated last when the reference was; none if too few."""
+        at = comparison.reference.validation[name].iterations[-1]
+        curves = (r.validation.get(name, EMPTY) for r in distinct_repeats(comparison, comparison.metrics[0]))
+        last = tuple(float(c.values[-1]) for c in curves if len(c) and c.iterations[-1] == at)
+        return last if len(last) >= max(self.minimum, 2) and all(map(math.isfinite, last)) else ()
 
     def _readings(self, name: str, reference: Mapping[str, Curve], candidate: Mapping[str, Curve]) -> list["_Reading"]:
         """Return how a score can be read, the likely way first."""
@@ -110,14 +126,16 @@ class FinalMetric:
         if outcome is not other_reading.outcome(reference, candidate, self.unsettled):
             fix = "write both logs alike" if likely.percent else f"if it is a fraction, {accept}"
             return self._undecided(name, f"{message}, and {other_reading.why}: {fix}")
-        message += likely.remarks(reference, candidate, outcome)
+        message += likely.remarks(reference, candidate, outcome, self.unsettled)
+        if outcome is Outcome.INCONCLUSIVE and not likely.benign:
+            message += "; validated repeats of the reference would show how far good runs differ"
         if outcome is not Outcome.PASS and not likely.percent:
             message += f" (a fraction; {accept})"
         return Finding(
             rule=self.name,
             outcome=outcome,
             observed=c - r,
-            limit=likely.limit,
+            limit=likely.allowed(reference, self.unsettled),
             unit=self.unit if likely.percent else "of 1, signed",
             iteration=iteration,
             message=message,
@@ -138,12 +156,23 @@ class _Reading:
         percent: Whether they are percentages, else fractions.
         worth: What one of reference and candidate each is multiplied by.
         why: Why they may be read so.
+        benign: The last scores of enough repeats of the reference; none otherwise.
     """
 
     limit: float
     percent: bool = True
     worth: tuple[int, int] = (1, 1)
     why: str = ""
+    benign: tuple[float, ...] = ()
+
+    def spread(self, reference: Curve) -> float:
+        """Return the largest difference between any two of the reference and its repeats."""
+        scores = (float(reference.values[-1]), *self.benign)
+        return (max(scores) - min(scores)) * self.worth[0]
+
+    def allowed(self, reference: Curve, unsettled: float) -> float:
+        """Return the limit, or how far good runs differ where that is more."""
+        return max(self.limit, min(self.spread(reference), self.limit * max(unsettled, 1.0)))
 
     def rounding(self, reference: Curve, candidate: Curve) -> float:
         """Return how far printed decimals leave the difference uncertain."""
@@ -161,16 +190,21 @@ class _Reading:
         """Say what the difference is, of which printed decimals leave a part uncertain."""
         difference = abs(float(candidate.values[-1]) * self.worth[1] - float(reference.values[-1]) * self.worth[0])
         rounding = self.rounding(reference, candidate)
-        if difference + rounding <= self.limit:
+        allowed = self.allowed(reference, unsettled)
+        if difference + rounding <= allowed:
             return Outcome.PASS
         settled = self.moved(reference, candidate) <= self.limit
-        failing = self.limit * (1.0 if settled else max(unsettled, 1.0))
+        failing = allowed if settled else self.limit * max(unsettled, 1.0)
         return Outcome.FAIL if difference - rounding > failing else Outcome.INCONCLUSIVE
 
-    def remarks(self, reference: Curve, candidate: Curve, outcome: Outcome) -> str:
+    def remarks(self, reference: Curve, candidate: Curve, outcome: Outcome, unsettled: float) -> str:
         """Return what explains an outcome."""
         rounding, moved = self.rounding(reference, candidate), self.moved(reference, candidate)
-        found = f"; printed decimals leave it uncertain by {rounding:.2g}" if rounding else ""
+        found = ""
+        if self.allowed(reference, unsettled) > self.limit:
+            count = counted(len(self.benign), "repeat")
+            found = f"; the reference and {count} of it differ by up to {self.spread(reference):.3g} among themselves"
+        found += f"; printed decimals leave it uncertain by {rounding:.2g}" if rounding else ""
         if outcome is Outcome.INCONCLUSIVE and moved > self.limit:
             found += (
                 f"; it has not settled: it moved by {moved:.3g} from the validation before"
