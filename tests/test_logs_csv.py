@@ -1,6 +1,7 @@
 """Tables of values that are separated by commas, semicolons or tabulators."""
 
 import csv
+import json
 import math
 
 import numpy as np
@@ -24,6 +25,16 @@ def test_csv_takes_its_iterations_from_a_column_of_that_name(log, column, separa
     assert record.format == "CSV"
     assert points(record) == [(1, 4.5), (2, 4.25)]
     assert points(record, "lr") == [(1, 0.01), (2, 0.01)]
+
+
+def test_a_step_that_starts_anew_in_each_epoch_gives_way_to_a_global_step_in_tables_and_json_lines_alike(log):
+    rows = [(0, 0, 1, 4.5), (0, 1, 2, 4.25), (1, 0, 3, 4.0), (1, 1, 4, 3.75)]
+    names = ("epoch", "step", "global_step", "loss")
+    table = log("\n".join(",".join(map(str, row)) for row in (names, *rows)) + "\n")
+    json_lines = log("\n".join(json.dumps(dict(zip(names, row, strict=True))) for row in rows) + "\n")
+    assert (table.format, json_lines.format) == ("CSV", "JSON lines")
+    assert points(table) == points(json_lines) == [(1, 4.5), (2, 4.25), (3, 4.0), (4, 3.75)]
+    assert remarks(table) == remarks(json_lines) == ""
 
 
 def test_csv_tells_an_empty_cell_from_nan(log):

@@ -16,6 +16,12 @@ _TOTALS = (
     *("loss step", "step loss", "batch loss", "loss batch", "loss value", "train loss", "training loss"),
     *("avg loss", "average loss", "mean loss", "loss avg", "loss mean", "running loss", "loss epoch", "epoch loss"),
 )
+ITERATION_NAMES = (
+    *("iteration", "iter", "global_step", "step", "_step", "it", "current_steps", "trainer/global_step"),
+    *("global_step/max_steps", "iterations", "iters", "steps", "global_steps", "num_updates", "n_iter", "iter_num"),
+    *("step_num", "batch", "update", "timestep", "total_timesteps"),
+)
+"""Names of what counts iterations, the most telling first: a ``step`` beside a ``global_step`` is one of its epoch."""
 # The most telling first: processes of two nodes share their local ranks.
 _RANKS = ("global_rank", "rank", "local_rank")
 MODE_KEYS = ("mode", "phase", "split", "stage", "subset", "part", "prefix", "dataset", "job_type", "event", "type")

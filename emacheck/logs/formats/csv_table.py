@@ -11,17 +11,13 @@ from emacheck.errors import LogError
 from emacheck.logs.formats import wandb_columns
 from emacheck.logs.gathering import Gathering, averaged
 from emacheck.logs.lines import numbered
-from emacheck.logs.naming import is_loss, is_rank, says_validation, the_modes, the_rank, understood
+from emacheck.logs.naming import ITERATION_NAMES, is_loss, is_rank, says_validation, the_modes, the_rank, understood
 from emacheck.logs.values import is_fraction, parse_iteration, parse_number
 from emacheck.oddity import OddityKind
 from emacheck.record import Record
 
 NAME = "CSV"
-ITERATION_COLUMNS = (
-    *("iteration", "iter", "step", "global_step", "_step", "trainer/global_step", "iterations", "iters", "steps"),
-    *("it", "num_updates", "n_iter", "iter_num", "current_steps", "batch", "timestep", "total_timesteps"),
-    *("epoch", "epochs", "episode"),
-)
+ITERATION_COLUMNS = (*ITERATION_NAMES, "epoch", "epochs", "episode")
 EPOCHS = frozenset({"epoch", "epochs"})
 SEPARATORS = ",;\t|"
 WIDEST = 10_000

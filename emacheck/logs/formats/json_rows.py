@@ -7,7 +7,7 @@ from typing import Any
 from emacheck.logs.formats.json_lines import leading_objects, objects
 from emacheck.logs.formats.mmengine_json import WRITTEN_ALWAYS
 from emacheck.logs.gathering import Gathering
-from emacheck.logs.naming import MODE_KEYS, is_rank, says_validation, the_rank, understood
+from emacheck.logs.naming import ITERATION_NAMES, MODE_KEYS, is_rank, says_validation, the_rank, understood
 from emacheck.logs.values import measured, parse_iteration
 from emacheck.oddity import OddityKind
 from emacheck.record import Record
@@ -18,11 +18,6 @@ BY_EPOCH, BY_ITERATION, NO_RECORD = "epoch", "iteration", ""
 COUNTED = "the records have no iteration, only parts of epochs: they are counted from 1"
 DEEPEST = 4
 _LOOKED_AT = 100
-_ITERATION_KEYS = (
-    *("iteration", "iter", "global_step", "step", "_step", "it", "current_steps", "trainer/global_step"),
-    "global_step/max_steps",
-    *("num_updates", "global_steps", "steps", "iterations", "n_iter", "iter_num", "step_num", "batch", "update"),
-)
 _NOT_METRICS = frozenset(
     {"timestamp", "_timestamp", "_runtime", "total_steps", "percentage", "n_parameters", "wall_time"}
 )
@@ -108,7 +103,7 @@ def _stands_for_a_number(value: object) -> bool:
 
 def _iteration_key(row: Mapping[str, Any]) -> str | None:
     """Return the key of the iteration: of several the most telling one that holds an integer."""
-    found = sorted((key for key in row if is_iteration(key)), key=lambda key: _ITERATION_KEYS.index(key.lower()))
+    found = sorted((key for key in row if is_iteration(key)), key=lambda key: ITERATION_NAMES.index(key.lower()))
     return next((key for key in found if _iteration(row[key]) is not None), found[0] if found else None)
 
 
@@ -119,7 +114,7 @@ def _iteration(value: object) -> int | None:
 
 def is_iteration(key: str) -> bool:
     """Tell whether a key is one that counts iterations."""
-    return key.lower() in _ITERATION_KEYS
+    return key.lower() in ITERATION_NAMES
 
 
 def says_where(row: Mapping[str, Any]) -> bool:
