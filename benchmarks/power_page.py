@@ -22,10 +22,6 @@ RESULTS = HERE / "results"
 DOCS = HERE.parent / "docs"
 PAGE, PICTURE = DOCS / "verification-power.md", DOCS / "images" / "verification-power.png"
 PRECISIONS = ("fp32", "bf16", "fp16")
-# What is still to be measured anew, and what has changed since.
-EARLIER = {
-    "fp16": "before integers were compared exactly ([decision 11](decisions/0011-what-is-zero-and-what-is-counted.md)) and tensors of few numbers looked at twice"
-}
 MOST_SECONDS, MOST_GIB = 60, 4e9 / 2**30
 LOOKS = {
     "modelzoo": "signed means of the loss, the users' rule",
@@ -239,8 +235,6 @@ def precisions_table(audits: dict[str, Selftest], machines: dict[str, dict[str, 
                 f"- {precision}: measured on another machine ({made['cpu']}, {made['cpus']} cores, {made['threads']} threads, torch {made['torch']}), "
                 f"where the same warm-up ends in the state `{made['state_hash'][:12]}`."
             )
-        if precision in EARLIER:
-            lines.append(f"- {precision}: measured {EARLIER[precision]}.")
     return [*lines, ""]
 
 
