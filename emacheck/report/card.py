@@ -8,6 +8,7 @@ from typing import Any
 from emacheck.counted import counted
 from emacheck.judge.choice import default_rules
 from emacheck.judge.comparison import Comparison
+from emacheck.judge.figures import number
 from emacheck.judge.rules.modelzoo import Means, ModelZoo, means_of_script
 from emacheck.judge.verdict import AUDIT, Finding, Outcome, Verdict
 from emacheck.printable import printable
@@ -22,7 +23,6 @@ from emacheck.report.wording import (
     headline,
     left_out_sentences,
     needs,
-    number,
     start_sentence,
 )
 

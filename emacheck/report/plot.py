@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from emacheck.curve import Curve, Floats
 from emacheck.judge.comparison import EMPTY, PairedCurve
+from emacheck.judge.figures import number
 from emacheck.judge.verdict import Verdict
 from emacheck.printable import printable, shortened
 from emacheck.report.allowed import OF_THE_ENVELOPE, Allowed, allowed
@@ -30,7 +31,7 @@ from emacheck.report.lines import (
     undrawable,
 )
 from emacheck.report.scales import FLOOR, has_place, scale_of_differences, scale_of_values, ticks
-from emacheck.report.wording import divergence, equality, headline, metrics_to_look_at, number
+from emacheck.report.wording import divergence, equality, headline, metrics_to_look_at
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

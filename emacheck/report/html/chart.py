@@ -6,6 +6,7 @@ import numpy as np
 
 from emacheck.curve import Curve, Floats, Integers
 from emacheck.judge.comparison import EMPTY, PairedCurve
+from emacheck.judge.figures import number
 from emacheck.judge.verdict import Verdict
 from emacheck.printable import printable
 from emacheck.report.allowed import OF_THE_ENVELOPE, OF_THE_MEAN, Allowed, allowed
@@ -37,7 +38,7 @@ from emacheck.report.lines import (
     undrawable,
 )
 from emacheck.report.scales import FLOOR, Scale, has_place, scale_of_differences, scale_of_values
-from emacheck.report.wording import divergence, equality, number
+from emacheck.report.wording import divergence, equality
 
 SIDES = ("reference", "candidate")
 ROWS = {"reference": 880, "candidate": 945}  # of the marks for values that have no place on the axis

@@ -6,12 +6,13 @@ from typing import Any
 
 from emacheck.counted import counted
 from emacheck.judge.comparison import PairedCurve
+from emacheck.judge.figures import number
 from emacheck.judge.verdict import Finding, Outcome, Verdict
 from emacheck.oddity import Effect, shown
 from emacheck.printable import MESSAGE_LENGTH, printable
 from emacheck.report.contrast import header_differences
 from emacheck.report.records import extent, scalars
-from emacheck.report.wording import explained, figures, metrics_to_look_at, needs, number, start_sentence
+from emacheck.report.wording import explained, figures, metrics_to_look_at, needs, start_sentence
 
 MOST_ROWS = 200
 MOST_CURVES = 6
