@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from verdicts_to_show import ANYTHING, COMMAND, a_verdict_with, an_audit
+from verdicts_to_show import ANYTHING, COMMAND, a_note, a_verdict, a_verdict_with, an_audit
 
+from emacheck import Curve, Record
 from emacheck.audit.findings.text import text as audit_text
 from emacheck.judge import Finding, Outcome
+from emacheck.oddity import OddityKind, oddity
 from emacheck.report.audited import audit_markdown
 from emacheck.report.card import MOST_FINDINGS, card
 from emacheck.report.document import document
@@ -144,6 +146,32 @@ def test_what_did_not_pass_is_counted_wherever_it_is_not_shown(found):
         commands = [line.split(" ")[0] for line in annotations(verdict)]
         assert commands.count("::error") == outcomes.count("FAIL")
         assert commands.count("::warning") == (outcomes.count("INCONCLUSIVE") if found else 1)
+
+
+def test_the_page_lists_every_remark_that_it_says_limits_the_verdict():
+    falling = np.linspace(4.0, 2.0, 100)
+    fine, coarse = (
+        Record(
+            name=f"every {step}",
+            format="example",
+            curves={"loss": Curve(name="loss", iterations=range(step, 101, step), values=falling[step - 1 :: step])},
+            oddities=(oddity(OddityKind.GAP, "a gap"), a_note("a note")),
+        )
+        for step in (2, 4)
+    )
+    verdict = a_verdict(fine, coarse)
+    page = html(verdict, **ASKED)
+    limits = page[page.index('<h2 id="limits">') :].partition("</section>")[0]
+    items = [unescape(re.sub("<[^>]+>", "", item)) for item in re.findall("<li>(.*?)</li>", limits)]
+    every = "the candidate logs every 4 iterations, the reference every 2 iterations: only common ones were compared"
+    assert f'<a href="#limits">{len([item for item in items if "LIMITS" in item])} remarks limit it.</a>' in page
+    assert items == [
+        f"coverage[loss]: LIMITS: {every}",
+        "reference: LIMITS: a gap",
+        "candidate: LIMITS: a gap",
+        "reference: a note",
+        "candidate: a note",
+    ]
 
 
 class TestAudit:
