@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from verdicts_to_show import ANYTHING, COMMAND, a_note, a_verdict, a_verdict_with, an_audit
+from verdicts_to_show import ANYTHING, COMMAND, a_note, a_record, a_verdict, a_verdict_with, an_audit
 
 from emacheck import Curve, Record
 from emacheck.audit.findings.text import text as audit_text
@@ -172,6 +172,15 @@ def test_the_page_lists_every_remark_that_it_says_limits_the_verdict():
         "reference: a note",
         "candidate: a note",
     ]
+
+
+def test_a_pass_of_a_rule_that_had_nothing_to_compare_says_so_in_every_form():
+    falling = np.linspace(4.0, 2.0, 20)
+    verdict = a_verdict(a_record("r", falling), a_record("c", falling))
+    nothing = "no learning rates on both sides to compare"
+    assert f"\nschedule: {nothing}\n" in text(verdict, command=COMMAND, colour=False)
+    for shown in (markdown(verdict, **ASKED, plot=None), html(verdict, **ASKED), junit(verdict, command=COMMAND)):
+        assert nothing in shown
 
 
 class TestAudit:

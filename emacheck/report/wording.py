@@ -9,6 +9,7 @@ from emacheck.judge.figures import beside, number
 from emacheck.judge.forensics.one_run import of_one_run
 from emacheck.judge.forensics.pairing import Pairing, pairing_of
 from emacheck.judge.rules.means import MeanRelativeError
+from emacheck.judge.rules.schedule import NO_RATES, Schedule
 from emacheck.judge.verdict import AUDIT, Finding, Outcome, Verdict
 from emacheck.oddity import OddityKind
 from emacheck.printable import MESSAGE_LENGTH, printable
@@ -62,6 +63,7 @@ def explained(finding: Finding) -> bool:
         or bool(finding.limited_by)
         or finding.rule == "modelzoo"
         or (finding.rule == "integrity" and finding.observed > 0)
+        or (finding.rule == Schedule.name and finding.message == NO_RATES)
     )
 
 
