@@ -43,6 +43,7 @@ DIFFERENCE_BOX = (0.09, 0.105, 0.81, 0.265)
 GAP = (1.03, (CURVE_BOX[1] - DIFFERENCE_BOX[1]) / DIFFERENCE_BOX[3] - 0.05)
 LEFT, RIGHT = CURVE_BOX[0], CURVE_BOX[0] + CURVE_BOX[2]
 SMOOTHED_AT = 2000  # more points than this on a smoothed line are beyond the picture's resolution
+TITLE_LENGTH = 160  # a headline with all that a reader must not overlook, in letters that are still read
 NARROWEST = 1e-12  # of the iterations' size: matplotlib places nothing on an axis that is much narrower
 INK, PALE = "#333333", "#888888"
 
@@ -126,7 +127,7 @@ def _default_style() -> Iterator[None]:
 
 
 def _title(figure: "Figure", verdict: Verdict) -> None:
-    _text(figure, LEFT, 0.958, headline(verdict), length=90, width=0.98 - LEFT, size=16, weight="bold")
+    _text(figure, LEFT, 0.958, headline(verdict), length=TITLE_LENGTH, width=0.98 - LEFT, size=16, weight="bold")
     middle = (LEFT + RIGHT) / 2 + 0.01
     comparison = verdict.comparison
     for x, side, record in ((LEFT, REFERENCE, comparison.reference), (middle, CANDIDATE, comparison.candidate)):
@@ -142,9 +143,10 @@ def _text(
     shown = figure.text(
         x, y, _in_font(text, length), fontsize=size, fontweight=weight, color=colour, va="baseline", parse_math=False
     )
-    taken = shown.get_window_extent().width / figure.bbox.width
-    if taken > width:
-        shown.set_fontsize(size * width / taken)
+    # Letters are rounded to whole pixels, so that half the size is not half as wide.
+    while (taken := shown.get_window_extent().width / figure.bbox.width) > width:
+        size *= 0.99 * width / taken
+        shown.set_fontsize(size)
 
 
 def _in_font(text: str, length: int) -> str:
