@@ -161,6 +161,8 @@ def test_the_page_lists_every_remark_that_it_says_limits_the_verdict():
     )
     verdict = a_verdict(fine, coarse)
     page = html(verdict, **ASKED)
+    assert "missing" not in page.replace("share of iterations missing", "") + card(verdict, **ASKED)
+    assert "25 iterations in both, 25 only in the reference; " in card(verdict, **ASKED)
     limits = page[page.index('<h2 id="limits">') :].partition("</section>")[0]
     items = [unescape(re.sub("<[^>]+>", "", item)) for item in re.findall("<li>(.*?)</li>", limits)]
     every = "the candidate logs every 4 iterations, the reference every 2 iterations: only common ones were compared"

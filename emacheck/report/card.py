@@ -119,9 +119,10 @@ def _batches(record: Record) -> str:
 def _compared(verdict: Verdict) -> str:
     paired = first_curve(verdict)
     common = counted(len(paired.iterations), "iteration")
-    lacking = {"candidate": len(paired.only_reference), "reference": len(paired.only_candidate)}
-    missing = "".join(f", {count} missing in the {side}" for side, count in lacking.items() if count)
-    return f"Compared: {common} in both{missing}; {escaped(start_sentence(verdict))}."
+    # Not "missing": of a record with a larger logging interval they are not.
+    alone = {"reference": len(paired.only_reference), "candidate": len(paired.only_candidate)}
+    more = "".join(f", {count} only in the {side}" for side, count in alone.items() if count)
+    return f"Compared: {common} in both{more}; {escaped(start_sentence(verdict))}."
 
 
 def _findings(verdict: Verdict) -> Iterator[str]:

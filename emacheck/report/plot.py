@@ -235,7 +235,7 @@ def _missing(above: "Axes", below: "Axes", paired: PairedCurve) -> None:
     edges = np.concatenate([[union[0] - half], inner, [union[-1] + half]])
     margin = 0.01 * (edges[-1] - edges[0])
     above.set_xlim(edges[0] - margin, edges[-1] + margin)
-    for side, other, iterations in ((REFERENCE, CANDIDATE, only[0]), (CANDIDATE, REFERENCE, only[1])):
+    for side, iterations in zip((REFERENCE, CANDIDATE), only, strict=True):
         if not len(iterations):
             continue
         at = np.searchsorted(union, iterations.astype(np.float64))
@@ -243,7 +243,7 @@ def _missing(above: "Axes", below: "Axes", paired: PairedCurve) -> None:
         for axes in (above, below):
             axes.broken_barh(
                 spans, (0, 1), transform=axes.get_xaxis_transform(), facecolor=side.colour, alpha=0.12, linewidth=0,
-                label=f"missing in the {other.name} ({len(iterations)})" if axes is above else None,
+                label=f"only in the {side.name} ({len(iterations)})" if axes is above else None,
             )  # fmt: skip
 
 

@@ -165,11 +165,11 @@ def _missing(paired: PairedCurve, across: Across) -> tuple[list[Stroke], list[Ke
     places = across.places(edges)
     strokes, keys = [], []
     only = (paired.only_reference, paired.only_candidate)
-    for side, other, iterations in zip(SIDES, reversed(SIDES), only, strict=True):
+    for side, iterations in zip(SIDES, only, strict=True):
         if len(iterations):
             at = np.searchsorted(union, iterations.astype(np.float64))
             strokes.append(Stroke(look=f"{side} area", path=bars(places[at], places[at + 1])))
-            keys.append(Key(look=f"{side} area", shape="area", text=f"missing in the {other} ({len(iterations)})"))
+            keys.append(Key(look=f"{side} area", shape="area", text=f"only in the {side} ({len(iterations)})"))
     return strokes, keys
 
 
