@@ -30,6 +30,7 @@ from verdicts_to_show import (
 from emacheck import Curve, Record
 from emacheck.judge import Outcome, Verdict, decide, make_rules
 from emacheck.judge.comparison import compare
+from emacheck.judge.figures import number
 from emacheck.printable import printable
 from emacheck.report.card import card
 from emacheck.report.document import document
@@ -37,7 +38,7 @@ from emacheck.report.html.page import html
 from emacheck.report.junit import junit
 from emacheck.report.markdown import markdown
 from emacheck.report.text import text
-from emacheck.report.wording import divergence, headline, needs, number
+from emacheck.report.wording import divergence, headline, needs
 from emacheck.strict_json import to_json
 
 

@@ -163,7 +163,7 @@ class TestRecords:
     def test_of_a_run_that_died_are_told_as_such(self):
         shown = a_card(a_verdict(a_record("r", FALLING), a_record("c", FALLING[:12], complete=False)))
         assert "12, from 1 to 12, **ended before its time**" in shown
-        assert "Compared: 12 iterations in both, 88 missing in the candidate; " in shown
+        assert "Compared: 12 iterations in both, 88 only in the reference; " in shown
 
 
 @settings(max_examples=40)

@@ -20,9 +20,11 @@ from emacheck.curve import Curve
 from emacheck.errors import OutputError
 from emacheck.judge import decide, make_rules
 from emacheck.judge.comparison import compare
+from emacheck.oddity import OddityKind, oddity
 from emacheck.record import Record
 from emacheck.report.lines import moving_median
 from emacheck.report.plot import CANDIDATE, CURVE_BOX, DIFFERENCE_BOX, OVER_LIMIT_COLOUR, draw
+from emacheck.report.wording import headline
 from emacheck.report.write import write_atomically, write_together
 
 
@@ -82,6 +84,26 @@ class TestPlot:
         assert draw(VERDICTS["fail"]) == first
         assert b"Software" not in first
         assert (int.from_bytes(first[16:20], "big"), int.from_bytes(first[20:24], "big")) == (1200, 800)
+
+    def test_the_title_is_the_whole_headline_and_within_the_picture(self, monkeypatch):
+        from matplotlib.figure import Figure
+
+        written, write = [], Figure.text
+
+        def text(figure, *given, **more):
+            written.append(write(figure, *given, **more))
+            return written[-1]
+
+        monkeypatch.setattr(Figure, "text", text)
+        on_cpu = oddity(OddityKind.ON_CPU, "some of it was computed on the CPU")
+        more = {"oddities": (on_cpu,), "complete": False}
+        reference, candidate = (a_record(name, range(40, 20, -1), metric="decode.loss_ce", **more) for name in "rc")
+        verdict = a_verdict(reference, candidate, make_rules(["mean_relative_error"]))
+        assert draw(verdict)
+        said = "bit-identical, partly on the CPU, although integrity would be INCONCLUSIVE"
+        assert written[0].get_text() == headline(verdict)
+        assert headline(verdict).endswith(said)
+        assert written[0].get_window_extent().x1 <= 0.98 * 1200
 
     def test_never_imports_pyplot(self):
         code = (

@@ -130,7 +130,7 @@ class TestCurves:
         assert [round(at) for at in below.points("difference mark")[0]] == [20]
         assert below.uprights("over") == [pytest.approx(20, abs=0.05)]
         assert "candidate NaN or infinite (1)" in keys
-        assert "missing in the candidate (3)" in keys
+        assert "only in the reference (3)" in keys
 
     def test_of_what_is_not_finite_none_is_the_largest(self):
         broken = FALLING * SHIFT

@@ -49,6 +49,20 @@ def test_a_loss_that_is_39_percent_too_low_passes_only_the_signed_rule_which_say
     assert board["modelzoo"].observed == pytest.approx(-0.39)
 
 
+def test_an_error_just_over_its_limit_is_not_shown_as_equal_to_it():
+    comparison = compare(record(falling()), record(1.050001 * falling()))
+    verdict = decide(comparison, make_rules(["mean_relative_error"]))
+    entries = scoreboard(comparison, verdict)
+    for shown in (scoreboard_text(verdict, entries, width=500), scoreboard_markdown(verdict, entries)):
+        (row,) = [line for line in shown.splitlines() if "unsigned 5 %" in line]
+        assert ("0.050001" in row, "FAIL" in row) == (True, True)
+    assert [entry.sentence for entry in entries[:2]] == [
+        "agrees: the signed mean relative error of the last 50 is 0.050001",
+        "agrees: the mean relative error is 0.050001",
+    ]
+    assert str(verdict.worst).startswith("FAIL mean_relative_error[loss] 0.050001 (limit 0.05) at iteration ")
+
+
 def test_rounding_noise_fails_nothing_but_bitwise_equality_which_says_so():
     noise = 1 + 1e-7 * np.random.default_rng(0).normal(size=100)
     board = board_of(record(falling()), record(falling() * noise))

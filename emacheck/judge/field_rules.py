@@ -9,6 +9,7 @@ import numpy as np
 from emacheck.counted import counted
 from emacheck.judge.arithmetic import average
 from emacheck.judge.comparison import EMPTY, Comparison, PairedCurve
+from emacheck.judge.figures import beside
 from emacheck.judge.verdict import Finding, Outcome
 
 MOST_FAILING = 50
@@ -43,7 +44,7 @@ class UnsignedMean:
                 limit=self.limit,
                 unit="of the reference",
                 iteration=None,
-                message=f"the mean relative error is {observed:.4g}",
+                message=f"the mean relative error is {beside(observed, self.limit)[0]}",
                 would_pass_at=observed if math.isfinite(observed) else None,
                 metric=paired.metric,
             ),

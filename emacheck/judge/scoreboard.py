@@ -12,6 +12,7 @@ from emacheck.curve import Floats
 from emacheck.judge.arithmetic import average
 from emacheck.judge.comparison import EMPTY, Comparison
 from emacheck.judge.field_rules import Bitwise, Megatron, MindFormers, UnsignedMean
+from emacheck.judge.figures import beside
 from emacheck.judge.rules.modelzoo import LAST, ModelZoo, seen_by_script
 from emacheck.judge.verdict import Finding, Outcome, Verdict
 
@@ -99,7 +100,8 @@ def _sentence(finding: Finding, comparison: Comparison, verdict: Verdict) -> str
 
 def _found(finding: Finding) -> str:
     if finding.rule == ModelZoo.name and finding.outcome is not Outcome.INCONCLUSIVE:
-        return f"the signed mean relative error of the last {LAST} is {finding.observed:.4g}"
+        observed, _ = beside(finding.observed, finding.limit)
+        return f"the signed mean relative error of the last {LAST} is {observed}"
     return finding.message
 
 
@@ -110,7 +112,8 @@ def _deciding(verdict: Verdict) -> str:
         return f"{verdict.outcome}, no rule was applied"
     if verdict.outcome is Outcome.INCONCLUSIVE:
         return f"INCONCLUSIVE, {worst.rule}: {worst.message}".split("\n", maxsplit=1)[0]
-    return f"{verdict.outcome}, {worst.rule} is {worst.observed:.4g} (limit {worst.limit:.4g})"
+    observed, limit = beside(worst.observed, worst.limit)
+    return f"{verdict.outcome}, {worst.rule} is {observed} (limit {limit})"
 
 
 def _why_it_passes(finding: Finding, comparison: Comparison, verdict: Verdict) -> str:

@@ -6,6 +6,7 @@ from enum import Enum
 from typing import ClassVar, Protocol
 
 from emacheck.judge.comparison import Comparison
+from emacheck.judge.figures import beside
 from emacheck.printable import printable
 
 # For each metric, either of these two rules suffices.
@@ -97,8 +98,8 @@ class Finding:
         """Say it in one line."""
         metric = f"[{self.metric}]" if self.metric else ""
         where = "" if self.iteration is None else f" at iteration {self.iteration}"
-        observed = f"{self.observed:.4g} (limit {self.limit:.4g})"
-        said = f"{self.outcome} {self.rule}{metric} {observed}{where}: {self.message}"
+        observed, limit = beside(self.observed, self.limit, signed="signed" in self.unit)
+        said = f"{self.outcome} {self.rule}{metric} {observed} (limit {limit}){where}: {self.message}"
         return printable(said, newlines=True, length=None)
 
     @property

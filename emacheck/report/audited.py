@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 from emacheck.audit.findings.result import ALONE, badness
 from emacheck.counted import counted
+from emacheck.judge.figures import beside
 from emacheck.report.markdown_text import escaped, table
-from emacheck.report.wording import number
 
 if TYPE_CHECKING:
     from emacheck.audit.findings.result import AuditResult, TensorError
@@ -86,8 +86,7 @@ def _worst(errors: "Sequence[TensorError]") -> str:
             escaped(error.tensor),
             escaped(error.phase),
             escaped(error.level),
-            number(error.ratio),
-            number(error.limit),
+            *beside(error.ratio, error.limit),
             f"{error.error:.1e}",
         )
         for error in worst_tensors(errors)

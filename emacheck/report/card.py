@@ -8,6 +8,7 @@ from typing import Any
 from emacheck.counted import counted
 from emacheck.judge.choice import default_rules
 from emacheck.judge.comparison import Comparison
+from emacheck.judge.figures import number
 from emacheck.judge.rules.modelzoo import Means, ModelZoo, means_of_script
 from emacheck.judge.verdict import AUDIT, Finding, Outcome, Verdict
 from emacheck.printable import printable
@@ -22,7 +23,6 @@ from emacheck.report.wording import (
     headline,
     left_out_sentences,
     needs,
-    number,
     start_sentence,
 )
 
@@ -119,9 +119,10 @@ def _batches(record: Record) -> str:
 def _compared(verdict: Verdict) -> str:
     paired = first_curve(verdict)
     common = counted(len(paired.iterations), "iteration")
-    lacking = {"candidate": len(paired.only_reference), "reference": len(paired.only_candidate)}
-    missing = "".join(f", {count} missing in the {side}" for side, count in lacking.items() if count)
-    return f"Compared: {common} in both{missing}; {escaped(start_sentence(verdict))}."
+    # Not "missing": of a record with a larger logging interval they are not.
+    alone = {"reference": len(paired.only_reference), "candidate": len(paired.only_candidate)}
+    more = "".join(f", {count} only in the {side}" for side, count in alone.items() if count)
+    return f"Compared: {common} in both{more}; {escaped(start_sentence(verdict))}."
 
 
 def _findings(verdict: Verdict) -> Iterator[str]:

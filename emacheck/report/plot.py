@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from emacheck.curve import Curve, Floats
 from emacheck.judge.comparison import EMPTY, PairedCurve
+from emacheck.judge.figures import number
 from emacheck.judge.verdict import Verdict
 from emacheck.printable import printable, shortened
 from emacheck.report.allowed import OF_THE_ENVELOPE, Allowed, allowed
@@ -30,7 +31,7 @@ from emacheck.report.lines import (
     undrawable,
 )
 from emacheck.report.scales import FLOOR, has_place, scale_of_differences, scale_of_values, ticks
-from emacheck.report.wording import divergence, equality, headline, metrics_to_look_at, number
+from emacheck.report.wording import divergence, equality, headline, metrics_to_look_at
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,6 +43,7 @@ DIFFERENCE_BOX = (0.09, 0.105, 0.81, 0.265)
 GAP = (1.03, (CURVE_BOX[1] - DIFFERENCE_BOX[1]) / DIFFERENCE_BOX[3] - 0.05)
 LEFT, RIGHT = CURVE_BOX[0], CURVE_BOX[0] + CURVE_BOX[2]
 SMOOTHED_AT = 2000  # more points than this on a smoothed line are beyond the picture's resolution
+TITLE_LENGTH = 160  # a headline with all that a reader must not overlook, in letters that are still read
 NARROWEST = 1e-12  # of the iterations' size: matplotlib places nothing on an axis that is much narrower
 INK, PALE = "#333333", "#888888"
 
@@ -125,7 +127,7 @@ def _default_style() -> Iterator[None]:
 
 
 def _title(figure: "Figure", verdict: Verdict) -> None:
-    _text(figure, LEFT, 0.958, headline(verdict), length=90, width=0.98 - LEFT, size=16, weight="bold")
+    _text(figure, LEFT, 0.958, headline(verdict), length=TITLE_LENGTH, width=0.98 - LEFT, size=16, weight="bold")
     middle = (LEFT + RIGHT) / 2 + 0.01
     comparison = verdict.comparison
     for x, side, record in ((LEFT, REFERENCE, comparison.reference), (middle, CANDIDATE, comparison.candidate)):
@@ -141,9 +143,10 @@ def _text(
     shown = figure.text(
         x, y, _in_font(text, length), fontsize=size, fontweight=weight, color=colour, va="baseline", parse_math=False
     )
-    taken = shown.get_window_extent().width / figure.bbox.width
-    if taken > width:
-        shown.set_fontsize(size * width / taken)
+    # Letters are rounded to whole pixels, so that half the size is not half as wide.
+    while (taken := shown.get_window_extent().width / figure.bbox.width) > width:
+        size *= 0.99 * width / taken
+        shown.set_fontsize(size)
 
 
 def _in_font(text: str, length: int) -> str:
@@ -232,7 +235,7 @@ def _missing(above: "Axes", below: "Axes", paired: PairedCurve) -> None:
     edges = np.concatenate([[union[0] - half], inner, [union[-1] + half]])
     margin = 0.01 * (edges[-1] - edges[0])
     above.set_xlim(edges[0] - margin, edges[-1] + margin)
-    for side, other, iterations in ((REFERENCE, CANDIDATE, only[0]), (CANDIDATE, REFERENCE, only[1])):
+    for side, iterations in zip((REFERENCE, CANDIDATE), only, strict=True):
         if not len(iterations):
             continue
         at = np.searchsorted(union, iterations.astype(np.float64))
@@ -240,7 +243,7 @@ def _missing(above: "Axes", below: "Axes", paired: PairedCurve) -> None:
         for axes in (above, below):
             axes.broken_barh(
                 spans, (0, 1), transform=axes.get_xaxis_transform(), facecolor=side.colour, alpha=0.12, linewidth=0,
-                label=f"missing in the {other.name} ({len(iterations)})" if axes is above else None,
+                label=f"only in the {side.name} ({len(iterations)})" if axes is above else None,
             )  # fmt: skip
 
 

@@ -3,11 +3,12 @@
 import textwrap
 from collections.abc import Sequence
 
+from emacheck.judge.figures import beside
 from emacheck.judge.scoreboard import Entry
 from emacheck.judge.verdict import Verdict
 from emacheck.printable import MESSAGE_LENGTH, printable
 from emacheck.report.markdown_text import escaped
-from emacheck.report.wording import headline, number
+from emacheck.report.wording import headline
 
 NARROWEST = 40
 
@@ -89,7 +90,7 @@ def scoreboard_markdown(verdict: Verdict, entries: Sequence[Entry]) -> str:
 
 
 def _figures(entry: Entry) -> tuple[str, str]:
-    return number(entry.observed), number(entry.limit)
+    return beside(entry.observed, entry.limit)
 
 
 def _ours(verdict: Verdict) -> str:

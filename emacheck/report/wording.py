@@ -1,38 +1,20 @@
 """What every report says in the same words: numbers, the headline, the first divergence."""
 
-import math
 from dataclasses import dataclass
 
-from emacheck.judge.advice import DIGITS, rounded_up
+from emacheck.judge.advice import rounded_up
 from emacheck.judge.comparison import PairedCurve
 from emacheck.judge.divergence import Kind, hint
+from emacheck.judge.figures import beside, number
 from emacheck.judge.forensics.one_run import of_one_run
 from emacheck.judge.forensics.pairing import Pairing, pairing_of
 from emacheck.judge.rules.means import MeanRelativeError
+from emacheck.judge.rules.schedule import NO_RATES, Schedule
 from emacheck.judge.verdict import AUDIT, Finding, Outcome, Verdict
 from emacheck.oddity import OddityKind
 from emacheck.printable import MESSAGE_LENGTH, printable
 
-EXACT_DIGITS = 17
-EXACT_INTEGERS_BELOW = 1e6
 OF_THE_RECORDS = ("fingerprints", "coverage", "schedule", "smoothing", "integrity")  # not of the device's numbers
-
-
-def number(value: float, *, signed: bool = False, digits: int = DIGITS) -> str:
-    """Return a number as a person reads it: counts in full, everything else with a few significant digits.
-
-    Example:
-        >>> number(12345.0), number(16780.4), number(0.33123), number(0.02, signed=True), number(float("nan"))
-        ('12345', '16780', '0.3312', '+0.02', 'NaN')
-    """
-    if math.isnan(value):
-        return "NaN"
-    sign = "+" if signed and value != 0 else ""
-    if float(value).is_integer() and abs(value) < EXACT_INTEGERS_BELOW:
-        return f"{int(value):{sign}d}"
-    if 10**digits <= abs(value) < EXACT_INTEGERS_BELOW:
-        return f"{value:{sign}.0f}"
-    return f"{value:{sign}.{digits}g}"
 
 
 def figures(finding: Finding) -> tuple[str, str]:
@@ -43,14 +25,7 @@ def figures(finding: Finding) -> tuple[str, str]:
         ...                 unit="of the reference, signed", iteration=None, message=""))
         ('-0.0200004', '0.02')
     """
-    signed = "signed" in finding.unit
-    within = abs(finding.observed) <= finding.limit
-    for digits in range(DIGITS, EXACT_DIGITS):
-        observed = number(finding.observed, signed=signed, digits=digits)
-        limit = number(finding.limit, digits=digits)
-        if (abs(float(observed)) <= float(limit)) == within:
-            return observed, limit
-    return number(finding.observed, signed=signed, digits=EXACT_DIGITS), number(finding.limit, digits=EXACT_DIGITS)
+    return beside(finding.observed, finding.limit, signed="signed" in finding.unit)
 
 
 def needs(finding: Finding) -> str:
@@ -88,6 +63,7 @@ def explained(finding: Finding) -> bool:
         or bool(finding.limited_by)
         or finding.rule == "modelzoo"
         or (finding.rule == "integrity" and finding.observed > 0)
+        or (finding.rule == Schedule.name and finding.message == NO_RATES)
     )
 
 

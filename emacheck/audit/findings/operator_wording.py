@@ -9,7 +9,7 @@ from emacheck.audit.findings.operators import (
     Explanation,
     OperatorError,
 )
-from emacheck.audit.findings.text import number
+from emacheck.audit.findings.text import number, ratio_and_limit
 from emacheck.counted import counted
 
 SHOWN = 3
@@ -45,7 +45,7 @@ def message_of(found: Explanation, *, also: str = "") -> str:
     if found.conclusion == UNTRIED:
         return f"{found.scope}: {_wrong(rows, found.scope)}{_more(found)}"
     last = found.trials[-1]
-    moved = f"it differs by {number(last.ratio)} (limit {last.limit:g}) instead of {number(found.ratio)}"
+    moved = f"it differs by {ratio_and_limit(last.ratio, last.limit)} instead of {number(found.ratio)}"
     rest = "something else is wrong as well" if found.conclusion == PARTLY else "that is not shown to be the cause"
     wrong = f"{_wrong(rows, found.scope)}{_more(found)}"
     return f"{found.scope}: {wrong}; with {_it(rows)} computed on the CPU {moved}, so {rest}"
@@ -56,7 +56,7 @@ def _right(found: Explanation) -> str:
         return f"no operator could be judged ({_unjudged(found) or 'it runs none that computes'})"
     worst = found.operators[0]
     many = f"{counted(found.calls, 'call')} of {counted(len(found.operators), 'operator')}"
-    judged = f"{many}; the worst ratio is {number(worst.ratio)} (limit {worst.limit:g}), of {worst.operator}"
+    judged = f"{many}; the worst ratio is {ratio_and_limit(worst.ratio, worst.limit)}, of {worst.operator}"
     if found.unjudged:
         return f"every operator that could be judged is right on the inputs it got ({judged}); {_unjudged(found)}"
     if found.level == "end to end" and not found.trials and found.ratio != found.ratio:  # a survey: nothing failed
@@ -84,7 +84,7 @@ def _row(row: OperatorError, scope: str) -> str:
     steady = ", and it does not repeat" if row.repeats is False else ""
     is_wrong = "is close to its limit" if row.passes else "is wrong"
     count = f"{row.over} of {counted(row.calls, 'call')}{only}"
-    ratio = f"ratio {number(row.ratio)} (limit {row.limit:g})"
+    ratio = f"ratio {ratio_and_limit(row.ratio, row.limit)}"
     return f"{row.operator} ({row.phase}{where}) {is_wrong}: {ratio}, {count}{steady}"
 
 

@@ -2,12 +2,22 @@
 
 import math
 
-from emacheck.audit.findings.result import ALONE, LEVELS, PHASES, AuditResult, ModuleFinding, TensorError
+from emacheck.audit.findings.result import (
+    ALONE,
+    LEVELS,
+    PHASES,
+    AuditResult,
+    ModuleFinding,
+    TensorError,
+    badness,
+)
 from emacheck.counted import counted
+from emacheck.judge import figures
 from emacheck.printable import printable
 
 SHOWN_FINDINGS = 5
 SHOWN_TENSORS = 3
+RATIO_DIGITS = 3
 # What each measure sees: everywhere, in one place, in the size of the whole, and where nothing is relative to a zero.
 _MEASURES = {
     "norm": "relative error",
@@ -46,13 +56,13 @@ def last_line(result: AuditResult, *, command: str, colour: bool = False) -> str
     outcome = _paint(result.outcome.value, _COLOURS[result.outcome.value], colour=colour)
     if result.findings:
         first = next((f for f in result.findings if f.outcome is result.outcome), result.findings[0])
-        observed = f" {number(first.ratio)} (limit {first.limit:g})" if first.tensor and first.limit else ""
+        observed = f" {ratio_and_limit(first.ratio, first.limit)}" if first.tensor and first.limit else ""
         where = _safe(f"{first.module} {first.tensor}".rstrip())
         return f"{outcome} audit {where}{observed} in phase {first.phase} | {command}"
     if worst is None:
         return f"{outcome} audit compared nothing | {command}"
     where = _safe(f"{worst.module} {worst.tensor}")
-    return f"{outcome} audit worst {number(worst.ratio)} (limit {worst.limit:g}) {where} | {command}"
+    return f"{outcome} audit worst {ratio_and_limit(worst.ratio, worst.limit)} {where} | {command}"
 
 
 def number(value: float) -> str:
@@ -64,7 +74,29 @@ def number(value: float) -> str:
     """
     if math.isinf(value):
         return "infinite"
-    return f"{value:.0f}" if 1000 <= value < 1e6 else f"{value:.3g}"
+    return figures.number(value, digits=RATIO_DIGITS)
+
+
+def ratio_beside(ratio: float, limit: float) -> tuple[str, str]:
+    """Return a ratio and its limit, with more digits where both would look the same although the ratio is over it.
+
+    Example:
+        >>> ratio_beside(7057.41, 30.0), ratio_beside(30.004, 30.0)
+        (('7057', '30'), ('30.004', '30'))
+    """
+    shown, allowed = figures.beside(ratio, limit, digits=RATIO_DIGITS)
+    return "infinite" if math.isinf(ratio) else shown, allowed
+
+
+def ratio_and_limit(ratio: float, limit: float) -> str:
+    """Return both in a few words.
+
+    Example:
+        >>> ratio_and_limit(30.004, 30.0)
+        '30.004 (limit 30)'
+    """
+    shown, allowed = ratio_beside(ratio, limit)
+    return f"{shown} (limit {allowed})"
 
 
 def _safe(foreign: str) -> str:
@@ -92,18 +124,19 @@ def _finding(finding: ModuleFinding, result: AuditResult, *, colour: bool) -> li
     lines = [f"  {word} {_safe(finding.message)}"]
     levels = () if finding.kind == "processes" else ALONE
     rows = [e for e in result.errors if e.module == finding.module and not e.passes and e.level in levels]
-    rows.sort(key=lambda error: -error.ratio)
+    rows.sort(key=badness, reverse=True)
     lines += [f"       {_row(error)}" for error in rows[:SHOWN_TENSORS]]
     if not rows and finding.tensor and finding.limit:
         lines.append(
-            f"       {finding.phase:9} {_safe(finding.tensor):44} {number(finding.ratio)} (limit {finding.limit:g})"
+            f"       {finding.phase:9} {_safe(finding.tensor):44} {ratio_and_limit(finding.ratio, finding.limit)}"
         )
     return [*lines, ""]
 
 
 def _row(error: TensorError) -> str:
+    ratio, limit = ratio_beside(error.ratio, error.limit)
     return (
-        f"{error.phase:9} {_safe(error.tensor):32} {number(error.ratio):>9} (limit {error.limit:g})  "
+        f"{error.phase:9} {_safe(error.tensor):32} {ratio:>9} (limit {limit})  "
         f"{_MEASURES[error.measure]} {error.error:.1e}, accepted {error.accepted:.1e}, batch {error.batch}"
     )
 
@@ -115,10 +148,11 @@ def _table(result: AuditResult) -> list[str]:
             group = [error for error in result.errors if error.level == level and error.phase == phase]
             if not group:
                 continue
-            worst = max(group, key=lambda error: error.ratio / error.limit)
+            worst = max(group, key=badness)
+            ratio, limit = ratio_beside(worst.ratio, worst.limit)
             over = sum(not error.passes for error in group)
             lines.append(
-                f"  {level:12} {phase:9} {len(group):8} {over:10} {number(worst.ratio):>9} {worst.limit:6g}  "
+                f"  {level:12} {phase:9} {len(group):8} {over:10} {ratio:>9} {limit:>6}  "
                 f"{_safe(worst.module)} {_safe(worst.tensor)}"
             )
     return lines

@@ -15,6 +15,7 @@ from emacheck.judge.forensics.metric_names import is_rate
 from emacheck.judge.verdict import Finding, Outcome
 
 RATES = ("lr", "base_lr", "learning_rate")
+NO_RATES = "no learning rates on both sides to compare"
 # Schedules are computed in double precision; two devices agree to the last digits.
 RATE_TOLERANCE = 1e-6
 
@@ -41,8 +42,7 @@ class Schedule:
         """Compare the recorded learning rates."""
         rates, metric = list(_rates(comparison)), comparison.metrics[0]
         if not rates:
-            nothing = "no learning rates on both sides to compare"
-            return (Finding.of(self, metric, Outcome.PASS, nothing, observed=0.0),)
+            return (Finding.of(self, metric, Outcome.PASS, NO_RATES, observed=0.0),)
         # The worst of NaN and numbers is NaN, which passes no limit.
         found = [(float(np.max(off, initial=0.0)), paired, off) for paired, off in rates]
         observed, paired, off = next(

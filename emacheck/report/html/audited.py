@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from emacheck.audit.findings.processes import LEVEL
 from emacheck.audit.findings.result import ALONE, ITERATION, LEVELS, PHASES, badness, persistent
 from emacheck.counted import counted
+from emacheck.judge.figures import beside, number
 from emacheck.printable import MESSAGE_LENGTH, printable
 from emacheck.report.audited import audit_sentence, worst_first, worst_tensors
 from emacheck.report.html.drawing import Drawing
 from emacheck.report.html.scatter import scatter
 from emacheck.report.html.sections import Table
-from emacheck.report.wording import number
 
 if TYPE_CHECKING:
     from emacheck.audit.findings.operators import Explanation, OperatorError, OperatorFindings
@@ -163,6 +163,7 @@ def _over(finding: "ModuleFinding", audit: "AuditResult") -> "list[TensorError]"
 
 
 def _tensor(error: "TensorError") -> TensorRow:
+    ratio, limit = beside(error.ratio, error.limit)
     return TensorRow(
         outcome="PASS" if error.passes else "FAIL",
         module=printable(error.module),
@@ -170,8 +171,8 @@ def _tensor(error: "TensorError") -> TensorRow:
         tensor=printable(error.tensor),
         phase=printable(error.phase),
         level=printable(error.level),
-        ratio=number(error.ratio),
-        limit=number(error.limit),
+        ratio=ratio,
+        limit=limit,
         error=f"{error.error:.1e}",
         batch=str(error.batch),
     )
@@ -188,7 +189,7 @@ def _levels(audit: "AuditResult") -> Table:
                 worst = max(group, key=badness)
                 over = sum(not error.passes for error in group)
                 where = printable(f"{worst.module} {worst.tensor}")
-                rows.append((level, phase, str(len(group)), str(over), number(worst.ratio), number(worst.limit), where))
+                rows.append((level, phase, str(len(group)), str(over), *beside(worst.ratio, worst.limit), where))
     return Table(rows=tuple(rows))
 
 
@@ -215,10 +216,10 @@ def _explanation(found: "Explanation") -> ExplanationPart:
 def _trials(found: "Explanation") -> list[tuple[str, str, str, str]]:
     rows = []
     if not math.isnan(found.ratio):
-        rows.append(("none", number(found.ratio), number(found.limit), _outcome(passes=found.ratio <= found.limit)))
+        rows.append(("none", *beside(found.ratio, found.limit), _outcome(passes=found.ratio <= found.limit)))
     for trial in found.trials:
         replaced = printable(", ".join(trial.operators), length=MESSAGE_LENGTH) or "none, once more"
-        rows.append((replaced, number(trial.ratio), number(trial.limit), _outcome(passes=trial.passes)))
+        rows.append((replaced, *beside(trial.ratio, trial.limit), _outcome(passes=trial.passes)))
     return rows
 
 
@@ -227,6 +228,7 @@ def _outcome(*, passes: bool) -> str:
 
 
 def _operator(row: "OperatorError") -> OperatorRow:
+    ratio, limit = beside(row.ratio, row.limit)
     at = f" at {list(row.index)}" if row.index else ""
     details = [
         ("worst element", f"{row.result}{at}: {number(row.value, digits=7)}, right is {number(row.truth, digits=7)}"),
@@ -241,8 +243,8 @@ def _operator(row: "OperatorError") -> OperatorRow:
         operator=printable(row.operator),
         module=printable(row.module),
         phase=printable(row.phase),
-        ratio=number(row.ratio),
-        limit=number(row.limit),
+        ratio=ratio,
+        limit=limit,
         calls=f"{row.over} of {counted(row.calls, 'call')}",
         details=tuple((name, printable(value)) for name, value in details if value),
     )

@@ -6,6 +6,7 @@ import numpy as np
 
 from emacheck.curve import Curve, Floats, Integers
 from emacheck.judge.comparison import EMPTY, PairedCurve
+from emacheck.judge.figures import number
 from emacheck.judge.verdict import Verdict
 from emacheck.printable import printable
 from emacheck.report.allowed import OF_THE_ENVELOPE, OF_THE_MEAN, Allowed, allowed
@@ -37,7 +38,7 @@ from emacheck.report.lines import (
     undrawable,
 )
 from emacheck.report.scales import FLOOR, Scale, has_place, scale_of_differences, scale_of_values
-from emacheck.report.wording import divergence, equality, number
+from emacheck.report.wording import divergence, equality
 
 SIDES = ("reference", "candidate")
 ROWS = {"reference": 880, "candidate": 945}  # of the marks for values that have no place on the axis
@@ -164,11 +165,11 @@ def _missing(paired: PairedCurve, across: Across) -> tuple[list[Stroke], list[Ke
     places = across.places(edges)
     strokes, keys = [], []
     only = (paired.only_reference, paired.only_candidate)
-    for side, other, iterations in zip(SIDES, reversed(SIDES), only, strict=True):
+    for side, iterations in zip(SIDES, only, strict=True):
         if len(iterations):
             at = np.searchsorted(union, iterations.astype(np.float64))
             strokes.append(Stroke(look=f"{side} area", path=bars(places[at], places[at + 1])))
-            keys.append(Key(look=f"{side} area", shape="area", text=f"missing in the {other} ({len(iterations)})"))
+            keys.append(Key(look=f"{side} area", shape="area", text=f"only in the {side} ({len(iterations)})"))
     return strokes, keys
 
 

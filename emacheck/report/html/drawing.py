@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from emacheck.curve import Floats
+from emacheck.judge.figures import number
 from emacheck.report.scales import Scale, round_step, ticks
-from emacheck.report.wording import number
 
 WIDTH, HEIGHT = 2000, 1000
 COLUMNS = 1000  # a drawing has about as many pixels: of more than four points in one of them no more is seen

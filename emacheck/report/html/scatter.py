@@ -8,6 +8,7 @@ import numpy as np
 
 from emacheck.audit.findings.result import ALONE, PHASES, badness
 from emacheck.curve import Floats
+from emacheck.judge.figures import number
 from emacheck.report.html.drawing import (
     HEIGHT,
     WIDTH,
@@ -22,7 +23,6 @@ from emacheck.report.html.drawing import (
     vertical_ticks,
 )
 from emacheck.report.scales import Scale
-from emacheck.report.wording import number
 
 if TYPE_CHECKING:
     from emacheck.audit.findings.result import AuditResult, TensorError

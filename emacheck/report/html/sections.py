@@ -1,17 +1,18 @@
 """What the page shows of a verdict, as rows of plain text."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from emacheck.counted import counted
 from emacheck.judge.comparison import PairedCurve
-from emacheck.judge.verdict import Finding, Outcome, Verdict
+from emacheck.judge.figures import number
+from emacheck.judge.verdict import AUDIT, Finding, Outcome, Verdict
 from emacheck.oddity import Effect, shown
 from emacheck.printable import MESSAGE_LENGTH, printable
 from emacheck.report.contrast import header_differences
 from emacheck.report.records import extent, scalars
-from emacheck.report.wording import explained, figures, metrics_to_look_at, needs, number, start_sentence
+from emacheck.report.wording import explained, figures, full_label, metrics_to_look_at, needs, start_sentence
 
 MOST_ROWS = 200
 MOST_CURVES = 6
@@ -139,9 +140,21 @@ def oddities(verdict: Verdict) -> tuple[tuple[str, str], ...]:
     found = [(side, oddity) for side, record in sides for oddity in record.oddities]
     found.sort(key=lambda each: each[1].effect is Effect.NOTE)
     said = [(side, "the run ended before its time") for side, record in sides if not record.complete]
+    said += _of_rules(verdict, told={f"the {side}: {oddity}" for side, oddity in found})
     said += [(side, shown(oddity, printable(oddity.message, length=MESSAGE_LENGTH))) for side, oddity in found]
     more = len(said) - MOST_REMARKS
     return (*said[:MOST_REMARKS], *([("", f"and {counted(more, 'more oddity', 'more oddities')}")] if more > 0 else []))
+
+
+def _of_rules(verdict: Verdict, told: Collection[str]) -> list[tuple[str, str]]:
+    """Return what limits the findings of curves beyond the oddities of the records, which ``told`` holds."""
+    notes = {
+        note: full_label(finding)
+        for finding in verdict.findings
+        for note in finding.limited_by
+        if finding.rule != AUDIT and note not in told
+    }
+    return [(rule, f"{Effect.LIMITS}: {printable(note, length=MESSAGE_LENGTH)}") for note, rule in notes.items()]
 
 
 def limiting(verdict: Verdict) -> int:
