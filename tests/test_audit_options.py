@@ -1,6 +1,7 @@
 """What a caller asks of an audit: precision, modules, device, seed and loss."""
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -79,6 +80,21 @@ def test_what_is_no_loss_is_refused(subject, change, message):
     model, optimizer, batch, function = subject
     with pytest.raises(UsageError, match=message):
         emacheck.audit_step(model, optimizer, batch, lambda m, b: change(function(m, b)), "cpu")
+
+
+def test_audits_of_several_threads_do_not_disturb_each_other():
+    def made():
+        return torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Dropout(0.3), torch.nn.Linear(4, 2))
+
+    def outcome(number, model):
+        off = hook("0", lambda output: output * 1.001) if number % 2 else None
+        result = emacheck.audit_step(
+            model, None, torch.ones(4, 3), lambda m, b: m(b).square().mean(), "cpu", prepare=off, evaluation=False
+        )
+        return result.outcome
+
+    with ThreadPoolExecutor(4) as several:
+        assert [*several.map(outcome, range(8), [made() for _ in range(8)])] == [Outcome.PASS, Outcome.FAIL] * 4
 
 
 def test_a_loss_of_one_number_in_a_vector_is_a_loss(subject):

@@ -2,6 +2,7 @@
 
 import resource
 import sys
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -35,6 +36,8 @@ from emacheck.on_cpu import ran_on_the_cpu
 
 Prepare = Callable[[Candidate], Any]
 Network = TypeVar("Network", bound=torch.nn.Module)
+# Generators, the number of threads and what is replaced in torch belong to the whole process.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 def audit_step(
@@ -63,7 +66,8 @@ def audit_step(
         (||c - a|| / ||a||) / max(accepted, u)  <=  limit
 
     and likewise with the maximum norm, where *accepted* is the same distance for the accepted precision on the CPU and
-    u its unit roundoff. The model and the optimizer are not modified.
+    u its unit roundoff. The model and the optimizer are not modified. Audits of several threads wait for each other;
+    nothing else of torch should run in the process meanwhile.
 
     Args:
         model: The network on the CPU, in the mode in which it trains. Its state should be live and well-conditioned,
@@ -135,7 +139,7 @@ def audit_step(
     )
     subject = Subject(model=model, optimizer=optimizer, loss=cast("LossFunction", loss))
     # Whatever the caller's mode is, an iteration needs gradients.
-    with torch.inference_mode(False), torch.enable_grad(), _without_autocast(plan.device):
+    with _ONE_AT_A_TIME, torch.inference_mode(False), torch.enable_grad(), _without_autocast(plan.device):
         candidate = _prepared(subject, prepare)
         result = audit(subject, [batch], plan, candidate=candidate)
         return explain(result, subject, candidate, [batch], plan, always=True) if operators else result
