@@ -42,9 +42,9 @@ class Curve:
     window: int = 1
     quantum: float = 0.0
 
-    # Written out, because what a curve is made of has wider types than what it holds.
+    # Written out, because what a curve is made of has wider types than what it holds; quoted, so that help shows names.
     def __init__(
-        self, *, name: str, iterations: npt.ArrayLike, values: npt.ArrayLike, window: int = 1, quantum: float = 0.0
+        self, *, name: str, iterations: "npt.ArrayLike", values: "npt.ArrayLike", window: int = 1, quantum: float = 0.0
     ) -> None:
         where = f"curve {name!r}"
         whole = _frozen(f"{where}: iterations", iterations, np.int64)

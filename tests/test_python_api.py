@@ -140,6 +140,16 @@ def test_arguments_of_another_kind_are_refused_and_what_was_meant_is_said(passed
         call(passed)
 
 
+def test_a_score_of_validations_that_is_asked_for_is_said_to_be_judged_anyway():
+    score = emacheck.Curve(name="mIoU", iterations=[50], values=[0.4])
+    record = recorded(validation={"mIoU": score})
+    with pytest.raises(
+        EmacheckError, match="mIoU is of validations, of which the rule final_metric judges every score"
+    ):
+        emacheck.compare(record, record, metrics=["mIoU"])
+    assert "final_metric" in {finding.rule for finding in emacheck.decide(emacheck.compare(record, record)).findings}
+
+
 def test_a_limit_may_be_a_number_of_numpy():
     (rule,) = emacheck.make_rules(["coverage"], {"coverage": {"limit": np.float32(0.5), "minimum": np.int64(3)}})
     assert (rule.limit, rule.minimum) == (0.5, 3)

@@ -191,11 +191,16 @@ def compare(
         raise UsageError("no metric to judge; name at least one, such as loss.")
     for metric in metrics:
         if metric not in reference.curves:
+            beside = (
+                f"{metric} is of validations, of which the rule final_metric judges every score anyway.\n"
+                if metric in reference.validation
+                else ""
+            )
             raise UsageError(
                 f"the reference {reference.name} has no metric {metric!r}.\n"
                 f"  reference has: {', '.join(sorted(reference.curves)) or 'nothing'}\n"
                 f"  candidate has: {', '.join(sorted(candidate.curves)) or 'nothing'}\n"
-                "Choose one that both have: --metric NAME, in Python metrics=[NAME]."
+                f"{beside}Choose one that both have: --metric NAME, in Python metrics=[NAME]."
             )
     return Comparison(
         reference=reference,
