@@ -8,13 +8,15 @@ PASS
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from emacheck.audit.findings.result import AuditResult
     from emacheck.audit.step import audit_step
     from emacheck.curve import Curve
     from emacheck.errors import EmacheckError
-    from emacheck.judge import Finding, Outcome, Verdict, decide, make_rules
+    from emacheck.judge import Finding, Outcome, Rule, Verdict, decide, make_rules
     from emacheck.judge.comparison import Comparison, compare
     from emacheck.logs import read_log
     from emacheck.record import Record
@@ -22,12 +24,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "AuditResult": "emacheck.audit.findings.result",
     "Comparison": "emacheck.judge.comparison",
     "Curve": "emacheck.curve",
     "EmacheckError": "emacheck.errors",
     "Finding": "emacheck.judge",
     "Outcome": "emacheck.judge",
     "Record": "emacheck.record",
+    "Rule": "emacheck.judge",
     "Verdict": "emacheck.judge",
     "audit_step": "emacheck.audit.step",
     "compare": "emacheck.judge.comparison",
@@ -37,12 +41,14 @@ _HOME = {
 }
 
 __all__ = [
+    "AuditResult",
     "Comparison",
     "Curve",
     "EmacheckError",
     "Finding",
     "Outcome",
     "Record",
+    "Rule",
     "Verdict",
     "audit_step",
     "compare",
@@ -68,4 +74,6 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    # help(emacheck) asks for all that is listed, also where there is no torch.
+    lacking = set() if find_spec("torch") else {"audit_step"}
+    return sorted({*globals(), *__all__} - lacking)

@@ -5,7 +5,7 @@ reached, the command ends with exit code 2, and the message says where, what was
 fix it.
 
     EmacheckError
-    ├── UsageError          options that contradict each other or name something that does not exist
+    ├── UsageError          options or arguments that are wrong, contradict each other or name what does not exist
     ├── LogError            a log that cannot be read or understood
     ├── DataError           a data set that is missing, incomplete or changed
     ├── BundleError         a reference bundle that is missing, damaged, incompatible or would be overwritten
@@ -16,11 +16,20 @@ fix it.
 
 
 class EmacheckError(Exception):
-    """Base of all deliberate errors; its text is shown to the user as it stands."""
+    """Base of all deliberate errors; its text says what was found, what was expected and how to fix it.
+
+    Example:
+        >>> import emacheck
+        >>> try:
+        ...     emacheck.read_log("no/such.log")
+        ... except emacheck.EmacheckError as error:
+        ...     print(error)
+        no/such.log: there is no such file or directory, expected a log or a run directory. Check the path.
+    """
 
 
 class UsageError(EmacheckError):
-    """Options contradict each other or name something that does not exist."""
+    """Options or arguments are wrong, contradict each other or name something that does not exist."""
 
 
 class LogError(EmacheckError):

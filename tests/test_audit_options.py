@@ -1,10 +1,13 @@
 """What a caller asks of an audit: precision, modules, device, seed and loss."""
 
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from small_network import audited, hook, loss, set_on  # noqa: E402
+from small_network import audited, hook, loss, set_on, trained_net  # noqa: E402
 
 import emacheck  # noqa: E402
 from emacheck.errors import UsageError  # noqa: E402
@@ -79,6 +82,52 @@ def test_what_is_no_loss_is_refused(subject, change, message):
         emacheck.audit_step(model, optimizer, batch, lambda m, b: change(function(m, b)), "cpu")
 
 
+def test_audits_of_several_threads_do_not_disturb_each_other():
+    def made():
+        return torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Dropout(0.3), torch.nn.Linear(4, 2))
+
+    def outcome(number, model):
+        off = hook("0", lambda output: output * 1.001) if number % 2 else None
+        result = emacheck.audit_step(
+            model, None, torch.ones(4, 3), lambda m, b: m(b).square().mean(), "cpu", prepare=off, evaluation=False
+        )
+        return result.outcome
+
+    with ThreadPoolExecutor(4) as several:
+        assert [*several.map(outcome, range(8), [made() for _ in range(8)])] == [Outcome.PASS, Outcome.FAIL] * 4
+
+
+def test_a_loss_of_one_number_in_a_vector_is_a_loss(subject):
+    model, optimizer, batch, function = subject
+    result = emacheck.audit_step(
+        model, optimizer, batch, lambda m, b: function(m, b).reshape(1), "cpu", modules="stem", evaluation=False
+    )
+    assert result.outcome is Outcome.PASS
+
+
+def test_an_autocast_around_the_call_does_not_widen_what_fp32_accepts(subject):
+    slightly_off = hook("stem", lambda output: output * (1 + 2e-4))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        result = audited(subject, slightly_off, modules="stem", evaluation=False, end_to_end=False)
+        assert torch.is_autocast_enabled("cpu")
+    assert (result.outcome, result.module) == (Outcome.FAIL, "stem")
+
+
+def test_a_model_in_evaluation_mode_is_noted():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2)).eval()
+    result = emacheck.audit_step(model, None, torch.ones(4, 3), lambda m, b: m(b).square().mean(), "cpu")
+    assert result.outcome is Outcome.PASS
+    assert any("the whole model is in evaluation mode" in note for note in result.notes)
+
+
+def test_a_scripted_model_is_inconclusive():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        model = torch.jit.script(torch.nn.Sequential(torch.nn.Linear(3, 2)))
+    result = emacheck.audit_step(model, None, torch.ones(4, 3), lambda m, b: m(b).square().mean(), "cpu")
+    assert result.outcome is Outcome.INCONCLUSIVE
+
+
 def test_a_container_alone_gets_the_gradients_of_its_children(subject):
     result = audited(subject, hook("blocks.1", lambda output: output * 1.001), modules="blocks.1", end_to_end=False)
     assert {error.module for error in result.errors} == {"blocks.1"}
@@ -145,6 +194,44 @@ def test_arguments_of_another_kind_are_refused_and_said_what_they_are(subject):
         emacheck.audit_step(model, optimizer, loss, batch, "cpu")
     with pytest.raises(UsageError, match=r"found function as the model, expected a torch.nn.Module"):
         emacheck.audit_step(loss, optimizer, batch, model, "cpu")
+
+    with pytest.raises(UsageError, match=r"found the criterion MSELoss as the loss.*model\(batch\[0\]\)"):
+        emacheck.audit_step(model, optimizer, batch, torch.nn.MSELoss(), "cpu")
+    with pytest.raises(UsageError, match=r"found DataParallel as the model, expected .* model\.module"):
+        emacheck.audit_step(torch.nn.DataParallel(model), optimizer, batch, loss, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"modules": ["stem"]}, r"found \['stem'\] as the modules, expected one glob"),
+        ({"seed": "a"}, "found 'a' as the seed"),
+        ({"limits": {"isolated": 30}}, r"found {'isolated': 30} as the limits.*Limits\(isolated=30\)"),
+        ({"precision": torch.bfloat16}, r"precision torch\.bfloat16: expected one of fp32"),
+    ],
+)
+def test_options_of_another_kind_are_refused(subject, options, message):
+    with pytest.raises(UsageError, match=message):
+        audited(subject, **options)
+
+
+def test_what_is_not_on_the_cpu_is_named_with_what_to_do():
+    model, optimizer, batch, function = trained_net()
+
+    def refused(found):
+        return pytest.raises(UsageError, match=rf"found {found} on meta, expected it on the CPU: ")
+
+    with refused("tensor image of the batch"):
+        emacheck.audit_step(model, optimizer, {**batch, "image": batch["image"].to("meta")}, function, "cpu")
+    with torch.device("meta"), pytest.raises(UsageError, match="found the default device meta"):
+        emacheck.audit_step(model, optimizer, batch, function, "cpu")
+    state = optimizer.state[model.stem.weight]
+    state["exp_avg"] = state["exp_avg"].to("meta")
+    with refused("exp_avg in the state of the optimizer"):
+        emacheck.audit_step(model, optimizer, batch, function, "cpu")
+    model.blocks[0].bn.running_mean = model.blocks[0].bn.running_mean.to("meta")
+    with refused("blocks.0.bn.running_mean of the model"):
+        emacheck.audit_step(model, optimizer, batch, function, "cpu")
 
 
 def test_a_loss_function_that_runs_the_backward_pass_itself_is_refused(subject):

@@ -1,15 +1,17 @@
 """The audit of any torch model: reference, arbiter and candidate on the same batches from the same state."""
 
-import inspect
 import resource
 import sys
+import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 
+from emacheck.audit.arguments import require_on_the_cpu, require_options, require_steps_of, require_types
 from emacheck.audit.arithmetic.float32 import notes_on_float32
 from emacheck.audit.arithmetic.precision import Precision
 from emacheck.audit.findings.result import AuditResult, ModuleFinding, find
@@ -33,13 +35,16 @@ from emacheck.judge.verdict import Outcome
 from emacheck.on_cpu import ran_on_the_cpu
 
 Prepare = Callable[[Candidate], Any]
+Network = TypeVar("Network", bound=torch.nn.Module)
+# Generators, the number of threads and what is replaced in torch belong to the whole process.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 def audit_step(
-    model: torch.nn.Module,
+    model: Network,
     optimizer: torch.optim.Optimizer | None,
     batch: Any,
-    loss: LossFunction,
+    loss: Callable[[Network, Any], Any],
     device: torch.device | str,
     *,
     precision: str = "fp32",
@@ -61,16 +66,19 @@ def audit_step(
         (||c - a|| / ||a||) / max(accepted, u)  <=  limit
 
     and likewise with the maximum norm, where *accepted* is the same distance for the accepted precision on the CPU and
-    u its unit roundoff. The model and the optimizer are not modified.
+    u its unit roundoff. The model and the optimizer are not modified. Audits of several threads wait for each other;
+    nothing else of torch should run in the process meanwhile.
 
     Args:
         model: The network on the CPU, in the mode in which it trains. Its state should be live and well-conditioned,
             such as that after a few training iterations.
         optimizer: The optimizer over the model's parameters, or None to audit no step.
         batch: What the loss function takes, on the CPU.
-        loss: Called with model and batch, returns a scalar or a mapping of scalars whose sum is differentiated.
+        loss: Called with model and batch, returns a scalar or a mapping of scalars whose sum is differentiated. It
+            finds both on one device, and moves nothing.
         device: Where the candidate runs, such as ``"cuda"``.
-        precision: The accepted precision: ``fp32``, ``tf32``, ``bf16`` or ``fp16`` (autocast). The switches of torch
+        precision: The accepted precision: ``fp32``, ``tf32``, ``bf16`` or ``fp16`` (autocast, which the audit enters
+            itself; one that surrounds the call is left while it runs). The switches of torch
             that let the device compute float32 with fewer bits are used as they stand. On CUDA convolutions use TF32 by
             default, so for ``fp32`` switch it off first: ``torch.backends.cuda.matmul.allow_tf32 = False`` and
             ``torch.backends.cudnn.allow_tf32 = False``.
@@ -83,17 +91,18 @@ def audit_step(
         cpu_fallback: Run operators that the device lacks on the CPU; a note names them, for they were not audited.
         operators: Find out as well which ATen operators of the device are wrong, in the modules that fail and in one
             whole iteration, and prove which of them is the cause. It explains an outcome and never changes it.
-        limits: The limits, None for the calibrated ones.
+        limits: The limits, None for the calibrated ones; others are an ``emacheck.audit.limits.Limits``.
 
     Returns:
-        The result; its ``outcome`` is PASS, FAIL or INCONCLUSIVE.
+        The result; its ``outcome`` is PASS, FAIL or INCONCLUSIVE, and the result itself neither true nor false.
 
     Raises:
-        UsageError: If the precision is unknown, the model is not on the CPU, the optimizer has none of its parameters
-            or computes losses by itself, as LBFGS does, the loss does not depend on the model, runs the backward pass
-            itself or reaches the original model or other parameters of the optimizer, what hangs on them cannot be
-            copied, anything is compiled by torch.compile, the device is not there, modules matches nothing, or
-            prepare replaces functions of torch or methods of the model's classes for all sides.
+        UsageError: If an argument is of another kind, the precision is unknown, model, optimizer, batch or torch's
+            default device are not on the CPU, the model is wrapped to be parallel, the optimizer has none of its
+            parameters or computes losses by itself, as LBFGS does, the loss does not depend on the model, runs the
+            backward pass itself or reaches the original model or other parameters of the optimizer, what hangs on them
+            cannot be copied, anything is compiled by torch.compile, the device is not there, modules matches nothing,
+            or prepare replaces functions of torch or methods of the model's classes for all sides.
 
     Example:
         A network that is not for images, with an optimizer that is not SGD; first as it is, then with a fault.
@@ -114,11 +123,10 @@ def audit_step(
         >>> print(result.outcome, result.module, result.phase)
         FAIL 3 forward
     """
-    _require_types(model, optimizer, loss)
-    _require_steps_of(optimizer, model)
-    away = next((name for name, parameter in model.named_parameters() if parameter.device.type != "cpu"), None)
-    if away is not None:
-        raise UsageError(f"found parameter {away} on a device, expected the model on the CPU: model.cpu()")
+    require_types(model, optimizer, loss)
+    require_options(modules, seed, limits)
+    require_on_the_cpu(model, optimizer, batch)
+    require_steps_of(optimizer, model)
     plan = Plan(
         device=_opened(device),
         precision=Precision(name=precision),
@@ -129,9 +137,9 @@ def audit_step(
         end_to_end=end_to_end,
         cpu_fallback=cpu_fallback,
     )
-    subject = Subject(model=model, optimizer=optimizer, loss=loss)
+    subject = Subject(model=model, optimizer=optimizer, loss=cast("LossFunction", loss))
     # Whatever the caller's mode is, an iteration needs gradients.
-    with torch.inference_mode(False), torch.enable_grad():
+    with _ONE_AT_A_TIME, torch.inference_mode(False), torch.enable_grad(), _without_autocast(plan.device):
         candidate = _prepared(subject, prepare)
         result = audit(subject, [batch], plan, candidate=candidate)
         return explain(result, subject, candidate, [batch], plan, always=True) if operators else result
@@ -222,6 +230,16 @@ def _opened(name: torch.device | str) -> torch.device:
     return device
 
 
+@contextmanager
+def _without_autocast(device: torch.device) -> Iterator[None]:
+    """Leave an autocast of the caller: in it the accepted error would be that of 16 bits, whatever is accepted."""
+    with ExitStack() as stack:
+        for kind in {"cpu", device.type}:
+            if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
 def _prepared(subject: Subject, prepare: Prepare | None) -> Candidate:
     """Let the user prepare a twin, and complain if that changed what the reference runs as well."""
     candidate = subject.twin()
@@ -238,40 +256,6 @@ def _prepared(subject: Subject, prepare: Prepare | None) -> Candidate:
             "show; it was put back. Expected a change of the candidate alone: candidate.patch(owner, name, value)."
         )
     return candidate
-
-
-def _require_types(model: Any, optimizer: Any, loss: Any) -> None:
-    """Complain about arguments in another order, and about several optimizers."""
-    if not isinstance(model, torch.nn.Module):
-        raise UsageError(f"found {type(model).__name__} as the model, expected a torch.nn.Module.")
-    if not isinstance(optimizer, torch.optim.Optimizer | None):
-        raise UsageError(
-            f"found {type(optimizer).__name__} as the optimizer, expected one torch.optim.Optimizer, or None; of "
-            "several, as a GAN has them, audit each with the loss from which it steps."
-        )
-    if not callable(loss):
-        raise UsageError(
-            f"found {type(loss).__name__} as the loss, expected a function of model and batch; the order is "
-            "audit_step(model, optimizer, batch, loss, device)."
-        )
-
-
-def _require_steps_of(optimizer: torch.optim.Optimizer | None, model: torch.nn.Module) -> None:
-    if optimizer is None:
-        return
-    name = type(optimizer).__name__
-    closure = inspect.signature(optimizer.step).parameters.get("closure")
-    if closure is not None and closure.default is inspect.Parameter.empty:
-        raise UsageError(
-            f"found optimizer {name}, whose step computes losses by itself (it requires a closure), expected one that "
-            "steps from the gradients of one backward pass; audit all but the step with optimizer=None."
-        )
-    known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    if not any(id(parameter) in known for parameter in model.parameters()):
-        raise UsageError(
-            f"found optimizer {name} without any parameter of the model, expected one over model.parameters(); a copy "
-            "of a model needs an optimizer of its own."
-        )
 
 
 def _checked(reference: Reference) -> ModuleFinding | None:
@@ -335,7 +319,10 @@ def find_unsteady(reference: Reference) -> ModuleFinding | None:
 
 def _notes_on(subject: Subject) -> tuple[str, ...]:
     more = len(outside(subject))
-    return (f"{more} parameters of the optimizer are not the model's, and were not audited",) if more else ()
+    notes = [f"{more} parameters of the optimizer are not the model's, and were not audited"] if more else []
+    if not any(module.training for module in subject.model.modules()):
+        notes.append("the whole model is in evaluation mode, and was audited so; call model.train() if it is to train")
+    return tuple(notes)
 
 
 def _notes(

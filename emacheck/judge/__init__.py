@@ -1,7 +1,8 @@
 """From two records to a verdict: pure numpy, no I/O, no torch."""
 
 import math
-from collections.abc import Collection, Sequence
+import numbers
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -56,7 +57,7 @@ RULES: dict[str, Any] = {
 }
 
 
-def make_rules(names: Sequence[str] = (), limits: dict[str, dict[str, Any]] | None = None) -> tuple[Rule, ...]:
+def make_rules(names: Sequence[str] = (), limits: Mapping[str, Mapping[str, Any]] | None = None) -> tuple[Rule, ...]:
     """Build rules by name, with their default limits or others.
 
     Args:
@@ -68,17 +69,25 @@ def make_rules(names: Sequence[str] = (), limits: dict[str, dict[str, Any]] | No
 
     Raises:
         UsageError: If a rule or one of its fields does not exist, or a limit is not a number >= 0, or a count no whole
-            number.
+            number. If names is a string, or the limits of a rule are no mapping of fields.
 
     Example:
         >>> make_rules(["bias"], {"bias": {"limit": 0.01}})
         (Bias(limit=0.01),)
     """
+    if isinstance(names, str):
+        raise UsageError(f"found the string {names!r} as the names of rules, expected a sequence: [{names!r}].")
     chosen = tuple(dict.fromkeys(names)) or DEFAULT_RULES
     limits = limits or {}
     for name in (*chosen, *limits):
         if name not in RULES:
             raise UsageError(f"there is no rule {name!r}. Rules: {', '.join(RULES)}.")
+    for name, set_ in limits.items():
+        if not isinstance(set_, Mapping):
+            raise UsageError(
+                f"found {shortened(repr(set_), NAME_LENGTH)} as the limits of rule {name!r}, expected a mapping of its "
+                f'fields: {{"{name}": {{"limit": ...}}}}.'
+            )
     for name in limits:
         if name not in chosen:
             raise UsageError(
@@ -88,7 +97,7 @@ def make_rules(names: Sequence[str] = (), limits: dict[str, dict[str, Any]] | No
     return tuple(_with_limits(RULES[name](), limits.get(name, {})) for name in chosen)
 
 
-def _with_limits(rule: Any, limits: dict[str, Any]) -> Rule:
+def _with_limits(rule: Any, limits: Mapping[str, Any]) -> Rule:
     settable = {field.name: field.type for field in fields(rule) if field.type in (int, float)}
     for name in limits:
         if name not in settable:
@@ -101,7 +110,7 @@ def _limit(rule: str, name: str, kind: Any, value: Any) -> int | float:
     """Return a limit as the type that its field has, if it is one."""
     where = f"rule {rule!r}: {name}"
     try:
-        limit = math.nan if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+        limit = math.nan if isinstance(value, bool) or not isinstance(value, numbers.Real) else float(value)
     except OverflowError as error:
         raise UsageError(f"{where} must be a number of float64, found an integer beyond 1.8e308.") from error
     if not limit >= 0:
@@ -127,12 +136,15 @@ def decide(
 
     Args:
         comparison: What was measured.
-        rules: The rules; those that suit the comparison if None.
+        rules: The rules, those of :func:`make_rules` or of your own; those that suit the comparison if None.
         named: The rules that somebody asked for or set a limit of, so that they mean what they say; all of ``rules``
             if None.
 
     Returns:
         The verdict.
+
+    Raises:
+        UsageError: If anything but a comparison and rules is given, or a rule returns anything but findings.
 
     Example:
         >>> from emacheck import Curve, Record, compare
@@ -141,9 +153,14 @@ def decide(
         >>> str(decide(compare(record, record)).outcome)
         'PASS'
     """
+    if not isinstance(comparison, Comparison):
+        raise UsageError(
+            f"found {type(comparison).__name__}, expected a Comparison, which compare(reference, candidate) returns."
+        )
     if rules is None:
         rules, named = make_rules(default_rules(comparison)), named or ()
-    findings = either_suffices(comparison, [finding for rule in rules for finding in rule.check(comparison)])
+    _require_rules(rules)
+    findings = either_suffices(comparison, [finding for rule in rules for finding in _found(rule, comparison)])
     named = {rule.name for rule in rules} if named is None else named
     findings = without_blame_for_data(comparison, findings, named)
     findings = without_blame_for_windows(comparison, findings, named)
@@ -157,6 +174,26 @@ def decide(
         if finding.outcome is not Outcome.PASS
     ]
     return Verdict(comparison=comparison, findings=tuple(findings), left_out=tuple(left_out))
+
+
+def _require_rules(rules: Any) -> None:
+    for rule in rules if isinstance(rules, Sequence) and not isinstance(rules, str) else [rules]:
+        if isinstance(rule, type) or not isinstance(getattr(rule, "name", None), str) or not hasattr(rule, "check"):
+            raise UsageError(
+                f"found {shortened(repr(rule), NAME_LENGTH)} as a rule, expected an object with a name and a method "
+                "check, in a sequence: emacheck.make_rules(names) makes those that there are."
+            )
+    if not isinstance(rules, Sequence):
+        raise UsageError(f"found {type(rules).__name__} as the rules, expected a sequence: [rule].")
+
+
+def _found(rule: Rule, comparison: Comparison) -> tuple[Finding, ...]:
+    findings: Any = rule.check(comparison)
+    if not isinstance(findings, tuple | list) or not all(isinstance(each, Finding) for each in findings):
+        raise UsageError(
+            f"rule {rule.name}: check returned {shortened(repr(findings), NAME_LENGTH)}, expected a tuple of findings."
+        )
+    return tuple(findings)
 
 
 __all__ = ["DEFAULT_RULES", "RULES", "Finding", "Outcome", "Rule", "Verdict", "decide", "default_rules", "make_rules"]

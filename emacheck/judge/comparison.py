@@ -8,9 +8,10 @@ import numpy as np
 from emacheck.curve import Curve, Floats, Integers
 from emacheck.errors import UsageError
 from emacheck.judge.arithmetic import quotient
+from emacheck.printable import printable
 from emacheck.record import Record
 
-EMPTY = Curve(name="", iterations=(), values=())  # type: ignore[arg-type]
+EMPTY = Curve(name="", iterations=(), values=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -91,9 +92,9 @@ def pair(metric: str, reference: Curve, candidate: Curve) -> PairedCurve:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Comparison:
-    """Two records and the metrics in which they are compared.
+    """Two records and the metrics in which they are compared; :func:`compare` makes it.
 
     Attributes:
         reference: What the candidate is measured against.
@@ -113,6 +114,11 @@ class Comparison:
     repeats: tuple[Record, ...] = ()
     rank_0: "Comparison | None" = None
     stated: bool | None = None
+
+    def __repr__(self) -> str:
+        """Say what is compared."""
+        metrics = printable(", ".join(self.metrics), length=None)
+        return f"<Comparison in {metrics} of {self.reference!r} and {self.candidate!r}>"
 
     @property
     def sides(self) -> tuple[tuple[str, Record], tuple[str, Record]]:
@@ -163,7 +169,8 @@ def compare(
         The comparison, ready for :func:`emacheck.decide`.
 
     Raises:
-        UsageError: If the reference lacks one of the metrics; the message lists those that exist.
+        UsageError: If the reference lacks one of the metrics; the message lists those that exist. If anything but
+            records is given, or a string as the metrics.
 
     Example:
         >>> from emacheck.record import Record
@@ -172,15 +179,28 @@ def compare(
         >>> compare(one, one).curve("loss").relative_difference.tolist()
         [0.0, 0.0]
     """
+    for side, record in (("reference", reference), ("candidate", candidate)):
+        _require_record(f"the {side}", record)
+    if isinstance(repeats, Record):
+        raise UsageError("found one record as the repeats, expected a sequence of them: repeats=[record].")
+    for at, record in enumerate(repeats):
+        _require_record(f"repeats[{at}]", record)
+    if isinstance(metrics, str):
+        raise UsageError(f"found the string {metrics!r} as the metrics, expected a sequence: metrics=[{metrics!r}].")
     if not metrics:
         raise UsageError("no metric to judge; name at least one, such as loss.")
     for metric in metrics:
         if metric not in reference.curves:
+            beside = (
+                f"{metric} is of validations, of which the rule final_metric judges every score anyway.\n"
+                if metric in reference.validation
+                else ""
+            )
             raise UsageError(
                 f"the reference {reference.name} has no metric {metric!r}.\n"
                 f"  reference has: {', '.join(sorted(reference.curves)) or 'nothing'}\n"
                 f"  candidate has: {', '.join(sorted(candidate.curves)) or 'nothing'}\n"
-                "Choose one that both have with --metric NAME."
+                f"{beside}Choose one that both have: --metric NAME, in Python metrics=[NAME]."
             )
     return Comparison(
         reference=reference,
@@ -189,6 +209,14 @@ def compare(
         paired=_same_start(reference, candidate),
         repeats=tuple(repeats),
     )
+
+
+def _require_record(what: str, found: object) -> None:
+    if not isinstance(found, Record):
+        raise UsageError(
+            f"found {type(found).__name__} as {what}, expected a Record: emacheck.read_log(path) reads one, "
+            "emacheck.Record(name=..., format=..., curves=...) holds numbers of your own."
+        )
 
 
 def _same_start(reference: Record, candidate: Record) -> bool | None:

@@ -3,8 +3,9 @@
 import math
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar, Protocol
+from typing import ClassVar, NoReturn, Protocol
 
+from emacheck.errors import UsageError
 from emacheck.judge.comparison import Comparison
 from emacheck.judge.figures import beside
 from emacheck.printable import printable
@@ -15,12 +16,28 @@ ALTERNATIVES = frozenset({"mean_relative_error", "mean_absolute_error"})
 AUDIT = "audit"
 
 
+def no_truth(of: str) -> NoReturn:
+    """Refuse to be taken for true or false, as every object otherwise is true, one that says FAIL as well."""
+    raise UsageError(
+        f"{of} is neither true nor false, for it may be PASS, FAIL or INCONCLUSIVE. Ask for the outcome that you mean, "
+        "as in verdict.outcome is emacheck.Outcome.PASS."
+    )
+
+
 class Outcome(str, Enum):
-    """What a finding or a verdict says."""
+    """What a finding or a verdict says: PASS, FAIL or INCONCLUSIVE; a string, but neither true nor false.
+
+    Example:
+        >>> Outcome.PASS == "PASS", Outcome("FAIL") is Outcome.FAIL, f"{Outcome.INCONCLUSIVE}"
+        (True, True, 'INCONCLUSIVE')
+    """
 
     PASS = "PASS"  # noqa: S105 - an outcome, not a password
     FAIL = "FAIL"
     INCONCLUSIVE = "INCONCLUSIVE"
+
+    def __bool__(self) -> NoReturn:  # noqa: PLE0304 - it refuses to be either
+        no_truth("an outcome")
 
     def __str__(self) -> str:
         return self.value
@@ -55,6 +72,14 @@ class Finding:
         limited_by: What limits what the verdict rests on, whatever the outcome.
         module: The module to blame, where one is.
         too_few: Whether there are too few iterations for anything to rest on: then a reader must know that first.
+
+    Raises:
+        UsageError: If the outcome is none of the three.
+
+    Example:
+        >>> print(Finding(rule="no_spike", outcome=Outcome.FAIL, observed=9.5, limit=2.0, unit="times the median",
+        ...               iteration=17, message="the largest loss is far above the median"))
+        FAIL no_spike[loss] 9.5 (limit 2) at iteration 17: the largest loss is far above the median
     """
 
     rule: str
@@ -69,6 +94,14 @@ class Finding:
     limited_by: tuple[str, ...] = ()
     module: str = ""
     too_few: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "outcome", Outcome(self.outcome))
+        except ValueError as error:
+            raise UsageError(
+                f"finding of {self.rule}: found outcome {self.outcome!r}, expected one of {', '.join(Outcome)}."
+            ) from error
 
     @classmethod
     def of(
@@ -117,9 +150,11 @@ class Finding:
         return abs(self.observed) / self.limit
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Verdict:
-    """A comparison and what the rules found in it.
+    """A comparison and what the rules found in it; :func:`emacheck.decide` makes it.
+
+    It is neither true nor false: ask for its ``outcome``. ``print`` shows every finding in a line.
 
     Attributes:
         comparison: What was compared.
@@ -130,6 +165,13 @@ class Verdict:
     comparison: Comparison
     findings: tuple[Finding, ...]
     left_out: tuple[Finding, ...] = ()
+
+    def __bool__(self) -> NoReturn:  # noqa: PLE0304 - it refuses to be either
+        no_truth("a verdict")
+
+    def __repr__(self) -> str:
+        """Say what decided, in one line."""
+        return f"<Verdict {self.outcome if self.worst is None else self.worst}>"
 
     def __str__(self) -> str:
         """Say in lines what was found; the comparison holds the numbers."""

@@ -29,7 +29,7 @@ class Precision:
 
     def __post_init__(self) -> None:
         if self.name not in NAMES:
-            raise UsageError(f"--precision {self.name}: expected one of {', '.join(NAMES)}.")
+            raise UsageError(f"precision {self.name}: expected one of {', '.join(NAMES)}.")
 
     @property
     def half(self) -> bool:

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from emacheck.audit.findings.operators import OperatorFindings, read_operators
 from emacheck.counted import counted
-from emacheck.judge.verdict import Outcome
+from emacheck.judge.verdict import Outcome, no_truth
 from emacheck.printable import printable
 from emacheck.strict_json import decode_value, strict
 
@@ -112,9 +112,11 @@ class ModuleFinding:
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class AuditResult:
-    """The result of an audit.
+    """The result of an audit; :func:`emacheck.audit_step` makes it.
+
+    It is neither true nor false: ask for its ``outcome``. ``print`` shows every finding in a line.
 
     Attributes:
         device: Where the candidate ran.
@@ -176,6 +178,15 @@ class AuditResult:
         places = list(dict.fromkeys(self.ranks))
         more = " ..." if len(places) > SHOWN_PLACES else ""
         return f"on {self.device} and of {len(self.ranks)} processes on {', '.join(places[:SHOWN_PLACES])}{more}"
+
+    def __bool__(self) -> NoReturn:  # noqa: PLE0304 - it refuses to be either
+        no_truth("the result of an audit")
+
+    def __repr__(self) -> str:
+        """Say the outcome and what is most to blame, in one line."""
+        blamed = f": {self.findings[0].message}" if self.findings else ""
+        said = f"<AuditResult {self.outcome} {self.where} in {self.precision}{blamed}>"
+        return printable(said, length=None)
 
     def __str__(self) -> str:
         """Say in lines what was found; ``errors`` holds every tensor."""

@@ -125,7 +125,8 @@ def named_losses(output: Any) -> dict[str, torch.Tensor]:
     for name, value in found.items():
         if isinstance(value, torch.Tensor) and value.requires_grad and value.numel() != 1:
             raise UsageError(
-                f"the loss function returned {name} with {value.numel()} elements, expected one; take its mean or sum."
+                f"the loss function returned {name} with {value.numel()} elements, expected one: take its mean or "
+                "sum, and of what a model returns beside its losses return the losses alone."
             )
     if not losses:
         raise UsageError(
@@ -149,6 +150,8 @@ def total(losses: Mapping[str, torch.Tensor]) -> torch.Tensor:
 def checksum(tensor: torch.Tensor) -> int:
     """Return a CRC-32 over a tensor's bytes: equal tensors have equal checksums."""
     flat = real(tensor.detach()).cpu().contiguous().reshape(-1)
+    if flat.stride() != (1,):  # one number that was expanded counts as contiguous, and has no bytes to view
+        flat = flat.clone(memory_format=torch.contiguous_format)
     return zlib.crc32(flat.view(torch.uint8).numpy().data) if flat.numel() else 0
 
 

@@ -93,8 +93,9 @@ def copied(model: torch.nn.Module, *others: Any) -> Any:
     # A scripted module copies itself, and its copy would send its gradients to the original.
     with torch.no_grad():
         same, *other_copies = copy.deepcopy((model, *others), kept)
+    weights = dict(model.named_parameters())
     for name, copied_weight in same.named_parameters():
-        copied_weight.requires_grad_(model.get_parameter(name).requires_grad)
+        copied_weight.requires_grad_(weights[name].requires_grad)
     # torch copies neither what hangs on a weight nor what hangs on an optimizer.
     for name, weight in model.named_parameters():
         _copy_what_hangs(weight, kept, name, model)

@@ -139,7 +139,7 @@ def _record(arrays: dict[str, tuple[list[int] | None, list[float | None]]], gath
 def _curve(name: str, of: list[tuple[int, float | None]]) -> Curve:
     numbers = {at: value for at, value in of if value is not None}
     known = np.array([*numbers.values()])
-    return Curve(name=name, iterations=[*numbers], values=known, window=0, quantum=unit_of(known))  # type: ignore[arg-type]
+    return Curve(name=name, iterations=[*numbers], values=known, window=0, quantum=unit_of(known))
 
 
 def _titled(line: str) -> tuple[str, list[list[float | None]]]:
