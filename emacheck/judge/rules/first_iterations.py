@@ -16,6 +16,7 @@ from emacheck.judge.noise.rounding import (
     known_precision,
     resolution,
     rounding_of_repeats,
+    unsaid_precision,
 )
 from emacheck.judge.verdict import Finding, Outcome
 
@@ -34,7 +35,7 @@ class FirstIterations:
         limit: Largest allowed difference, in multiples of what rounding was seen to cause.
         count: How many iterations from the first on are judged, at most 3.
         precision: The precision in which the candidate computes: fp32, tf32, fp16 or bf16; what its provenance says if
-            empty, and fp32 where that or the reference's says nothing.
+            empty, else what the user says, and fp32 where neither does or the reference's says nothing.
         also: Metrics that are judged beside those of the comparison where both records have them and the precision
             leaves anything to be told; where it does not, the first finding says so.
 
@@ -144,8 +145,11 @@ class FirstIterations:
         if outcome is Outcome.FAIL and claimed:
             outcome = Outcome.INCONCLUSIVE
             message += (
-                f"; that it was computed in {claimed} only the candidate says, and its word alone widens no limit"
+                f"; that it was computed in {claimed} only the candidate says, and its word alone widens no limit "
+                f"(if both were, say --precision {claimed})"
             )
+        elif outcome is Outcome.FAIL and not self.precision and unsaid_precision(comparison):
+            message += "; no log says its precision, so fp32 is taken: if both computed in another, say --precision"
         return Finding.of(self, metric, outcome, message, observed=observed, iteration=iteration)
 
 
