@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from emacheck.judge.noise.rounding import ROUNDOFF
-from emacheck.strict_json import encode_value
 
 LEVEL = 0.02  # at which the chaos of paired runs levels off
 
@@ -134,11 +133,13 @@ def run_directory(path, metrics, log):
     run = {"format_version": 1, "complete": True, "iterations": log.length, "initial_state": "ab" * 32}
     (path / "run.json").write_text(json.dumps({**run, "provenance": {"experiment": said, "seconds": log.clock}}))
     for rank in range(log.ranks):
-        lines = [
-            {"iteration": at, "batch": f"{at:04}", "metrics": {name: encode_value(v) for name, v in row.items()}}
-            for at, whose, row in rows(metrics, log)
-            if whose == rank
-        ]
+        lines, skipped = [], 0
+        for at, row in ((at, row) for at, whose, row in rows(metrics, log) if whose == rank):
+            kept = {name: value for name, value in row.items() if np.isfinite(value)}  # no norm of a step left out
+            skipped += len(row) - len(kept)
+            if log.precision == "fp16":
+                kept["skipped_steps"] = skipped
+            lines.append({"iteration": at, "batch": f"{at:04}", "metrics": kept})
         name = f"iterations.rank{rank}.jsonl" if rank else "iterations.jsonl"
         (path / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
 

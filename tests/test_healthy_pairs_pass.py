@@ -105,7 +105,7 @@ def test_runs_that_are_not_paired_pass_from_as_many_values_as_the_finding_asks_f
 
     short = judge(*records(40), stated=False)
     assert (short.outcome, short.worst.rule) == (INCONCLUSIVE, "equivalence")
-    assert f"{FEWEST_IN_HALF} are needed" in short.worst.message
+    assert f"{FEWEST_IN_HALF} are needed: train longer, or log more often" in short.worst.message
     assert judge(*records(200), stated=False).outcome is PASS
 
 
@@ -166,6 +166,30 @@ def test_a_healthy_pair_passes_beside_any_number_of_repeats(tmp_path, form, prec
     assert "one that equals the reference shows nothing: give runs with other threads, or none" in none.worst.message
 
 
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda norms: replace(norms, iterations=norms.iterations[3::4], values=norms.values[3::4]), "chaos has grown"),
+        (lambda norms: replace(norms, values=norms.values.round(), quantum=1.0), "as printed"),
+    ],
+)
+def test_a_gradient_norm_of_which_no_first_iteration_tells_anything_forbids_no_pass_and_is_said(tmp_path, change, why):
+    metrics = training(60)
+    records = []
+    for name, each in (
+        ("a", metrics),
+        ("b", chaotic(metrics)),
+    ):  # as gradients accumulated over four iterations have it
+        record = read_log(write(tmp_path / name, "run_directory", each, Log(length=60)))
+        norms = change(record.curves["grad_norm"])
+        records.append(replace(record, curves={**record.curves, "grad_norm": norms}))
+    verdict = judge(*records)
+    assert verdict.outcome is PASS
+    (early,) = (each for each in verdict.findings if each.rule == "first_iterations")
+    assert why in early.limited_by[0]
+    assert early.limited_by[0].endswith("its first iterations are not judged")
+
+
 @pytest.mark.parametrize("form", ["run_directory", "csv_table", "mmengine_text", "mmengine_json"])
 @pytest.mark.parametrize("places", [((0, 1), (0, 1)), ((0, 1, 2), (0, 1)), ((), (0,)), ((0, 30), (0, 31))])
 def test_steps_that_a_scaler_of_fp16_leaves_out_forbid_no_pass(tmp_path, form, places):
@@ -177,7 +201,7 @@ def test_steps_that_a_scaler_of_fp16_leaves_out_forbid_no_pass(tmp_path, form, p
         return read_log(write(tmp_path / name, form, changed, log))
 
     reference, candidate = record("a", 0, places[0]), record("b", 1, places[1])
-    repeats = [record(f"repeat-{seed}", seed, places[0]) for seed in (11, 12, 13)]
+    repeats = [record(f"repeat-{seed}", seed, (*places[0], seed)) for seed in (11, 12, 13)]
     assert judge(reference, candidate, precision=told).outcome is PASS
     verdict = judge(reference, candidate, precision=told, repeats=repeats)
     assert verdict.outcome is PASS

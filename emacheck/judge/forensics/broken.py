@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from emacheck.counted import counted
-from emacheck.curve import Curve
+from emacheck.curve import Curve, Integers
 from emacheck.judge.comparison import EMPTY, Comparison, precision_of
 from emacheck.judge.forensics.metric_names import class_score, is_gradient_norm, is_rate, is_score
 from emacheck.record import Record
@@ -94,18 +94,19 @@ def broken_metrics(comparison: Comparison) -> Iterator[Broken]:
 def without_steps_left_out(comparison: Comparison, metric: str) -> Comparison:
     """Return a comparison without the iterations at which a scaler of fp16 left a step out, if it does so of a metric.
 
-    There a gradient norm is infinite, in either record or a repeat. All of it stays where one of them has more such
-    values than a scaler explains, or where nothing but the candidate's own values tells of a scaler.
+    There a gradient norm is infinite, or missing from a record that counts such steps, in either record or a repeat.
+    All of it stays where one of them has more of these than a scaler explains, or where nothing but the candidate's own
+    values tells of a scaler.
     """
     records = (comparison.reference, comparison.candidate, *comparison.repeats)
-    curves = [record.curves.get(metric, EMPTY) for record in records]
-    gone = [curve.iterations[np.isposinf(curve.values)] for curve in curves]
+    gone = [_without_step(record, metric) for record in records]
     told = precision_of(comparison.candidate) or comparison.stated_precision or "skipped_steps" in records[1].curves
     if len(gone[1]) and not (told or any(map(len, (gone[0], *gone[2:])))):
         return comparison
-    for record, curve, bad in zip(records, curves, gone, strict=True):
+    for record, bad in zip(records, gone, strict=True):
         most = _left_out(comparison, record, metric, like=len(gone[0]) if record is comparison.candidate else 0)
-        if len(bad) and (len(bad) > most or _at_end(np.isposinf(curve.values)) >= min(LASTING, len(curve))):
+        there = np.union1d(record.curves.get(metric, EMPTY).iterations, bad)
+        if len(bad) and (len(bad) > most or _at_end(np.isin(there, bad)) >= min(LASTING, len(there))):
             return comparison
 
     def kept(record: Record) -> Record:
@@ -116,6 +117,13 @@ def without_steps_left_out(comparison: Comparison, metric: str) -> Comparison:
 
     reference, candidate, *repeats = map(kept, records)
     return replace(comparison, reference=reference, candidate=candidate, repeats=tuple(repeats))
+
+
+def _without_step(record: Record, metric: str) -> Integers:
+    """Return the iterations at which a metric is infinite, or missing from a record that counts steps left out."""
+    curve, counted_at = record.curves.get(metric, EMPTY), record.curves.get("skipped_steps", EMPTY).iterations
+    lacking = np.setdiff1d(counted_at, curve.iterations, assume_unique=True)
+    return np.union1d(curve.iterations[np.isposinf(curve.values)], lacking)
 
 
 def _at_end(bad: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> int:
