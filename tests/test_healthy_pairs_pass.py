@@ -169,6 +169,7 @@ def test_a_healthy_pair_passes_beside_any_number_of_repeats(tmp_path, form, prec
 @pytest.mark.parametrize(
     ("change", "why"),
     [
+        # Of gradients accumulated over four iterations, and of few digits.
         (lambda norms: replace(norms, iterations=norms.iterations[3::4], values=norms.values[3::4]), "chaos has grown"),
         (lambda norms: replace(norms, values=norms.values.round(), quantum=1.0), "as printed"),
     ],
@@ -179,7 +180,7 @@ def test_a_gradient_norm_of_which_no_first_iteration_tells_anything_forbids_no_p
     for name, each in (
         ("a", metrics),
         ("b", chaotic(metrics)),
-    ):  # as gradients accumulated over four iterations have it
+    ):
         record = read_log(write(tmp_path / name, "run_directory", each, Log(length=60)))
         norms = change(record.curves["grad_norm"])
         records.append(replace(record, curves={**record.curves, "grad_norm": norms}))
