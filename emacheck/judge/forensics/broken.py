@@ -104,9 +104,11 @@ def without_steps_left_out(comparison: Comparison, metric: str) -> Comparison:
     if len(gone[1]) and not (told or any(map(len, (gone[0], *gone[2:])))):
         return comparison
     for record, bad in zip(records, gone, strict=True):
+        if not len(bad):
+            continue
         most = _left_out(comparison, record, metric, like=len(gone[0]) if record is comparison.candidate else 0)
         there = np.union1d(record.curves.get(metric, EMPTY).iterations, bad)
-        if len(bad) and (len(bad) > most or _at_end(np.isin(there, bad)) >= min(LASTING, len(there))):
+        if len(bad) > most or _at_end(np.isin(there, bad)) >= min(LASTING, len(there)):
             return comparison
 
     def kept(record: Record) -> Record:
