@@ -154,8 +154,8 @@ def test_a_healthy_pair_passes_beside_any_number_of_repeats(tmp_path, form, prec
         return read_log(write(tmp_path / name, form, changed, log))
 
     reference, repeats = record("reference", 0), [record(f"repeat-{seed}", seed) for seed in range(11, 19)]
-    for seed, count, stated in itertools.product((0, 1, 2), (2, 3, 8), (None, True)):
-        candidate = record(f"{seed}-{count}-{stated}", seed)
+    candidates = [record(f"candidate-{seed}", seed) for seed in (0, 1)]
+    for candidate, count, stated in itertools.product(candidates, (2, 3, 8), (None, True)):
         verdict = judge(reference, candidate, stated=stated, precision=told, repeats=repeats[:count])
         assert verdict.outcome is PASS, [str(each) for each in verdict.findings]
         assert "envelope" in {each.rule for each in verdict.findings}
