@@ -120,7 +120,7 @@ def some_repeats(count=4, **fields):
 def test_fewer_than_two_distinct_repeats_are_inconclusive_however_often_they_are_given():
     one = some_repeats(1)[0]
     for repeats in ([], [one], [one, one, one], [one, run(REFERENCE)], [one, run({"accuracy": REFERENCE})]):
-        finding = judge(run(REFERENCE), repeats)
+        finding = judge(run(REFERENCE * 1.000001), repeats)
         assert finding.outcome is INCONCLUSIVE
         assert "needs 2" in finding.message
 

@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     default=None,
     help="Same weights and same batches, or not.  [default: what the logs tell]",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
+    help="What both computed in, where the logs do not say it.  [default: fp32]",
+)
 @click.option("--scoreboard", is_flag=True, help="Show what the rules that others use say of the same pair.")
 @click.option(
     "--output-dir",
@@ -47,6 +52,7 @@ def compare(
     repeats: tuple[str, ...],
     scoreboard: bool,
     stated: bool | None,
+    precision: str | None,
     **reading: Any,
 ) -> int:
     """Judge two logs: LOG_A is the reference, LOG_B the candidate.
@@ -63,7 +69,7 @@ def compare(
         raise UsageError(f"--output-dir {output_dir}: exists already and was not touched. Choose a new directory.")
     check_outputs(judging.files, directory=output_dir, holds=REPORTS)
     comparison = _measure(log_a, log_b, repeats, judging.metric or ("loss",), reading)
-    comparison = _as_stated(comparison, stated)
+    comparison = _as_stated(comparison, stated, precision or "")
     if scoreboard or "modelzoo" in judging.rule:
         comparison = _with_rank_0(comparison, log_a, log_b, reading)
     verdict = reach_verdict(comparison, judging)
@@ -131,12 +137,20 @@ def _measure(
     )
 
 
-def _as_stated(comparison: "Comparison", stated: bool | None) -> "Comparison":
-    """Add what the user says of the pairing, unless fingerprints prove the opposite."""
+def _as_stated(comparison: "Comparison", stated: bool | None, precision: str) -> "Comparison":
+    """Add what the user says of pairing and precision, unless fingerprints or the records say otherwise."""
+    from emacheck.judge.comparison import precision_of
+
+    for side, record in comparison.sides:
+        if precision and precision_of(record) not in ("", precision):
+            raise UsageError(
+                f"--precision {precision}: the {side}, {record.name}, says that it computed in {precision_of(record)}. "
+                "Drop the option."
+            )
     if comparison.paired is not None and stated not in (None, comparison.paired):
         said, proven = ("--paired", "not paired") if stated else ("--unpaired", "paired")
         raise UsageError(f"{said}: the fingerprints in both records prove that they are {proven}. Drop the option.")
-    return replace(comparison, stated=stated)
+    return replace(comparison, stated=stated, stated_precision=precision)
 
 
 def _with_rank_0(comparison: "Comparison", log_a: str, log_b: str, reading: dict[str, Any]) -> "Comparison":

@@ -61,6 +61,12 @@ class PairedCurve:
         return int(self.iterations[at[0]]) if at.size else None
 
 
+def precision_of(record: Record) -> str:
+    """Return the precision that a record's provenance names, empty if it names none."""
+    experiment = record.provenance.get("experiment")
+    return str(experiment.get("precision", "")) if isinstance(experiment, Mapping) else ""
+
+
 def pair(metric: str, reference: Curve, candidate: Curve) -> PairedCurve:
     """Pair two curves by iteration number, never by position.
 
@@ -105,6 +111,7 @@ class Comparison:
         repeats: Further runs of the reference that differ from it in benign ways only.
         rank_0: The same comparison of rank 0 alone, where the records are means of several ranks.
         stated: What the user says of the pairing, which counts where no fingerprints tell; None for nothing.
+        stated_precision: What the user says both computed in, which counts where the records do not; empty for nothing.
     """
 
     reference: Record
@@ -114,6 +121,7 @@ class Comparison:
     repeats: tuple[Record, ...] = ()
     rank_0: "Comparison | None" = None
     stated: bool | None = None
+    stated_precision: str = ""
 
     def __repr__(self) -> str:
         """Say what is compared."""
@@ -142,9 +150,8 @@ class Comparison:
 
     @property
     def precision(self) -> str:
-        """The candidate's precision as its provenance gives it; a log that says nothing counts as fp32."""
-        experiment = self.candidate.provenance.get("experiment")
-        return str(experiment.get("precision", "fp32")) if isinstance(experiment, Mapping) else "fp32"
+        """The candidate's precision as its provenance gives it, or else the user; where nobody does, fp32."""
+        return precision_of(self.candidate) or self.stated_precision or "fp32"
 
     @property
     def losses(self) -> tuple[str, ...]:

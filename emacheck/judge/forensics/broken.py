@@ -1,14 +1,15 @@
 """What is not finite beside the losses, as far as it speaks against a run: validations, gradients, other metrics."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from emacheck.counted import counted
-from emacheck.curve import Curve
-from emacheck.judge.comparison import EMPTY, Comparison
+from emacheck.curve import Curve, Integers
+from emacheck.judge.comparison import EMPTY, Comparison, precision_of
 from emacheck.judge.forensics.metric_names import class_score, is_gradient_norm, is_rate, is_score
+from emacheck.record import Record
 
 LASTING = 3
 """Values at the end, none of which is finite, that no step which a scaler left out explains."""
@@ -76,9 +77,10 @@ def broken_metrics(comparison: Comparison) -> Iterator[Broken]:
         if not bad.any():
             continue
         count, first = int(bad.sum()), int(paired.iterations[np.argmax(bad)])
-        at_end = bad.size if bad.all() else int(np.argmin(bad[::-1]))
+        at_end = _at_end(bad)
         lasting = at_end >= min(LASTING, bad.size)
-        if not lasting and count <= _left_out(comparison, metric):
+        like = int(np.sum(~np.isfinite(reference[metric].values)))
+        if not lasting and count <= _left_out(comparison, comparison.candidate, metric, like=like):
             continue
         message = (
             f"{metric} of the candidate is NaN or infinite {counted(count, 'time')} where that of the reference is a "
@@ -89,18 +91,57 @@ def broken_metrics(comparison: Comparison) -> Iterator[Broken]:
         yield Broken(side="candidate", metric=metric, count=count, iteration=first, message=message)
 
 
-def _left_out(comparison: Comparison, metric: str) -> int:
-    """Return how many values of a metric may be infinite because a scaler left the step out."""
+def without_steps_left_out(comparison: Comparison, metric: str) -> Comparison:
+    """Return a comparison without the iterations at which a scaler of fp16 left a step out, if it does so of a metric.
+
+    There a gradient norm is infinite, or missing from a record that counts such steps, in either record or a repeat.
+    All of it stays where one of them has more of these than a scaler explains, or where nothing but the candidate's own
+    values tells of a scaler.
+    """
+    records = (comparison.reference, comparison.candidate, *comparison.repeats)
+    gone = [_without_step(record, metric) for record in records]
+    told = precision_of(comparison.candidate) or comparison.stated_precision or "skipped_steps" in records[1].curves
+    if len(gone[1]) and not (told or any(map(len, (gone[0], *gone[2:])))):
+        return comparison
+    for record, bad in zip(records, gone, strict=True):
+        if not len(bad):
+            continue
+        most = _left_out(comparison, record, metric, like=len(gone[0]) if record is comparison.candidate else 0)
+        there = np.union1d(record.curves.get(metric, EMPTY).iterations, bad)
+        if len(bad) > most or _at_end(np.isin(there, bad)) >= min(LASTING, len(there)):
+            return comparison
+
+    def kept(record: Record) -> Record:
+        curve = record.curves.get(metric, EMPTY)
+        stay = ~np.isin(curve.iterations, np.concatenate(gone))
+        rest = replace(curve, iterations=curve.iterations[stay], values=curve.values[stay])
+        return replace(record, curves={**record.curves, metric: rest})
+
+    reference, candidate, *repeats = map(kept, records)
+    return replace(comparison, reference=reference, candidate=candidate, repeats=tuple(repeats))
+
+
+def _without_step(record: Record, metric: str) -> Integers:
+    """Return the iterations at which a metric is infinite, or missing from a record that counts steps left out."""
+    curve, counted_at = record.curves.get(metric, EMPTY), record.curves.get("skipped_steps", EMPTY).iterations
+    lacking = np.setdiff1d(counted_at, curve.iterations, assume_unique=True)
+    return np.union1d(curve.iterations[np.isposinf(curve.values)], lacking)
+
+
+def _at_end(bad: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> int:
+    """Return how many values at the end are bad."""
+    return bad.size if bad.all() else int(np.argmin(bad[::-1]))
+
+
+def _left_out(comparison: Comparison, record: Record, metric: str, *, like: int) -> int:
+    """Return how many values of a metric may be infinite because a scaler left the step out, as in one like it."""
     if not is_gradient_norm(metric):
         return 0
-    curves = comparison.candidate.curves
-    skipped = curves.get("skipped_steps", EMPTY).values
+    skipped = record.curves.get("skipped_steps", EMPTY).values
     skipped = skipped[np.isfinite(skipped)]
     if skipped.size:
         return int(skipped.max())
-    experiment = comparison.candidate.provenance.get("experiment")
-    if isinstance(experiment, Mapping) and experiment.get("precision", "fp16") != "fp16":
+    if (precision_of(record) or comparison.stated_precision or "fp16") != "fp16":
         return 0
-    iterations = curves[metric].iterations
-    scaler = HALVINGS + int(iterations[-1] - iterations[0]) // EVERY
-    return max(scaler, int(np.sum(~np.isfinite(comparison.reference.curves[metric].values))))
+    iterations = record.curves[metric].iterations
+    return max(HALVINGS + int(iterations[-1] - iterations[0]) // EVERY, like)

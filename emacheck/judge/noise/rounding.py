@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from emacheck.curve import Curve, Floats, Integers
-from emacheck.judge.comparison import Comparison
+from emacheck.judge.comparison import Comparison, precision_of
 from emacheck.judge.noise.repeats import distinct_repeats
 
 # Unit roundoff 2^-p of a format with p significant bits. Source: IEEE 754-2019, table 3.5 (fp32, fp16); NVIDIA A100
@@ -103,9 +103,13 @@ def claimed_precision(comparison: Comparison) -> str:
         >>> claimed_precision(Comparison(reference=said, candidate=said))
         ''
     """
-    experiment = comparison.reference.provenance.get("experiment")
-    told = isinstance(experiment, Mapping) and "precision" in experiment
+    told = precision_of(comparison.reference) or comparison.stated_precision
     return "" if told or comparison.precision == "fp32" else comparison.precision
+
+
+def unsaid_precision(comparison: Comparison) -> bool:
+    """Tell whether neither record nor the user says in which precision was computed, so that fp32 is taken."""
+    return not (comparison.stated_precision or any(precision_of(record) for _, record in comparison.sides))
 
 
 def resolution(reference: Curve, candidate: Curve) -> float:

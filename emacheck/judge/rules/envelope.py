@@ -9,13 +9,14 @@ import numpy as np
 from emacheck.counted import counted
 from emacheck.errors import UsageError
 from emacheck.judge.comparison import EMPTY, Comparison
+from emacheck.judge.forensics.broken import without_steps_left_out
 from emacheck.judge.forensics.headers import different_data
 from emacheck.judge.forensics.pairing import paired_by_curves
 from emacheck.judge.forensics.standstill import standstill
 from emacheck.judge.noise.band import Band, fit_band
 from emacheck.judge.noise.growth import MARGIN
 from emacheck.judge.noise.repeats import distinct_repeats
-from emacheck.judge.noise.rounding import SATURATION, known_precision, rounding
+from emacheck.judge.noise.rounding import SATURATION, known_precision, rounding, unsaid_precision
 from emacheck.judge.verdict import Finding, Outcome
 from emacheck.record import Record
 
@@ -36,7 +37,8 @@ class Envelope:
         alpha: Probability of FAIL for a benign candidate, over all metrics together (each gets its share).
         limit: Largest allowed ratio to the scale; 0 derives it from the repeats and ``alpha``.
         minimum: Fewest distinct repeats, at least 2.
-        also: Metrics that are judged beside those of the comparison where all records have them.
+        also: Metrics that are judged beside those of the comparison where all records have them; but not at iterations
+            at which a scaler of fp16 left a step out, which `finite` looks at.
 
     Raises:
         UsageError: If ``alpha`` is not between 0 and 0.5, or ``minimum`` is below 2.
@@ -66,13 +68,31 @@ class Envelope:
     def check(self, comparison: Comparison) -> tuple[Finding, ...]:
         """Hold each metric's differences against the scale of the repeats."""
         records = (comparison.reference, comparison.candidate, *comparison.repeats)
-        also = (metric for metric in self.also if all(metric in record.curves for record in records))
-        metrics = tuple(dict.fromkeys((*comparison.metrics, *also)))
-        return tuple(self._check(comparison, metric, self.alpha / len(metrics)) for metric in metrics)
+        also = [metric for metric in self.also if all(metric in record.curves for record in records)]
+        also = [metric for metric in also if metric not in comparison.metrics]
+        metrics = (*comparison.metrics, *also)
+        share = self.alpha / len(metrics)
+        return (
+            *(self._check(comparison, metric, share) for metric in comparison.metrics),
+            *(self._without_steps_left_out(comparison, metric, share) for metric in also),
+        )
+
+    def _without_steps_left_out(self, comparison: Comparison, metric: str, false_alarms: float) -> Finding:
+        """Judge a metric that nobody asked for where no scaler of fp16 left the step out, and say where one did."""
+        rest = without_steps_left_out(comparison, metric)
+        finding = self._check(rest, metric, false_alarms)
+        if gone := len(comparison.curve(metric).iterations) - len(rest.curve(metric).iterations):
+            note = f"{metric} is not judged at {counted(gone, 'iteration')} at which a scaler left the step out"
+            message = f"{finding.message}; limited by: {note}"
+            return replace(finding, limited_by=(note,), message=message)
+        return finding
 
     def _check(self, comparison: Comparison, metric: str, false_alarms: float) -> Finding:
         repeats = distinct_repeats(comparison, metric)
         obstacle = self._obstacle(comparison, metric, repeats) or _not_benign(comparison, metric, repeats)
+        if not obstacle and len(repeats) < self.minimum:
+            message = f"{metric} is equal in both and in the repeats: nothing varies it"
+            return Finding.of(replace(self, limit=1.0), metric, Outcome.PASS, message, observed=0.0)
         band = None if obstacle else fit_band(comparison, metric, false_alarms)
         if band is None:
             return Finding.of(self, metric, Outcome.INCONCLUSIVE, obstacle or "no iteration is in all records")
@@ -95,7 +115,7 @@ class Envelope:
     def _obstacle(self, comparison: Comparison, metric: str, repeats: tuple[Record, ...]) -> str | None:
         """Say why nothing can be decided, if so."""
         reference, candidate = comparison.reference, comparison.candidate
-        if len(repeats) < self.minimum:
+        if len(repeats) < self.minimum and not self._nothing_varies(comparison, metric, repeats):
             same = sum(_same(repeat, candidate, metric) for repeat in comparison.repeats)
             but = f"; {same} of the candidate's own numbers {'does' if same == 1 else 'do'} not count" if same else ""
             one = len(repeats) == 1
@@ -103,6 +123,8 @@ class Envelope:
                 f"there {'is' if one else 'are'} {counted(len(repeats), 'repeat')} of the reference that "
                 f"{'varies' if one else 'vary'} {metric}"
             )
+            if any(_same(repeat, reference, metric) for repeat in comparison.repeats):
+                but += "; one that equals the reference shows nothing: give runs with other threads, or none"
             return f"{found}, and it needs {self.minimum}{but}"
         windows = {r.curves[metric].window for r in (reference, candidate, *repeats) if metric in r.curves}
         if len(windows) > 1:
@@ -118,6 +140,13 @@ class Envelope:
         if comparison.paired is False and states <= {reference.initial_state, None}:
             return "the candidate starts from different weights than the reference and its repeats"
         return None
+
+    def _nothing_varies(self, comparison: Comparison, metric: str, distinct: tuple[Record, ...]) -> bool:
+        """Tell whether the candidate equals the reference, as do so many repeats that too few differ."""
+        reference, candidate = comparison.reference, comparison.candidate
+        equal = sum(_same(repeat, reference, metric) for repeat in comparison.repeats)
+        finite = np.all(np.isfinite(reference.curves.get(metric, EMPTY).values))
+        return bool(finite and _same(candidate, reference, metric) and equal + len(distinct) >= self.minimum)
 
 
 def _same(repeat: Record, candidate: Record, metric: str) -> bool:
@@ -164,10 +193,11 @@ def _too_wide(comparison: Comparison, metric: str, band: Band) -> str | None:
     if not beyond.size:
         return None
     at = beyond[0]
+    hint = ", or say --precision if all computed in another" if unsaid_precision(comparison) else ""
     return (
         f"the repeats differ from the reference by {band.scale[at]:.2g} in {metric} at iteration "
         f"{band.iterations[at]}, benign variations stay below {allowed[at]:.2g} there: "
-        "give repeats that differ in benign ways only"
+        f"give repeats that differ in benign ways only{hint}"
     )
 
 

@@ -107,7 +107,8 @@ class Equivalence:
                 metric,
                 part,
                 f"{counted(count, 'value')} in the last {self.last:.3g} of the iterations that both records span "
-                f"{'is' if count == 1 else 'are'} too few to estimate a level, {minimum} are needed",
+                f"{'is' if count == 1 else 'are'} too few to estimate a level, {minimum} are needed: train "
+                "longer, or log more often",
             )
         if not (np.all(part.reference > 0) or np.all(part.reference < 0)):
             return self._undecided(metric, "the reference changes sign or is zero: a ratio of levels means nothing")

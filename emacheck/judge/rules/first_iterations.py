@@ -15,9 +15,13 @@ from emacheck.judge.noise.rounding import (
     claimed_precision,
     known_precision,
     resolution,
+    rounding,
     rounding_of_repeats,
+    unsaid_precision,
 )
 from emacheck.judge.verdict import Finding, Outcome
+
+FIRST = np.array([1, 2, 3])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +38,9 @@ class FirstIterations:
         limit: Largest allowed difference, in multiples of what rounding was seen to cause.
         count: How many iterations from the first on are judged, at most 3.
         precision: The precision in which the candidate computes: fp32, tf32, fp16 or bf16; what its provenance says if
-            empty, and fp32 where that or the reference's says nothing.
-        also: Metrics that are judged beside those of the comparison where both records have them and the precision
-            leaves anything to be told; where it does not, the first finding says so.
+            empty, else what the user says, and fp32 where neither does or the reference's says nothing.
+        also: Metrics that are judged beside those of the comparison where both records have them and precision, printed
+            digits and the iterations that they hold leave anything to be told; else the first finding says so.
 
     Raises:
         UsageError: If there is no such precision, or ``count`` is not 1, 2 or 3.
@@ -72,13 +76,9 @@ class FirstIterations:
         curves = (comparison.reference.curves, comparison.candidate.curves)
         also = [name for name in self.also if all(name in of for of in curves) and name not in comparison.metrics]
         also = [name for name in also if self._shows_anything(comparison, name)]
-        drowned = [name for name in also if self._drowned(comparison, name)]
-        first, *others = (self._check(comparison, name) for name in (*comparison.metrics, *also) if name not in drowned)
-        notes = tuple(
-            f"{name}: in {self._precision(comparison)} rounding alone may move it by as much as a fault would, so its "
-            "first iterations are not judged"
-            for name in drowned
-        )
+        left = {name: why for name in also if (why := self._unjudged(comparison, name))}
+        first, *others = (self._check(comparison, name) for name in (*comparison.metrics, *also) if name not in left)
+        notes = tuple(f"{name}: {why}, so its first iterations are not judged" for name, why in left.items())
         if notes:
             first = replace(first, limited_by=notes, message=f"{first.message}; limited by: {'; '.join(notes)}")
         return (first, *others)
@@ -89,10 +89,18 @@ class FirstIterations:
         early = _left_out_alike(paired)[: self.count]
         return not (early.size and early.all())
 
-    def _drowned(self, comparison: Comparison, metric: str) -> bool:
-        """Tell whether the precision rounds so much that no first iteration, however printed, can show a fault."""
-        allowed = rounding_of_repeats(comparison, metric, self._precision(comparison))[: self.count]
-        return bool(allowed.size and np.all(self.limit * allowed > SATURATION))
+    def _unjudged(self, comparison: Comparison, metric: str) -> str:
+        """Say why no first iteration shows a fault of a metric that nobody asked for, as if it were lacking."""
+        reference, candidate = (r.curves[metric] for r in (comparison.reference, comparison.candidate))
+        judged, allowed = self._judged(comparison, metric)
+        if judged.size or _obstacle(comparison, reference, candidate):
+            return ""
+        precision = self._precision(comparison)
+        # Where no early iteration is in both, as behind steps that a scaler left out, the precision alone says it.
+        early = allowed[~np.isnan(allowed)] if np.any(~np.isnan(allowed)) else rounding(metric, FIRST, precision)
+        if np.all(self.limit * early[: self.count] > SATURATION):
+            return f"in {precision} rounding alone may move it by as much as a fault would"
+        return _nothing_to_judge(comparison.curve(metric), allowed, precision)
 
     def can_tell(self, comparison: Comparison) -> bool:
         """Tell whether the records have first iterations, raw and fine enough, for every judged metric."""
@@ -144,8 +152,11 @@ class FirstIterations:
         if outcome is Outcome.FAIL and claimed:
             outcome = Outcome.INCONCLUSIVE
             message += (
-                f"; that it was computed in {claimed} only the candidate says, and its word alone widens no limit"
+                f"; that it was computed in {claimed} only the candidate says, and its word alone widens no limit "
+                f"(if both were, say --precision {claimed})"
             )
+        elif outcome is Outcome.FAIL and not self.precision and unsaid_precision(comparison):
+            message += "; no log says its precision, so fp32 is taken: if both computed in another, say --precision"
         return Finding.of(self, metric, outcome, message, observed=observed, iteration=iteration)
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from emacheck.judge.advice import option
 from emacheck.judge.comparison import Comparison
 from emacheck.judge.verdict import Finding, Outcome
 
@@ -31,7 +32,10 @@ class Smoothing:
                 shown = " against ".join("an unknown window" if w == 0 else f"a window of {w}" for w in windows)
                 different.append(f"{metric}: {shown}")
         passed = len(different) <= self.limit
-        message = "both records average alike" if passed else "the records average differently: " + "; ".join(different)
+        message = "both records average alike"
+        if not passed:
+            accept = option(self.name, len(different))
+            message = f"the records average differently: {'; '.join(different)} (if they do not, accept with {accept})"
         return (
             Finding(
                 rule=self.name,
