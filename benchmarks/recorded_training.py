@@ -13,9 +13,9 @@ def validate_at_the_end() -> None:
 
     train_only = presets._train_only
 
-    def train_and_validate(config: Any, request: Any, run_directory: Path) -> None:
+    def train_and_validate(config: Any, request: Any, run_directory: Path, notes: list[str]) -> None:
         kept = {f"val_{part}": config[f"val_{part}"] for part in ("cfg", "dataloader", "evaluator")}
-        train_only(config, request, run_directory)
+        train_only(config, request, run_directory, notes)
         loader = kept["val_dataloader"]
         loader.num_workers, loader.persistent_workers, loader.dataset.data_root = 0, False, request.data_root
         for transform in loader.dataset.pipeline:

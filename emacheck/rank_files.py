@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 RUN_FILE = "run.json"
+FORMAT_VERSION = 1
 _NAME = re.compile(r"iterations(?:\.rank([1-9]\d{0,8}))?\.jsonl")
 
 

@@ -25,7 +25,7 @@ from emacheck.record import Record
 from emacheck.report.lines import moving_median
 from emacheck.report.plot import CANDIDATE, CURVE_BOX, DIFFERENCE_BOX, OVER_LIMIT_COLOUR, draw
 from emacheck.report.wording import headline
-from emacheck.report.write import write_atomically, write_together
+from emacheck.report.write import write_together
 
 
 class TestPlot:
@@ -200,8 +200,8 @@ def like(pixels, colour):
 
 class TestWrite:
     def test_writes_text_and_bytes(self, tmp_path):
-        write_atomically(tmp_path / "a", "é\n")
-        write_atomically(tmp_path / "b", b"\x00")
+        write_together({tmp_path / "a": "é\n"})
+        write_together({tmp_path / "b": b"\x00"})
         assert (tmp_path / "a").read_bytes() == b"\xc3\xa9\n"
         assert (tmp_path / "b").read_bytes() == b"\x00"
         assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
@@ -209,38 +209,38 @@ class TestWrite:
     def test_replaces_a_file_and_follows_a_link(self, tmp_path):
         (tmp_path / "real").write_text("old")
         (tmp_path / "link").symlink_to("real")
-        write_atomically(tmp_path / "link", "new")
+        write_together({tmp_path / "link": "new"})
         assert (tmp_path / "link").is_symlink()
         assert (tmp_path / "real").read_text() == "new"
 
     def test_a_link_to_nothing_does_not_choose_where_a_report_is_written(self, tmp_path):
         (tmp_path / "link").symlink_to("elsewhere")
         with pytest.raises(OutputError, match=r"(?s)link: .*a symbolic link to .*elsewhere, where there is nothing"):
-            write_atomically(tmp_path / "link", "new")
+            write_together({tmp_path / "link": "new"})
         assert sorted(path.name for path in tmp_path.iterdir()) == ["link"]
 
     def test_a_relative_name_is_enough(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        write_atomically(Path("a"), "x")
+        write_together({Path("a"): "x"})
         assert (tmp_path / "a").read_text() == "x"
 
     def test_a_missing_directory_is_named(self, tmp_path):
         with pytest.raises(OutputError, match=r"(?s)found: +nothing at .*missing.*mkdir -p"):
-            write_atomically(tmp_path / "missing" / "a", "x")
+            write_together({tmp_path / "missing" / "a": "x"})
 
     def test_a_file_is_no_directory(self, tmp_path):
         (tmp_path / "file").write_text("x")
         with pytest.raises(OutputError, match=r"found: +a file"):
-            write_atomically(tmp_path / "file" / "a", "x")
+            write_together({tmp_path / "file" / "a": "x"})
 
     def test_a_directory_is_not_replaced(self, tmp_path):
         with pytest.raises(OutputError, match="a directory"):
-            write_atomically(tmp_path, "x")
+            write_together({tmp_path: "x"})
 
     def test_a_device_or_pipe_is_not_replaced(self, tmp_path):
         os.mkfifo(tmp_path / "pipe")
         with pytest.raises(OutputError, match="device, pipe or socket"):
-            write_atomically(tmp_path / "pipe", "x")
+            write_together({tmp_path / "pipe": "x"})
         assert (tmp_path / "pipe").is_fifo()
 
     def test_nothing_is_left_when_writing_fails(self, tmp_path, monkeypatch):
@@ -250,7 +250,7 @@ class TestWrite:
         (tmp_path / "a").write_text("old")
         monkeypatch.setattr(Path, "replace", full)
         with pytest.raises(OutputError, match="No space left on device"):
-            write_atomically(tmp_path / "a", "new")
+            write_together({tmp_path / "a": "new"})
         assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
     def test_all_files_are_written_or_none_where_there_is_no_room_for_all(self, tmp_path):

@@ -26,6 +26,22 @@ def test_no_benign_training_is_a_false_alarm_of_the_default_rules():
     assert {row["verdicts"][name] for row in benign.values() for name in row["verdicts"]} == {"PASS"}
 
 
+def test_the_program_that_makes_the_recorded_trainings_draws_and_validates_as_they_were(monkeypatch, tmp_path):
+    pytest.importorskip("mmseg")
+    from recorded_training import draw_as_recorded, validate_at_the_end
+
+    from emacheck.train import presets
+    from emacheck.train.request import TrainingRequest
+
+    for name in ("resolve", "_train_only"):
+        monkeypatch.setattr(presets, name, getattr(presets, name))  # so that both are put back
+    draw_as_recorded()
+    validate_at_the_end()
+    request = TrainingRequest(preset="smoke", config=None, data_root="city", iterations=7)
+    config, _ = presets.resolve(request, tmp_path)
+    assert (config.draws, config.train_cfg.val_interval, config.val_dataloader.dataset.data_root) == (1, 7, "city")
+
+
 @pytest.mark.slow
 def test_judging_the_recorded_trainings_again_gives_the_stored_result():
     from rules_study import study

@@ -24,6 +24,7 @@ from emacheck.cli.output_format import format_option
 from emacheck.cli.outputs import check_outputs
 from emacheck.errors import UsageError
 from emacheck.strict_json import to_json
+from emacheck.train.device.devices import PRECISIONS
 from emacheck.train.launching.supervision import WORKER_ENVIRONMENT
 from emacheck.train.packages import require_training_packages
 
@@ -42,7 +43,7 @@ Made = tuple["Trial | None", "Training | None"]
 @click.option("--device", default="cpu", show_default=True, metavar="NAME[:INDEX]", help="Where candidates run.")
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
+    type=click.Choice(PRECISIONS),
     default="fp32",
     show_default=True,
     help="Accepted.",

@@ -15,13 +15,13 @@ import click
 from emacheck.cli.progress import show_progress
 from emacheck.cli.seconds import Seconds
 from emacheck.errors import DataError, UsageError
+from emacheck.train.device.devices import PRECISIONS, Device, parse_device, probe, require_module
 from emacheck.train.launching.processes import LAUNCHERS, Processes, plan_processes
 from emacheck.train.launching.supervision import left_in, train_in_worker
 from emacheck.train.request import PRESETS, TrainingRequest
 
 if TYPE_CHECKING:
     from emacheck.record import Record
-    from emacheck.train.device.devices import Device
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -72,7 +72,7 @@ OPTIONS = (
     ),
     click.option(
         "--precision",
-        type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
+        type=click.Choice(PRECISIONS),
         help="Arithmetic of the training; bf16 and fp16 are mixed precision.  [default: fp32]",
     ),
     click.option("--amp", is_flag=True, help="The device's usual mixed precision: fp16, on a CPU bf16."),
@@ -117,7 +117,6 @@ def describe_training(
         UsageError: If options contradict each other or ask for what this version cannot do.
         DataError: If the data set is missing or broken.
     """
-    from emacheck.train.device.devices import parse_device
     from emacheck.train.provenance import git_commit
 
     _require_one_configuration(preset, config)
@@ -166,14 +165,12 @@ def _require_assignments(overrides: Iterable[str]) -> None:
             )
 
 
-def refuse_unfit_device(device: "Device", backend: str | None, processes: Processes) -> None:
+def refuse_unfit_device(device: Device, backend: str | None, processes: Processes) -> None:
     """Refuse a backend for one process, a numbered device for several, and a device that the processes cannot use.
 
     Raises:
         UsageError: If so.
     """
-    from emacheck.train.device.devices import require_module
-
     if backend is not None and not processes.launched:
         raise UsageError(f"--backend {backend}: found one process, which talks to no other. Add --nproc-per-node N.")
     if processes.world_size > 1 and device.index is not None:
@@ -201,13 +198,11 @@ def require_devices(name: str, processes: Processes, option: str = "--device") -
     Raises:
         UsageError: If there are fewer devices, or one cannot be opened.
     """
-    from emacheck.train.device.devices import parse_device, probe
-
     if processes.nnodes == 1:
         probe(parse_device(name, option), processes.nproc_per_node)
 
 
-def _choose_precision(device: "Device", precision: str | None, *, amp: bool) -> str:
+def _choose_precision(device: Device, precision: str | None, *, amp: bool) -> str:
     from emacheck.train.device.precision import check_precision
 
     if amp and precision not in (None, device.kind.amp):
@@ -219,7 +214,6 @@ def _choose_precision(device: "Device", precision: str | None, *, amp: bool) -> 
 
 def ask_for_float32(name: str, precision: str) -> None:
     """Set the environment variables by which a device computes float32 in float32, and say which."""
-    from emacheck.train.device.devices import parse_device
     from emacheck.train.device.precision import keep_float32
 
     if names := keep_float32(parse_device(name), precision, os.environ):

@@ -5,7 +5,6 @@ from emacheck.judge.forensics.headers import different_experiment
 from emacheck.judge.forensics.metric_names import is_score
 from emacheck.judge.forensics.pairing import Pairing, pairing_of
 from emacheck.judge.rules.first_iterations import FirstIterations
-from emacheck.record import Record
 
 ALWAYS = ("finite", "integrity", "coverage", "schedule")
 MEANS = ("mean_relative_error", "mean_absolute_error", "bias", "worst_window")
@@ -54,17 +53,14 @@ def _validated(comparison: Comparison, *, unpaired: bool) -> bool:
     A run that ends before the other's first validation lacks none. Curves of paired runs carry a verdict where only the
     candidate was validated; runs that are not paired are told by their scores above all.
     """
-    ours, theirs = ({n: c for n, c in r.validation.items() if len(c) and is_score(n)} for r in _records(comparison))
+    records = (comparison.reference, comparison.candidate)
+    ours, theirs = ({n: c for n, c in r.validation.items() if len(c) and is_score(n)} for r in records)
     if ours and theirs:
         return True
     lacking = comparison.reference if theirs else comparison.candidate
     last = max((int(curve.iterations[-1]) for curve in lacking.curves.values() if len(curve)), default=0)
     first = min((int(curve.iterations[0]) for curve in (ours or theirs).values()), default=last + 1)
     return first <= last and (unpaired or bool(ours))
-
-
-def _records(comparison: Comparison) -> tuple[Record, Record]:
-    return comparison.reference, comparison.candidate
 
 
 def _of_paired_runs(comparison: Comparison) -> tuple[str, ...]:

@@ -113,7 +113,7 @@ def unnamed_epochs(iterations: Integers, losses: Floats | None) -> Integers | No
         [1, 1, 2, 2, 3]
     """
     starts = np.flatnonzero(iterations[1:] < iterations[:-1]) + 1
-    if len(starts) < 2 or losses is None or not starts[0] > 1:
+    if len(starts) < 2 or losses is None:
         return None
     pieces = np.split(iterations, starts)
     same = all(np.array_equal(piece, pieces[0]) for piece in pieces[1:-1])

@@ -92,7 +92,7 @@ class Stripped:
             if not end and len(whole) > 2 * size:
                 end = len(whole)  # a line without an end: its prefix, if any, is at its start
             self._rest = whole[end:]
-            if end and (text := self._without(whole[:end])):
+            if text := self._without(whole[:end]):
                 return text
         text, self._rest = self._without(self._rest), b""
         return text

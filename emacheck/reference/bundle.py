@@ -38,8 +38,7 @@ class Bundle:
     @property
     def experiment(self) -> dict[str, Any]:
         """The choices that a candidate must share."""
-        # Bundles that do not say how they were drawn were drawn in the first way.
-        return {"draws": 1, **(self.record.provenance.get("experiment") or {})}
+        return dict(self.record.provenance.get("experiment") or {})
 
     @property
     def iterations(self) -> int:

@@ -9,35 +9,18 @@ from pathlib import Path
 from emacheck.errors import OutputError
 
 
-def write_atomically(path: Path, data: bytes | str) -> None:
-    """Write a file so that whoever looks sees the old content or the new one, never a part.
-
-    Args:
-        path: Where to; an existing file is replaced, also one that a symbolic link leads to.
-        data: The content; text is written as UTF-8.
-
-    Raises:
-        OutputError: If the directory is missing or cannot be written, or ``path`` is something other than a file, such
-            as a link to nothing.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_atomically(Path(folder, "report.json"), "{}")
-        ...     Path(folder, "report.json").read_text()
-        '{}'
-    """
-    write_together({path: data})
-
-
 def write_together(contents: Mapping[Path, bytes | str]) -> None:
     """Write several files, or none of them where there is no room for all: some alone would speak for the others.
 
+    Whoever looks sees the old content of a file or the new one, never a part.
+
     Args:
-        contents: What goes where, as for :func:`write_atomically`.
+        contents: What goes where; text is written as UTF-8. An existing file is replaced, also one that a symbolic link
+            leads to.
 
     Raises:
-        OutputError: As :func:`write_atomically`.
+        OutputError: If a directory is missing or cannot be written, or a path is something other than a file, such as a
+            link to nothing.
 
     Example:
         >>> import tempfile

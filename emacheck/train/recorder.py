@@ -82,7 +82,7 @@ class RecorderHook(Hook):  # type: ignore[misc]
         self._start = time.perf_counter()
         self._samples = sample_hashes(data_batch)
         # Records that were drawn in the first way hold hashes over whole batches.
-        self._batch = batch_hash(data_batch) if runner.cfg.get("draws", 1) == 1 else hash_of_samples(self._samples)
+        self._batch = batch_hash(data_batch) if runner.cfg.draws == 1 else hash_of_samples(self._samples)
         self._square, self._rate = 0.0, None
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:  # noqa: ARG002

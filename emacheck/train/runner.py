@@ -55,7 +55,7 @@ class SeededRunner(Runner):  # type: ignore[misc]
     def build_model(self, model: Any) -> torch.nn.Module:
         """Build the model and initialise it on the CPU from the run's seed."""
         torch.manual_seed(self.seed)
-        own = self.own_draws(self.seed) if self._draws() == 2 else None
+        own = self.own_draws(self.seed) if self.cfg.draws == 2 else None
         with own or contextlib.nullcontext():
             built: torch.nn.Module = super().build_model(model)
             if hasattr(built, "init_weights"):
@@ -79,13 +79,10 @@ class SeededRunner(Runner):  # type: ignore[misc]
     def build_train_loop(self, loop: Any) -> Any:
         """Build the training loop with data that do not depend on the number of workers."""
         loader: Any = self._train_dataloader
-        if self._draws() == 2 and isinstance(loader, dict):
+        if self.cfg.draws == 2 and isinstance(loader, dict):
             self._train_dataloader: Any = independent_of_workers(loader, self.seed)
         with building(self.cfg):
             return super().build_train_loop(loop)
-
-    def _draws(self) -> int:
-        return int(self.cfg.get("draws", 1))
 
     def _init_model_weights(self) -> None:
         """Keep the weights that build_model drew."""

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from emacheck.errors import TrainingError, UsageError
 from emacheck.experiment import differences, digest, flatten, parted_batch_matters
-from emacheck.rank_files import RUN_FILE
+from emacheck.rank_files import FORMAT_VERSION, RUN_FILE
 from emacheck.strict_json import strict
 from emacheck.train.launching.program import leave_with, watched_over
 from emacheck.train.request import TrainingRequest
 
 if TYPE_CHECKING:
     from emacheck.train.device.devices import Device
-
-FORMAT_VERSION = 1
 
 
 def main(arguments: list[str]) -> int:

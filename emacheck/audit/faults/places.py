@@ -108,9 +108,9 @@ def replace_operator(candidate: Candidate, names: tuple[str, ...], change: Chang
     candidate.around.append(lambda: ReplacedOperator(names, change))
 
 
-def rounded(value: torch.Tensor, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
-    """Round to a smaller type and back; the gradient passes as if nothing had happened."""
-    return value + (value.detach().to(dtype).to(value.dtype) - value.detach())
+def rounded(value: torch.Tensor) -> torch.Tensor:
+    """Round to bfloat16 and back; the gradient passes as if nothing had happened."""
+    return value + (value.detach().to(torch.bfloat16).to(value.dtype) - value.detach())
 
 
 class _ChangedGradient(torch.autograd.Function):

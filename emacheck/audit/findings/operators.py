@@ -10,7 +10,7 @@ from emacheck.strict_json import decode_value, strict
 # A share of the limit that no benign trial comes near.
 CLOSE = 1 / 3
 # What an explanation ends with.
-PROVEN, PARTLY, UNPROVEN, UNTRIED, RIGHT, UNREPEATED, UNRANKED = CONCLUSIONS = (
+PROVEN, PARTLY, UNPROVEN, UNTRIED, RIGHT, UNREPEATED, UNRANKED = (
     "proven",
     "partly",
     "not proven",
@@ -140,7 +140,7 @@ class Explanation:
         scope: The module; ``(optimizer)`` and ``(iteration)`` stand for themselves.
         level: ``isolated``, ``evaluation`` or ``end to end``.
         batch: Number of the batch.
-        conclusion: One of :data:`CONCLUSIONS`.
+        conclusion: ``PROVEN``, ``PARTLY``, ``UNPROVEN``, ``UNTRIED``, ``RIGHT``, ``UNREPEATED`` or ``UNRANKED``.
         cause: The operators that are proven to be the cause, empty for none.
         message: One sentence for a person.
         operators: Every operator that was judged, the worst first.

@@ -90,7 +90,7 @@ def _panel(axes: "Axes", phase: str, errors: Sequence[TensorError], deepest: int
         good, bad = [e for e in group if e.passes], [e for e in group if not e.passes]
         for part, shade, size in ((good, colour, 9), (bad, BAD, 28)):
             axes.scatter(
-                [e.depth for e in part], [_height(e) for e in part], s=size, c=shade, marker=marker, linewidths=0.8
+                [e.depth for e in part], [height(e) for e in part], s=size, c=shade, marker=marker, linewidths=0.8
             )
     _name(axes, errors)
 
@@ -99,7 +99,7 @@ def _name(axes: "Axes", errors: Sequence[TensorError]) -> None:
     """Write the names of the worst modules beside their worst tensors."""
     bad: dict[str, TensorError] = {}
     # What a module introduces comes before what the whole iteration inherits.
-    for error in sorted(errors, key=lambda e: (e.level not in ALONE, -_height(e))):
+    for error in sorted(errors, key=lambda e: (e.level not in ALONE, -height(e))):
         crowded = any(_close(error, other, axes.get_xlim()[1]) for other in bad.values())
         if not error.passes and error.module not in bad and not crowded:
             bad[error.module] = error
@@ -107,7 +107,7 @@ def _name(axes: "Axes", errors: Sequence[TensorError]) -> None:
         right = axes.get_xlim()[1] * 0.6 < error.depth
         axes.annotate(
             printable(f"{error.module} {error.tensor}", length=60),
-            (error.depth, _height(error)),
+            (error.depth, height(error)),
             # Above the point, where the name hides no other of the same height.
             xytext=(6 if right else -6, 6),
             textcoords="offset points",
@@ -121,11 +121,11 @@ def _name(axes: "Axes", errors: Sequence[TensorError]) -> None:
 
 def _close(one: TensorError, other: TensorError, deepest: float) -> bool:
     """Return whether two names would lie upon each other."""
-    apart = abs(math.log10(_height(one)) - math.log10(_height(other)))
+    apart = abs(math.log10(height(one)) - math.log10(height(other)))
     return abs(one.depth - other.depth) < 0.3 * deepest and apart < 1.5
 
 
-def _height(error: TensorError) -> float:
+def height(error: TensorError) -> float:
     """Return where a ratio is drawn; what is beyond the axis is drawn at its edge."""
     ratio = HIGHEST if math.isnan(error.ratio) else error.ratio
     return min(max(ratio, LOWEST), HIGHEST)

@@ -242,8 +242,8 @@ def read_result(fields: Mapping[str, Any]) -> AuditResult:
         batch_hashes=tuple(fields["batch_hashes"]),
         seconds=fields["seconds"],
         peak_memory=fields["peak_memory_bytes"],
-        ranks=tuple(fields.get("ranks", ())),
-        operators=None if fields.get("operators") is None else read_operators(fields["operators"]),
+        ranks=tuple(fields["ranks"]),
+        operators=None if fields["operators"] is None else read_operators(fields["operators"]),
     )
 
 

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -79,7 +79,7 @@ def explain(
         return result
     explanations: list[Explanation] = []
     with plan.precision.lists(), torch.inference_mode(False), torch.enable_grad():
-        references = _References(subject=subject, batches=batches, plan=plan, known={})
+        references = _References(subject=subject, batches=batches, plan=plan)
         for scope in scopes:
             if time.monotonic() - started > MOST_SECONDS:
                 notes.append(f"{scope.name} was not looked at: the others took {MOST_SECONDS:g} s")
@@ -117,7 +117,7 @@ class _References:
     subject: Subject
     batches: Sequence[Any]
     plan: Plan
-    known: dict[int, Reference]
+    known: dict[int, Reference] = field(default_factory=dict)
 
     def of(self, number: int) -> Reference:
         if number not in self.known:

@@ -4,13 +4,12 @@ import math
 from collections.abc import Callable
 
 
-def clopper_pearson(count: int, trials: int, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the exact two-sided confidence interval of a binomial rate.
+def clopper_pearson(count: int, trials: int) -> tuple[float, float]:
+    """Return the exact two-sided 95 % confidence interval of a binomial rate.
 
     Args:
         count: How often it happened.
         trials: How often it could have happened.
-        confidence: Probability that such an interval holds the rate.
 
     Returns:
         Lower and upper limit; (0, 1) without trials.
@@ -21,8 +20,7 @@ def clopper_pearson(count: int, trials: int, *, confidence: float = 0.95) -> tup
 
     Source: Clopper and Pearson, Biometrika 26 (1934) 404-413.
     """
-    tail = (1 - confidence) / 2
-    return lower_limit(count, trials, tail), upper_limit(count, trials, tail)
+    return lower_limit(count, trials, 0.025), upper_limit(count, trials, 0.025)
 
 
 def upper_limit(count: int, trials: int, tail: float = 0.05) -> float:
@@ -37,7 +35,7 @@ def upper_limit(count: int, trials: int, tail: float = 0.05) -> float:
     return _solve(lambda rate: sum(_binomial(k, trials, rate) for k in range(count + 1)) - tail)
 
 
-def lower_limit(count: int, trials: int, tail: float = 0.05) -> float:
+def lower_limit(count: int, trials: int, tail: float) -> float:
     """Return the rate at which so many or more would be counted with probability ``tail``."""
     if count == 0:
         return 0.0

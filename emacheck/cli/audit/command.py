@@ -27,7 +27,7 @@ from emacheck.cli.training import (
 )
 from emacheck.errors import OutputError
 from emacheck.strict_json import to_json
-from emacheck.train.device.devices import parse_device
+from emacheck.train.device.devices import PRECISIONS, parse_device
 from emacheck.train.launching.processes import Processes, plan_processes
 from emacheck.train.packages import require_training_packages
 from emacheck.writable import obstacle
@@ -68,7 +68,7 @@ operators_option = click.option(
 @click.option("--device", default="cpu", show_default=True, metavar="NAME[:INDEX]", help="The candidate device.")
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
+    type=click.Choice(PRECISIONS),
     default="fp32",
     show_default=True,
     help="The accepted precision.",

@@ -109,7 +109,7 @@ def _parted_loss(size: int) -> Callable[["torch.nn.Module", Any], dict[str, Any]
     from emacheck.train.paired.dropout import start_masks
 
     def loss(model: "torch.nn.Module", batch: Any) -> dict[str, Any]:
-        start_masks(model, 1)
+        start_masks(model)
         with ExitStack() as stack:
             for module in model.modules():
                 if hasattr(module, "loss_by_feat"):

@@ -150,7 +150,7 @@ def _prepared(job: RankJob, device: "Device", scratch: Path) -> tuple["Candidate
         )
 
     def loss(model: "torch.nn.Module", batch: Any) -> dict[str, Any]:
-        start_masks(model, 1)
+        start_masks(model)
         return training_loss(model, batch)
 
     candidate = Candidate(model=runner.model, optimizer=runner.optim_wrapper.optimizer, loss=loss)

@@ -17,13 +17,12 @@ from emacheck.logs.lines import Lines, numbered
 from emacheck.logs.values import parse_iteration
 from emacheck.oddity import OddityKind
 from emacheck.on_cpu import ran_on_the_cpu
-from emacheck.rank_files import RUN_FILE, rank_file, rank_files
+from emacheck.rank_files import FORMAT_VERSION, RUN_FILE, rank_file, rank_files
 from emacheck.record import Record, hash_of_samples
 from emacheck.strict_json import decode_value
 
 NAME = "emacheck run"
-FORMAT_VERSION = 1
-ITERATIONS = "iterations.jsonl"
+ITERATIONS = rank_file(0)
 LARGEST_HEADER = 16 << 20
 DEPTH = 3
 # Of mmengine, the Trainer, Lightning, TensorBoard and anybody: the most precise first.

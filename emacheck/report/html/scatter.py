@@ -1,11 +1,11 @@
 """An audit as a drawing: the error ratio of every tensor along the network's depth, one panel per phase."""
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from emacheck.audit.findings.picture import HIGHEST, LOWEST, STYLES, height
 from emacheck.audit.findings.result import ALONE, PHASES, badness
 from emacheck.curve import Floats
 from emacheck.judge.figures import number
@@ -27,15 +27,9 @@ from emacheck.report.scales import Scale
 if TYPE_CHECKING:
     from emacheck.audit.findings.result import AuditResult, TensorError
 
-LOWEST, HIGHEST = 1e-2, 1e9
 UNIT = "times the accepted error (log scale)"
-# What the marks of each level are called and how they look; what is over its limit is larger and of another colour.
-LEVELS = {
-    "isolated": ("alone", "dot"),
-    "evaluation": ("alone, evaluation mode", "square"),
-    "end to end": ("whole iteration", "short"),
-    "processes": ("several processes", "tall"),
-}
+# How the marks of each level look; what is over its limit is larger and of another colour.
+SHAPES = {"isolated": "dot", "evaluation": "square", "end to end": "short", "processes": "tall"}
 TALL = {"short": 60, "tall": 120}
 
 
@@ -58,12 +52,12 @@ def scatter(audit: "AuditResult") -> Drawing:
         group = [error for error in errors if error.phase == phase]
         rings: tuple[Place, ...] = ()
         if worst is not None and worst.phase == phase and not worst.passes:
-            up = float(scale.heights(np.array([_height(worst)]))[0])
+            up = float(scale.heights(np.array([height(worst)]))[0])
             across = (worst.depth - left) / (right - left)
             rings = (Place(look="over", across=percent(across), down=percent(1 - up)),)
         panels.append(_panel(phase, group, scale, (left, right), rings))
     levels = {error.level for error in errors}
-    keys = [Key(look=shape, shape=shape, text=text) for level, (text, shape) in LEVELS.items() if level in levels]
+    keys = [Key(look=shape, shape=shape, text=STYLES[level][2]) for level, shape in SHAPES.items() if level in levels]
     keys.append(Key(look="benign", shape="area", text="benign: within the limit of a tensor alone"))
     if not all(error.passes for error in errors):
         keys.append(Key(look="over", shape="dot", text="over its limit"))
@@ -97,12 +91,12 @@ def _panel(
     if limits:
         top = round(HEIGHT * (1 - float(scale.heights(np.array([min(limits)]))[0])))
         strokes.append(Stroke(look="benign area", path=f"M0 {HEIGHT}H{WIDTH}V{top}H0z"))
-    for level, (_, shape) in LEVELS.items():
+    for level, shape in SHAPES.items():
         for passes, look in ((True, shape), (False, f"{shape} over")):
             group = [error for error in errors if error.level == level and error.passes is passes]
             if group:
                 depths = np.array([error.depth for error in group], dtype=np.float64)
-                heights = scale.heights(np.array([_height(error) for error in group]))
+                heights = scale.heights(np.array([height(error) for error in group]))
                 strokes.append(Stroke(look=look, path=dots(_across(depths, ends), heights, tall=TALL.get(shape, 0))))
     return Panel(title=f"{phase}: {UNIT}", strokes=tuple(strokes), ticks=vertical_ticks(scale, 4), rings=rings)
 
@@ -113,10 +107,5 @@ def _across(depths: Floats, ends: tuple[float, float]) -> Floats:
 
 def _scale(errors: "Sequence[TensorError]") -> Scale:
     """Return an axis on which every ratio and limit has a place; what is beyond LOWEST or HIGHEST is at its edge."""
-    highest = max((max(_height(error), error.limit) for error in errors), default=1.0)
+    highest = max((max(height(error), error.limit) for error in errors), default=1.0)
     return Scale(low=LOWEST / 2, high=max(min(highest, HIGHEST), 1e2) * 5, log=True)
-
-
-def _height(error: "TensorError") -> float:
-    ratio = HIGHEST if math.isnan(error.ratio) else error.ratio
-    return min(max(ratio, LOWEST), HIGHEST)

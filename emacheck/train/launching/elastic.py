@@ -64,8 +64,7 @@ def _run(run_directory: Path, arguments: list[str], others: "OtherNodes") -> int
         others.tell_of_rank(first, code, lost_another=lost_another(run_directory, first))
         return 1
     except (RuntimeError, RendezvousError) as error:
-        # torch before 2.2 has no error of its own for a store that cannot be reached.
-        unmet = (RendezvousError, getattr(torch.distributed, "DistError", RendezvousError))
+        unmet = (RendezvousError, torch.distributed.DistError)
         _write(run_directory, {"port_in_use": PORT_IN_USE in str(error), "unmet": isinstance(error, unmet)})
         raise
     return 0

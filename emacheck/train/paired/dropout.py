@@ -134,11 +134,11 @@ def _generator_at(state: torch.Tensor) -> torch.Generator:
     return generator
 
 
-def start_masks(model: nn.Module, iteration: int) -> None:
-    """Seed the masks of a model for an iteration."""
+def start_masks(model: nn.Module) -> None:
+    """Seed the masks of a model for its first iteration."""
     for module in model.modules():
         if isinstance(module, HostDropout):
-            module.masks.start(iteration)
+            module.masks.start(1)
 
 
 def draw_dropout_on_the_host(model: nn.Module, masks: Masks) -> int:
