@@ -35,6 +35,16 @@ def test_differences_of_rounding_pass_and_ten_times_more_fail_where_they_are():
     assert first(run(REFERENCE), run(values), limit=finding.would_pass_at).outcome is PASS
 
 
+@pytest.mark.parametrize("off", [1e-5, 1e-3, 0.019, 0.05, 0.5])
+def test_the_limit_that_is_needed_passes_when_it_is_set_and_none_is_named_where_none_would(off):
+    values = REFERENCE * (1 + np.where(np.arange(len(REFERENCE)) == 0, off, 0.0))
+    finding = first(run(REFERENCE), run(values))
+    assert (finding.outcome, finding.iteration) == (FAIL, 1)
+    assert (finding.would_pass_at is not None) is (off < 0.02)
+    accepted = first(run(REFERENCE), run(values), limit=finding.would_pass_at or finding.observed * 1.001).outcome
+    assert accepted is (PASS if finding.would_pass_at else INCONCLUSIVE)
+
+
 def test_eight_repeats_show_what_rounding_does_from_their_own_start_and_seven_do_not():
     def repeats(count, size):
         return [run(REFERENCE * (1 + size * (1 + seed / 100))) for seed in range(count)]

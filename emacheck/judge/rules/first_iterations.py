@@ -8,6 +8,7 @@ import numpy as np
 
 from emacheck.curve import Curve, Floats, Integers
 from emacheck.errors import UsageError
+from emacheck.judge.advice import rounded_up
 from emacheck.judge.comparison import EMPTY, Comparison, PairedCurve
 from emacheck.judge.noise.rounding import (
     ROUNDOFF,
@@ -157,7 +158,13 @@ class FirstIterations:
             )
         elif outcome is Outcome.FAIL and not self.precision and unsaid_precision(comparison):
             message += "; no log says its precision, so fp32 is taken: if both computed in another, say --precision"
-        return Finding.of(self, metric, outcome, message, observed=observed, iteration=iteration)
+        finding = Finding.of(self, metric, outcome, message, observed=observed, iteration=iteration)
+        if outcome is Outcome.FAIL and math.isfinite(observed):
+            accepting = replace(self, limit=rounded_up(observed))
+            if not accepting._judged(comparison, metric)[0].size:
+                # With a limit that wide, no iteration is left that could tell rounding from a fault.
+                return replace(finding, would_pass_at=None)
+        return finding
 
 
 def _left_out_alike(paired: PairedCurve) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
