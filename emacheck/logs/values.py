@@ -79,11 +79,15 @@ def measured(value: object) -> float | None:
 
 
 def printed_unit(text: str) -> float:
-    """Return what one unit of the last printed digit is worth; 0 for an integer, which is printed in full.
+    """Return what one unit of the last printed digit is worth; 0 where nothing tells.
+
+    An integer is printed in full, and of a zero or of what is beyond all numbers an exponent tells nothing.
 
     Example:
         >>> printed_unit("0.3658"), printed_unit("8.4723e-03"), printed_unit("12")
         (0.0001, 1e-07, 0.0)
+        >>> printed_unit("0.0000"), printed_unit("0e300"), printed_unit("1e999")
+        (0.0001, 0.0, 0.0)
     """
     if wrapped := _WRAPPED.fullmatch(text):
         text = wrapped[1]
@@ -91,4 +95,7 @@ def printed_unit(text: str) -> float:
     if "." not in mantissa and not exponent:
         return 0.0
     decimals = len(mantissa.partition(".")[2])
-    return float(f"1e{int(exponent or 0) - decimals}")
+    if exponent and not float(mantissa):
+        return 0.0
+    unit = float(f"1e{int(exponent or 0) - decimals}")
+    return unit if math.isfinite(unit) else 0.0
