@@ -20,10 +20,10 @@ from typing import Any
 
 import torch
 from host import cpu_facts
-from zoo_faults import SHARES, faults
-from zoo_networks import WARM_UP, ZOO
-from zoo_orders import ORDERS, Order
-from zoo_trial import ZooTrial, read, text
+from zoo.faults import SHARES, faults
+from zoo.networks import WARM_UP, ZOO
+from zoo.orders import ORDERS, Order
+from zoo.trial import ZooTrial, read, text
 
 from emacheck import audit_step
 from emacheck.audit.arithmetic.precision import Precision
@@ -180,7 +180,7 @@ def main() -> None:
     if not options.render:
         run(options)
     if options.results == RESULTS and RESULTS.exists():
-        from zoo_page import write_page
+        from zoo.page import write_page
 
         write_page()
 

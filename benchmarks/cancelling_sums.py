@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from host import cpu_facts
-from zoo_orders import ORDERS, Order
+from zoo.orders import ORDERS, Order
 
 import emacheck
 from emacheck.audit.findings.result import AuditResult

@@ -118,8 +118,8 @@ def measure(options: argparse.Namespace) -> None:
     import torch_sdaa  # noqa: F401
     from audit_power import THREADS, prepare
     from host import cpu_facts
-    from zoo_networks import ZOO
-    from zoo_orders import Order
+    from zoo.networks import ZOO
+    from zoo.orders import Order
 
     from emacheck.audit.lockstep.variations import Variation
     from emacheck.strict_json import strict
@@ -190,7 +190,7 @@ def planned(options: argparse.Namespace) -> Iterator[tuple[str, str, int, Way]]:
 
 def way(at: int, first: int, *, half: bool = False) -> Way:
     """Return one way to compute the same thing; sums of shuffled terms, each time others, for most of them."""
-    from zoo_orders import Order
+    from zoo.orders import Order
 
     from emacheck.audit.lockstep.variations import Variation
     from emacheck.audit.selftest.trials import ROUNDING_SEEDS

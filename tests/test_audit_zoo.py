@@ -12,10 +12,10 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import audit_zoo  # noqa: E402
-import zoo_page  # noqa: E402
-from zoo_networks import ZOO, total  # noqa: E402
-from zoo_orders import ORDERS, Order  # noqa: E402
-from zoo_trial import read  # noqa: E402
+from zoo import page as zoo_page  # noqa: E402
+from zoo.networks import ZOO, total  # noqa: E402
+from zoo.orders import ORDERS, Order  # noqa: E402
+from zoo.trial import read  # noqa: E402
 
 from emacheck.audit.iteration.nested import converted  # noqa: E402
 

@@ -5,7 +5,8 @@ import math
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name
 from torch import nn
-from zoo_data import CLASSES, LENGTH, SIZE, WORDS
+
+from zoo.data import CLASSES, LENGTH, SIZE, WORDS
 
 
 class LanguageModel(nn.Module):

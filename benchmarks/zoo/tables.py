@@ -4,7 +4,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from zoo_data import CLASSES, WORDS
+
+from zoo.data import CLASSES, WORDS
 
 
 class Perceptron(nn.Module):

@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from zoo_convolutions import Autoencoder, UNet, gated, group_norms, mobile, residual
-from zoo_data import clusters, discs, discs_and_noise, ratings, sentences, signals, surface, topics, waves
-from zoo_losses import cross_entropy, evidence, huber, likes, next_word, overlap, smoothed, squares
-from zoo_optimizers import adagrad, adam, adam_clipped, adamw, amsgrad, momentum, nesterov, rmsprop
-from zoo_sequences import Forecast, LanguageModel, Reader, Vision
-from zoo_tables import Perceptron, Recommender, regression
 
 from emacheck.audit.iteration.subject import Subject
+from zoo.convolutions import Autoencoder, UNet, gated, group_norms, mobile, residual
+from zoo.data import clusters, discs, discs_and_noise, ratings, sentences, signals, surface, topics, waves
+from zoo.losses import cross_entropy, evidence, huber, likes, next_word, overlap, smoothed, squares
+from zoo.optimizers import adagrad, adam, adam_clipped, adamw, amsgrad, momentum, nesterov, rmsprop
+from zoo.sequences import Forecast, LanguageModel, Reader, Vision
+from zoo.tables import Perceptron, Recommender, regression
 
 # The stock initialisation hides faults; so many iterations make a state that is alive.
 WARM_UP = 40

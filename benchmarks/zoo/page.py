@@ -6,12 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from zoo_networks import WARM_UP, ZOO
-from zoo_trial import ZooTrial, read
-
 from emacheck.audit.selftest.confidence import clopper_pearson
+from zoo.networks import WARM_UP, ZOO
+from zoo.trial import ZooTrial, read
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent.parent
 RESULTS = HERE / "results" / "audit_zoo.json"
 PAGE = HERE.parent / "docs" / "audit-zoo.md"
 SHOWN = 10

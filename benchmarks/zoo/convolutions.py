@@ -3,7 +3,8 @@
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name
 from torch import nn
-from zoo_data import CLASSES
+
+from zoo.data import CLASSES
 
 
 class Block(nn.Module):
