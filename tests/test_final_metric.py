@@ -171,6 +171,9 @@ def test_a_score_passes_that_is_no_further_off_than_repeats_of_the_reference_are
     finding = with_repeats(close, repeats_with(13.4, 15.2))
     assert (finding.outcome, round(finding.limit, 9)) == (PASS, 1.8)
     assert "the reference and 2 repeats of it differ by up to 1.8 among themselves" in finding.message
+    assert finding.limited_by == ("mIoU passes as far off as repeats of the reference are from each other",)
+    near = with_repeats(record(mIoU=13.3, at=(2000,), loss=2.9), repeats_with(13.4, 15.2))
+    assert (near.outcome, near.limited_by) == (PASS, ())
     assert with_repeats(far, repeats_with(13.4, 15.2)).outcome is INCONCLUSIVE
 
 

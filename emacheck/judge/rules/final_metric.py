@@ -131,6 +131,8 @@ class FinalMetric:
             message += "; validated repeats of the reference would show how far good runs differ"
         if outcome is not Outcome.PASS and not likely.percent:
             message += f" (a fraction; {accept})"
+        # A PASS that a narrower limit would not give is to be known.
+        wide = outcome is Outcome.PASS and needed > likely.limit
         return Finding(
             rule=self.name,
             outcome=outcome,
@@ -141,6 +143,7 @@ class FinalMetric:
             message=message,
             would_pass_at=needed,
             metric=name,
+            limited_by=(f"{name} passes as far off as repeats of the reference are from each other",) if wide else (),
         )
 
     def _undecided(self, metric: str, message: str, outcome: Outcome = Outcome.INCONCLUSIVE) -> Finding:
