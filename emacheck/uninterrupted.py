@@ -6,8 +6,9 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-# Windows has no SIGHUP.
-INTERRUPTS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+# The last stands for one that Python dropped, which the command line sends itself again. Windows lacks two of them.
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM")
+INTERRUPTS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 
 
 @contextlib.contextmanager
