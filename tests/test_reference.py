@@ -13,7 +13,7 @@ from conftest import SHIPPED, SMOKE
 
 from emacheck.errors import BundleError, OutputError
 from emacheck.reference.bundle import read_bundle
-from emacheck.reference.making import write_bundle
+from emacheck.reference.making import claim_name, write_bundle
 from emacheck.reference.stored import find_bundle, match_bundles, stored_bundles
 
 
@@ -266,6 +266,14 @@ def test_what_a_killed_rewrite_has_left_does_not_stop_the_next_one_and_is_remove
     for left in (".cpu-fp32.replaced", ".cpu-fp32.0123456789abcdef.partial"):
         shutil.copytree(store / SMOKE, (store / SMOKE).with_name(left))
     write_bundle(run, store, name=SMOKE, rewrite=True)
+    assert [path.name for path in (store / SMOKE).parent.iterdir()] == ["cpu-fp32"]
+
+
+def test_a_reference_that_a_killed_rewrite_has_only_set_aside_is_put_back_by_the_next_make(store):
+    (store / SMOKE).rename((store / SMOKE).with_name(".cpu-fp32.replaced"))
+    with pytest.raises(BundleError, match="exists already"), claim_name(store, SMOKE):
+        pass
+    assert read_bundle(store / SMOKE).iterations == 100
     assert [path.name for path in (store / SMOKE).parent.iterdir()] == ["cpu-fp32"]
 
 

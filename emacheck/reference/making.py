@@ -41,6 +41,7 @@ def claim_name(root: Path, name: str, *, rewrite: bool = False) -> Iterator[None
     try:
         with _locked(claim, target):
             try:
+                _put_back(target)
                 if not rewrite:
                     _refuse_existing(target)
                 yield
@@ -144,9 +145,20 @@ def write_bundle(
     return read_bundle(target)
 
 
+def _put_back(target: Path) -> None:
+    """Put back what a rewrite that was killed between its two renames has set aside."""
+    with contextlib.suppress(OSError):  # as a rule there is nothing
+        if not target.exists():
+            _set_aside(target).rename(target)
+
+
+def _set_aside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.replaced")
+
+
 def _put_in_place(staged: Path, target: Path, *, rewrite: bool) -> None:
     """Move a directory into place; what was there before is removed only after the new one stands."""
-    aside = target.with_name(f".{target.name}.replaced")
+    aside = _set_aside(target)
     if rewrite and target.exists() and aside.exists():  # left by a process that was killed
         shutil.rmtree(aside)
     try:
