@@ -10,7 +10,7 @@ import signal
 import sys
 
 GROUP = "iteration"
-# Of computing; longer than anybody waits for an answer. If who waited was killed, nobody else ends a search without end.
+# Of computing; longer than anybody waits. If who waited was killed, nobody else ends a search without end.
 MOST_SECONDS = 60.0
 
 
