@@ -4,8 +4,10 @@ import json
 import re
 
 import click
+import numpy as np
 import pytest
 
+from emacheck import cli
 from emacheck.cli import invoke
 from emacheck.cli.seconds import Seconds
 
@@ -28,6 +30,18 @@ def test_what_was_typed_is_repeated_so_that_no_terminal_and_no_ci_server_obeys_i
     assert re.search("^(Error|emacheck): .*x", said, flags=re.MULTILINE)
     assert all(c.isprintable() or c == "\n" for c in said)
     assert not re.search(r"^::|##\[", said, flags=re.MULTILINE)
+
+
+def test_memory_that_runs_out_is_trouble_that_says_what_to_do_and_no_bug(monkeypatch, capsys):
+    @click.command()
+    def reads():
+        np.ones(1 << 60, dtype=np.int8)
+
+    monkeypatch.setattr(cli, "emacheck", reads)
+    assert invoke([]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("emacheck: out of memory (Unable to allocate 1.00 EiB")
+    assert "bug" not in said
 
 
 @pytest.mark.parametrize("text", ["nan", "NaN", "-nan", "0", "0.999", "-inf", "x", ""])

@@ -7,8 +7,10 @@ import sys
 import xml.etree.ElementTree as ET
 from hashlib import sha256
 
+import click
 import pytest
 
+from emacheck.cli import emacheck
 from emacheck.cli.judging import REPORTS
 
 
@@ -47,6 +49,17 @@ def test_every_report_is_written_and_none_is_overwritten(emacheck_cli, logs):
     assert ET.parse(logs / "junit.xml").getroot().findall(".//failure")  # noqa: S314 - our own file
     again = emacheck_cli(*asked)
     assert (again.code, "exists already" in again.err) == (2, True), again
+
+
+def test_an_interrupt_while_the_report_is_made_leaves_no_directory_that_would_refuse_the_next(logs, monkeypatch):
+    def interrupted(verdict):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(logs)
+    monkeypatch.setattr("emacheck.report.plot.draw", interrupted)
+    with pytest.raises(click.Abort):
+        emacheck.main(["compare", "reference.json", "low.json", "--output-dir", "out"], standalone_mode=False)
+    assert not (logs / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -62,16 +62,18 @@ def test_a_signal_that_is_ignored_as_under_nohup_stays_ignored(tmp_path):
     assert (process.returncode, b"CSV" in out) == (0, True), err
 
 
-def test_a_second_signal_does_not_interrupt_what_cleans_up_after_the_first(tmp_path):
+@pytest.mark.parametrize("first", [*SIGNALS, signal.SIGINT])
+def test_a_second_signal_does_not_interrupt_what_cleans_up_after_the_first(first):
+    """Somebody impatient presses Ctrl-C again; a CI server sends SIGINT and then SIGTERM."""
     program = (
         "import os, signal, time\n"
         "from emacheck.cli.interrupts import heed_signals\n"
         "heed_signals()\n"
         "try:\n"
-        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        f"    os.kill(os.getpid(), {int(first)})\n"
         "    time.sleep(30)\n"
         "except KeyboardInterrupt:\n"
-        "    for number in (signal.SIGHUP, signal.SIGTERM):\n"
+        "    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):\n"
         "        os.kill(os.getpid(), number)\n"
         "    print('cleaned up')\n"
     )

@@ -1,5 +1,10 @@
 """Free text, where only words tell what a number is, and a pattern of one's own for what no reader knows."""
 
+import json
+import signal
+import subprocess
+import sys
+
 import pytest
 from conftest import points, remarks, said
 
@@ -113,3 +118,11 @@ def test_a_catastrophic_pattern_is_stopped(log, monkeypatch):
     monkeypatch.setattr(pattern_text, "SECONDS", 0.5)
     with pytest.raises(LogError, match=r"searched the lines 1 to 2 for more than 0.5 s and was stopped"):
         log("first\n" + "a" * 60 + "!\n", pattern=r"(?P<iteration>\d+)?(?P<loss>(a+)+)$")
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers of the system")
+def test_a_search_without_end_ends_also_if_whoever_waits_for_it_was_killed():
+    endless = json.dumps(r"(?P<iteration>(a+)+)(?P<loss>b)") + "\n" + json.dumps(["a" * 100]) + "\n"
+    program = "from emacheck.logs.formats import pattern_worker as worker; worker.MOST_SECONDS = 0.2; worker.main()"
+    done = subprocess.run([sys.executable, "-c", program], input=endless, text=True, timeout=120, check=False)
+    assert done.returncode == -signal.SIGVTALRM

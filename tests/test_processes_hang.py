@@ -105,9 +105,11 @@ def test_a_port_in_use_is_answered_with_one_that_exists(port, other):
 
 
 def test_what_is_left_is_a_partial_record_only_if_something_was_recorded(tmp_path):
-    assert supervision.left_in(tmp_path).startswith("nothing was recorded, and what the processes printed is kept in")
+    assert supervision.left_in(tmp_path) == supervision.left_in(tmp_path / "removed") == "nothing was recorded"
+    (tmp_path / "worker.log").touch()
     (tmp_path / "iterations.jsonl").touch()
-    assert supervision.left_in(tmp_path).startswith("nothing was recorded")
+    printed = f"nothing was recorded, and what the processes printed is kept in {tmp_path}"
+    assert supervision.left_in(tmp_path) == printed
     (tmp_path / "iterations.jsonl").write_text("{}\n", encoding="utf-8")
     assert supervision.left_in(tmp_path) == f"the partial record is kept in {tmp_path}"
 
@@ -151,11 +153,12 @@ def test_an_interrupt_is_told_once_with_what_is_left(monkeypatch, capsys, number
 
     monkeypatch.setattr(cli, "emacheck", works)
     # Whoever runs the tests in the background of a shell has them ignore Ctrl-C.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = {each: signal.signal(each, signal.SIG_DFL) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         assert cli.invoke([]) == 2
     finally:
-        signal.signal(signal.SIGINT, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
     assert capsys.readouterr().err.strip() == "emacheck: interrupted; something is left"
 
 
@@ -261,3 +264,10 @@ def test_an_address_where_something_else_listens_is_named(tmp_path, monkeypatch,
         other.shutdown(socket.SHUT_RDWR)
     assert said.startswith(f"the nodes did not meet at localhost:{port}")
     assert "slower device" not in said
+
+
+def test_a_refusal_for_whose_words_there_was_no_room_says_how_the_worker_ended(tmp_path, monkeypatch):
+    refuses = "import sys\nopen(sys.argv[1] + '/refusal.txt', 'x').close()\nsys.exit('No space left on device')\n"
+    said = run_program(refuses, tmp_path, monkeypatch, timeout=60, processes=Processes())
+    assert said.startswith("the worker ended with exit code 1 after iteration 0 of 3; nothing was recorded")
+    assert "No space left on device" in said

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from conftest import SHIPPED, SMOKE
 
 from emacheck.errors import BundleError, OutputError
 from emacheck.reference.bundle import read_bundle
-from emacheck.reference.making import write_bundle
+from emacheck.reference.making import claim_name, write_bundle
 from emacheck.reference.stored import find_bundle, match_bundles, stored_bundles
 
 
@@ -253,33 +254,60 @@ def test_an_existing_reference_is_only_replaced_when_asked_and_then_completely(s
     assert sorted(p.name for p in (store / SMOKE).parent.iterdir()) == ["cpu-fp32"]
 
 
-@pytest.mark.parametrize("left", [".cpu-fp32.replaced", ".bundle-abc"])
+@pytest.mark.parametrize("left", [".cpu-fp32.replaced", ".cpu-fp32.0123456789abcdef.partial"])
 def test_what_a_killed_store_has_left_is_no_reference(store, left):
     shutil.copytree(store / SMOKE, (store / SMOKE).with_name(left))
     (store / SMOKE).with_name(left).joinpath("run.json").write_text("{", encoding="utf-8")
     assert [place.name for place in stored_bundles() if store in place.resolve().parents] == ["cpu-fp32"]
 
 
-def test_what_a_killed_rewrite_has_set_aside_does_not_stop_the_next_one(store, tmp_path):
+def test_what_a_killed_rewrite_has_left_does_not_stop_the_next_one_and_is_removed(store, tmp_path):
     run = shutil.copytree(store / SMOKE, tmp_path / "run")
-    shutil.copytree(store / SMOKE, (store / SMOKE).with_name(".cpu-fp32.replaced"))
+    for left in (".cpu-fp32.replaced", ".cpu-fp32.0123456789abcdef.partial"):
+        shutil.copytree(store / SMOKE, (store / SMOKE).with_name(left))
     write_bundle(run, store, name=SMOKE, rewrite=True)
     assert [path.name for path in (store / SMOKE).parent.iterdir()] == ["cpu-fp32"]
 
 
-@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
-def test_a_rewrite_that_fails_at_the_end_leaves_the_old_reference_in_place(store, tmp_path, monkeypatch, error):
+def test_a_reference_that_a_killed_rewrite_has_only_set_aside_is_put_back_by_the_next_make(store):
+    (store / SMOKE).rename((store / SMOKE).with_name(".cpu-fp32.replaced"))
+    with pytest.raises(BundleError, match="exists already"), claim_name(store, SMOKE):
+        pass
+    assert read_bundle(store / SMOKE).iterations == 100
+    assert [path.name for path in (store / SMOKE).parent.iterdir()] == ["cpu-fp32"]
+
+
+def test_an_interrupt_of_a_rewrite_waits_until_the_new_reference_stands_alone(store, tmp_path, monkeypatch):
+    run = shutil.copytree(store / SMOKE, tmp_path / "run")
+    rename = Path.rename
+
+    def interrupted(path, target):
+        signal.raise_signal(signal.SIGINT)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            write_bundle(run, store, name=SMOKE, rewrite=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert read_bundle(store / SMOKE).repeats == ()
+    assert [path.name for path in (store / SMOKE).parent.iterdir()] == ["cpu-fp32"]
+
+
+def test_a_rewrite_that_fails_at_the_end_leaves_the_old_reference_in_place(store, tmp_path, monkeypatch):
     run = shutil.copytree(store / SMOKE, tmp_path / "run")
     before = (store / SMOKE / "bundle.json").read_bytes()
     rename = Path.rename
 
     def fail(path, target):
-        if path.name.startswith(".bundle-"):
-            raise error
+        if path.name.endswith(".partial"):
+            raise OSError(errno.EIO, "Input/output error")
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", fail)
-    with pytest.raises((OutputError, KeyboardInterrupt)):
+    with pytest.raises(OutputError):
         write_bundle(run, store, name=SMOKE, rewrite=True)
     assert (store / SMOKE / "bundle.json").read_bytes() == before
     assert [path.name for path in (store / SMOKE).parent.iterdir()] == ["cpu-fp32"]

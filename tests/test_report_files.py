@@ -4,6 +4,7 @@ import io
 import math
 import os
 import resource
+import signal
 import subprocess
 import sys
 import warnings
@@ -252,6 +253,24 @@ class TestWrite:
         with pytest.raises(OutputError, match="No space left on device"):
             write_together({tmp_path / "a": "new"})
         assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_an_interrupt_between_two_files_waits_for_all_of_them(self, tmp_path, monkeypatch, number):
+        """Some of them alone would look like a report."""
+        replace = Path.replace
+
+        def interrupted(self, target):
+            signal.raise_signal(number)
+            return replace(self, target)
+
+        monkeypatch.setattr(Path, "replace", interrupted)
+        before = signal.signal(number, signal.default_int_handler)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                write_together({tmp_path / "a": "PASS", tmp_path / "b": "PASS"})
+        finally:
+            signal.signal(number, before)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
     def test_all_files_are_written_or_none_where_there_is_no_room_for_all(self, tmp_path):
         (tmp_path / "b").write_text("old")

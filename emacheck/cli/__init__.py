@@ -135,6 +135,14 @@ def _invoke(arguments: list[str]) -> int:
         raise BrokenPipeError from None
     except OSError:
         raise
+    except MemoryError as error:
+        found = f" ({printable(str(error))})" if str(error) else ""
+        click.echo(
+            f"emacheck: out of memory{found}. Free some, allow this process more (ulimit -v, the limit of the job or "
+            "container), or give it less to read.",
+            err=True,
+        )
+        return TROUBLE
     except Exception:
         click.echo(printable(traceback.format_exc(), newlines=True, length=None), err=True)
         click.echo(

@@ -11,7 +11,7 @@ import click
 from emacheck.cli.judging import REPORTS, Judging, deliver, judging_options, reach_verdict
 from emacheck.cli.outputs import Directory, check_outputs
 from emacheck.cli.reading import read_shown
-from emacheck.errors import OutputError, UsageError
+from emacheck.errors import UsageError
 
 if TYPE_CHECKING:
     from emacheck.judge.comparison import Comparison
@@ -80,8 +80,8 @@ def compare(
             raise UsageError(f"--output-dir {output_dir}: cannot be made ({error.strerror}).") from error
     try:
         return deliver(verdict, judging, directory=output_dir, scoreboard=scoreboard, logs=(log_a, log_b))
-    except OutputError:
-        # Nothing was written; the same command is not to fail on the directory that it made.
+    except BaseException:
+        # If nothing was written, as after Ctrl-C, the same command is not to fail on the directory that it made.
         with contextlib.suppress(OSError):
             if output_dir is not None:
                 output_dir.rmdir()

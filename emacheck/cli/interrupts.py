@@ -19,18 +19,19 @@ AGAIN_SECONDS = 0.05
 
 
 def heed_signals() -> None:
-    """Let SIGTERM and SIGHUP raise KeyboardInterrupt; one that is ignored, as under nohup, stays ignored."""
+    """Let SIGTERM and SIGHUP interrupt like Ctrl-C, and the first alone; one that is ignored, as under nohup, stays."""
     last = -math.inf
 
     def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         nonlocal last
-        # What is being ended and removed after the first signal must not be interrupted by the next.
+        # What is being ended and removed after the first signal must not be interrupted by the next, nor by a second
+        # Ctrl-C of somebody who is impatient.
         if time.monotonic() - last > QUIET_SECONDS:
             last = time.monotonic()
             raise KeyboardInterrupt
 
-    for number in NUMBERS:
-        if signal.getsignal(number) is signal.SIG_DFL:
+    for number in (signal.SIGINT, *NUMBERS):
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, interrupt)
     _heed_what_was_lost()
 

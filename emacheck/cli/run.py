@@ -19,6 +19,7 @@ from emacheck.cli.training import (
     default_work_dir,
     describe_training,
     experiment_options,
+    interruptible,
     refuse_unfit_device,
     require_devices,
     train_and_read,
@@ -117,9 +118,10 @@ def run(
             f"This node has done its part of the training ({directory}); the verdict is reached where rank 0 ran."
         )
         return 0
-    comparison = _compared(record, candidate, bundles, iterations=request.iterations, metrics=judging.metric)
-    verdict = with_audit(reach_verdict(comparison, judging), result)
-    return deliver(verdict, judging, directory=directory, audit=result)
+    with interruptible(lambda: f"the training was complete, and its record is kept in {directory}"):
+        comparison = _compared(record, candidate, bundles, iterations=request.iterations, metrics=judging.metric)
+        verdict = with_audit(reach_verdict(comparison, judging), result)
+        return deliver(verdict, judging, directory=directory, audit=result)
 
 
 def _compared(

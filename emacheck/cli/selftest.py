@@ -222,8 +222,8 @@ def _run(setup: Callable[[], None], work: list[Work], jobs: int) -> "Iterator[Ma
         try:
             for at, made in enumerate(pool.map(_try, work), 1):
                 yield _told(made, at, len(work))
-        except KeyboardInterrupt:
-            # The pool would wait for the trials that it has begun.
+        except BaseException:
+            # The pool would wait for the trials that it has begun, also for nobody, as if our output were read by head.
             for process in active_children():
                 process.kill()
             raise

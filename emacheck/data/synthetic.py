@@ -6,8 +6,6 @@ The bytes depend on the seed alone, so two machines that train on the same seed 
 import errno
 import hashlib
 import os
-import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -27,6 +25,7 @@ from emacheck.data.manifest import (
 from emacheck.data.png import encode_png
 from emacheck.data.scene import HEIGHT, WIDTH, draw_scene
 from emacheck.errors import DataError, OutputError, UsageError
+from emacheck.workplace import workplace_for
 
 DEFAULT_NAME = "synthetic-cityscapes-v1"
 
@@ -167,12 +166,10 @@ def _make_if_vacant(root: Path, seed: int, *, elsewhere: str) -> DatasetSummary 
 def _workplace(target: Path) -> Iterator[Path]:
     """Lend a new directory beside the target; nothing of it is left behind, nor an empty parent made for it."""
     absent = [parent for parent in target.parents if not parent.exists()]
-    workplace = target.parent / f".{target.name}.{secrets.token_hex(8)}.partial"
     try:
-        workplace.mkdir(parents=True)
-        yield workplace
+        with workplace_for(target) as workplace:
+            yield workplace
     finally:
-        shutil.rmtree(workplace, ignore_errors=True)
         for parent in absent:
             with suppress(OSError):  # not empty: it holds the data set
                 parent.rmdir()

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -14,6 +13,8 @@ from emacheck.logs import read_log
 from emacheck.record import Record
 from emacheck.reference.bundle import BUNDLE_FILE, FORMAT_VERSION, REPEATS, Bundle, read_bundle, record_of
 from emacheck.regular_file import sha256_of
+from emacheck.uninterrupted import uninterrupted
+from emacheck.workplace import workplace_for
 
 try:
     import fcntl
@@ -40,6 +41,7 @@ def claim_name(root: Path, name: str, *, rewrite: bool = False) -> Iterator[None
     try:
         with _locked(claim, target):
             try:
+                _put_back(target)
                 if not rewrite:
                     _refuse_existing(target)
                 yield
@@ -126,39 +128,44 @@ def write_bundle(
     if not rewrite:
         _refuse_existing(target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=".bundle-", dir=target.parent))
+        with workplace_for(target) as staged:
+            for member, source in members.items():
+                (staged / member).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, staged / member)
+            content = {
+                "format_version": FORMAT_VERSION,
+                "name": name,
+                "files": {member: sha256_of(staged / member) for member in members},
+            }
+            (staged / BUNDLE_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            with uninterrupted():
+                _put_in_place(staged, target, rewrite=rewrite)
     except OSError as error:
         raise _not_written(target, error) from error
-    try:
-        for member, source in members.items():
-            (staged / member).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, staged / member)
-        content = {
-            "format_version": FORMAT_VERSION,
-            "name": name,
-            "files": {member: sha256_of(staged / member) for member in members},
-        }
-        (staged / BUNDLE_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        staged.chmod(0o755)
-        _put_in_place(staged, target, rewrite=rewrite)
-    except OSError as error:
-        raise _not_written(target, error) from error
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
     return read_bundle(target)
+
+
+def _put_back(target: Path) -> None:
+    """Put back what a rewrite that was killed between its two renames has set aside."""
+    with contextlib.suppress(OSError):  # as a rule there is nothing
+        if not target.exists():
+            _set_aside(target).rename(target)
+
+
+def _set_aside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.replaced")
 
 
 def _put_in_place(staged: Path, target: Path, *, rewrite: bool) -> None:
     """Move a directory into place; what was there before is removed only after the new one stands."""
-    aside = target.with_name(f".{target.name}.replaced")
+    aside = _set_aside(target)
     if rewrite and target.exists() and aside.exists():  # left by a process that was killed
         shutil.rmtree(aside)
     try:
         if rewrite and target.exists():
             target.rename(aside)
         staged.rename(target)
-    except BaseException:  # an interrupt as well
+    except OSError:
         if rewrite and aside.exists() and not target.exists():
             aside.rename(target)
         raise

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from emacheck.errors import OutputError
+from emacheck.uninterrupted import uninterrupted
 
 
 def write_together(contents: Mapping[Path, bytes | str]) -> None:
     """Write several files, or none of them where there is no room for all: some alone would speak for the others.
 
-    Whoever looks sees the old content of a file or the new one, never a part.
+    Whoever looks sees the old content of a file or the new one, never a part. An interrupt comes before the first of
+    them is in place, or after the last.
 
     Args:
         contents: What goes where; text is written as UTF-8. An existing file is replaced, also one that a symbolic link
@@ -38,9 +40,10 @@ def write_together(contents: Mapping[Path, bytes | str]) -> None:
                 temporary[path].write_bytes(
                     data.encode("utf-8", errors="backslashreplace") if isinstance(data, str) else data
                 )
-        for path, written in temporary.items():
-            with _explained(path):
-                written.replace(os.path.realpath(path))
+        with uninterrupted():
+            for path, written in temporary.items():
+                with _explained(path):
+                    written.replace(os.path.realpath(path))
     finally:
         for path, written in temporary.items():
             with _explained(path):

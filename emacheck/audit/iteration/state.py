@@ -3,8 +3,6 @@
 import errno
 import hashlib
 import json
-import secrets
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import torch
 
 from emacheck.errors import DataError, OutputError
+from emacheck.workplace import workplace_for
 from emacheck.writable import obstacle
 
 STATE_FILE = "state.pt"
@@ -67,16 +66,14 @@ def save_state(directory: Path, state: dict[str, Any]) -> str:
         OutputError: If it cannot be written.
     """
     digest = state_digest(state)
-    partial = directory.with_name(f".{directory.name}.{secrets.token_hex(8)}.partial")
+    content = json.dumps({"format_version": 1, "sha256": digest}) + "\n"
     try:
-        partial.mkdir(parents=True)
-        torch.save(state, partial / STATE_FILE)
-        (partial / HASH_FILE).write_text(json.dumps({"format_version": 1, "sha256": digest}) + "\n", encoding="utf-8")
-        _put_in_place(partial, directory)
+        with workplace_for(directory) as partial:
+            torch.save(state, partial / STATE_FILE)
+            (partial / HASH_FILE).write_text(content, encoding="utf-8")
+            _put_in_place(partial, directory)
     except (OSError, RuntimeError) as error:  # torch says of a full disk that its writer failed
         raise _unsaved(directory, getattr(error, "strerror", None) or str(error).partition("\n")[0]) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return digest
 
 

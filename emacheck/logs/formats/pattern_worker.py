@@ -6,15 +6,20 @@ comes back with a JSON list: for each text in which the pattern is found, its nu
 
 import json
 import re
+import signal
 import sys
 
 GROUP = "iteration"
+# Of computing; longer than anybody waits. If who waited was killed, nobody else ends a search without end.
+MOST_SECONDS = 60.0
 
 
 def main() -> None:
     """Answer until standard input ends."""
     try:
-        pattern = re.compile(json.loads(sys.stdin.readline()))
+        told = sys.stdin.readline()
+        _end_if_endless()
+        pattern = re.compile(json.loads(told))
     except (re.error, RecursionError, OverflowError, MemoryError) as error:
         answer(f"is not valid: {error}")
         return
@@ -23,6 +28,7 @@ def main() -> None:
         return
     answer("")
     for line in sys.stdin:
+        _end_if_endless()
         found = ((at, pattern.search(text)) for at, text in enumerate(json.loads(line)))
         answer([(at, match.groupdict()) for at, match in found if match is not None])
 
@@ -31,6 +37,12 @@ def answer(value: object) -> None:
     """Write one line of JSON."""
     sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()
+
+
+def _end_if_endless() -> None:
+    """Let the system end this process if its next answer takes too much computing; Windows cannot."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_VIRTUAL, MOST_SECONDS)
 
 
 if __name__ == "__main__":

@@ -28,13 +28,15 @@ def main(arguments: list[str]) -> int:
     Returns:
         0 when every process ended well; otherwise 1, and ``failure.json`` says what is known.
     """
+    from emacheck.train.launching.parent import end_with_parent
+
+    # Before torch is loaded, which takes seconds.
+    end_with_parent()
     from torch.distributed.elastic.multiprocessing.api import SignalException
 
     from emacheck.train.launching.nodes import OtherNodes
-    from emacheck.train.launching.parent import end_with_parent
 
     run_directory = Path(arguments[0])
-    end_with_parent()
     others = OtherNodes(run_directory)
     if ONE_NODE not in arguments:
         others.listen()

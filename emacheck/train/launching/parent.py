@@ -7,7 +7,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 MARK = "EMACHECK_RUN"
@@ -15,7 +14,6 @@ PROC = Path("/proc")
 PATIENCE_SECONDS = 5.0
 # Of Linux, in <sys/prctl.h>.
 PR_SET_PDEATHSIG = 1
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def end_with_parent() -> None:
@@ -49,21 +47,6 @@ def end_with_starter() -> None:
     # It may have died just before; one that died before we looked has closed the pipe.
     if os.getppid() != starter:
         os._exit(1)
-
-
-@contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Let no Ctrl-C or SIGTERM keep us from ending what we started; only the main thread hears them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = {number: signal.signal(number, signal.SIG_IGN) for number in INTERRUPTS}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            # None stands for a handler that was not installed from Python and cannot be put back.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def marked_processes(mark: str) -> list[int]:

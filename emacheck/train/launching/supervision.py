@@ -28,10 +28,11 @@ from emacheck.train.launching.last_words import (
     who_hangs,
 )
 from emacheck.train.launching.nodes import heard
-from emacheck.train.launching.parent import MARK, kill_marked, rank_processes, uninterrupted
+from emacheck.train.launching.parent import MARK, kill_marked, rank_processes
 from emacheck.train.launching.processes import Processes
 from emacheck.train.packages import require_training_packages
 from emacheck.train.request import REFUSAL_FILE, WORKER_LOG, TrainingRequest
+from emacheck.uninterrupted import uninterrupted
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 5.0
@@ -63,14 +64,16 @@ TRAINING = Program(module="emacheck.train.worker", title="the training", kept="t
 
 def left_in(run_directory: Path, program: Program = TRAINING) -> str:
     """Return what a program that ended early has left in its run directory."""
-    kept = (
-        program.kept if _has_recorded(run_directory) else "nothing was recorded, and what the processes printed is kept"
-    )
-    return f"{kept} in {run_directory}"
+    if _has_recorded(run_directory):
+        return f"{program.kept} in {run_directory}"
+    printed = f", and what the processes printed is kept in {run_directory}"
+    return f"nothing was recorded{printed if (run_directory / WORKER_LOG).is_file() else ''}"
 
 
 def _has_recorded(run_directory: Path) -> bool:
-    return any(path.stat().st_size for path in rank_files(run_directory).values())
+    with contextlib.suppress(OSError):  # somebody may have removed it meanwhile
+        return any(path.stat().st_size for path in rank_files(run_directory).values())
+    return False
 
 
 def train_in_worker(
@@ -179,9 +182,16 @@ def run_program(
         raise TrainingError(ended.hanging(seen, timeout))
     if worker.returncode != 0:
         # The launcher of several processes does not pass on how one of them ended.
-        if (run_directory / REFUSAL_FILE).is_file():
-            raise UsageError((run_directory / REFUSAL_FILE).read_text(encoding="utf-8").strip())
+        if refusal := _refusal(run_directory):
+            raise UsageError(refusal)
         raise TrainingError(ended.failing(worker.returncode, iterations))
+
+
+def _refusal(run_directory: Path) -> str:
+    """Return why a process refused; nothing if none did, or if there was no room to write it."""
+    with contextlib.suppress(FileNotFoundError):
+        return (run_directory / REFUSAL_FILE).read_text(encoding="utf-8").strip()
+    return ""
 
 
 def _command(program: Program, run_directory: Path, processes: Processes, request: TrainingRequest) -> list[str]:
