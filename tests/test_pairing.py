@@ -98,6 +98,15 @@ def test_runs_that_claim_to_be_one_experiment_must_prove_it():
     assert (verdict.outcome, verdict.findings[0].rule) == (INCONCLUSIVE, "fingerprints")
 
 
+def test_runs_that_say_that_they_are_of_other_seeds_need_not_prove_that_they_are_one():
+    ours, theirs = (
+        run(noisy(seed), initial_state=str(seed), batches=("b",), provenance={"experiment": {"seed": seed}})
+        for seed in (1, 2)
+    )
+    verdict = decide(compare(ours, theirs))
+    assert (verdict.outcome, verdict.findings[0].rule) == (PASS, "finite")
+
+
 def test_paired_runs_without_repeats_are_held_against_rounding():
     same = {"initial_state": "a", "batches": ("b",)}
     late = np.where(np.arange(200) < 1, 1.0, 1.0001)
@@ -152,6 +161,15 @@ def test_means_that_the_scatter_of_the_reference_explains_are_inconclusive_thoug
 def test_no_scatter_of_the_reference_explains_a_gross_fault_of_a_short_log(n, wrong, other):
     candidate = wrong(noisy(other, n=n, spread=0.1))
     assert decide(compare(run(noisy(1, n=n, spread=0.1), window=10), run(candidate, window=10))).outcome is FAIL
+
+
+@pytest.mark.parametrize("shift", [0, 3, 6], ids=["above zero", "through zero", "below zero"])
+def test_ends_of_unpaired_runs_that_are_apart_by_noise_or_cross_zero_are_no_reason(shift):
+    ours, theirs = (noisy(seed, spread=0.1) - shift for seed in (1, 2))
+    theirs[-10:] *= 1.15
+    comparison = compare(run(ours, header={"seed": "1"}), run(theirs, header={"seed": "2"}))
+    (integrity,) = (each for each in decide(comparison).findings if each.rule == "integrity")
+    assert integrity.outcome is PASS
 
 
 @pytest.mark.parametrize("n", [1000, 2000])
