@@ -99,6 +99,19 @@ def test_the_iteration_of_a_fail_of_coverage_is_the_first_that_the_candidate_lac
     coverage = next(f for f in verdict.findings if f.rule == "coverage")
     assert "the reference lacks iteration 0" in coverage.message
     assert (coverage.outcome, coverage.iteration) == (FAIL, 40)
+    gaps = record(falling())
+    gaps = replace(
+        gaps,
+        curves={
+            "loss": emacheck.Curve(
+                name="loss",
+                iterations=[*range(1, 50), *range(52, 70), *range(71, 101)],
+                values=np.delete(falling(), [49, 50, 69]),
+            )
+        },
+    )
+    coverage = verdict_on(record(falling()), gaps, "coverage").worst
+    assert (coverage.iteration, "the candidate lacks 3 iterations between 50 and 70 " in coverage.message) == (50, True)
 
 
 def test_iterations_that_only_the_reference_lacks_are_inconclusive():

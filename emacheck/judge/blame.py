@@ -96,7 +96,7 @@ def without_blame_for_windows(
 
 def _means(comparison: Comparison, named: Collection[str]) -> list[Finding]:
     """Return what the mean errors of two records are that average alike."""
-    rules = (MeanRelativeError(), MeanAbsoluteError(), Bias(), WorstWindow(), *((Ranks(),) if comparison.ranks else ()))
+    rules = (MeanRelativeError(), MeanAbsoluteError(), Bias(), WorstWindow(), Ranks())
     found = either_suffices(comparison, [each for rule in rules for each in rule.check(comparison)])
     return without_blame_for_chance(comparison, without_blame_for_data(comparison, found, named), named)
 
