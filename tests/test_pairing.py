@@ -163,6 +163,12 @@ def test_no_scatter_of_the_reference_explains_a_gross_fault_of_a_short_log(n, wr
     assert decide(compare(run(noisy(1, n=n, spread=0.1), window=10), run(candidate, window=10))).outcome is FAIL
 
 
+@pytest.mark.parametrize("n", [40, 200])
+def test_no_scatter_of_the_reference_explains_three_times_as_much_of_the_candidate(n):
+    reference, noisier = (run(noisy(1, n=n, spread=0.1), window=10), run(noisy(2, n=n, spread=0.3), window=10))
+    assert decide(compare(reference, noisier)).outcome is FAIL
+
+
 @pytest.mark.parametrize("shift", [0, 3, 6], ids=["above zero", "through zero", "below zero"])
 def test_ends_of_unpaired_runs_that_are_apart_by_noise_or_cross_zero_are_no_reason(shift):
     ours, theirs = (noisy(seed, spread=0.1) - shift for seed in (1, 2))
