@@ -202,6 +202,14 @@ def test_the_user_can_say_whether_runs_are_paired(emacheck_cli, tmp_path):
     assert report["pairing"] == {"kind": "unpaired", "why": "as stated; no fingerprints prove it"}
 
 
+def test_a_rule_that_the_user_names_on_the_command_line_means_what_it_says(emacheck_cli, tmp_path):
+    for name, seed in (("a.csv", 1), ("b.csv", 2)):
+        rows = "".join(f"{i},{loss:.4f}\n" for i, loss in enumerate(noisy(seed, spread=0.1), 50))
+        (tmp_path / name).write_text(f"iteration,loss\n{rows}", encoding="utf-8")
+    codes = [emacheck_cli("compare", "a.csv", "b.csv", *how).code for how in ((), ("--rule", "mean_relative_error"))]
+    assert codes == [3, 1]
+
+
 @pytest.mark.training
 def test_what_fingerprints_prove_cannot_be_denied(emacheck_cli):
     reference = "references/emanet_r50-d8_smoke/cpu-fp32"
