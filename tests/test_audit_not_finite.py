@@ -12,7 +12,7 @@ from torch import nn  # noqa: E402
 
 from emacheck.audit.arithmetic.measure import Truth, difference, distance  # noqa: E402
 from emacheck.audit.findings.text import text  # noqa: E402
-from emacheck.audit.judging.invariants import everything_is_finite  # noqa: E402
+from emacheck.audit.judging.invariants import everything_is_finite, variances_are_not_negative  # noqa: E402
 from emacheck.audit.judging.watch import Watch  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
 
@@ -40,12 +40,14 @@ def test_a_loss_that_is_nan_is_inconclusive(end_to_end):
     result = audited((small(), None, batch(), everything_ignored()), end_to_end=end_to_end)
     assert (result.outcome, result.errors) == (Outcome.INCONCLUSIVE, ())
     assert "loss loss is not finite in the reference itself" in result.findings[0].message
+    assert result.findings[0].outcome is Outcome.INCONCLUSIVE
 
 
 def test_gradients_that_are_all_zero_are_inconclusive():
     result = audited((small(), None, batch(), everything_ignored(reduction="sum")))
     assert (result.outcome, result.errors) == (Outcome.INCONCLUSIVE, ())
     assert "every gradient of the reference is exactly zero" in result.findings[0].message
+    assert result.findings[0].outcome is Outcome.INCONCLUSIVE
 
 
 def test_a_weight_that_is_nan_in_the_reference_is_inconclusive():
@@ -170,3 +172,17 @@ def test_numbers_whose_squares_overflow_are_measured(exponent):
     found = distance(torch.tensor([3.0, 5.0], dtype=torch.float64) * 2.0**exponent, truth, slope=True)
     assert (found.norm, found.peak, found.slope) == pytest.approx((0.2, 0.25, 0.16))
     assert found.absolute == pytest.approx(2.0**exponent)
+
+
+def test_a_variance_may_be_zero_and_what_a_buffer_has_become_must_be_finite():
+    norm, before = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+    norm.running_var.zero_()
+    assert variances_are_not_negative(norm, before) is None
+    norm.running_var[1] = -1.0
+    assert variances_are_not_negative(norm, before) == "buffer running_var is a variance and holds -1"
+    norm.register_buffer("mask", torch.full((2,), -math.inf))
+    assert everything_is_finite(norm, before) == "buffer mask is not finite"
+    before.register_buffer("mask", torch.full((3,), -math.inf))
+    assert everything_is_finite(norm, before) == "buffer mask is not finite"
+    before.mask = torch.full((2,), -math.inf)
+    assert everything_is_finite(norm, before) is None

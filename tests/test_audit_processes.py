@@ -125,6 +125,32 @@ def test_a_loss_that_only_one_rank_has_wrong_names_the_rank():
     assert (finding.module, finding.phase, finding.rank) == (PROCESSES, "loss", 1)
     both = [error("(loss)", f"output loss of rank {rank}", "loss") for rank in (0, 1)]
     assert find_whole(both, size=2, explained=False)[0].rank is None
+    assert "; only the loss of rank 1 differs, so audit its device alone as well" in finding.message
+    farther = find_whole([both[0], replace(both[1], error=500.0)], size=2, explained=False)[0]
+    assert farther.message.endswith("; the loss of rank 1 is farthest off")
+
+
+def test_the_worst_tensor_of_the_first_phase_is_named_and_no_median_and_what_may_have_caused_it():
+    errors = [
+        error(ratio=100.0),
+        error("seg", "gradient bias", ratio=500.0),
+        error(ITERATION, "median of all gradients", ratio=9000.0),
+        error(tensor="update weight", phase="optimizer", ratio=1e6),
+    ]
+    (finding,) = find_whole(errors, size=2, explained=False)
+    assert (finding.module, finding.tensor, finding.phase) == (PROCESSES, "seg gradient bias", "backward")
+    assert (finding.ratio, finding.limit, finding.count, finding.rank) == (500.0, 10.0, 4, None)
+    said = "2 processes differ from one with the joined batch, first in phase backward: 4 tensors, the worst is "
+    assert finding.message == f"{said}gradient bias of seg"
+    (inherited,) = find_whole(errors, size=2, explained=True)
+    assert inherited.message == f"{said}gradient bias of seg; it may be inherited from what is above"
+    all_reduce = [
+        error(tensor=f"{ALL_REDUCE} gradient weight"),
+        error("seg", f"{ALL_REDUCE} gradient bias", ratio=700.0),
+    ]
+    cause, effect = find_whole([*errors, *all_reduce], size=2, explained=False)
+    assert (cause.introduced, cause.count, cause.ratio, effect.introduced) == (True, 2, 700.0, False)
+    assert cause.message.endswith("of the 2 processes: 2 of them, the worst is gradient seg.bias")
 
 
 def reduced(*values):
@@ -134,7 +160,8 @@ def reduced(*values):
 
 
 @pytest.mark.parametrize(
-    ("values", "passes"), [((1e-8, 1e-7), True), ((1e-8, 2e-3), False), ((float("nan"), 0), False)]
+    ("values", "passes"),
+    [((1e-8, 1e-7), True), ((1e-8, 2e-3), False), ((float("nan"), 0), False), ((0, float("nan")), False)],
 )
 def test_an_all_reduce_is_held_against_the_mean_of_all_processes(values, passes):
     (row,) = reduced(*values)

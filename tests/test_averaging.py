@@ -21,7 +21,7 @@ ROUNDING = 1 + 0.01 * DRAW.standard_normal(COUNT)
 def curve_of(values, window=1, every=None):
     every = every or window
     ends = np.arange(every, len(values) + 1, every)
-    means = np.array([np.mean(values[end - window : end]) for end in ends])
+    means = np.array([np.mean(values[max(end - window, 0) : end]) for end in ends])
     return Curve(name="loss", iterations=ends, values=means, window=window)
 
 
@@ -29,6 +29,11 @@ def run(values, window=1, every=None, ranks=()):
     curve = curve_of(values, window, every)
     of_ranks = {rank: {"loss": curve_of(each, window, every)} for rank, each in enumerate(ranks)}
     return Record(name="", format="", curves={"loss": curve}, ranks=max(len(ranks), 1), of_ranks=of_ranks)
+
+
+def not_known(record):
+    """Return a record of means of an unknown number of iterations, as mmengine's logs are."""
+    return replace(record, curves={name: replace(each, window=0) for name, each in record.curves.items()})
 
 
 WINDOWS = pytest.mark.parametrize(("ours", "theirs"), [((1,), (10,)), ((10,), (1,)), ((10,), (20,)), ((1,), (10, 50))])
@@ -39,8 +44,9 @@ def test_a_good_candidate_that_averages_otherwise_is_inconclusive(ours, theirs):
     comparison = compare(run(LOSS, *ours), run(LOSS * ROUNDING, *theirs))
     verdict = decide(comparison)
     assert verdict.outcome is INCONCLUSIVE
-    rule = next(f.rule for f in verdict.findings if "see smoothing: over the same iterations it is" in f.message)
-    assert decide(comparison, make_rules([rule])).outcome is FAIL
+    found = next(f for f in verdict.findings if "see smoothing: over the same iterations it is" in f.message)
+    assert f" as means of {max(ours[0], theirs[0])}; " in found.message
+    assert decide(comparison, make_rules([found.rule])).outcome is FAIL
 
 
 @WINDOWS
@@ -57,6 +63,17 @@ def test_what_is_apart_over_the_same_iterations_too_still_fails(ours, theirs, wr
     assert decide(compare(run(LOSS, *ours), run(wrong(LOSS * ROUNDING), *theirs))).outcome is FAIL
 
 
+@pytest.mark.parametrize("means", [(10,), (10, 1), (10, 50), (20,)], ids=str)
+@pytest.mark.parametrize("paired", [None, True])
+def test_a_window_that_is_not_known_is_tried_as_mmengines_own_and_as_the_interval(means, paired):
+    for raw_is_reference in (True, False):
+        for factor, outcome in ((1, INCONCLUSIVE), (0.61, FAIL), (1.06, FAIL)):
+            raw, averaged = LOSS, LOSS * ROUNDING * factor
+            records = (run(raw), not_known(run(averaged, *means)))
+            comparison = compare(*records) if raw_is_reference else compare(*records[::-1])
+            assert decide(replace(comparison, stated=paired)).outcome is outcome
+
+
 def test_ranks_are_averaged_alike_as_well():
     ranks = [LOSS * np.exp(0.1 * DRAW.standard_normal(COUNT)) for _ in range(4)]
     reference = run(np.mean(ranks, axis=0), ranks=ranks)
@@ -70,9 +87,12 @@ def test_ranks_are_averaged_alike_as_well():
 def test_only_whole_windows_are_averaged_and_none_that_do_not_divide_each_other():
     raw, means = curve_of(LOSS), curve_of(LOSS, 10)
     gappy = replace(raw, iterations=np.delete(raw.iterations, 14), values=np.delete(raw.values, 14))
+    assert averaged_alike(means, replace(raw, values=2 * raw.values))[0].values.tolist() == means.values.tolist()
     made, other = averaged_alike(gappy, means)
     assert made.iterations.tolist() == other.iterations.tolist() == [10, *range(30, COUNT + 1, 10)]
     assert np.allclose(made.values, other.values)
+    shifted = replace(curve_of(LOSS, 5), iterations=[5, 10, 16, *range(19, COUNT, 5)])
+    assert averaged_alike(shifted, means)[1].iterations.tolist() == [10]
     for ours, theirs in ((means, means), (means, curve_of(LOSS, 15)), (replace(raw, window=0), means)):
         assert averaged_alike(ours, theirs) is None
     empty = replace(raw, iterations=np.zeros(0), values=np.zeros(0))

@@ -39,6 +39,8 @@ class TestPairedRuns:
         assert len(over) > 0.25 * PAIRS
         assert sum(finding.outcome is FAIL for finding in over) <= most * PAIRS
         assert {finding.outcome for finding in over} <= {FAIL, INCONCLUSIVE}
+        if noise == "white":
+            assert all("by chance, with 99.5% confidence" in each.message for each in over if each.outcome is not FAIL)
 
     @pytest.mark.parametrize(("count", "size", "low"), [(20, 0.01, 0.97), (100, 0.03, 0.95), (1000, 0.05, 0.97)])
     def test_what_is_low_from_beginning_to_end_fails_by_its_bias_where_the_noise_allows_it(self, count, size, low):

@@ -1,5 +1,6 @@
 """The hint at where two runs part and why: each class from a made-up run of its kind, and never an exception."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -87,8 +88,19 @@ def test_a_gradient_that_is_wrong_at_iteration_1_under_an_equal_loss_is_the_back
     candidate = run({"loss": REFERENCE, "grad_norm": REFERENCE * 1.01})
     found = diagnose(compare(reference, candidate), "grad_norm")
     assert (found.iteration, found.kind) == (1, Kind.BACKWARD)
-    wrong = run({"loss": REFERENCE * 1.01, "grad_norm": REFERENCE * 1.01})
-    assert diagnose(compare(reference, wrong), "grad_norm").kind is Kind.FORWARD
+    candidate = run({"loss": REFERENCE * (1 + from_iteration(2, 0.01)), "grad_norm": REFERENCE * 1.01})
+    assert diagnose(compare(reference, candidate), "grad_norm").kind is Kind.BACKWARD
+    for off in (0.01, 1e-5):
+        wrong = run({"loss": REFERENCE * (1 + off), "grad_norm": REFERENCE * 1.01})
+        assert diagnose(compare(reference, wrong), "grad_norm").kind is Kind.FORWARD
+
+
+def test_a_gradient_that_is_wrong_at_iteration_1_without_a_loss_there_may_be_the_forward_pass():
+    gradients = run({"grad_norm": REFERENCE}), run({"grad_norm": REFERENCE * 1.01})
+    assert diagnose(compare(*gradients, metrics=["grad_norm"]), "grad_norm").kind is Kind.FORWARD
+    late = run(REFERENCE[1:], first=2).curves
+    records = [replace(each, curves={**each.curves, **late}) for each in gradients]
+    assert diagnose(compare(*records), "grad_norm").kind is Kind.FORWARD
 
 
 def test_a_difference_that_outgrows_rounding_without_a_jump_is_the_optimizer():
@@ -112,9 +124,19 @@ def test_fingerprints_say_which_batch_was_another():
 
 
 def test_means_and_late_beginnings_hide_the_origin():
-    assert parted(REFERENCE * 1.5, window=10, every=10, first=10).kind is Kind.UNKNOWN
+    for first, window in ((10, 10), (1, 10), (1, 0)):
+        means = parted(REFERENCE * 1.5, window=window, every=max(window, 1), first=first)
+        assert means.kind is Kind.UNKNOWN
+        assert "means over a window" in means.evidence
     assert "begin at iteration 40" in parted(REFERENCE * 1.5, first=40).evidence
     assert parted(REFERENCE, first=40).kind is Kind.IDENTICAL
+
+
+def test_iterations_that_are_counted_from_0_tell_what_those_do_that_are_counted_from_1():
+    kinds = {0: Kind.FORWARD, 1: Kind.BACKWARD, 2: Kind.BACKWARD, 3: Kind.LATER}
+    for (at, kind), first in itertools.product(kinds.items(), (0, 1)):
+        found = parted(REFERENCE * (1 + from_iteration(at + 1, 2e-3)), first=first)
+        assert (found.iteration, found.kind) == (at + first, kind)
 
 
 def test_a_printed_log_that_is_equal_until_chaos_shows_is_benign():
@@ -128,13 +150,27 @@ def test_a_learning_rate_that_differs_by_then_is_the_hint_and_one_that_differs_l
     rates = np.full(LENGTH, 0.01)
     wrong = np.where(np.arange(LENGTH) >= 29, 0.02, rates)
 
-    def hint_of(first):
-        candidate = REFERENCE * (1 + from_iteration(first, 0.5))
+    def hint_of(candidate):
         return hint(decide(compare(run({"loss": REFERENCE, "lr": rates}), run({"loss": candidate, "lr": wrong}))))
 
-    assert hint_of(31).kind is Kind.LATER
-    assert hint_of(31).evidence == "lr differs from iteration 30 on, at worst 0.02 against 0.01 at iteration 30."
-    assert hint_of(2).kind is Kind.BACKWARD
+    for first in (30, 31):
+        found = hint_of(REFERENCE * (1 + from_iteration(first, 0.5)))
+        assert found.kind is Kind.LATER
+        assert found.evidence == "lr differs from iteration 30 on, at worst 0.02 against 0.01 at iteration 30."
+    assert hint_of(REFERENCE * (1 + chaos())).kind is Kind.LATER
+    assert hint_of(REFERENCE * (1 + from_iteration(2, 0.5))).kind is Kind.BACKWARD
+    # What is NaN, or another experiment, is that whatever the learning rate does.
+    assert hint_of(REFERENCE * (1 + from_iteration(31, math.nan))).kind is Kind.NOT_FINITE
+    assert hint_of(REFERENCE / (1 + BATCHES[0]) * (1 + BATCHES[1])).kind is Kind.UNPAIRED
+
+
+@pytest.mark.parametrize(("of_loss", "of_gradients", "named"), [(30, 2, "grad_norm"), (2, 30, "loss")])
+def test_the_hint_is_at_the_metric_that_parts_first(of_loss, of_gradients, named):
+    first = {"loss": of_loss, "grad_norm": of_gradients}
+    reference = run(dict.fromkeys(first, REFERENCE))
+    candidate = run({name: REFERENCE * (1 + from_iteration(at, 0.5)) for name, at in first.items()})
+    found = hint(decide(compare(reference, candidate, metrics=[*first])))
+    assert (found.iteration, found.evidence.split()[2]) == (2, named)
 
 
 def test_a_fail_of_means_is_never_called_benign_chaos():

@@ -137,6 +137,16 @@ def test_too_few_repeats_are_counted_in_the_right_number(count, said):
     assert judge(run(REFERENCE), some_repeats(count), Envelope(minimum=3)).message == said
 
 
+def test_what_no_repeat_varies_passes_only_where_the_candidate_is_the_same_and_finite():
+    same = run(REFERENCE)
+    passing = judge(same, [same, same])
+    assert (passing.outcome, passing.observed) == (PASS, 0.0)
+    assert judge(same, [same]).outcome is INCONCLUSIVE
+    assert judge(run(REFERENCE * (1 + 1e-7)), [same, same]).outcome is INCONCLUSIVE
+    broken = run(np.append(math.nan, REFERENCE[1:]))
+    assert Envelope().check(compare(broken, broken, repeats=[broken, broken]))[0].outcome is INCONCLUSIVE
+
+
 def test_a_repeat_that_is_the_candidate_excuses_nothing():
     bad = REFERENCE * (1 + 0.2 * (-1.0) ** np.arange(LENGTH))
     finding = judge(run(bad), [some_repeats(1)[0], run(bad, name="twin")])
@@ -220,6 +230,8 @@ def test_metrics_that_all_records_have_are_judged_beside_the_loss():
     repeats = [run({"loss": REFERENCE * (1 + i * 1e-6), "grad_norm": REFERENCE * (1 + i * 1e-5)}) for i in (1, 2, 3)]
     findings = Envelope().check(compare(both, both, repeats=repeats))
     assert [finding.metric for finding in findings] == ["loss", "grad_norm"]
+    asked = compare(both, both, metrics=["loss", "grad_norm"], repeats=repeats)
+    assert [finding.metric for finding in Envelope().check(asked)] == ["loss", "grad_norm"]
     fewer = compare(both, both, repeats=[*repeats, run(REFERENCE * 1.00002)])
     assert [finding.metric for finding in Envelope().check(fewer)] == ["loss"]
     assert findings[0].limit > Envelope(also=()).check(compare(both, both, repeats=repeats))[0].limit

@@ -40,9 +40,21 @@ def test_whatever_decides_the_schedule_is_part_of_the_experiment():
 
     assert trained_for(10) != trained_for(20)
     assert trained_for(10, end=5) == trained_for(20, end=5)
+    for schedulers in ({"type": "PolyLR"}, [{"type": "LinearLR", "end": 5}, {"type": "PolyLR"}]):
+        ten, twenty = (
+            flatten({"train_cfg": {"max_epochs": epochs}, "param_scheduler": schedulers}) for epochs in (10, 20)
+        )
+        assert differences({"config": ten}, {"config": twenty}) == ["train_cfg.max_epochs: reference 10, candidate 20"]
     usual = {"param_scheduler": {"type": "ParamSchedulerHook"}, "logger": {"type": "LoggerHook", "interval": 5}}
     assert flatten({"default_hooks": usual}) == flatten({})
     assert flatten({"default_hooks": {"param_scheduler": None}}) == {"default_hooks.param_scheduler": None}
+    assert flatten({"default_hooks": {"param_scheduler": {"type": "Own"}}}) == {
+        "default_hooks.param_scheduler.type": "Own"
+    }
+    assert flatten({"optim_wrapper": {"paramwise_cfg": {}, "clip_grad": []}}) == {
+        "optim_wrapper.clip_grad": "[]",
+        "optim_wrapper.paramwise_cfg": "{}",
+    }
 
 
 LOADED_OTHERWISE = {

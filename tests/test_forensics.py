@@ -54,13 +54,25 @@ def test_another_schedule_fails_the_same_experiment_and_makes_another_one_inconc
     verdict = decide(compare(replace(reference, **proven), replace(candidate, **proven)), make_rules(["schedule"]))
     assert verdict.outcome is Outcome.FAIL
     assert verdict.findings[0].iteration == 21
+    assert "no fingerprints" not in verdict.findings[0].message
+    assert verdict.findings[0].observed == pytest.approx(rates[38] / rates[39] - 1)
 
 
 def test_a_rate_that_is_not_a_number_does_not_pass():
     rates = np.full(40, 0.01)
     broken = rates.copy()
     broken[7] = np.nan
-    assert outcome(record(rates=rates), record(rates=broken), "schedule") is not Outcome.PASS
+    (finding,) = Schedule().check(compare(record(rates=rates), record(rates=broken)))
+    assert (finding.outcome, finding.iteration) == (Outcome.INCONCLUSIVE, 8)
+    assert "accept with" not in finding.message
+
+
+def test_rates_that_are_equal_pass_a_limit_of_0_and_those_at_other_iterations_are_said_not_to_be_compared():
+    rates = record(rates=np.full(40, 0.1))
+    shifted = replace(rates, curves={**rates.curves, "lr": replace(rates.curves["lr"], iterations=ITERATIONS + 50)})
+    (same,), (apart,) = (Schedule(limit=0).check(compare(rates, each)) for each in (rates, shifted))
+    assert (same.outcome, same.observed, same.message) == (Outcome.PASS, 0, "lr is the same in 40 iterations")
+    assert (apart.outcome, apart.message) == (Outcome.PASS, "lr: no iteration is in both")
 
 
 def test_printed_decimals_of_a_rate_are_not_a_difference():

@@ -57,6 +57,28 @@ def test_a_nan_in_a_loss_component_that_is_not_judged_fails_as_well():
     assert verdict_on(good, bad).outcome is FAIL
 
 
+def test_a_nan_in_a_loss_component_of_the_reference_alone_proves_nothing_and_says_where():
+    def with_component(*values):
+        good = record(falling())
+        return replace(
+            good, curves={**good.curves, "aux_loss": emacheck.Curve(name="aux_loss", iterations=[3, 5], values=values)}
+        )
+
+    good, bad = with_component(0.3, 0.3), with_component(0.3, math.nan)
+    (finding,) = verdict_on(bad, good, "finite").findings
+    assert (finding.outcome, finding.iteration) == (INCONCLUSIVE, 5)
+    assert finding.message == "the reference has 1 NaN or infinite values, the first in aux_loss at iteration 5"
+    values = falling()
+    values[3] = math.nan
+    both = replace(bad, curves={**bad.curves, **record(values).curves})
+    (finding,) = verdict_on(bad, both, "finite").findings
+    assert (finding.outcome, finding.iteration) == (FAIL, 4)
+    assert finding.message.startswith(
+        "the candidate has 2 NaN or infinite values, the first in loss at iteration 4; so"
+    )
+    assert verdict_on(good, bad, "finite", finite={"limit": 1}).outcome is PASS
+
+
 def test_a_run_that_died_at_iteration_3_fails_and_says_what_is_missing():
     verdict = verdict_on(record(falling()), record(falling()[:3]))
     coverage = next(f for f in verdict.findings if f.rule == "coverage")
@@ -77,17 +99,32 @@ def test_the_iteration_of_a_fail_of_coverage_is_the_first_that_the_candidate_lac
     coverage = next(f for f in verdict.findings if f.rule == "coverage")
     assert "the reference lacks iteration 0" in coverage.message
     assert (coverage.outcome, coverage.iteration) == (FAIL, 40)
+    gaps = record(falling())
+    gaps = replace(
+        gaps,
+        curves={
+            "loss": emacheck.Curve(
+                name="loss",
+                iterations=[*range(1, 50), *range(52, 70), *range(71, 101)],
+                values=np.delete(falling(), [49, 50, 69]),
+            )
+        },
+    )
+    coverage = verdict_on(record(falling()), gaps, "coverage").worst
+    assert (coverage.iteration, "the candidate lacks 3 iterations between 50 and 70 " in coverage.message) == (50, True)
 
 
 def test_iterations_that_only_the_reference_lacks_are_inconclusive():
     verdict = verdict_on(record(falling()[:50]), record(falling()))
     assert verdict.outcome is INCONCLUSIVE
+    said = "50 iterations in both; the reference lacks iterations 51 to 100 (accept with --limit coverage=0.5)"
+    assert (verdict.worst.iteration, verdict.worst.message) == (51, said)
 
 
 def test_records_without_a_common_iteration_are_inconclusive():
     verdict = verdict_on(record(falling(20)), record(falling(20), first=500))
     assert verdict.outcome is INCONCLUSIVE
-    assert outcome_of(verdict, "mean_relative_error") is INCONCLUSIVE
+    assert outcome_of(verdict, "mean_relative_error") is outcome_of(verdict, "coverage") is INCONCLUSIVE
 
 
 def test_one_common_record_is_too_little_to_pass_on():
@@ -131,6 +168,11 @@ def test_a_relative_error_over_its_limit_is_accepted_when_the_absolute_error_is_
     assert "accepted because mean_absolute_error passes" in verdict.findings[0].message
     # Alone it is undecided: the ratios are to values near zero.
     assert verdict_on(reference, candidate, "mean_relative_error").outcome is Outcome.INCONCLUSIVE
+
+
+def test_bias_lets_through_what_goes_either_way():
+    candidate = record(falling() * (1 + 0.04 * (-1.0) ** np.arange(100)))
+    assert verdict_on(record(falling()), candidate, "bias").outcome is PASS
 
 
 def test_bias_sees_a_small_steady_shift_that_the_mean_error_lets_through():

@@ -71,8 +71,9 @@ def test_records_that_were_counted_are_not_held_against_numbers_of_another_kind(
     verdict = decide(comparison)
     assert verdict.outcome is INCONCLUSIVE
     assert not [finding for finding in verdict.findings if finding.outcome is Outcome.FAIL]
-    (said,) = [finding.message for finding in verdict.findings if finding.rule == "integrity"]
-    assert f"the {counted_one} has records 1 to 100, for its log names" in said
+    (integrity,) = [finding for finding in verdict.findings if finding.rule == "integrity"]
+    assert integrity.outcome is INCONCLUSIVE
+    assert f"the {counted_one} has records 1 to 100, for its log names" in integrity.message
     assert decide(comparison, named=("integrity",)).outcome is Outcome.FAIL
 
 
@@ -142,6 +143,20 @@ def test_records_with_the_same_times_are_said_to_be_of_one_run_whatever_their_lo
 def test_times_that_differ_once_or_never_move_prove_nothing(times):
     reference = timed(falling(), TIMES if times[0] == TIMES[0] else times)
     assert "one run" not in headline(decide(compare(reference, timed(falling(), times))))
+
+
+def test_a_loss_that_is_stuck_between_two_records_of_the_reference_fails():
+    reference, candidate = falling(200), falling(200)
+    candidate[62:77] = candidate[62]
+    verdict = verdict_on(record(reference[19::20], first=20, every=20), record(candidate), "integrity")
+    assert verdict.outcome is Outcome.FAIL
+
+
+@pytest.mark.parametrize(("quantum", "enough"), [(0.0, 3), (1e-4, 10)])
+def test_a_constant_loss_is_no_chance_from_so_many_values_on(quantum, enough):
+    for count in (enough - 1, enough):
+        still = verdict_on(record(falling(count), quantum=quantum), record([0.5] * count, quantum=quantum), "integrity")
+        assert still.findings[0].outcome is (Outcome.FAIL if count == enough else Outcome.PASS)
 
 
 @pytest.mark.parametrize(("value", "expected"), [(3.0, INCONCLUSIVE), (3.0123, Outcome.FAIL)])

@@ -47,6 +47,30 @@ def test_wrong_rules_and_limits_are_refused_by_name(names, limits, message):
         make_rules(names, limits)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mean_relative_error",
+        "mean_absolute_error",
+        "bias",
+        "worst_window",
+        "equivalence",
+        "first_iterations",
+        "envelope",
+    ],
+)
+def test_no_rule_passes_on_no_common_iteration_or_a_reference_that_is_not_finite(name):
+    values = falling()
+    values[1] = math.nan
+    repeats = [record(falling() * (1 + 1e-7 * np.sin(np.arange(100) + at))) for at in range(3)]
+    for comparison in (
+        compare(record(falling()), record(falling(), first=200), repeats=repeats),
+        compare(record(values), record(falling()), repeats=repeats),
+    ):
+        (finding,) = decide(comparison, make_rules([name])).findings
+        assert finding.outcome is Outcome.INCONCLUSIVE
+
+
 def test_a_count_may_be_written_with_a_decimal_point_and_a_limit_be_infinite():
     (coverage,) = make_rules(["coverage"], {"coverage": {"minimum": 5.0, "limit": math.inf}})
     assert (coverage.minimum, type(coverage.minimum), coverage.limit) == (5, int, math.inf)

@@ -174,6 +174,10 @@ def test_a_rank_that_stands_still_fails_though_the_mean_of_all_moves(stated):
     found = finding(verdict, "integrity")
     assert (found.outcome, found.iteration) == (Outcome.FAIL, N - 11)
     assert "loss of rank 2 of the candidate is" in found.message
+    still = losses_of(FOUR)
+    still[0] = [*still[0][:-12], *[still[0][-12]] * 12]
+    beside_another = finding(decide(compare(record_of(still), record_of(losses))), "integrity")
+    assert (beside_another.outcome, "rank 2" in beside_another.message) == (Outcome.FAIL, True)
     one_process = compare(record_of(losses_of([0])), record_of(losses))
     assert finding(decide(one_process), "integrity").outcome is Outcome.FAIL
     of_the_reference = finding(decide(compare(record_of(losses), REFERENCE_OF_FOUR)), "integrity")

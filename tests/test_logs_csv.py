@@ -87,6 +87,12 @@ def test_numbers_with_a_decimal_comma_are_refused_with_what_to_do(log):
         log("Iteration;Loss\r\n1;4,5\r\n2;4,25\r\n")
 
 
+def test_a_table_without_a_loss_is_read_and_says_what_there_is(log):
+    record = log("iteration,acc\n1,0.5\n2,0.625\n")
+    assert points(record, "acc") == [(1, 0.5), (2, 0.625)]
+    assert said(record) == ["no metric is called loss; there is acc"]
+
+
 def test_columns_of_the_same_name_are_said(log):
     assert "several columns have one name, which the first keeps: loss (column 3)" in said(
         log("step,loss,loss\n1,4,5\n")

@@ -57,6 +57,14 @@ def test_whitespace_columns_with_names(log):
     assert "lines that are no row of the table: 1 skipped, the first on line 5" in said(record)
 
 
+def test_lines_that_rule_off_a_table_are_no_rows(log):
+    columns = log("iter loss\n---- ----\n1 4.5\n2 4.25\n==== ====\n")
+    table = "| iter | loss |\n|-----:|:-----|\n| 1 | 4.5 |\n| 2 | 4.25 |\n"
+    for record in (columns, log(table), log(f"## Training\n\n{table}")):
+        assert points(record) == [(1, 4.5), (2, 4.25)]
+        assert remarks(record) == ""
+
+
 def test_whitespace_columns_without_names(log):
     record = log("10 4.5 0.1\n20 4.25 0.1\n30 4.0 0.1\n")
     assert points(record, "column 2") == [(10, 4.5), (20, 4.25), (30, 4.0)]

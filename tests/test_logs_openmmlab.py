@@ -169,6 +169,13 @@ def test_mmengine_text_is_found_inside_other_text(log):
     assert points(record) == [(50, 2.5)]
 
 
+def test_a_validation_that_mmengine_labels_as_training_is_one_in_a_long_log_too(log):
+    scores = "".join(ITER.format(i, f"mIoU: {i % 7}.5000  aAcc: 50.0000") for i in range(1, 1001))
+    record = log(scores + "".join(ITER.format(i, "loss: 2.5000") for i in (1001, 1002)))
+    assert len(record.validation["mIoU"]) == 1000
+    assert set(record.curves) == {"loss"}
+
+
 def test_two_mmengine_records_on_one_line_are_two(log):
     record = log(ITER.format(50, "loss: 2.5000").strip() + " " + ITER.format(100, "loss: 2.0000"))
     assert points(record) == [(50, 2.5), (100, 2.0)]
@@ -278,6 +285,9 @@ def test_mmcv_text_joins_a_record_that_is_split_over_lines(log):
     record = log(first.rstrip() + "\n time:" + second + MMCV.format("mmseg", "Iter [100/800]", "loss: 2.4000"))
     assert points(record) == [(50, 2.5), (100, 2.4)]
     assert points(record, "time") == [(50, 0.718), (100, 0.718)]
+    other = "2031-02-03 04:05:07,1 - mmseg - INFO - acc: 9.0\n"
+    record = log(first.rstrip() + "\n" + other + MMCV.format("mmseg", "Iter [100/800]", "loss: 2.4000"))
+    assert "acc" not in record.curves
 
 
 def test_a_validation_that_is_labelled_as_training_is_a_validation(log):

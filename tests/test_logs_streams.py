@@ -150,7 +150,11 @@ def test_prefixes_that_name_no_rank_are_taken_off(log, prefix, kind, text):
 
 @pytest.mark.parametrize(
     "text",
-    ["1: loss 2.5\n2: loss 2.25\n3: loss 2.0\n", "[0]\ttrain-loss:2.5\n[1]\ttrain-loss:2.25\n[2]\ttrain-loss:2.0\n"],
+    [
+        "1: loss 2.5\n2: loss 2.25\n3: loss 2.0\n",
+        "1: epoch 0 loss 2.5\n2: epoch 0 loss 2.25\n3: epoch 0 loss 2.0\n",
+        "[0]\ttrain-loss:2.5\n[1]\ttrain-loss:2.25\n[2]\ttrain-loss:2.0\n",
+    ],
 )
 def test_numbers_that_count_on_are_no_ranks(log, text):
     record = log(text)

@@ -65,6 +65,13 @@ def test_a_loss_that_is_zero_once_does_not_hide_a_bias(off):
     assert verdict_on(values, wrong, "bias").outcome is INCONCLUSIVE
 
 
+def test_differences_that_go_either_way_are_no_bias_there_but_an_error():
+    either_way = (-1.0) ** np.arange(200)
+    assert verdict_on(crossing(0), crossing(0) + 0.2 * either_way, "mean_relative_error").outcome is FAIL
+    at_zero = np.append(0.001, crossing(0)[1:])
+    assert verdict_on(at_zero, at_zero + 0.04 * either_way, "bias").outcome is INCONCLUSIVE
+
+
 def test_an_absolute_error_over_its_limit_does_not_fail_what_the_relative_one_leaves_undecided():
     rules = ("mean_relative_error", "mean_absolute_error")
     candidate = with_noise(decaying(), 1e-3, 0)

@@ -98,6 +98,15 @@ def test_runs_that_claim_to_be_one_experiment_must_prove_it():
     assert (verdict.outcome, verdict.findings[0].rule) == (INCONCLUSIVE, "fingerprints")
 
 
+def test_runs_that_say_that_they_are_of_other_seeds_need_not_prove_that_they_are_one():
+    ours, theirs = (
+        run(noisy(seed), initial_state=str(seed), batches=("b",), provenance={"experiment": {"seed": seed}})
+        for seed in (1, 2)
+    )
+    verdict = decide(compare(ours, theirs))
+    assert (verdict.outcome, verdict.findings[0].rule) == (PASS, "finite")
+
+
 def test_paired_runs_without_repeats_are_held_against_rounding():
     same = {"initial_state": "a", "batches": ("b",)}
     late = np.where(np.arange(200) < 1, 1.0, 1.0001)
@@ -154,6 +163,21 @@ def test_no_scatter_of_the_reference_explains_a_gross_fault_of_a_short_log(n, wr
     assert decide(compare(run(noisy(1, n=n, spread=0.1), window=10), run(candidate, window=10))).outcome is FAIL
 
 
+@pytest.mark.parametrize("n", [40, 200])
+def test_no_scatter_of_the_reference_explains_three_times_as_much_of_the_candidate(n):
+    reference, noisier = (run(noisy(1, n=n, spread=0.1), window=10), run(noisy(2, n=n, spread=0.3), window=10))
+    assert decide(compare(reference, noisier)).outcome is FAIL
+
+
+@pytest.mark.parametrize("shift", [0, 3, 6], ids=["above zero", "through zero", "below zero"])
+def test_ends_of_unpaired_runs_that_are_apart_by_noise_or_cross_zero_are_no_reason(shift):
+    ours, theirs = (noisy(seed, spread=0.1) - shift for seed in (1, 2))
+    theirs[-10:] *= 1.15
+    comparison = compare(run(ours, header={"seed": "1"}), run(theirs, header={"seed": "2"}))
+    (integrity,) = (each for each in decide(comparison).findings if each.rule == "integrity")
+    assert integrity.outcome is PASS
+
+
 @pytest.mark.parametrize("n", [1000, 2000])
 def test_unpaired_runs_that_part_in_their_last_iterations_are_inconclusive_though_their_levels_are_the_same(n):
     def verdict(last):
@@ -176,6 +200,14 @@ def test_the_user_can_say_whether_runs_are_paired(emacheck_cli, tmp_path):
     assert ", not paired | emacheck compare" in unpaired.last_line
     report = json.loads(emacheck_cli("compare", "a.json", "b.json", "--unpaired", "--format", "json").out)
     assert report["pairing"] == {"kind": "unpaired", "why": "as stated; no fingerprints prove it"}
+
+
+def test_a_rule_that_the_user_names_on_the_command_line_means_what_it_says(emacheck_cli, tmp_path):
+    for name, seed in (("a.csv", 1), ("b.csv", 2)):
+        rows = "".join(f"{i},{loss:.4f}\n" for i, loss in enumerate(noisy(seed, spread=0.1), 50))
+        (tmp_path / name).write_text(f"iteration,loss\n{rows}", encoding="utf-8")
+    codes = [emacheck_cli("compare", "a.csv", "b.csv", *how).code for how in ((), ("--rule", "mean_relative_error"))]
+    assert codes == [3, 1]
 
 
 @pytest.mark.training

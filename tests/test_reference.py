@@ -15,6 +15,7 @@ from emacheck.errors import BundleError, OutputError
 from emacheck.reference.bundle import read_bundle
 from emacheck.reference.making import claim_name, write_bundle
 from emacheck.reference.stored import find_bundle, match_bundles, stored_bundles
+from emacheck.regular_file import sha256_of
 
 
 @pytest.fixture
@@ -43,6 +44,9 @@ def test_the_shipped_reference_holds_100_finite_iterations_with_fingerprints_and
     bundle = read_bundle(SHIPPED / SMOKE)
     record = bundle.record
     assert bundle.iterations == 100
+    assert [len(repeat.curves["loss"]) for repeat in bundle.repeats] == [100] * len(
+        [*(SHIPPED / SMOKE / "repeats").iterdir()]
+    )
     assert record.complete
     assert len(record.batches) == 100
     assert record.initial_state is not None
@@ -117,6 +121,20 @@ def test_a_missing_file_is_found_that_the_description_does_not_list_either(store
 def test_a_damaged_description_is_refused(store, content, said):
     (store / SMOKE / "bundle.json").write_text(content, encoding="utf-8")
     with pytest.raises(BundleError, match=said):
+        read_bundle(store / SMOKE)
+
+
+def test_a_file_outside_of_a_reference_is_refused_and_a_record_that_cannot_be_read_is_damage(store):
+    description, run_file = store / SMOKE / "bundle.json", store / SMOKE / "run.json"
+    content = json.loads(description.read_text())
+    for outside in ("../cpu-fp32/run.json", str(run_file)):
+        files = {**content["files"], outside: sha256_of(run_file)}
+        description.write_text(json.dumps({**content, "files": files}))
+        with pytest.raises(BundleError, match="expected one inside of the bundle"):
+            read_bundle(store / SMOKE)
+    run_file.write_text("[]")
+    description.write_text(json.dumps({**content, "files": {**content["files"], "run.json": sha256_of(run_file)}}))
+    with pytest.raises(BundleError, match=r"run\.json"):
         read_bundle(store / SMOKE)
 
 

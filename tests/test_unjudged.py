@@ -1,6 +1,7 @@
 """What stands beside the judged metrics: broken validations and gradients, loss components that are off or lacking."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -78,11 +79,19 @@ def test_a_validation_that_is_not_finite_fails_the_candidate_and_makes_the_refer
     candidate, reference = decide(compare(good, broken)), decide(compare(broken, good))
     assert (candidate.outcome, candidate.worst.rule, candidate.worst.iteration) == (FAIL, "finite", 100)
     assert (reference.outcome, reference.worst.rule, reference.worst.metric) == (INCONCLUSIVE, "finite", metric)
+    assert decide(compare(good, broken), make_rules(["finite"], {"finite": {"limit": 1}})).outcome is PASS
 
 
 def test_the_score_of_a_class_that_the_data_lack_is_nan_on_both_sides_and_no_finding():
     lacking = run(validation={"IoU.train": [math.nan, math.nan]})
     assert finding_on(lacking, lacking, "finite").outcome is PASS
+    less_often = run(validation={"IoU.train": [math.nan]})
+    assert (
+        finding_on(lacking, less_often, "finite").outcome is finding_on(less_often, lacking, "finite").outcome is PASS
+    )
+    assert finding_on(run(), lacking, "finite").outcome is FAIL
+    scored = run(validation={"IoU.train": [math.nan, math.nan], "mIoU": [70.0, 70.0]})
+    assert decide(compare(scored, scored)).outcome is PASS
     has = run(validation={"IoU.train": [30.0, 31.0]})
     assert finding_on(has, lacking, "finite").outcome is FAIL
     mean = run(validation={"mIoU": [math.nan, math.nan]})
@@ -110,6 +119,27 @@ def test_gradient_norms_may_be_infinite_where_a_scaler_leaves_steps_out_but_not_
     assert finding.outcome is outcome
     if outcome is INCONCLUSIVE:
         assert (finding.metric, finding.iteration) == ("grad_norm", at[0] + 1)
+
+
+def test_a_scaler_explains_no_short_run_without_any_finite_gradient_and_none_in_a_precision_that_needs_no_scaler():
+    short, infinite = (run(loss=LOSS[:20], grad_norm=np.full(20, value)) for value in (3.0, math.inf))
+    assert finding_on(short, infinite, "finite").outcome is INCONCLUSIVE
+    once = compare(run(grad_norm=with_nan([])), run(grad_norm=with_nan([90])))
+    outcomes = [
+        decide(replace(once, stated_precision=said), make_rules(["finite"])).outcome for said in ("", "fp16", "fp32")
+    ]
+    assert outcomes == [PASS, PASS, INCONCLUSIVE]
+
+
+@pytest.mark.parametrize(("every", "outcome"), [(50, PASS), (1, INCONCLUSIVE)])
+def test_a_scaler_leaves_out_the_more_steps_the_longer_a_run_is(every, outcome):
+    def spaced(values):
+        curves = {"loss": LOSS, "grad_norm": values}
+        at = range(every, COUNT * every + 1, every)
+        return Record(name="", format="test", curves={name: curve_of(name, each, at) for name, each in curves.items()})
+
+    candidate = spaced(with_nan(list(range(0, 80, 2))))
+    assert finding_on(spaced(with_nan([])), candidate, "finite").outcome is outcome
 
 
 def test_what_is_not_finite_in_the_reference_either_or_is_no_gradient_is_told_apart():

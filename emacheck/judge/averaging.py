@@ -1,11 +1,15 @@
 """Two curves of which one is smoothed more, as means over the same iterations."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from emacheck.curve import Curve
 from emacheck.judge.comparison import EMPTY, Comparison
+
+MMENGINES = 10
+"""Iterations over which mmengine averages unless it is configured otherwise."""
 
 
 def averaged_alike(reference: Curve, candidate: Curve) -> tuple[Curve, Curve] | None:
@@ -40,15 +44,36 @@ def averaged_alike(reference: Curve, candidate: Curve) -> tuple[Curve, Curve] | 
     return (made, other) if fine is reference else (other, made)
 
 
-def with_equal_windows(comparison: Comparison) -> Comparison:
-    """Return a comparison whose judged metrics are averaged alike wherever that can be done, of each rank as well."""
+def with_equal_windows(comparison: Comparison) -> Iterator[Comparison]:
+    """Return a comparison whose judged metrics are averaged alike wherever that can be done, of each rank as well.
+
+    Where a window is not known there is one for each that it may be: mmengine's own, and all iterations between two
+    records.
+    """
+    unknown = [curve for curve in _judged(comparison) if curve.window == 0 and len(curve) > 1]
+    intervals = [int(np.median(np.diff(curve.iterations))) for curve in unknown]
+    for window in dict.fromkeys([MMENGINES, *intervals] if unknown else [0]):
+        yield _averaged_alike(comparison, window)
+
+
+def _judged(comparison: Comparison) -> Iterator[Curve]:
+    for _, side in comparison.sides:
+        yield from (side.curves.get(metric, EMPTY) for metric in comparison.metrics)
+
+
+def _averaged_alike(comparison: Comparison, unknown: int) -> Comparison:
+    """Average judged metrics alike, taking a window that is not known for this one."""
     sides = (comparison.reference, comparison.candidate)
     curves = [dict(side.curves) for side in sides]
     ranks = [{rank: dict(each) for rank, each in side.of_ranks.items()} for side in sides]
     pairs = [(curves[0], curves[1]), *((ranks[0][rank], ranks[1][rank]) for rank in comparison.ranks)]
     for metric in comparison.metrics:
         for ours, theirs in pairs:
-            alike = averaged_alike(ours.get(metric, EMPTY), theirs.get(metric, EMPTY))
+            known = (
+                replace(each, window=each.window or unknown)
+                for each in (its.get(metric, EMPTY) for its in (ours, theirs))
+            )
+            alike = averaged_alike(*known)
             if alike is not None:
                 ours[metric], theirs[metric] = alike
     reference, candidate = (

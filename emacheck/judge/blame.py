@@ -74,28 +74,31 @@ def without_blame_for_windows(
     blamed = [f for f in findings if f.rule in rules and f.outcome is Outcome.FAIL]
     if not any(_averaged_otherwise(comparison, finding.metric) for finding in blamed):
         return list(findings)
-    alike = with_equal_windows(comparison)
-    again = [
-        each for rule in (MeanRelativeError(), MeanAbsoluteError(), Bias(), WorstWindow()) for each in rule.check(alike)
-    ]
-    again += Ranks().check(alike) if comparison.ranks else ()
-    again = without_blame_for_data(alike, either_suffices(alike, again), named)
-    again = without_blame_for_chance(alike, again, named)
-    clear = {(f.rule, f.metric): f for f in again if f.outcome is not Outcome.FAIL}
+    clear: dict[tuple[str, str], str] = {}
+    for alike in with_equal_windows(comparison):
+        for each in _means(alike, named):
+            count, of = (len(c.curve(each.metric).iterations) for c in (alike, comparison))
+            if each.outcome is not Outcome.FAIL and not _averaged_otherwise(alike, each.metric) and 2 * count >= of:
+                window = alike.reference.curves[each.metric].window
+                clear.setdefault((each.rule, each.metric), f"{each.observed:.2g} as means of {window}")
     return [
         replace(
             each,
             outcome=Outcome.INCONCLUSIVE,
             message=f"over its limit, but the two are averaged differently, see smoothing: over the same iterations it "
-            f"is {clear[each.rule, each.metric].observed:.2g}; {each.message}",
+            f"is {clear[each.rule, each.metric]}; {each.message}",
         )
-        if each in blamed
-        and (each.rule, each.metric) in clear
-        and _averaged_otherwise(comparison, each.metric)
-        and 2 * len(alike.curve(each.metric).iterations) >= len(comparison.curve(each.metric).iterations)
+        if each in blamed and (each.rule, each.metric) in clear and _averaged_otherwise(comparison, each.metric)
         else each
         for each in findings
     ]
+
+
+def _means(comparison: Comparison, named: Collection[str]) -> list[Finding]:
+    """Return what the mean errors of two records are that average alike."""
+    rules = (MeanRelativeError(), MeanAbsoluteError(), Bias(), WorstWindow(), Ranks())
+    found = either_suffices(comparison, [each for rule in rules for each in rule.check(comparison)])
+    return without_blame_for_chance(comparison, without_blame_for_data(comparison, found, named), named)
 
 
 def without_blame_for_chance(

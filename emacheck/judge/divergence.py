@@ -93,7 +93,7 @@ def diagnose(comparison: Comparison, metric: str = "loss") -> Divergence:
     if not np.isfinite([paired.reference[at], paired.candidate[at]]).all():
         evidence = f"iteration {paired.iterations[at]}: {metric} {_values(paired, at)}."
         return Divergence(iteration=int(paired.iterations[at]), kind=Kind.NOT_FINITE, evidence=evidence)
-    return _classify(comparison, paired, allowed, onset, at)
+    return _classify(comparison, paired, allowed, at)
 
 
 def hint(verdict: Verdict) -> Divergence:
@@ -111,7 +111,7 @@ def hint(verdict: Verdict) -> Divergence:
     failing = [finding for finding in verdict.findings if finding.outcome is Outcome.FAIL]
     metrics = dict.fromkeys((comparison.metrics[0], *(finding.metric for finding in failing)))
     found = [diagnose(comparison, metric) for metric in metrics]
-    beyond = [each for each in found if each.kind not in WITHIN_NOISE and each.iteration is not None]
+    beyond = [each for each in found if each.kind not in WITHIN_NOISE]
     nearest = min(beyond, key=lambda each: each.iteration or 0, default=found[0])
     rate = next((each for each in verdict.findings if each.rule == Schedule.name and each.iteration is not None), None)
     if rate is not None and nearest.kind not in (Kind.UNPAIRED, Kind.NOT_FINITE) and _not_after(rate, nearest):
@@ -126,11 +126,10 @@ def hint(verdict: Verdict) -> Divergence:
 
 def _not_after(rate: Finding, nearest: Divergence) -> bool:
     """Tell whether the learning rate differs by the iteration at which the curves part."""
-    within = nearest.kind in WITHIN_NOISE or nearest.iteration is None
-    return within or (rate.iteration or 0) <= (nearest.iteration or 0)
+    return nearest.kind in WITHIN_NOISE or (rate.iteration or 0) <= (nearest.iteration or 0)
 
 
-def _classify(comparison: Comparison, paired: PairedCurve, allowed: Floats, onset: int, beyond: int) -> Divergence:
+def _classify(comparison: Comparison, paired: PairedCurve, allowed: Floats, beyond: int) -> Divergence:
     """Say what a difference beyond noise suggests."""
     iteration = int(paired.iterations[beyond])
     start = 0 if paired.iterations[0] == 0 else 1
@@ -141,15 +140,15 @@ def _classify(comparison: Comparison, paired: PairedCurve, allowed: Floats, onse
         return Divergence(iteration=iteration, kind=Kind.UNKNOWN, evidence=f"{what}; {why}, so its origin is hidden.")
     if beyond == 0:
         loss = comparison.curve("loss")
-        backward = paired.metric != "loss" and loss.iterations.size and loss.iterations[0] == iteration
-        if backward and size(loss)[0] <= noise(comparison, loss)[0]:
+        loss_is_there = loss.iterations.size and loss.iterations[0] == iteration
+        if loss_is_there and size(loss)[0] <= noise(comparison, loss)[0]:
             evidence = f"{what}, although the loss agrees there: {_pair(loss, 0)}."
             return Divergence(iteration=iteration, kind=Kind.BACKWARD, evidence=evidence)
         return Divergence(iteration=iteration, kind=Kind.FORWARD, evidence=f"{what}.")
     before = f"; iteration {paired.iterations[beyond - 1]} still agrees: {_pair(paired, beyond - 1)}."
     if iteration - start < len(AMPLIFICATION["loss"]) and windows == {1}:
         return Divergence(iteration=iteration, kind=Kind.BACKWARD, evidence=what + before)
-    if onset == beyond or _jumps(paired, beyond):
+    if _jumps(paired, beyond):
         return Divergence(iteration=iteration, kind=Kind.LATER, evidence=what + before)
     return Divergence(iteration=iteration, kind=Kind.BACKWARD, evidence=f"{what}; it grew faster than rounding does.")
 

@@ -1,12 +1,12 @@
 """What is not finite beside the losses, as far as it speaks against a run: validations, gradients, other metrics."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from emacheck.counted import counted
-from emacheck.curve import Curve, Integers
+from emacheck.curve import Integers
 from emacheck.judge.comparison import EMPTY, Comparison, precision_of
 from emacheck.judge.forensics.metric_names import class_score, is_gradient_norm, is_rate, is_score
 from emacheck.record import Record
@@ -39,13 +39,13 @@ class Broken:
 def broken_validation(comparison: Comparison) -> Iterator[Broken]:
     """Find the losses and scores of validations that are not finite, the candidate's before the reference's.
 
-    The score of a class that the data lack is NaN: one that is NaN in both records alike is left out.
+    The score of a class that the data lack is NaN: one that is NaN throughout in both records is left out.
     """
     sides = {"candidate": comparison.candidate.validation, "reference": comparison.reference.validation}
     for side, validation in sides.items():
         for metric, curve in validation.items():
             bad = ~np.isfinite(curve.values)
-            if not bad.any() or not ("loss" in metric.lower() or is_score(metric)) or _of_no_class(metric, sides):
+            if not bad.any() or not ("loss" in metric.lower() or is_score(metric)) or of_no_class(comparison, metric):
                 continue
             count, first = int(bad.sum()), int(curve.iterations[np.argmax(bad)])
             message = (
@@ -54,10 +54,10 @@ def broken_validation(comparison: Comparison) -> Iterator[Broken]:
             yield Broken(side=side, metric=metric, count=count, iteration=first, message=message)
 
 
-def _of_no_class(metric: str, sides: Mapping[str, Mapping[str, Curve]]) -> bool:
-    curves = [validation.get(metric, EMPTY) for validation in sides.values()]
-    alike = all(np.array_equal(curve.iterations, curves[0].iterations) for curve in curves)
-    return bool(alike and class_score(metric) and all(np.all(np.isnan(curve.values)) for curve in curves))
+def of_no_class(comparison: Comparison, metric: str) -> bool:
+    """Tell whether a metric is the score of a class that the data lack: NaN at every validation of both records."""
+    curves = [record.validation.get(metric, EMPTY) for _, record in comparison.sides]
+    return bool(class_score(metric) and all(len(curve) and np.all(np.isnan(curve.values)) for curve in curves))
 
 
 def broken_metrics(comparison: Comparison) -> Iterator[Broken]:

@@ -11,6 +11,7 @@ from emacheck.counted import counted
 from emacheck.curve import Curve
 from emacheck.judge.advice import option
 from emacheck.judge.comparison import EMPTY, Comparison
+from emacheck.judge.forensics.broken import of_no_class
 from emacheck.judge.forensics.metric_names import class_score, is_score
 from emacheck.judge.noise.repeats import distinct_repeats
 from emacheck.judge.verdict import Finding, Outcome
@@ -66,9 +67,13 @@ class FinalMetric:
     unit: ClassVar[str] = "percentage points, signed"
 
     def check(self, comparison: Comparison) -> tuple[Finding, ...]:
-        """Compare the last validation of every score that either record holds."""
+        """Compare the last validation of every score that either record holds, but of classes that the data lack."""
         reference, candidate = (
-            {name: curve for name, curve in record.validation.items() if len(curve) and is_score(name)}
+            {
+                name: curve
+                for name, curve in record.validation.items()
+                if len(curve) and is_score(name) and not of_no_class(comparison, name)
+            }
             for record in (comparison.reference, comparison.candidate)
         )
         names = list(dict.fromkeys([*reference, *candidate]))

@@ -1,0 +1,125 @@
+"""What an audit makes of the tensors that it compared: who is to blame, in which order, and how that is said."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from emacheck.audit.findings.operators import OperatorFindings
+from emacheck.audit.findings.result import ITERATION, AuditResult, ModuleFinding, TensorError, find, read_result
+from emacheck.audit.findings.verdict import audit_finding
+from emacheck.judge import Outcome
+
+FAIL, INCONCLUSIVE, PASS = Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS
+
+
+def an_error(module, ratio, *, tensor="output", phase="forward", level="isolated", batch=1, limit=30.0):
+    return TensorError(
+        module=module,
+        kind="Conv2d",
+        tensor=tensor,
+        phase=phase,
+        level=level,
+        batch=batch,
+        depth=1,
+        error=ratio,
+        accepted=1.0,
+        limit=limit,
+    )
+
+
+def a_trouble(module, outcome=INCONCLUSIVE):
+    return ModuleFinding(
+        module=module, kind="", outcome=outcome, phase="forward", introduced=True, message=f"{module} could not run"
+    )
+
+
+def whole(ratio, batch, **more):
+    return an_error("head", ratio, level="end to end", limit=10.0, batch=batch, **more)
+
+
+ERRORS = (
+    an_error("stem", 1.0),
+    an_error("body", 40.0, phase="backward", tensor="gradient weight"),
+    an_error("body", 900.0, phase="optimizer", tensor="update weight"),
+    an_error("body", 50.0, level="evaluation"),
+    an_error("tail", 5000.0, level="evaluation"),
+    whole(60.0, 1, phase="backward"),
+    whole(70.0, 2, phase="backward"),
+    whole(300.0, 1, phase="optimizer", tensor="update"),
+    whole(2.0, 2, phase="optimizer", tensor="update"),
+)
+TROUBLES = (a_trouble(ITERATION), a_trouble("neck"), a_trouble("neck"))
+
+
+def result_of(errors=ERRORS, troubles=(), **fields):
+    return AuditResult(device="sdaa", precision="fp32", errors=tuple(errors), findings=find(errors, troubles), **fields)
+
+
+def test_what_is_wrong_alone_is_blamed_first_the_worst_before_all_and_what_could_not_run_after_it():
+    tail, body, neck, iteration, trouble = find(ERRORS, TROUBLES)
+    assert [each.module for each in (tail, body, neck, iteration, trouble)] == [
+        "tail",
+        "body",
+        "neck",
+        ITERATION,
+        ITERATION,
+    ]
+    assert (tail.outcome, tail.ratio, tail.limit, tail.count, tail.introduced) == (FAIL, 5000.0, 30.0, 1, True)
+    assert tail.message == "tail (Conv2d) is wrong on the reference's own inputs in evaluation mode: output"
+    assert (body.phase, body.tensor, body.ratio, body.count) == ("forward", "update weight", 900.0, 3)
+    assert body.message == "body (Conv2d) is wrong on the reference's own inputs: update weight"
+    assert (neck.outcome, trouble.outcome) == (INCONCLUSIVE, INCONCLUSIVE)
+
+
+def test_the_whole_iteration_is_blamed_for_what_lasts_and_inherits_it_only_from_a_module_that_is_wrong():
+    inherited = next(each for each in find(ERRORS) if each.module == ITERATION)
+    assert (inherited.introduced, inherited.phase, inherited.tensor) == (False, "backward", "head output")
+    assert (inherited.ratio, inherited.limit, inherited.count) == (70.0, 10.0, 1)
+    assert inherited.message.endswith("first in phase backward: inherited from the modules above")
+    (between,) = find(ERRORS[5:])
+    assert between.introduced
+    assert between.message.endswith("no module is wrong alone, so it lies between them")
+
+
+def test_no_error_is_within_any_accepted_one_and_any_error_is_over_none():
+    none, some = replace(an_error("stem", 0.0), accepted=0.0), replace(an_error("stem", 1e-9), accepted=0.0)
+    assert (none.ratio, none.passes, some.ratio, some.passes) == (0.0, True, math.inf, False)
+    assert an_error("stem", 30.0).passes
+    assert result_of([an_error("stem", 29.0), an_error("body", math.nan)]).worst.module == "body"
+    assert result_of([an_error("stem", 9.0), an_error("body", 8.0, limit=10.0)]).worst.module == "body"
+
+
+@pytest.mark.parametrize(
+    ("troubles", "outcome", "module", "phase"),
+    [((), PASS, None, None), (TROUBLES, INCONCLUSIVE, None, None), ([a_trouble("a", FAIL)], FAIL, "a", "forward")],
+)
+def test_what_could_not_run_is_never_a_pass_and_blames_nobody(troubles, outcome, module, phase):
+    result = result_of(ERRORS[:1], troubles)
+    assert (result.outcome, result.module, result.phase) == (outcome, module, phase)
+    assert audit_finding(result).outcome is outcome
+
+
+def test_a_verdict_counts_what_else_is_wrong():
+    assert audit_finding(result_of()).message.endswith("; 1 more module is wrong; the whole iteration differs as well")
+    said = audit_finding(result_of(ERRORS[:5], TROUBLES)).message
+    assert said.endswith("; 1 more module is wrong; 2 more could not be compared")
+    assert "is wrong; " not in audit_finding(result_of([ERRORS[4]])).message
+    assert "1 tensor of 1 module on sdaa is within its limit" in audit_finding(result_of(ERRORS[:1])).message
+
+
+def test_a_result_is_read_as_it_was_written():
+    result = result_of(
+        troubles=TROUBLES,
+        notes=("a note",),
+        state_hash="5" * 64,
+        batch_hashes=("b", "c"),
+        seconds=1.125,
+        peak_memory=2**32,
+        ranks=("cpu", "cpu"),
+        operators=OperatorFindings(notes=("the device hung",), seconds=1.5),
+    )
+    written = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert read_result(written) == result
+    assert written["worst"]["module"] == "tail"
