@@ -171,6 +171,8 @@ def test_the_hint_is_at_the_metric_that_parts_first(of_loss, of_gradients, named
     candidate = run({name: REFERENCE * (1 + from_iteration(at, 0.5)) for name, at in first.items()})
     found = hint(decide(compare(reference, candidate, metrics=[*first])))
     assert (found.iteration, found.evidence.split()[2]) == (2, named)
+    rounded = run({"loss": REFERENCE * (1 + chaos()), "grad_norm": REFERENCE * (1 + from_iteration(30, 0.5))})
+    assert hint(decide(compare(reference, rounded, metrics=[*first]))).iteration == 30
 
 
 def test_a_fail_of_means_is_never_called_benign_chaos():

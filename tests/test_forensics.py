@@ -102,6 +102,7 @@ def with_rates(**rates):
         ({"lr": 0.1}, {"learning_rate": 0.2}, Outcome.INCONCLUSIVE, "lr (learning_rate of the candidate) differs"),
         ({"base_lr": 0.1}, {"lr": 0.2}, Outcome.INCONCLUSIVE, "base_lr (lr of the candidate) differs"),
         ({"lr": 0.1, "base_lr": 0.1}, {"lr": 0.1}, Outcome.PASS, "lr is the same"),
+        ({"lr": 0.1, "base_lr": 0.2}, {"base_lr": 0.2}, Outcome.PASS, "base_lr is the same"),
         (
             {"lr": 0.1, "lr_backbone": 0.01},
             {"lr": 0.1, "lr_backbone": 0.05},

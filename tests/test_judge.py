@@ -69,12 +69,12 @@ def test_a_nan_in_a_loss_component_of_the_reference_alone_proves_nothing_and_say
     assert (finding.outcome, finding.iteration) == (INCONCLUSIVE, 5)
     assert finding.message == "the reference has 1 NaN or infinite values, the first in aux_loss at iteration 5"
     values = falling()
-    values[3] = math.nan
+    values[40] = math.nan
     both = replace(bad, curves={**bad.curves, **record(values).curves})
     (finding,) = verdict_on(bad, both, "finite").findings
-    assert (finding.outcome, finding.iteration) == (FAIL, 4)
+    assert (finding.outcome, finding.iteration) == (FAIL, 5)
     assert finding.message.startswith(
-        "the candidate has 2 NaN or infinite values, the first in loss at iteration 4; so"
+        "the candidate has 2 NaN or infinite values, the first in aux_loss at iteration 5; so"
     )
     assert verdict_on(good, bad, "finite", finite={"limit": 1}).outcome is PASS
 

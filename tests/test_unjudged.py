@@ -71,6 +71,14 @@ def test_a_run_that_is_shorter_than_the_first_validation_lacks_no_score():
     assert {each.rule for each in decide(comparison).findings if each.outcome is not PASS} == {"coverage"}
 
 
+def test_a_run_that_trains_as_far_as_the_first_validation_of_any_score_lacks_its_scores():
+    late, early = (Curve(name="score", iterations=[at], values=[72.0]) for at in (180, 50))
+    reference = run(validation={"mIoU": late, "aAcc": early})
+    for candidate in (run(loss=LOSS[:50]), run(loss=LOSS[:170]), run(loss=LOSS[:170], acc_seg=LOSS[:20])):
+        assert "final_metric" in default_rules(compare(reference, candidate))
+    assert "final_metric" not in default_rules(compare(reference, run(loss=LOSS[:49])))
+
+
 @pytest.mark.parametrize("metric", ["loss", "mIoU"])
 @pytest.mark.parametrize("poison", [math.nan, math.inf])
 def test_a_validation_that_is_not_finite_fails_the_candidate_and_makes_the_reference_useless(metric, poison):
