@@ -7,14 +7,12 @@ from dataclasses import fields, replace
 from typing import Any
 
 from emacheck.errors import UsageError
-from emacheck.judge.blame import (
-    without_blame_for_chance,
-    without_blame_for_data,
-    without_blame_for_numbers,
-    without_blame_for_windows,
-)
 from emacheck.judge.choice import DEFAULT_RULES, default_rules
 from emacheck.judge.comparison import Comparison
+from emacheck.judge.excuses.chance import without_blame_for_chance
+from emacheck.judge.excuses.data import without_blame_for_data
+from emacheck.judge.excuses.numbers import without_blame_for_numbers
+from emacheck.judge.excuses.windows import without_blame_for_windows
 from emacheck.judge.rules.alternatives import either_suffices
 from emacheck.judge.rules.coverage import Coverage
 from emacheck.judge.rules.envelope import Envelope

@@ -12,6 +12,12 @@ MMENGINES = 10
 """Iterations over which mmengine averages unless it is configured otherwise."""
 
 
+def averaged_otherwise(comparison: Comparison, metric: str) -> bool:
+    """Tell whether the two records average a metric over windows of unlike lengths."""
+    records = (comparison.reference, comparison.candidate)
+    return len({each.curves[metric].window for each in records if metric in each.curves}) > 1
+
+
 def averaged_alike(reference: Curve, candidate: Curve) -> tuple[Curve, Curve] | None:
     """Return two curves as means over the same iterations: the finer one averaged over the windows of the other.
 

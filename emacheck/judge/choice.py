@@ -21,7 +21,7 @@ def default_rules(comparison: Comparison) -> tuple[str, ...]:
     device is: they are asked whether they end at the same level. All are asked whether they
     end at the same scores, if the reference (of unpaired runs, either) was validated, for what only a validation shows
     never reaches the training loss. Runs of which it is not known whether they are paired are judged as paired, and
-    :func:`emacheck.judge.blame.without_blame_for_data` takes back what only paired runs could be blamed for. Runs
+    :mod:`emacheck.judge.excuses.data` takes back what only paired runs could be blamed for. Runs
     that claim to be one experiment have to prove that by their fingerprints.
 
     Args:
