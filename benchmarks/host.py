@@ -5,15 +5,20 @@ import platform
 from typing import Any
 
 
+def cpu_name() -> str:
+    """Return what this CPU is called."""
+    from emacheck.train.device.accelerator import describe_device
+    from emacheck.train.device.devices import parse_device
+
+    return str(describe_device(parse_device("cpu"))["name"])
+
+
 def cpu_facts(threads: int) -> dict[str, Any]:
     """Return the CPU, its cores, the threads that were used, and the versions of Python and torch."""
     import torch
 
-    from emacheck.train.device.accelerator import describe_device
-    from emacheck.train.device.devices import parse_device
-
     return {
-        "cpu": describe_device(parse_device("cpu"))["name"],
+        "cpu": cpu_name(),
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from host import cpu_name
+
 RESULTS = Path(__file__).parent / "results" / "reading_speed.json"
 PAIRS = 7
 MEGABYTES = 60
@@ -102,7 +104,7 @@ def compared(path: Path, kind: str) -> dict[str, float]:
 
 def main() -> None:
     """Measure both formats and write the results."""
-    result: dict[str, object] = {"pairs": PAIRS, "megabytes": MEGABYTES, "pattern": PATTERNS}
+    result: dict[str, object] = {"machine": cpu_name(), "pairs": PAIRS, "megabytes": MEGABYTES, "pattern": PATTERNS}
     with tempfile.TemporaryDirectory() as place:
         for kind in WRITERS:
             path = Path(place) / "log"

@@ -59,7 +59,7 @@ def start_up_section() -> list[str]:
         "## Start-up",
         "",
         f"`benchmarks/start_up.py`: {start['pairs']} alternating runs; wall time divided by that of "
-        "`python -c 'import pandas'` in the same round.",
+        f"`python -c 'import pandas'` in the same round. Measured on {start['machine']}.",
         "",
         "| command | median | least | most | target |",
         "|---|---:|---:|---:|---:|",
@@ -212,7 +212,7 @@ def reading_section() -> list[str]:
         "",
         f"`benchmarks/reading_speed.py`: a synthetic log of {reading['megabytes']} MB, {reading['pairs']} alternating pairs; wall time of `read_log` (every "
         "metric as numbers) divided by that of reading the file and one `re.findall` of the old script's kind (one metric as text). Targets: at most 1, "
-        "and at most 400 MiB resident for a log of 1 GB.",
+        f"and at most 400 MiB resident for a log of 1 GB. Measured on {reading['machine']}.",
         "",
         "| format | median | least | most | records in 1 GB | MiB resident for 1 GB | seconds for 1 GB |",
         "|---|---:|---:|---:|---:|---:|---:|",

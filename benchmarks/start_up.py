@@ -9,6 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from host import cpu_name
+
 RESULTS = Path(__file__).parent / "results" / "start_up.json"
 PAIRS = 15
 
@@ -45,6 +47,7 @@ def main() -> None:
         times = [{name: seconds(command, place) for name, command in commands.items()} for _ in range(PAIRS)]
     ratios = {name: sorted(each[name] / each["import pandas"] for each in times) for name in list(commands)[1:]}
     result = {
+        "machine": cpu_name(),
         "pairs": PAIRS,
         "ratio to import pandas": {
             name: {"median": statistics.median(r), "least": r[0], "most": r[-1]} for name, r in ratios.items()
