@@ -40,7 +40,7 @@ demo: $(INSTALLED)
 docs: $(INSTALLED)
 	$(BIN)/python benchmarks/run_all.py
 
-# Judges the recorded trainings anew and writes the tables of docs/rules.md (seconds).
+# Judges the recorded trainings anew and writes the tables of docs/rules-measured.md (seconds).
 rules: $(INSTALLED)
 	$(BIN)/python benchmarks/rules_study.py
 

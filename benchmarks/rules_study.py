@@ -2,7 +2,7 @@
 
 The trainings are stored in ``recorded/`` (``recorded_runs.py`` makes them). No limit was fitted to them but
 to the eight that are called repeats, which are judged only where that is said, and to the calibration set of
-``results/starting_points.json``. ``--render`` only writes the tables into docs/rules.md from the stored result.
+``results/starting_points.json``. ``--render`` only writes the tables into docs/rules-measured.md from the stored result.
 """
 
 import itertools

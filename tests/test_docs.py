@@ -185,8 +185,9 @@ def test_the_keys_of_a_line_of_the_doctor_are_on_its_page():
 
 def test_the_limits_on_the_page_of_rules_are_the_defaults():
     page = (ROOT / "docs" / "rules.md").read_text(encoding="utf-8")
-    table = page.partition("\n| rule | observed |")[2].partition("\n\n")[0]
-    rows = {cells[1].strip(" `"): cells[3] for cells in (re.split(r"(?<!\\)\|", row) for row in table.splitlines()[2:])}
+    table = page.partition("\n| rule | asks |")[2].partition("\n\n")[0]
+    split = (re.split(r"(?<!\\)\|", row) for row in table.splitlines()[2:])
+    rows = {re.findall("`(.+)`", cells[1])[0]: cells[3] for cells in split}
     said = {name: re.match(r" ([\d.e-]+)", limit) for name, limit in rows.items() if name != "envelope"}
     assert {name: float(number[1]) for name, number in said.items()} == {
         name: rule().limit for name, rule in RULES.items() if name != "envelope"

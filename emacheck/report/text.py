@@ -9,7 +9,8 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 from emacheck.counted import counted
-from emacheck.judge.verdict import Finding, Outcome, Verdict
+from emacheck.judge import RULES
+from emacheck.judge.verdict import AUDIT, Finding, Outcome, Verdict
 from emacheck.oddity import Effect, shown
 from emacheck.printable import MESSAGE_LENGTH, printable
 from emacheck.record import Record
@@ -68,6 +69,7 @@ def text(verdict: Verdict, *, command: str, colour: bool, width: int = 100) -> s
         *_wrapped(divergence_sentence(verdict), width),
         *_wrapped(hint_sentence(verdict), width),
         *_wrapped(experiment_sentence(verdict), width),
+        *_explanation(verdict),
         "",
         _painted(outcome, verdict.outcome, colour=colour) + last[len(outcome) :],
     ]
@@ -149,6 +151,13 @@ def _messages(verdict: Verdict, width: int) -> Iterator[str]:
             message = printable(finding.message, newlines=True, length=MESSAGE_LENGTH)
             for line in f"{label(verdict, finding)}: {message}".split("\n"):
                 yield from _wrapped(line, width, "  ")
+
+
+def _explanation(verdict: Verdict) -> Iterator[str]:
+    """Say how to have the rule explained that the last line names, unless it passes or is the user's own."""
+    worst = verdict.worst
+    if worst is not None and worst.outcome is not Outcome.PASS and worst.rule in (*RULES, AUDIT):
+        yield f"What {worst.rule} asks, and what to do: emacheck explain {worst.rule}"
 
 
 def _wrapped(line: str, width: int, indent: str = "") -> list[str]:

@@ -1,0 +1,41 @@
+"""The command ``emacheck explain``."""
+
+import pytest
+
+from emacheck.cli.explain import sections
+from emacheck.judge import RULES
+from emacheck.judge.verdict import AUDIT
+
+
+def test_explain_without_a_name_lists_every_rule_with_a_sentence(emacheck_cli):
+    done = emacheck_cli("explain")
+    assert (done.code, done.err) == (0, "")
+    listed = {line.split()[0]: line.split()[1:] for line in done.out.splitlines() if line.startswith("  ")}
+    assert {*RULES, AUDIT} <= {name for name, about in listed.items() if len(about) > 2}
+
+
+@pytest.mark.parametrize("name", [*RULES, AUDIT])
+def test_every_rule_is_explained_with_what_its_outcomes_mean(emacheck_cli, name):
+    done = emacheck_cli("explain", name)
+    assert (done.code, done.out.splitlines()[0]) == (0, name)
+    assert "INCONCLUSIVE" in done.out
+    assert not [line for line in done.out.splitlines() if line != line.rstrip()]
+    # Links and marks of Markdown are for browsers.
+    assert [mark for mark in ("](", "**", "`") if mark in done.out] == []
+
+
+def test_a_name_may_be_written_as_findings_are(emacheck_cli):
+    assert emacheck_cli("explain", "Bias[loss]").out == emacheck_cli("explain", "bias").out
+
+
+def test_a_name_that_is_none_is_refused_with_what_was_perhaps_meant(emacheck_cli):
+    done = emacheck_cli("explain", "bais")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
+        "emacheck: there is no rule or oddity 'bais' to explain. Did you mean bias? emacheck explain lists them.\n"
+    )
+
+
+def test_a_section_ends_at_the_next_heading_of_its_level_or_above():
+    page = "## P\n\n### `one`\n\nA.\n\n#### Deeper\n\nB.\n\n### Named\n\nC.\n\n### `two`\n\nD.\n\n## Next\n\nE.\n"
+    assert sections(page) == {"one": "A.\n\n#### Deeper\n\nB.", "two": "D."}
