@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from other_logs import bare, printed
 from recorded_runs import load
-from simulated_curves import simulated
+from simulated_curves import simulated, simulated_with_repeats
 from variations import BENIGN, FAULTS, LONG_FAULTS, LONG_PAIRED, LONG_SEEDS, REFERENCE, REPEATS, SEEDS
 
 from emacheck.curve import Curve, Floats
@@ -362,7 +362,8 @@ def main() -> None:
     from rules_page import render
 
     if "--render" not in sys.argv:
-        RESULTS.write_text(json.dumps({**study(), "simulated": simulated()}, indent=1) + "\n", encoding="utf-8")
+        made = {**study(), "simulated": simulated(), "simulated with repeats": simulated_with_repeats()}
+        RESULTS.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
     render(json.loads(RESULTS.read_text(encoding="utf-8")))
 
 

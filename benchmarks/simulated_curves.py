@@ -79,6 +79,10 @@ FAULTS: dict[str, Callable[[int], Floats]] = {
     "the last quarter 8 % too high": lambda n: np.where(np.arange(n) < n - n // 4, 1, 1.08),
     "the last tenth rises to 50 % too high": lambda n: 1 + np.maximum(np.linspace(-4.5, 0.5, n), 0),
 }
+# Of runs whose reference brings repeats, where chaos is over the default limits.
+TRIALS_WITH_REPEATS, SEED_OF_REPEATS, NOISY = 100, 21, 100
+SIZES_WITH_REPEATS, REPEATS = (0.05, 0.1), (0, 2, 4, 8)
+NOISES_WITH_REPEATS = ("white", "of a size that varies by 70 %", "autoregression, neighbours correlated by 0.8")
 # Of the faults, between paired runs: iterations, size of the chaos and its noise.
 CASES = ((20, 0.01, "white"), (100, 0.03, "white"), (300, 0.03, "autoregression, neighbours correlated by 0.8"))
 
@@ -100,6 +104,21 @@ def paired(draw: Draw, count: int, size: float, noise: str, factors: Floats | fl
     reference = falling(count) * np.exp(BATCHES * draw.normal(size=count))
     candidate = factors * reference * np.exp(size * NOISES[noise](draw, count))
     return decide(replace(compare(record(reference), record(candidate)), stated=True))
+
+
+def benign_runs(draw: Draw, count: int, size: float, noise: str, runs: int) -> list[Floats]:
+    """Return losses of runs that saw the same batches, each with chaos of its own: reference, candidate, repeats."""
+    shared = falling(count) * np.exp(BATCHES * draw.normal(size=count))
+    return [shared * np.exp(size * NOISES[noise](draw, count)) for _ in range(runs)]
+
+
+def with_repeats(
+    draw: Draw, count: int, size: float, noise: str, *, repeats: int, factors: Floats | float = 1.0
+) -> Verdict:
+    """Judge a run against a reference that brings repeats."""
+    reference, candidate, *others = benign_runs(draw, count, size, noise, 2 + repeats)
+    comparison = compare(record(reference), record(factors * candidate), repeats=[record(each) for each in others])
+    return decide(replace(comparison, stated=True))
 
 
 def of_unknown_pairing(draw: Draw, count: int, noise: str, factors: Floats | float = 1.0) -> Verdict:
@@ -149,5 +168,33 @@ def simulated() -> dict[str, Any]:
                 for noise in ("white", "autoregression, neighbours correlated by 0.8")
             }
             for fault, factors in FAULTS.items()
+        },
+    }
+
+
+def simulated_with_repeats() -> dict[str, Any]:
+    """Judge runs that are noisier than the default limits allow, whose reference brings repeats."""
+    draw = np.random.default_rng(SEED_OF_REPEATS)
+
+    def judged(factors: Callable[[int], Floats] | None, size: float, noise: str, repeats: int) -> dict[str, int]:
+        factor = 1.0 if factors is None else factors(NOISY)
+        verdicts = (
+            with_repeats(draw, NOISY, size, noise, repeats=repeats, factors=factor) for _ in range(TRIALS_WITH_REPEATS)
+        )
+        return dict(Counter(verdict.outcome.value for verdict in verdicts))
+
+    return {
+        "trials": TRIALS_WITH_REPEATS,
+        "iterations": NOISY,
+        "healthy": {
+            str(size): {noise: {str(k): judged(None, size, noise, k) for k in REPEATS} for noise in NOISES_WITH_REPEATS}
+            for size in SIZES_WITH_REPEATS
+        },
+        "faults": {
+            fault: {
+                noise: {str(k): judged(FAULTS[fault], SIZES_WITH_REPEATS[0], noise, k) for k in REPEATS[1:]}
+                for noise in (NOISES_WITH_REPEATS[0], NOISES_WITH_REPEATS[-1])
+            }
+            for fault in FAULTS
         },
     }

@@ -12,6 +12,7 @@ from emacheck.judge.comparison import Comparison
 from emacheck.judge.excuses.chance import without_blame_for_chance
 from emacheck.judge.excuses.data import without_blame_for_data
 from emacheck.judge.excuses.numbers import without_blame_for_numbers
+from emacheck.judge.excuses.repeats import without_blame_for_repeats
 from emacheck.judge.excuses.windows import without_blame_for_windows
 from emacheck.judge.rules.alternatives import either_suffices
 from emacheck.judge.rules.coverage import Coverage
@@ -158,8 +159,10 @@ def decide(
     if rules is None:
         rules, named = make_rules(default_rules(comparison)), named or ()
     _require_rules(rules)
-    findings = either_suffices(comparison, [finding for rule in rules for finding in _found(rule, comparison)])
     named = {rule.name for rule in rules} if named is None else named
+    findings = [finding for rule in rules for finding in _found(rule, comparison)]
+    findings = without_blame_for_repeats(comparison, findings, named)
+    findings = either_suffices(comparison, findings)
     findings = without_blame_for_data(comparison, findings, named)
     findings = without_blame_for_windows(comparison, findings, named)
     findings = without_blame_for_chance(comparison, findings, named)

@@ -1,0 +1,124 @@
+"""What benign repeats do among themselves fails no candidate; what is farther off than they are does."""
+
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emacheck import Curve, Record, decide
+from emacheck.judge import Outcome
+from emacheck.judge.comparison import compare
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+
+from simulated_curves import benign_runs, record
+
+PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
+LENGTH = 100
+
+
+def judged(seed, *, repeats=8, size=0.08, factors=1.0, noise="white", named=(), length=LENGTH):
+    """A verdict on one more run of such a kind, whose loss is multiplied by the factors."""
+    reference, candidate, *others = benign_runs(np.random.default_rng(seed), LENGTH, size, noise, 2 + repeats)
+    made = record((factors * candidate)[:length])
+    comparison = compare(record(reference), made, repeats=[record(each) for each in others])
+    return decide(replace(comparison, stated=True), named=named)
+
+
+def outcomes(rule, **options):
+    return Counter(finding_of(judged(seed, **options), rule).outcome for seed in range(30))
+
+
+def finding_of(verdict, rule):
+    return next(finding for finding in verdict.findings if finding.rule == rule)
+
+
+def test_a_healthy_run_whose_noise_is_over_the_limits_fails_without_repeats_and_passes_with_eight():
+    assert {judged(seed, repeats=0).outcome for seed in range(10)} == {FAIL}
+    found = Counter(judged(seed).outcome for seed in range(30))
+    assert found[PASS] >= 24
+    assert found[FAIL] <= 1
+
+
+@pytest.mark.parametrize("rule", ["mean_relative_error", "worst_window"])
+def test_such_a_pass_says_what_it_rests_on(rule):
+    finding = next(f for f in (finding_of(judged(seed), rule) for seed in range(30)) if f.outcome is PASS)
+    assert "over its limit, but the reference and 8 repeats of it are up to" in finding.message
+    assert finding.limited_by == (f"{rule} passes as far off as repeats of the reference are from each other",)
+
+
+def test_a_run_that_is_a_little_farther_off_than_two_repeats_are_is_undecided_and_asks_for_more():
+    verdicts = [judged(seed, repeats=2) for seed in range(30)]
+    undecided = [f for v in verdicts for f in v.findings if "and one more may be farther" in f.message]
+    assert len(undecided) > 5
+    assert {finding.outcome for finding in undecided} == {INCONCLUSIVE}
+    assert Counter(verdict.outcome for verdict in verdicts)[FAIL] <= 2
+
+
+@pytest.mark.parametrize("repeats", [2, 8])
+def test_a_loss_that_is_39_percent_too_low_fails_whatever_the_repeats_do(repeats):
+    assert outcomes("bias", repeats=repeats, factors=0.61) == {FAIL: 30}
+
+
+def test_what_scatters_more_than_twice_as_far_as_the_repeats_fails():
+    def scattered(seed):
+        return np.exp(0.35 * np.random.default_rng(1000 + seed).normal(size=LENGTH))
+
+    found = [judged(seed, factors=scattered(seed)) for seed in range(20)]
+    assert {finding_of(verdict, "mean_relative_error").outcome for verdict in found} == {FAIL}
+
+
+def test_a_stretch_that_is_off_fails_although_the_mean_error_is_that_of_the_repeats():
+    factors = np.where((np.arange(LENGTH) >= 50) & (np.arange(LENGTH) < 60), 1.6, 1.0)
+    assert outcomes("worst_window", factors=factors)[FAIL] >= 28
+
+
+def test_repeats_within_the_limits_excuse_nothing():
+    assert outcomes("mean_relative_error", size=0.01, factors=0.93) == {FAIL: 30}
+
+
+def test_repeats_that_the_envelope_refuses_excuse_nothing():
+    reference, candidate, one, other = benign_runs(np.random.default_rng(0), LENGTH, 0.08, "white", 4)
+    still = record(np.full(LENGTH, one[0]))
+    comparison = replace(compare(record(reference), record(candidate), repeats=[still, record(other)]), stated=True)
+    verdict = decide(comparison)
+    assert finding_of(verdict, "envelope").outcome is INCONCLUSIVE
+    assert finding_of(verdict, "mean_relative_error").outcome is FAIL
+
+
+@pytest.mark.parametrize("rule", ["mean_relative_error", "worst_window"])
+def test_a_rule_that_was_named_means_what_it_says(rule):
+    assert outcomes(rule, named=(rule,)) == {FAIL: 30}
+
+
+def test_repeats_are_held_against_each_other_where_the_candidate_has_iterations():
+    # The noise of all is small in the first half, in which the candidate ends.
+    draw = np.random.default_rng(3)
+    sizes = np.where(np.arange(LENGTH) < 50, 0.002, 0.3)
+    runs = [(2.0 + draw.normal(size=LENGTH) * sizes) for _ in range(6)]
+    candidate = 0.9 * runs[1][:50]
+    comparison = compare(record(runs[0]), record(candidate), repeats=[record(each) for each in runs[2:]])
+    assert finding_of(decide(replace(comparison, stated=True)), "mean_relative_error").outcome is FAIL
+
+
+def test_ranks_that_fluctuate_are_held_against_those_of_the_repeats():
+    def run(draw):
+        def loss(values):
+            return {"loss": Curve(name="loss", iterations=range(101, 161), values=values)}
+
+        values = 2 * np.exp(0.1 * draw.normal(size=(4, 60)))
+        of_ranks = dict(enumerate(map(loss, values)))
+        return Record(name="", format="", curves=loss(values.mean(axis=0)), ranks=4, of_ranks=of_ranks)
+
+    found = Counter()
+    for seed in range(20):
+        draw = np.random.default_rng(seed)
+        reference, candidate, *repeats = (run(draw) for _ in range(10))
+        alone = replace(compare(reference, candidate), stated=True)
+        assert finding_of(decide(alone), "ranks").outcome is FAIL
+        found[finding_of(decide(replace(alone, repeats=tuple(repeats))), "ranks").outcome] += 1
+    assert found[PASS] >= 16
+    assert found[FAIL] == 0
