@@ -194,6 +194,9 @@ def parted_batch_matters(config: Flat) -> list[str]:
     Returns:
         One line per reason; empty if there is none.
 
+    Source: mmseg/models/losses/cross_entropy_loss.py (``avg_non_ignore``: ignored pixels count otherwise) and
+    mmseg/models/decode_heads/ema_head.py (``reduce_mean``: a mean over ranks of means over their samples).
+
     Example:
         >>> parted_batch_matters({"model.backbone.norm_cfg.type": "BN"})
         ['model.backbone.norm_cfg.type: BN takes its statistics from the batch of one process; SyncBN does not']
