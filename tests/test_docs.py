@@ -119,12 +119,16 @@ def test_every_command_that_is_shown_has_the_options_that_it_is_shown_with(page)
 
 def test_the_docs_explain_each_kind_of_oddity_and_its_effect():
     section = prose(ROOT / "docs" / "logs.md").partition("\n## Oddities\n")[2].partition("\n## ")[0]
-    explained = dict(re.findall(r"^\| `(\w+)` \| \S.* \| (\w+) \|$", section, re.MULTILINE))
-    effects = {str(kind): str(effect) for kind, effect in EFFECTS.items()}
-    assert sorted(effects.keys() - explained.keys()) == [], "kinds of oddities that docs/logs.md does not explain"
+    blocks = re.findall(r"^### `(\w+)`\n\nEffect: (\w+)\. \S", section, re.MULTILINE)
+    explained, effects = dict(blocks), {str(kind): str(effect) for kind, effect in EFFECTS.items()}
+    assert sorted(effects.keys() - explained.keys()) == [], "kinds of oddities without a heading in docs/logs.md"
     assert sorted(explained.keys() - effects.keys()) == [], "kinds in docs/logs.md that do not exist"
     wrong = {kind: effect for kind, effect in explained.items() if effect != effects[kind]}
     assert wrong == {}, "kinds to which docs/logs.md gives another effect"
+    assert [kind for kind, _ in blocks] == sorted(effects)
+    table = re.findall(r"^\| (\w+) \| .* \| (\[.*) \|$", section, re.MULTILINE)
+    listed = {kind: effect for effect, kinds in table for kind in re.findall(r"`(\w+)`", kinds)}
+    assert listed == {kind: effect for kind, effect in effects.items() if effect != "NOTE"}
 
 
 def test_the_page_on_vendor_images_names_every_dependency_of_the_core():

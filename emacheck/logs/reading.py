@@ -1,4 +1,9 @@
-"""From a path to a record: which reader it takes is decided by the content."""
+"""From a path to a record: which reader it takes is decided by the content.
+
+A further format is a module in ``formats/`` with a ``NAME``, ``recognises(head)`` over the first text of the file and
+``read(lines, name, rank)``, which gathers records and remarks with ``Gathering``. In ``READERS`` it stands in front of
+every format that is less specific; docs/logs.md describes it.
+"""
 
 import io
 import os

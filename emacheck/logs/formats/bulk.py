@@ -2,6 +2,11 @@
 
 The marks ``:`` and ``[`` cut a line into pieces. In a line that looks like the sample, each number stands between the
 same two marks, at the same distance behind the first and before the second, with the same text on both sides.
+
+The numbers are those of the line-by-line way, bit by bit. The numbers of all lines that are printed in one manner
+(short, long, with an exponent) are read together. So a log is slower where a metric is printed now in this manner, now
+in that, where more lines differ than look alike, and where iterations have more than nine digits. Messages in between
+cost little.
 """
 
 import itertools
