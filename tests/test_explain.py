@@ -5,19 +5,20 @@ import pytest
 from emacheck.cli.explain import sections
 from emacheck.judge import RULES
 from emacheck.judge.verdict import AUDIT
+from emacheck.oddity import OddityKind
 
 
-def test_explain_without_a_name_lists_every_rule_with_a_sentence(emacheck_cli):
+def test_explain_without_a_name_lists_every_rule_and_oddity_with_a_sentence(emacheck_cli):
     done = emacheck_cli("explain")
     assert (done.code, done.err) == (0, "")
     listed = {line.split()[0]: line.split()[1:] for line in done.out.splitlines() if line.startswith("  ")}
-    assert {*RULES, AUDIT} <= {name for name, about in listed.items() if len(about) > 2}
+    assert {*RULES, AUDIT, *map(str, OddityKind)} <= {name for name, about in listed.items() if len(about) > 2}
 
 
 @pytest.mark.parametrize("name", [*RULES, AUDIT])
 def test_every_rule_is_explained_with_what_its_outcomes_mean(emacheck_cli, name):
     done = emacheck_cli("explain", name)
-    assert (done.code, done.out.splitlines()[0]) == (0, name)
+    assert (done.code, done.out.splitlines()[0]) == (0, f"{name}, rule")
     assert "INCONCLUSIVE" in done.out
     assert not [line for line in done.out.splitlines() if line != line.rstrip()]
     # Links and marks of Markdown are for browsers.
@@ -26,6 +27,11 @@ def test_every_rule_is_explained_with_what_its_outcomes_mean(emacheck_cli, name)
 
 def test_a_name_may_be_written_as_findings_are(emacheck_cli):
     assert emacheck_cli("explain", "Bias[loss]").out == emacheck_cli("explain", "bias").out
+
+
+def test_a_name_of_a_rule_and_of_an_oddity_is_explained_as_both(emacheck_cli):
+    lines = emacheck_cli("explain", "ranks").out.splitlines()
+    assert [line for line in lines if line.startswith("ranks, ")] == ["ranks, rule", "ranks, oddity of a log"]
 
 
 def test_a_name_that_is_none_is_refused_with_what_was_perhaps_meant(emacheck_cli):

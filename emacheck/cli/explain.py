@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import click
 
 from emacheck.errors import UsageError
 
-# The pages of the documentation whose sections are explanations, and what these are about.
-PAGES = {"rules.md": "Rules", "logs.md": "Oddities of a log"}
+# What is explained, and the page of the documentation whose sections do so.
+PAGES = {"rule": "rules.md", "oddity of a log": "logs.md"}
 WIDEST = 100
 _HEADING = re.compile(r"^### `(\w+)`$", re.MULTILINE)
 _NEXT = re.compile(r"^#{1,3} ", re.MULTILINE)
@@ -28,11 +29,9 @@ def explain(name: str | None) -> None:
 
     Without NAME, list all of them.
     """
-    explanations = {title: sections(text) for title, text in _pages().items()}
-    if name is None:
-        click.echo("\n".join(_listed(explanations)))
-    else:
-        _print(*_found(name, explanations))
+    explanations = {kind: sections(text) for kind, text in _pages().items()}
+    shown = _listed(explanations) if name is None else _explained(name, explanations)
+    click.echo("\n".join(shown))
 
 
 def sections(page: str) -> dict[str, str]:
@@ -60,48 +59,49 @@ def _pages() -> dict[str, str]:
     package = Path(__file__).resolve().parent.parent
     shipped = package / "docs"
     root = shipped if shipped.is_dir() else package.parent / "docs"
-    return {title: (root / name).read_text(encoding="utf-8") for name, title in PAGES.items()}
+    return {kind: (root / page).read_text(encoding="utf-8") for kind, page in PAGES.items()}
 
 
-def _listed(explanations: dict[str, dict[str, str]]) -> list[str]:
-    lines = []
-    for title, of in explanations.items():
+def _listed(explanations: dict[str, dict[str, str]]) -> Iterator[str]:
+    for kind, bodies in explanations.items():
         formatter = click.HelpFormatter(width=_width())
-        with formatter.section(title):
-            formatter.write_dl([(name, _first_sentence(body)) for name, body in of.items()])
-        lines += [formatter.getvalue()]
-    return [*lines, "emacheck explain NAME says more."]
+        with formatter.section(f"Names of a{'n' * (kind[0] in 'aeiou')} {kind}"):
+            formatter.write_dl([(name, _first_sentence(body)) for name, body in bodies.items()])
+        yield formatter.getvalue()
+    yield "emacheck explain NAME says more."
 
 
 def _first_sentence(body: str) -> str:
-    found = _SENTENCE.match(body)
-    return " ".join(_plain(found[0] if found else body).split())
+    """Return what comes first, but for the effect of an oddity."""
+    text = body.partition(". ")[2] if body.startswith("Effect: ") else body
+    found = _SENTENCE.match(text)
+    plain = (found[0] if found else text).replace("\\|", "|").replace("`", "").replace("**", "")
+    return " ".join(plain.split())
 
 
-def _plain(text: str) -> str:
-    return text.replace("\\|", "|").replace("`", "").replace("**", "")
-
-
-def _found(name: str, explanations: dict[str, dict[str, str]]) -> tuple[str, str]:
-    """Return a name and its explanation; a name may be written as findings are, such as bias[loss]."""
-    known = {each: body for of in explanations.values() for each, body in of.items()}
+def _explained(name: str, explanations: dict[str, dict[str, str]]) -> Iterator[str]:
+    """Yield what is said of a name, which may be written as findings are, such as bias[loss]."""
     asked = name.partition("[")[0].strip().lower()
-    if asked in known:
-        return asked, known[asked]
-    near = get_close_matches(asked, known, n=1)
-    meant = f" Did you mean {near[0]}?" if near else ""
-    raise UsageError(f"there is no rule or oddity {name!r} to explain.{meant} emacheck explain lists them.")
+    found = {kind: bodies[asked] for kind, bodies in explanations.items() if asked in bodies}
+    if not found:
+        near = get_close_matches(asked, [each for bodies in explanations.values() for each in bodies], n=1)
+        meant = f" Did you mean {near[0]}?" if near else ""
+        raise UsageError(f"there is no rule or oddity {name!r} to explain.{meant} emacheck explain lists them.")
+    for at, (kind, body) in enumerate(found.items()):
+        yield from [""] * bool(at)
+        yield click.style(f"{asked}, {kind}", bold=True)
+        yield ""
+        yield from _rendered(body)
 
 
-def _print(name: str, body: str) -> None:
+def _rendered(body: str) -> list[str]:
     from rich.console import Console
     from rich.markdown import Markdown
 
     console = Console(file=sys.stdout, width=_width(), highlight=False)
     with console.capture() as made:
         console.print(Markdown(body))
-    lines = made.get().splitlines()
-    click.echo("\n".join([click.style(name, bold=True), "", *(line.rstrip() for line in lines)]))
+    return [line.rstrip() for line in made.get().splitlines()]
 
 
 def _width() -> int:

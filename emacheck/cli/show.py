@@ -57,7 +57,8 @@ def _as_text(record: Record) -> Iterator[str]:
     if record.oddities:
         yield "\noddities"
         for oddity in record.oddities:
-            yield f"  ! {shown(oddity, printable(oddity.message, length=MESSAGE_LENGTH))}"
+            yield f"  ! {shown(oddity, printable(oddity.message, length=MESSAGE_LENGTH))} [{oddity.kind}]"
+        yield "\nWhat the name in brackets means, and what to do: emacheck explain NAME"
 
 
 def _interest(name: str) -> tuple[int, int]:

@@ -102,7 +102,7 @@ def _oddities(record: Record, width: int) -> Iterator[str]:
     # What limits the verdict comes first, so that it is not among those that are only counted.
     ordered = sorted(record.oddities, key=lambda oddity: oddity.effect is Effect.NOTE)
     for oddity in ordered[:MOST_ODDITIES]:
-        message = shown(oddity, printable(oddity.message, length=MESSAGE_LENGTH))
+        message = f"{shown(oddity, printable(oddity.message, length=MESSAGE_LENGTH))} [{oddity.kind}]"
         yield from _wrapped(f"{MARGIN}! {message}", width, f"{MARGIN}  ")
     if len(record.oddities) > MOST_ODDITIES:
         yield f"{MARGIN}! and {counted(len(record.oddities) - MOST_ODDITIES, 'more oddity', 'more oddities')}"
