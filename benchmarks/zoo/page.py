@@ -220,7 +220,7 @@ def worst_table(trials: list[Row], limit: float) -> list[str]:
         nearest.setdefault((row["network"], row["tensor"]), row)
     lines = [
         "The tensors that come nearest to a false alarm, each with its worst candidate. Most of them are sums whose terms cancel, such as the gradient of a bias: the reference computes them in one order or two, "
-        "and may be right by luck ([of a few numbers that is looked at](audit.md#three-sides)).",
+        "and may be right by luck ([of a few numbers that is looked at](audit-method.md#a-few-numbers-that-are-right-by-luck)).",
         "",
         "| network | tensor | computed with | seed | ratio |",
         "|---|---|---|---:|---:|",

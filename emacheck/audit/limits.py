@@ -12,7 +12,8 @@ class Limits:
     """How many times the accepted error a candidate's error may be.
 
     Chosen on benign variations on a CPU: several times the worst of them where tensors run alone, because a device may
-    sum in any order and use fast convolution algorithms (docs/audit.md; measured in docs/verification-power.md).
+    sum in any order and use fast convolution algorithms (docs/audit-method.md, measured in
+    docs/verification-power.md).
 
     Attributes:
         isolated: For a tensor of a module, or of the optimizer, that runs alone.
