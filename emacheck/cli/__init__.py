@@ -17,6 +17,7 @@ from emacheck.errors import EmacheckError
 from emacheck.printable import printable
 
 TROUBLE = 2
+DEPENDENCIES = ("jinja2", "markupsafe", "matplotlib", "numpy", "packaging", "rich", "tomli")  # and pillow
 COMMANDS = {
     "run": ("emacheck.cli.run", "Train EMANet on a device and judge the training against a reference."),
     "compare": ("emacheck.cli.compare", "Judge two logs that somebody else made."),
@@ -144,13 +145,22 @@ def _invoke(arguments: list[str]) -> int:
             err=True,
         )
         return TROUBLE
-    except Exception:
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and (missing := _distribution(error)):
+            click.echo(f"emacheck: {missing} is not installed, and emacheck needs it: pip install {missing}", err=True)
+            return TROUBLE
         click.echo(printable(traceback.format_exc(), newlines=True, length=None), err=True)
         click.echo(
             f"emacheck {__version__}: this is a bug in emacheck; please report it with the lines above.", err=True
         )
         return TROUBLE
     return result if isinstance(result, int) else 0
+
+
+def _distribution(error: ModuleNotFoundError) -> str:
+    """Return what brings a module that emacheck depends on, as where it was installed without its dependencies."""
+    module = (error.name or "").partition(".")[0]
+    return "pillow" if module == "PIL" else module if module in DEPENDENCIES else ""
 
 
 def _let_go_of_output() -> None:
