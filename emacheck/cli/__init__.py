@@ -146,21 +146,22 @@ def _invoke(arguments: list[str]) -> int:
         )
         return TROUBLE
     except Exception as error:
-        if isinstance(error, ModuleNotFoundError) and (missing := _distribution(error)):
-            click.echo(f"emacheck: {missing} is not installed, and emacheck needs it: pip install {missing}", err=True)
-            return TROUBLE
-        click.echo(printable(traceback.format_exc(), newlines=True, length=None), err=True)
-        click.echo(
-            f"emacheck {__version__}: this is a bug in emacheck; please report it with the lines above.", err=True
-        )
+        click.echo(_lacking(error) or _bug(), err=True)
         return TROUBLE
     return result if isinstance(result, int) else 0
 
 
-def _distribution(error: ModuleNotFoundError) -> str:
-    """Return what brings a module that emacheck depends on, as where it was installed without its dependencies."""
-    module = (error.name or "").partition(".")[0]
-    return "pillow" if module == "PIL" else module if module in DEPENDENCIES else ""
+def _lacking(error: Exception) -> str:
+    """Say which dependency is not installed, if that is the error, as where emacheck was installed without them."""
+    module = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    missing = "pillow" if module == "PIL" else module if module in DEPENDENCIES else ""
+    return missing and f"emacheck: {missing} is not installed, and emacheck needs it: pip install {missing}"
+
+
+def _bug() -> str:
+    """Return the lines that tell where, and ask for a report."""
+    where = printable(traceback.format_exc(), newlines=True, length=None)
+    return f"{where}\nemacheck {__version__}: this is a bug in emacheck; please report it with the lines above."
 
 
 def _let_go_of_output() -> None:
