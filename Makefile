@@ -40,9 +40,10 @@ demo: $(INSTALLED)
 docs: $(INSTALLED)
 	$(BIN)/python benchmarks/run_all.py
 
-# Judges the recorded trainings anew and writes the tables of docs/rules-measured.md (seconds).
+# Judges the recorded trainings anew, writes docs/rules-measured.md and draws the README's picture (some minutes).
 rules: $(INSTALLED)
 	$(BIN)/python benchmarks/rules_study.py
+	$(BIN)/python benchmarks/readme_picture.py
 
 %/.installed: pyproject.toml constraints.txt
 	test -x $*/bin/python || $(PYTHON) -m venv $*

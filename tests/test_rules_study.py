@@ -110,3 +110,13 @@ def test_the_table_on_the_noise_of_ranks_shows_the_stored_results_and_none_of_it
     stored = json.loads(RESULTS.read_text(encoding="utf-8"))
     assert PAGE.read_text(encoding="utf-8") == render(stored), "run: python benchmarks/rank_noise.py --render"
     assert max(max(pair["ranks"] + pair["late"]) for pair in stored["pairs"].values()) < Ranks().limit
+
+
+def test_the_training_in_the_picture_of_the_readme_fails_at_its_first_iteration(monkeypatch, tmp_path, capsys):
+    import readme_picture
+
+    monkeypatch.setattr(readme_picture, "PICTURE", tmp_path / "picture.png")
+    readme_picture.main()
+    said = capsys.readouterr().out
+    assert (said.startswith("FAIL first_iterations[loss] "), said.endswith(" at iteration 1\n")) == (True, True), said
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
