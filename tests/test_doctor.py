@@ -17,7 +17,7 @@ from emacheck.train.doctor import host
 from emacheck.train.doctor.line import Line, Status, ok
 from emacheck.train.launching.parent import is_stopped
 
-HOST = ["python", "emacheck", "numpy", "torch", "mmengine", "mmcv", "mmseg", "data", "references", "disk"]
+HOST = ["python", "emacheck", "numpy", "torch", "mmengine", "mmcv", "mmseg", "data", "references", "disk", "shm"]
 DEVICE = [
     *("device", "driver", "memory", "communication", "fp32", "tf32", "bf16", "fp16"),
     *("training", "repeatability"),
@@ -49,7 +49,8 @@ def test_a_healthy_device(doctor, simulated_device):
     code, lines = doctor("--device", "sdaa:1", env=simulated_device())
     assert list(lines) == [*HOST, *DEVICE]
     assert code == 0
-    assert {line["status"] for line in lines.values()} == {"ok"}, lines
+    # Containers may have little shared memory.
+    assert {line["status"] for name, line in lines.items() if name != "shm"} == {"ok"}, lines
     assert lines["device"]["found"] == "sdaa:1: simulated sdaa (host memory), 2 of them"
     assert "simulated" in lines["driver"]["found"]
     assert "TORCH_SDAA_CONV_USE_FP32 1, " in f"{lines['driver']['found']}, "
@@ -66,8 +67,10 @@ def test_the_text_for_people(emacheck_cli):
     done = emacheck_cli("doctor", "--device", "cpu")
     assert done.code == 0, done
     starts = [line.split()[:2] for line in done.out.splitlines() if line and not line.startswith(" ")]
-    assert starts[:-1] == [["ok", name] for name in [*HOST, *DEVICE]]
-    assert done.last_line == "0 errors, 0 warnings | emacheck doctor --device cpu"
+    little = "warning" if ["warning", "shm"] in starts else "ok"  # as in a container that was given no more
+    assert starts[:-1] == [[little if name == "shm" else "ok", name] for name in [*HOST, *DEVICE]]
+    warnings = "1 warning" if little == "warning" else "0 warnings"
+    assert done.last_line == f"0 errors, {warnings} | emacheck doctor --device cpu"
 
 
 @pytest.mark.training

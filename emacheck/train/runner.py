@@ -16,6 +16,7 @@ from emacheck.train.building import building
 from emacheck.train.device.accelerator import generator_state, seed_device
 from emacheck.train.device.devices import Device
 from emacheck.train.device.sync_bn import synchronise_on_host
+from emacheck.train.loading import EndingWithItsBatch
 from emacheck.train.paired.batches import independent_of_workers
 from emacheck.train.paired.draws import DrawsOfBuffers, OwnDraws
 from emacheck.train.paired.dropout import Masks, draw_dropout_on_the_host
@@ -83,6 +84,13 @@ class SeededRunner(Runner):  # type: ignore[misc]
             self._train_dataloader: Any = independent_of_workers(loader, self.seed)
         with building(self.cfg):
             return super().build_train_loop(loop)
+
+    @staticmethod
+    def build_dataloader(*arguments: Any, **options: Any) -> Any:
+        """Build the data loader, whose processes end where they cannot hand over a batch."""
+        loader = Runner.build_dataloader(*arguments, **options)
+        loader.worker_init_fn = EndingWithItsBatch(loader.worker_init_fn)
+        return loader
 
     def _init_model_weights(self) -> None:
         """Keep the weights that build_model drew."""

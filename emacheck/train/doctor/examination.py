@@ -15,7 +15,14 @@ from emacheck.errors import UsageError
 from emacheck.module_path import safe_path
 from emacheck.train.device.devices import AUTO, parse_device
 from emacheck.train.device.precision import keep_float32
-from emacheck.train.doctor.host import data_line, disk_line, package_lines, reference_line, torch_line
+from emacheck.train.doctor.host import (
+    data_line,
+    disk_line,
+    package_lines,
+    reference_line,
+    shared_memory_lines,
+    torch_line,
+)
 from emacheck.train.doctor.line import REPAIR, Line, Status, error
 from emacheck.train.launching.last_words import is_broken_import
 
@@ -37,6 +44,7 @@ def examine(device: str, *, data_root: Path | None, timeout: float) -> Iterator[
     yield data_line(data_root)
     yield reference_line()
     yield disk_line()
+    yield from shared_memory_lines()
     if torch_line().status is not Status.ERROR:
         yield from device_lines(device, timeout=timeout)
 

@@ -3,6 +3,7 @@
 import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +17,7 @@ from emacheck.errors import BundleError, EmacheckError, UsageError
 from emacheck.reference.bundle import read_bundle
 from emacheck.reference.stored import stored_bundles
 from emacheck.train.doctor.line import Line, error, ok, warning
+from emacheck.train.launching.last_words import SHARED_MEMORY
 from emacheck.writable import obstacle
 
 OLDEST_TORCH = (2, 4)
@@ -36,6 +38,8 @@ WRITABLE_CACHE = "Set EMACHECK_CACHE to a directory that may be written to; the 
 JUDGING = "Judging logs works without: emacheck compare LOG_A LOG_B"
 # The synthetic data take 38 MB and a run of a hundred iterations some more.
 LITTLE_DISK, TOO_LITTLE_DISK = 1 << 30, 100 << 20
+# A container of Docker has 64 MiB unless it is told otherwise.
+LITTLE_SHARED_MEMORY = 256 << 20
 
 
 def package_lines() -> Iterator[Line]:
@@ -211,6 +215,18 @@ def disk_line() -> Line:
     if (closed := obstacle(cache)) is not None:
         return warning("disk", f"the cache is to be in {closed}", WRITABLE_CACHE)
     return warning("disk", found, advice) if free[place] < LITTLE_DISK else ok("disk", found)
+
+
+def shared_memory_lines() -> Iterator[Line]:
+    """Say how much shared memory there is, if that can be seen: processes that load data hand over batches there."""
+    with suppress(OSError):
+        size = shutil.disk_usage(SHARED_MEMORY).total
+        advice = (
+            "Data loaders with processes of their own (num_workers) may fail. Give the container more, such as docker "
+            "run --shm-size 8g."
+        )
+        found = f"{readable(size)} in {SHARED_MEMORY}"
+        yield warning("shm", found, advice) if size < LITTLE_SHARED_MEMORY else ok("shm", found)
 
 
 def _existing(place: Path) -> Path:

@@ -24,6 +24,9 @@ TAIL_BYTES = 16384
 ANSWER_SECONDS = 1.0
 QUESTION = signal.SIGUSR1
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "memoryerror")
+# How torch says that a batch found no room, and that a process which loads data was killed for that.
+NO_SHARED_MEMORY = ("unable to allocate shared memory", "out of shared memory")
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the place itself
 # How Python and the dynamic linker say that a package is there and cannot be imported.
 BROKEN_IMPORT = ("modulenotfounderror:", "importerror:", "cannot open shared object file", "undefined symbol")
 
@@ -79,6 +82,24 @@ def hint_of(words: str) -> str:
     if is_broken_import(words):
         return "\nSomething that is needed cannot be imported here: emacheck doctor says what is missing or broken."
     return ""
+
+
+def shared_memory_is_full(run_directory: Path, local_rank: int | None = None) -> str:
+    """Return that processes which load data found no shared memory, as a line of its own, or nothing.
+
+    What they print stands before the last lines, which are those of the training that has lost them.
+    """
+    printed = "\n".join(line for log in _logs(run_directory, local_rank) for line in _end_of(log)).lower()
+    if not any(sign in printed for sign in NO_SHARED_MEMORY):
+        return ""
+    found = ""
+    with contextlib.suppress(OSError):
+        found = f" ({SHARED_MEMORY} has {shutil.disk_usage(SHARED_MEMORY).total >> 20} MiB)"
+    return (
+        f"\nThe processes that load data found no room in shared memory{found}. Give the container more, such as "
+        "docker run --shm-size 8g, or load without them: --cfg-options train_dataloader.num_workers=0 "
+        "train_dataloader.persistent_workers=False, likewise val_dataloader."
+    )
 
 
 def is_broken_import(words: str) -> bool:

@@ -25,6 +25,7 @@ from emacheck.train.launching.last_words import (
     last_words,
     port_in_use,
     read_failure,
+    shared_memory_is_full,
     who_hangs,
 )
 from emacheck.train.launching.nodes import heard
@@ -310,11 +311,12 @@ class _Ended:
             )
         if failure.rank is not None:
             who, code = f"rank {failure.rank} of {self.processes.world_size}", failure.code
-            words = last_words(self.run_directory, failure.rank % self.processes.nproc_per_node)
+            local_rank = failure.rank % self.processes.nproc_per_node
         else:
-            who = "the launcher of the processes" if self.processes.launched else "the worker"
-            words = last_words(self.run_directory)
+            who, local_rank = "the launcher of the processes" if self.processes.launched else "the worker", None
+        words = last_words(self.run_directory, local_rank)
+        hint = shared_memory_is_full(self.run_directory, local_rank) or hint_of(words)
         return (
             f"{who} {how_it_ended(code)} after iteration {self.heartbeat.recorded(failure.rank)} of {iterations}; "
-            f"{self._left()}.\n{words}{hint_of(words)}{disk_is_full(self.run_directory)}"
+            f"{self._left()}.\n{words}{hint}{disk_is_full(self.run_directory)}"
         )
