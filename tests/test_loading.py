@@ -7,7 +7,7 @@ import pytest
 
 from emacheck.train.doctor import host
 from emacheck.train.doctor.line import Status
-from emacheck.train.launching.last_words import shared_memory_is_full
+from emacheck.train.launching.last_words import hint_of, last_words_in
 from emacheck.train.request import WORKER_LOG
 
 torch = pytest.importorskip("torch")
@@ -75,10 +75,12 @@ def test_the_loaders_of_a_training_are_prepared_so_and_seeded_as_mmengine_does()
     ],
 )
 def test_a_training_without_shared_memory_says_what_to_do(tmp_path, printed):
-    (tmp_path / WORKER_LOG).write_text(f"{printed}\n" + "Traceback\n" * 40)
-    assert "docker run --shm-size 8g, or load without them: --cfg-options" in shared_memory_is_full(tmp_path)
-    (tmp_path / WORKER_LOG).write_text("RuntimeError: CUDA out of memory\n")
-    assert shared_memory_is_full(tmp_path) == ""
+    log = tmp_path / WORKER_LOG
+    log.write_text(f"{printed}\n" + "Traceback\n" * 40)
+    said = hint_of(last_words_in(log), log)
+    assert "docker run --shm-size 8g, or load without them: --cfg-options" in said
+    log.write_text("RuntimeError: CUDA out of memory\n")
+    assert hint_of(last_words_in(log), log) == "\nIt ran out of memory."
 
 
 @pytest.mark.parametrize(("size", "status"), [(64 << 20, Status.WARNING), (8 << 30, Status.OK)])

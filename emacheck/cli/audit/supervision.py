@@ -124,7 +124,9 @@ def _in_worker(
         finally:
             end_worker(worker, mark)
         said = "Its last words are above." if log is None else last_words_in(log)
-        problem = _problem(job, directory, said, code=None if hung else worker.returncode, timeout=timeout)
+        logs = () if log is None else (log,)
+        hint = hint_of(said, *logs)
+        problem = _problem(job, directory, said + hint, code=None if hung else worker.returncode, timeout=timeout)
         if problem is not None and (directory / DECIDED_FILE).is_file() and not (directory / answer).is_file():
             return _unranked(directory, problem)
         if problem is not None:
@@ -157,7 +159,7 @@ def _problem(
         return UsageError((directory / REFUSAL_FILE).read_text(encoding="utf-8").strip())
     if code != 0:
         return TrainingError(
-            f"the audit on {job.device} {how_it_ended(code)} {after}.\n{said}{hint_of(said)}\n"
+            f"the audit on {job.device} {how_it_ended(code)} {after}.\n{said}\n"
             "Find the module with emacheck audit --modules GLOB, or shrink the crop with --cfg-options if it ran out "
             "of memory."
         )

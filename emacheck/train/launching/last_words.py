@@ -58,7 +58,7 @@ def read_failure(run_directory: Path) -> Failure:
 
 def last_words(run_directory: Path, local_rank: int | None = None) -> str:
     """Return the end of what a process printed: of one that torch's launcher started, or of the only one."""
-    return last_words_in(*_logs(run_directory, local_rank))
+    return last_words_in(*logs_of(run_directory, local_rank))
 
 
 def last_words_in(*logs: Path) -> str:
@@ -75,8 +75,10 @@ def _telling(lines: list[str]) -> list[str]:
     return lines[answers[-1] :][:SHOWN] if answers else lines[-SHOWN:]
 
 
-def hint_of(words: str) -> str:
-    """Return what the last lines suggest, as a line of its own, or nothing."""
+def hint_of(words: str, *logs: Path) -> str:
+    """Return what the last lines suggest, or what stands before them in the logs, as a line of its own, or nothing."""
+    if lacking := shared_memory_is_full(*logs):
+        return lacking
     if any(sign in words.lower() for sign in OUT_OF_MEMORY):
         return "\nIt ran out of memory."
     if is_broken_import(words):
@@ -84,12 +86,12 @@ def hint_of(words: str) -> str:
     return ""
 
 
-def shared_memory_is_full(run_directory: Path, local_rank: int | None = None) -> str:
+def shared_memory_is_full(*logs: Path) -> str:
     """Return that processes which load data found no shared memory, as a line of its own, or nothing.
 
     What they print stands before the last lines, which are those of the training that has lost them.
     """
-    printed = "\n".join(line for log in _logs(run_directory, local_rank) for line in _end_of(log)).lower()
+    printed = "\n".join(line for log in logs for line in _end_of(log)).lower()
     if not any(sign in printed for sign in NO_SHARED_MEMORY):
         return ""
     found = ""
@@ -198,7 +200,7 @@ def any_started(run_directory: Path) -> bool:
     return any((run_directory / RANK_LOGS).glob("*/attempt_0/*"))
 
 
-def _logs(run_directory: Path, local_rank: int | None) -> list[Path]:
+def logs_of(run_directory: Path, local_rank: int | None) -> list[Path]:
     """Return the logs of a process, what it printed as errors last."""
     if local_rank is not None:
         found = (run_directory / RANK_LOGS).glob(f"*/attempt_0/{local_rank}/std*.log")

@@ -23,9 +23,9 @@ from emacheck.train.launching.last_words import (
     disk_is_full,
     hint_of,
     last_words,
+    logs_of,
     port_in_use,
     read_failure,
-    shared_memory_is_full,
     who_hangs,
 )
 from emacheck.train.launching.nodes import heard
@@ -315,7 +315,7 @@ class _Ended:
         else:
             who, local_rank = "the launcher of the processes" if self.processes.launched else "the worker", None
         words = last_words(self.run_directory, local_rank)
-        hint = shared_memory_is_full(self.run_directory, local_rank) or hint_of(words)
+        hint = hint_of(words, *logs_of(self.run_directory, local_rank))
         return (
             f"{who} {how_it_ended(code)} after iteration {self.heartbeat.recorded(failure.rank)} of {iterations}; "
             f"{self._left()}.\n{words}{hint}{disk_is_full(self.run_directory)}"
