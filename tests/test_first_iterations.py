@@ -143,6 +143,27 @@ def test_means_later_beginnings_and_other_experiments_are_inconclusive():
     assert first(reference, replace(reference, initial_state="t")).outcome is INCONCLUSIVE
 
 
+@pytest.mark.parametrize(
+    ("kept", "lacking"), [(slice(1, None), [1]), (slice(2, None), [1, 2]), (slice(2, None, 3), [1, 2])]
+)
+def test_a_candidate_that_leaves_out_a_first_iteration_that_the_reference_has_does_not_pass(kept, lacking):
+    off = Curve(name="loss", iterations=np.arange(1, LENGTH + 1)[kept], values=REFERENCE[kept] * (1 + 2e-5))
+    candidate = Record(name="", format="", curves={"loss": off})
+    assert first(run(REFERENCE), run(REFERENCE * (1 + 2e-5))).outcome is FAIL
+    finding = first(run(REFERENCE), candidate)
+    assert (finding.outcome, finding.iteration) == (INCONCLUSIVE, 1)
+    assert f"{' and '.join(map(str, lacking))}, which the reference has" in finding.message
+    assert first(candidate, candidate).outcome is PASS
+    assert first(candidate, run(REFERENCE * (1 + 2e-5))).outcome is PASS
+    wrong = replace(off, values=off.values * 1.01)
+    assert first(run(REFERENCE), replace(candidate, curves={"loss": wrong})).outcome is FAIL
+    # In tf32 only iteration 1 can tell rounding from a fault, so that one alone is missed.
+    healthy = Record(
+        name="", format="", curves={"loss": Curve(name="loss", iterations=[1, 4, 5], values=REFERENCE[[0, 3, 4]])}
+    )
+    assert first(run(REFERENCE), healthy, precision="tf32").outcome is PASS
+
+
 @pytest.mark.parametrize("poison", [math.nan, math.inf])
 def test_first_iterations_that_are_not_finite_never_pass(poison):
     broken = run([REFERENCE[0], poison, *REFERENCE[2:]])

@@ -33,7 +33,7 @@ class FirstIterations:
     a scaler of fp16 leaves a step out, nothing is judged. Rounding is what the precision's unit roundoff
     becomes in that iteration, as eight or more repeats show it or else as measured on benign runs of the smoke preset;
     see :func:`emacheck.judge.noise.rounding.rounding_of_repeats`. Iterations where the limit would exceed SATURATION
-    tell nothing and are left out.
+    tell nothing and are left out. A candidate that lacks one of the others, which the reference has, does not pass.
 
     Attributes:
         limit: Largest allowed difference, in multiples of what rounding was seen to cause.
@@ -124,6 +124,15 @@ class FirstIterations:
             telling = self.limit * allowed + np.where(np.isfinite(printed), printed, 0.0) <= SATURATION
         return np.flatnonzero((np.arange(len(allowed)) < self.count) & telling & ~_left_out_alike(paired)), allowed
 
+    def _lacking(self, comparison: Comparison, metric: str) -> list[int]:
+        """Return first iterations that could tell rounding from a fault and that the candidate alone leaves out."""
+        if metric not in comparison.metrics:
+            return []  # nobody asked for it: a scaler of fp16 may have left the step out
+        theirs, ours = (r.curves.get(metric, EMPTY).iterations for r in (comparison.reference, comparison.candidate))
+        allowed = rounding(metric, theirs, self._precision(comparison))
+        telling = (np.arange(len(theirs)) < self.count) & (self.limit * allowed <= SATURATION)
+        return [int(each) for each in theirs[telling & ~np.isin(theirs, ours)]]
+
     def _check(self, comparison: Comparison, metric: str) -> Finding:
         reference, candidate = (r.curves.get(metric, EMPTY) for r in (comparison.reference, comparison.candidate))
         paired = comparison.curve(metric)
@@ -149,6 +158,11 @@ class FirstIterations:
             f"{self._precision(comparison)} rounding was seen to cause {allowed[worst]:.2g} there"
         )
         outcome = Outcome.PASS if observed <= self.limit else Outcome.FAIL
+        lacking = self._lacking(comparison, metric)
+        if outcome is Outcome.PASS and lacking:
+            which = f"iteration{'s' * (len(lacking) > 1)} {' and '.join(map(str, lacking))}"
+            missing = f"the candidate lacks {which}, which the reference has: nothing was held against rounding there"
+            return Finding.of(self, metric, Outcome.INCONCLUSIVE, f"{missing}; {message}", iteration=lacking[0])
         claimed = "" if self.precision else claimed_precision(comparison)
         if outcome is Outcome.FAIL and claimed:
             outcome = Outcome.INCONCLUSIVE
