@@ -92,6 +92,11 @@ def test_the_modelzoo_rule_prints_the_script_s_four_lines_and_unmasks_them(emach
         (["--limit", "nonsense=1"], "no rule 'nonsense'"),
         (["--limit", "bias"], "RULE=NUMBER"),
         (["--limit", "bias=nan"], "not negative"),
+        (["--limit", "fingerprints=0"], "is not used here: not both records carry fingerprints"),
+        (
+            ["--unpaired", "--limit", "bias=0.02"],
+            "is not used here: by default it does not judge runs that are not paired",
+        ),
         (["--limits", "nowhere.toml"], "nowhere.toml"),
         (["--limits", "reference.json"], "TOML"),
         (["--nonsense"], "--nonsense"),

@@ -58,7 +58,12 @@ OPTIONS = (
         metavar="RULE[.FIELD]=VALUE",
         help="Set a rule's limit, such as bias=0.02 (repeatable).",
     ),
-    click.option("--limits", type=click.Path(path_type=Path), metavar="FILE.toml", help="Set limits from a TOML file."),
+    click.option(
+        "--limits",
+        type=click.Path(path_type=Path),
+        metavar="FILE.toml",
+        help="Set limits of the rules in use from a TOML file.",
+    ),
     format_option("text", "json", "markdown"),
     click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write JUnit XML."),
     click.option("--github", is_flag=True, help="Write GitHub annotations and the job summary."),
@@ -92,7 +97,7 @@ def judging_options(command: Command) -> Command:
 
 def reach_verdict(comparison: "Comparison", judging: Judging) -> "Verdict":
     """Apply the rules and limits that the user asked for."""
-    from emacheck.judge import decide, default_rules, make_rules
+    from emacheck.judge import RULES, decide, default_rules, make_rules
 
     names = judging.rule or default_rules(comparison)
     from_file = _read_limits(judging.limits) if judging.limits else {}
@@ -101,7 +106,26 @@ def reach_verdict(comparison: "Comparison", judging: Judging) -> "Verdict":
     for text in judging.limit:
         rule, field, value = _parse_limit(text)
         limits.setdefault(rule, {})[field] = value
+        if rule in RULES and rule not in names and not judging.rule:
+            raise UsageError(f"--limit {text}: {_why_not_used(rule, comparison)}")
     return decide(comparison, make_rules(names, limits), named=(*judging.rule, *limits))
+
+
+def _why_not_used(rule: str, comparison: "Comparison") -> str:
+    """Say why a rule that a limit was set for is not among those that suit the logs, and what to do."""
+    from emacheck.judge import RULES, Outcome, Verdict
+    from emacheck.report.wording import start_sentence
+
+    undecided = [each.message for each in RULES[rule]().check(comparison) if each.outcome is Outcome.INCONCLUSIVE]
+    if undecided:
+        why, how = undecided[0].rstrip("."), f"Give logs that have what it needs (emacheck explain {rule})"
+    else:
+        paired = start_sentence(Verdict(comparison=comparison, findings=()))
+        why, how = f"by default it does not judge runs that are {paired}", f"Name all rules to use (--rule {rule} ...)"
+    return (
+        f"the rule {rule} is not used here: {why}. A limit that you set requires its rule, so there is no verdict. "
+        f"{how}, or drop the limit to judge without the rule."
+    )
 
 
 def with_audit(verdict: "Verdict", audit: "AuditResult | None") -> "Verdict":
