@@ -51,6 +51,7 @@ class OddityKind(str, Enum):
     UNREADABLE = "unreadable"
     MISSING_LOSS = "missing_loss"
     NO_LOSS = "no_loss"
+    RENUMBERED = "renumbered"
     CONFIGURATION = "configuration"
     ON_CPU = "on_cpu"
     OTHER = "other"

@@ -105,9 +105,31 @@ class Record:
             batches=self.batches[:iteration],
         )
 
+    def from_one(self) -> "Record":
+        """Return the record with every iteration one later if it counts them from 0, else the record itself.
+
+        Example:
+            >>> loss = Curve(name="loss", iterations=[0, 1], values=[4.5, 4.25])
+            >>> Record(name="cuda", format="my own loop", curves={"loss": loss}).from_one().curves["loss"].iterations
+            array([1, 2])
+        """
+        if not any(len(curve) and curve.iterations[0] == 0 for curve in self.curves.values()):
+            return self
+        return replace(
+            self,
+            curves=_one_later(self.curves),
+            validation=_one_later(self.validation),
+            of_ranks={rank: _one_later(curves) for rank, curves in self.of_ranks.items()},
+            blank=self.blank + 1,
+        )
+
     def of_rank(self, rank: int) -> "Record":
         """Return the record that one of several ranks wrote."""
         return replace(self, curves=self.of_ranks[rank], of_ranks={})
+
+
+def _one_later(curves: Mapping[str, Curve]) -> dict[str, Curve]:
+    return {name: replace(curve, iterations=curve.iterations + 1) for name, curve in curves.items()}
 
 
 def _made(held: dict[str, Any]) -> Record:

@@ -1,5 +1,8 @@
 """The command ``emacheck explain``."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from emacheck.cli.explain import sections
@@ -34,12 +37,28 @@ def test_a_name_of_a_rule_and_of_an_oddity_is_explained_as_both(emacheck_cli):
     assert [line for line in lines if line.startswith("ranks, ")] == ["ranks, rule", "ranks, oddity of a log"]
 
 
+@pytest.mark.parametrize("name", ["devices.md", "docs/devices.md"])
+def test_a_page_that_a_message_names_is_shown_as_a_whole(emacheck_cli, name):
+    done = emacheck_cli("explain", name)
+    assert done.code == 0
+    assert ("Adding a device" in done.out, "](" in done.out) == (True, False)
+    assert "devices.md" in emacheck_cli("explain").out
+
+
+def test_every_page_that_a_message_of_the_package_names_can_be_shown():
+    package = Path(__file__).parent.parent / "emacheck"
+    named = {
+        page for source in package.rglob("*.py") for page in re.findall(r"docs/([\w-]+\.md)", source.read_text("utf-8"))
+    }
+    assert named
+    assert [page for page in named if not (package.parent / "docs" / page).is_file()] == []
+
+
 def test_a_name_that_is_none_is_refused_with_what_was_perhaps_meant(emacheck_cli):
     done = emacheck_cli("explain", "bais")
     assert (done.code, done.out) == (2, "")
-    assert done.err == (
-        "emacheck: there is no rule or oddity 'bais' to explain. Did you mean bias? emacheck explain lists them.\n"
-    )
+    said = "there is no rule, oddity or page 'bais' to explain. Did you mean bias? emacheck explain lists them."
+    assert done.err == f"emacheck: {said}\n"
 
 
 def test_a_section_ends_at_the_next_heading_of_its_level_or_above():

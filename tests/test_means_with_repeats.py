@@ -46,7 +46,9 @@ def test_a_healthy_run_whose_noise_is_over_the_limits_fails_without_repeats_and_
 @pytest.mark.parametrize("rule", ["mean_relative_error", "worst_window"])
 def test_such_a_pass_says_what_it_rests_on(rule):
     finding = next(f for f in (finding_of(judged(seed), rule) for seed in range(30)) if f.outcome is PASS)
-    assert "over its limit, but the reference and 8 repeats of it are up to" in finding.message
+    assert "over the default limit 0." in finding.message
+    assert ", but the reference and 8 repeats of it are up to" in finding.message
+    assert finding.observed <= finding.limit
     assert finding.limited_by == (f"{rule} passes as far off as repeats of the reference are from each other",)
 
 
@@ -55,6 +57,7 @@ def test_a_run_that_is_a_little_farther_off_than_two_repeats_are_is_undecided_an
     undecided = [f for v in verdicts for f in v.findings if "and one more may be farther" in f.message]
     assert len(undecided) > 5
     assert {finding.outcome for finding in undecided} == {INCONCLUSIVE}
+    assert all(finding.limit < abs(finding.observed) <= 2 * finding.limit for finding in undecided)
     assert Counter(verdict.outcome for verdict in verdicts)[FAIL] <= 2
 
 

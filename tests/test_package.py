@@ -60,6 +60,11 @@ def test_the_core_install_holds_no_torch_and_judges_logs(core_install):
     assert (core_install / "report" / "report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
+def test_the_core_install_explains_rules_and_shows_the_pages_that_its_messages_name(core_install):
+    assert call(core_install, "explain", "bias").stdout.startswith("bias, rule\n")
+    assert "Adding a device" in call(core_install, "explain", "docs/devices.md").stdout
+
+
 def test_the_core_install_makes_and_checks_data(core_install):
     assert call(core_install, "data", "make", "city").returncode == 0
     assert call(core_install, "data", "check", "city").returncode == 0

@@ -47,7 +47,8 @@ def test_judging_the_recorded_trainings_again_gives_the_stored_result():
     from rules_study import study
 
     stored = json.loads(RESULT.read_text(encoding="utf-8"))
-    assert json.loads(json.dumps({**study(), "simulated": stored["simulated"]})) == stored, "run: make rules"
+    simulated = {name: stored[name] for name in ("simulated", "simulated with repeats")}
+    assert json.loads(json.dumps({**study(), **simulated})) == stored, "run: make rules"
 
 
 def test_simulating_the_first_runs_again_gives_the_stored_result():
@@ -58,6 +59,19 @@ def test_simulating_the_first_runs_again_gives_the_stored_result():
     assert counted(lambda: paired(draw, 20, SIZES[0], "white")) == stored[str(SIZES[0])]["white"]["20"], (
         "run: make rules"
     )
+
+
+def test_simulating_the_first_runs_with_repeats_again_gives_the_stored_result(monkeypatch):
+    import simulated_curves
+
+    # Of one kind of noise the first number of repeats comes before all others.
+    monkeypatch.setattr(simulated_curves, "NOISES_WITH_REPEATS", ("white",))
+    monkeypatch.setattr(simulated_curves, "REPEATS", (0, 2))
+    monkeypatch.setattr(simulated_curves, "SIZES_WITH_REPEATS", (0.05,))
+    monkeypatch.setattr(simulated_curves, "FAULTS", {})
+    found = simulated_curves.simulated_with_repeats()["healthy"]["0.05"]["white"]
+    stored = json.loads(RESULT.read_text(encoding="utf-8"))["simulated with repeats"]["healthy"]["0.05"]["white"]
+    assert found == {count: stored[count] for count in ("0", "2")}, "run: make rules"
 
 
 def test_the_first_iterations_are_fitted_to_both_kinds_of_start_and_are_no_wider_than_rounding_up_makes_them():

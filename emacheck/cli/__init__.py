@@ -24,7 +24,7 @@ COMMANDS = {
     "audit": ("emacheck.cli.audit.command", "Audit one training iteration on a device, tensor by tensor."),
     "selftest": ("emacheck.cli.selftest", "Prove with faults and benign variations what the audit finds."),
     "show": ("emacheck.cli.show", "Show what is understood of a log."),
-    "explain": ("emacheck.cli.explain", "Explain a rule or an oddity: what it means, and what to do."),
+    "explain": ("emacheck.cli.explain", "Explain a rule or an oddity, or show a page of the documentation."),
     "reference": ("emacheck.cli.reference", "Make, list, show and verify stored references."),
     "doctor": ("emacheck.cli.doctor", "Look at what this machine and a device can do before training."),
     "data": ("emacheck.cli.data", "Make a synthetic Cityscapes, or check any Cityscapes."),

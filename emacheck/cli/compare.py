@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 )
 @click.option("--pattern", metavar="REGEX", help="Search every line: groups iteration, epoch, rank, and metrics.")
 @click.option("--rank", type=click.IntRange(0), metavar="N", help="Take this rank.  [default: the mean of all]")
+@click.option("--from-one", is_flag=True, help="Number iterations from 1 in logs that count them from 0.")
 @click.option(
     "--paired/--unpaired",
     "stated",

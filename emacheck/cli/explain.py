@@ -1,20 +1,20 @@
-"""``emacheck explain``: what a rule or an oddity means, and what to do about it."""
+"""``emacheck explain``: what a rule or an oddity means and what to do about it, or a page of the documentation."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import click
 
 from emacheck.errors import UsageError
 
-# What is explained, and the page of the documentation whose sections do so.
-PAGES = {"rule": "rules.md", "oddity of a log": "logs.md"}
+# What is explained by name, and the page of the documentation whose sections do so.
+SECTIONS_OF = {"rule": "rules.md", "oddity of a log": "logs.md"}
 WIDEST = 100
 _HEADING = re.compile(r"^### `(\w+)`$", re.MULTILINE)
 _NEXT = re.compile(r"^#{1,3} ", re.MULTILINE)
@@ -27,10 +27,14 @@ _SENTENCE = re.compile(r".*?[.?](?=\s|$)", re.DOTALL)
 def explain(name: str | None) -> None:
     """Explain a rule, such as bias, or an oddity of a log, such as gap: what it means, and what to do.
 
-    Without NAME, list all of them.
+    A page of the documentation, such as devices.md, is shown as a whole. Without NAME, list all of them.
     """
-    explanations = {kind: sections(text) for kind, text in _pages().items()}
-    shown = _listed(explanations) if name is None else _explained(name, explanations)
+    pages = {page.name: page for page in sorted(_root().glob("*.md"))}
+    if name is not None and (page := pages.get(PurePath(name).name)) is not None:
+        click.echo_via_pager("\n".join(_rendered(_LINK.sub(r"\1", page.read_text(encoding="utf-8")))))
+        return
+    explanations = {kind: sections(pages[page].read_text(encoding="utf-8")) for kind, page in SECTIONS_OF.items()}
+    shown = _listed(explanations, pages) if name is None else _explained(name, explanations)
     click.echo("\n".join(shown))
 
 
@@ -55,19 +59,23 @@ def sections(page: str) -> dict[str, str]:
     return found
 
 
-def _pages() -> dict[str, str]:
+def _root() -> Path:
+    """Return the folder of the documentation: that of the installed package, or of a checkout."""
     package = Path(__file__).resolve().parent.parent
     shipped = package / "docs"
-    root = shipped if shipped.is_dir() else package.parent / "docs"
-    return {kind: (root / page).read_text(encoding="utf-8") for kind, page in PAGES.items()}
+    return shipped if shipped.is_dir() else package.parent / "docs"
 
 
-def _listed(explanations: dict[str, dict[str, str]]) -> Iterator[str]:
+def _listed(explanations: dict[str, dict[str, str]], pages: Iterable[str]) -> Iterator[str]:
     for kind, bodies in explanations.items():
         formatter = click.HelpFormatter(width=_width())
         with formatter.section(f"Names of a{'n' * (kind[0] in 'aeiou')} {kind}"):
             formatter.write_dl([(name, _first_sentence(body)) for name, body in bodies.items()])
         yield formatter.getvalue()
+    formatter = click.HelpFormatter(width=_width())
+    with formatter.section("Pages"):
+        formatter.write_text(", ".join(pages))
+    yield formatter.getvalue()
     yield "emacheck explain NAME says more."
 
 
@@ -86,7 +94,7 @@ def _explained(name: str, explanations: dict[str, dict[str, str]]) -> Iterator[s
     if not found:
         near = get_close_matches(asked, [each for bodies in explanations.values() for each in bodies], n=1)
         meant = f" Did you mean {near[0]}?" if near else ""
-        raise UsageError(f"there is no rule or oddity {name!r} to explain.{meant} emacheck explain lists them.")
+        raise UsageError(f"there is no rule, oddity or page {name!r} to explain.{meant} emacheck explain lists them.")
     for at, (kind, body) in enumerate(found.items()):
         yield from [""] * bool(at)
         yield click.style(f"{asked}, {kind}", bold=True)

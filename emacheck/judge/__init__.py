@@ -11,9 +11,10 @@ from emacheck.judge.choice import DEFAULT_RULES, default_rules
 from emacheck.judge.comparison import Comparison
 from emacheck.judge.excuses.chance import without_blame_for_chance
 from emacheck.judge.excuses.data import without_blame_for_data
-from emacheck.judge.excuses.numbers import without_blame_for_numbers
+from emacheck.judge.excuses.numbers import without_blame_for_numbers, without_blame_for_zero
 from emacheck.judge.excuses.repeats import without_blame_for_repeats
 from emacheck.judge.excuses.windows import without_blame_for_windows
+from emacheck.judge.forensics.numbering import both_from_one
 from emacheck.judge.rules.alternatives import either_suffices
 from emacheck.judge.rules.coverage import Coverage
 from emacheck.judge.rules.envelope import Envelope
@@ -167,6 +168,8 @@ def decide(
     findings = without_blame_for_windows(comparison, findings, named)
     findings = without_blame_for_chance(comparison, findings, named)
     findings = without_blame_for_numbers(comparison, findings, named)
+    if (from_one := both_from_one(comparison)) is not None:
+        findings = without_blame_for_zero(findings, decide(from_one, rules, named=named).findings, named)
     left_out = [
         finding
         for rule in (Finite(), Integrity(), Coverage())

@@ -77,6 +77,7 @@ def read_log(
     reader: str | None = None,
     pattern: str | None = None,
     rank: int | None = None,
+    from_one: bool = False,
     progress: Progress | None = None,
 ) -> Record:
     r"""Read the log of a training, whoever wrote it.
@@ -92,6 +93,7 @@ def read_log(
         pattern: A regular expression for formats that no reader knows. It is searched in every line, with the named
             groups ``iteration``, perhaps ``epoch`` and ``rank``, and one of its own name for each metric.
         rank: The rank to take of a log of several; their mean if None.
+        from_one: Number the iterations from 1 where the log counts them from 0.
         progress: Called with the number of bytes of a file that were read so far, and with its size, None of a pipe.
 
     Returns:
@@ -129,6 +131,9 @@ def read_log(
         raise LogError(_trouble(place, error)) from error
     if section is not None and record.format != csv_table.NAME:
         record = arrays.section_of(record, section)
+    if from_one and (renumbered := record.from_one()) is not record:
+        said = "the log counts its iterations from 0: each is numbered one higher, as was asked for"
+        record = replace(renumbered, oddities=(*record.oddities, oddity(OddityKind.RENUMBERED, said)))
     return replace(record, name=str(path) if name is None else name)
 
 

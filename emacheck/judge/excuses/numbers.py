@@ -36,3 +36,25 @@ def without_blame_for_numbers(
         else each
         for each in findings
     ]
+
+
+def without_blame_for_zero(
+    findings: Sequence[Finding], from_one: Sequence[Finding], named: Collection[str]
+) -> list[Finding]:
+    """Make INCONCLUSIVE what FAILs where one record counts from 0 and the other from 1, and not where both do from 1.
+
+    Rules that the user named stay.
+
+    Args:
+        findings: What was found with the numbers as they are.
+        from_one: What is found where both count from 1; ``coverage`` says how to ask for that.
+        named: The rules that somebody asked for or set a limit of.
+    """
+    failing = {(each.rule, each.metric) for each in from_one if each.outcome is Outcome.FAIL}
+    blameless = {*BY_NUMBER}.difference(named)
+    return [
+        replace(each, outcome=Outcome.INCONCLUSIVE, message=f"of pairs that may be wrong, see coverage; {each.message}")
+        if each.outcome is Outcome.FAIL and each.rule in blameless and (each.rule, each.metric) not in failing
+        else each
+        for each in findings
+    ]

@@ -46,18 +46,21 @@ def _held_against_repeats(comparison: Comparison, finding: Finding) -> Finding:
     repeats = distinct_repeats(comparison, finding.metric)
     if finding.would_pass_at is None or len(repeats) < Envelope().minimum:
         return finding
+    default = _MEANS[finding.rule].limit
     needed = [*_needed(comparison, finding, (comparison.reference, *repeats))]
     spread = max((each for each in needed if each is not None), default=0.0)
-    if None in needed or not spread > _MEANS[finding.rule].limit:
+    if None in needed or not spread > default:
         return finding
     among = f"the reference and {counted(len(repeats), 'repeat')} of it are up to {spread:.2g} from each other"
+    # A window may be off by a multiple of the limit.
+    allowed = replace(finding, limit=finding.limit * spread / default)
     if finding.would_pass_at <= spread:
         remark = f"{finding.rule} passes as far off as repeats of the reference are from each other"
-        message = f"over its limit, but {among}; {finding.message}"
-        return replace(finding, outcome=Outcome.PASS, message=message, limited_by=(*finding.limited_by, remark))
+        message = f"over the default limit {finding.limit:.2g}, but {among}; {finding.message}"
+        return replace(allowed, outcome=Outcome.PASS, message=message, limited_by=(*finding.limited_by, remark))
     if finding.rule != Bias.name and finding.would_pass_at <= BEYOND * spread:
-        message = f"over its limit, but {among}, and one more may be farther: give more repeats; {finding.message}"
-        return replace(finding, outcome=Outcome.INCONCLUSIVE, message=message)
+        message = f"{among}, and one more may be farther: give more repeats; {finding.message}"
+        return replace(allowed, outcome=Outcome.INCONCLUSIVE, message=message)
     return finding
 
 

@@ -10,6 +10,7 @@ from emacheck.counted import counted
 from emacheck.curve import Curve, Integers
 from emacheck.judge.advice import option
 from emacheck.judge.comparison import EMPTY, Comparison, PairedCurve
+from emacheck.judge.forensics.numbering import one_counts_from_zero
 from emacheck.judge.verdict import Finding, Outcome
 from emacheck.oddity import OddityKind
 from emacheck.record import Record
@@ -58,7 +59,7 @@ class Coverage:
         if metric not in comparison.candidate.curves:
             names = ", ".join(sorted(comparison.candidate.curves)) or "nothing"
             outcome, message = Outcome.FAIL, f"the candidate has no metric {metric!r}; it has {names}"
-        elif not share <= self.limit and (otherwise := _numbered_otherwise(reference, candidate)):
+        elif not share <= self.limit and (otherwise := one_counts_from_zero(reference, candidate)):
             outcome, would_pass_at, message = Outcome.INCONCLUSIVE, None, otherwise
         elif common == 0:
             outcome = Outcome.INCONCLUSIVE
@@ -96,20 +97,6 @@ class Coverage:
             limited_by=limits if common else (),
             too_few=common < self.minimum,
         )
-
-
-def _numbered_otherwise(reference: Curve, candidate: Curve) -> str:
-    """Say that one record counts from 0 what the other one counts from 1, if it lacks nothing beside that."""
-    if not len(reference) or not len(candidate):
-        return ""
-    first, other = int(reference.iterations[0]), int(candidate.iterations[0])
-    alike = np.array_equal(reference.iterations - first, candidate.iterations - other)
-    if not alike or {first, other} != {0, 1}:
-        return ""
-    return (
-        f"the reference counts its iterations from {first}, the candidate from {other}, and they are paired by number: "
-        "number them alike"
-    )
 
 
 def _unread(metric: str, sides: Iterable[tuple[str, Record, Integers]]) -> list[str]:
