@@ -16,6 +16,9 @@ def test_explain_without_a_name_lists_every_rule_and_oddity_with_a_sentence(emac
     assert (done.code, done.err) == (0, "")
     listed = {line.split()[0]: line.split()[1:] for line in done.out.splitlines() if line.startswith("  ")}
     assert {*RULES, AUDIT, *map(str, OddityKind)} <= {name for name, about in listed.items() if len(about) > 2}
+    assert "null, *** or 2.1%." in " ".join(done.out.split())
+    # Formulas say nothing to who looks for a name.
+    assert [name for name in RULES if not " ".join(listed[name])[0].isupper()] == []
 
 
 @pytest.mark.parametrize("name", [*RULES, AUDIT])
@@ -26,6 +29,12 @@ def test_every_rule_is_explained_with_what_its_outcomes_mean(emacheck_cli, name)
     assert not [line for line in done.out.splitlines() if line != line.rstrip()]
     # Links and marks of Markdown are for browsers.
     assert [mark for mark in ("](", "**", "`") if mark in done.out] == []
+
+
+def test_an_explanation_ends_with_the_pages_that_say_more(emacheck_cli):
+    assert emacheck_cli("explain", "envelope").out.splitlines()[-1] == (
+        "See also: emacheck explain references.md, emacheck explain rules-paired.md"
+    )
 
 
 def test_a_name_may_be_written_as_findings_are(emacheck_cli):

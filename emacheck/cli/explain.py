@@ -15,10 +15,13 @@ from emacheck.errors import UsageError
 
 # What is explained by name, and the page of the documentation whose sections do so.
 SECTIONS_OF = {"rule": "rules.md", "oddity of a log": "logs.md"}
+TITLES = {"rule": "Rules", "oddity of a log": "Oddities of a log"}
 WIDEST = 100
 _HEADING = re.compile(r"^### `(\w+)`$", re.MULTILINE)
 _NEXT = re.compile(r"^#{1,3} ", re.MULTILINE)
 _LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
+_PAGE = re.compile(r"\]\(([\w-]+\.md)")
+_BOLD = re.compile(r"\*\*(.+?)\*\*", re.DOTALL)
 _SENTENCE = re.compile(r".*?[.?](?=\s|$)", re.DOTALL)
 
 
@@ -34,7 +37,7 @@ def explain(name: str | None) -> None:
         click.echo_via_pager("\n".join(_rendered(_LINK.sub(r"\1", page.read_text(encoding="utf-8")))))
         return
     explanations = {kind: sections(pages[page].read_text(encoding="utf-8")) for kind, page in SECTIONS_OF.items()}
-    shown = _listed(explanations, pages) if name is None else _explained(name, explanations)
+    shown = _listed(explanations, pages) if name is None else _explained(name, explanations, pages)
     click.echo("\n".join(shown))
 
 
@@ -45,17 +48,18 @@ def sections(page: str) -> dict[str, str]:
         page: The page in Markdown.
 
     Returns:
-        The text below each such heading, up to the next one, without the targets of its links.
+        The text below each such heading, up to the next one. The pages to which its links lead stand at its end.
 
     Example:
-        >>> sections("# Page\n\n### `gap`\n\nRecords are [missing](x.md).\n\n### Other\n\nMore.\n")
-        {'gap': 'Records are missing.'}
+        >>> sections("# Page\n\n### `gap`\n\nRecords are [missing](x.md#y).\n\n### Other\n\nMore.\n")
+        {'gap': 'Records are missing.\n\nSee also: emacheck explain x.md'}
     """
     found = {}
     for heading in _HEADING.finditer(page):
         after = _NEXT.search(page, heading.end())
         body = page[heading.end() : after.start() if after else None].strip()
-        found[heading[1]] = _LINK.sub(r"\1", body)
+        also = [f"emacheck explain {each}" for each in dict.fromkeys(_PAGE.findall(body))]
+        found[heading[1]] = _LINK.sub(r"\1", body) + (f"\n\nSee also: {', '.join(also)}" if also else "")
     return found
 
 
@@ -69,7 +73,7 @@ def _root() -> Path:
 def _listed(explanations: dict[str, dict[str, str]], pages: Iterable[str]) -> Iterator[str]:
     for kind, bodies in explanations.items():
         formatter = click.HelpFormatter(width=_width())
-        with formatter.section(f"Names of a{'n' * (kind[0] in 'aeiou')} {kind}"):
+        with formatter.section(TITLES[kind]):
             formatter.write_dl([(name, _first_sentence(body)) for name, body in bodies.items()])
         yield formatter.getvalue()
     formatter = click.HelpFormatter(width=_width())
@@ -83,16 +87,16 @@ def _first_sentence(body: str) -> str:
     """Return what comes first, but for the effect of an oddity."""
     text = body.partition(". ")[2] if body.startswith("Effect: ") else body
     found = _SENTENCE.match(text)
-    plain = (found[0] if found else text).replace("\\|", "|").replace("`", "").replace("**", "")
+    plain = _BOLD.sub(r"\1", found[0] if found else text).replace("\\|", "|").replace("`", "")
     return " ".join(plain.split())
 
 
-def _explained(name: str, explanations: dict[str, dict[str, str]]) -> Iterator[str]:
+def _explained(name: str, explanations: dict[str, dict[str, str]], pages: Iterable[str]) -> Iterator[str]:
     """Yield what is said of a name, which may be written as findings are, such as bias[loss]."""
     asked = name.partition("[")[0].strip().lower()
     found = {kind: bodies[asked] for kind, bodies in explanations.items() if asked in bodies}
     if not found:
-        near = get_close_matches(asked, [each for bodies in explanations.values() for each in bodies], n=1)
+        near = get_close_matches(asked, [*(each for bodies in explanations.values() for each in bodies), *pages], n=1)
         meant = f" Did you mean {near[0]}?" if near else ""
         raise UsageError(f"there is no rule, oddity or page {name!r} to explain.{meant} emacheck explain lists them.")
     for at, (kind, body) in enumerate(found.items()):
