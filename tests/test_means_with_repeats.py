@@ -58,6 +58,9 @@ def test_a_run_that_is_a_little_farther_off_than_two_repeats_are_is_undecided_an
     assert len(undecided) > 5
     assert {finding.outcome for finding in undecided} == {INCONCLUSIVE}
     assert all(finding.limit < abs(finding.observed) <= 2 * finding.limit for finding in undecided)
+    # Who gave repeats is not told to give some.
+    by_chance = [f.message for v in verdicts for f in v.findings if "by chance" in f.message]
+    assert {"or give more repeats;" in said for said in by_chance} == {True}
     assert Counter(verdict.outcome for verdict in verdicts)[FAIL] <= 2
 
 

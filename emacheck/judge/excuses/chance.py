@@ -47,5 +47,6 @@ def _by_chance(comparison: Comparison, finding: Finding) -> Finding:
     why = f"it may be {reach:.2g} by chance, with {1 - CHANCE / 2:.1%} confidence"
     if math.isinf(reach):
         why = "the differences change so slowly that they are worth fewer than 4 independent ones"
-    message = f"over its limit, but {why}: train longer, or show by --repeat how far benign runs are; {finding.message}"
+    more = "give more repeats" if comparison.repeats else "show by --repeat how far benign runs are"
+    message = f"over its limit, but {why}: train longer, or {more}; {finding.message}"
     return replace(finding, outcome=Outcome.INCONCLUSIVE, message=message)
