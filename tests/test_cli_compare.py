@@ -84,6 +84,14 @@ def test_the_modelzoo_rule_prints_the_script_s_four_lines_and_unmasks_them(emach
     assert "only because the errors are signed" in done.out
 
 
+def test_two_arrays_of_a_file_are_told_from_a_metric_that_two_files_have(emacheck_cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "both.txt").write_text("=== CUDA ===\n4.5 4.25\n3.75\n=== SDAA ===\n4.5 4.25\n3.5\n", encoding="utf-8")
+    done = emacheck_cli("compare", "both.txt", "both.txt")
+    assert done.code == 2
+    assert "name each behind its path, as in both.txt#NAME." in done.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

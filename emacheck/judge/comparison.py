@@ -8,6 +8,7 @@ import numpy as np
 from emacheck.curve import Curve, Floats, Integers
 from emacheck.errors import UsageError
 from emacheck.judge.arithmetic import quotient
+from emacheck.oddity import OddityKind
 from emacheck.printable import printable
 from emacheck.record import Record
 
@@ -208,6 +209,7 @@ def compare(
                 f"  reference has: {', '.join(sorted(reference.curves)) or 'nothing'}\n"
                 f"  candidate has: {', '.join(sorted(candidate.curves)) or 'nothing'}\n"
                 f"{beside}Choose one that both have: --metric NAME, in Python metrics=[NAME]."
+                f"{_arrays(reference, candidate)}"
             )
     return Comparison(
         reference=reference,
@@ -216,6 +218,14 @@ def compare(
         paired=_same_start(reference, candidate),
         repeats=tuple(repeats),
     )
+
+
+def _arrays(*records: Record) -> str:
+    """Say how two of several arrays are held against each other, where a file holds several."""
+    for record in records:
+        if any(oddity.kind is OddityKind.ARRAYS for oddity in record.oddities):
+            return f"\nTo hold one against another, name each behind its path, as in {record.name}#NAME."
+    return ""
 
 
 def _require_record(what: str, found: object) -> None:
