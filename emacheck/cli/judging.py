@@ -292,7 +292,7 @@ def _print_text(verdict: "Verdict", command: str, directory: Path | None) -> Non
 
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     if directory is not None:
-        audited = ", audit.txt, audit.png" if "audit" in verdict.evidence else ""
+        audited = ", audit.html, audit.txt, audit.json, audit.png" if "audit" in verdict.evidence else ""
         beside = f"report.md, report.json, report.png, card.md{audited} beside it"
         click.echo(f"Report: {directory / 'report.html'}  ({beside})")
     click.echo(text(verdict, command=command, colour=colour, width=shutil.get_terminal_size((100, 24)).columns))
