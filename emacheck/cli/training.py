@@ -45,7 +45,7 @@ OPTIONS = (
         default="cpu",
         show_default=True,
         metavar="NAME[:INDEX]",
-        help="Where to train: cpu, cuda, sdaa, npu, mlu, musa, xpu, mps, or auto.",
+        help="Where to train: cpu, cuda, sdaa, npu, mlu, musa, xpu, mps, auto, or what an installed package describes.",
     ),
     click.option(
         "--iters",
