@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from emacheck.cli.audit.command import PICTURE_FILE, TEXT_FILE, write_audit
+from emacheck.cli.audit.command import JSON_FILE, PAGE_FILE, PICTURE_FILE, TEXT_FILE, write_audit
 from emacheck.cli.audit.job import AuditJob
 from emacheck.cli.audit.ranks import audit_processes
 from emacheck.cli.audit.supervision import audit_in_worker
@@ -115,7 +115,7 @@ def _told(result: "AuditResult", directory: Path) -> str:
     from emacheck.audit.findings.verdict import audit_finding
 
     finding = audit_finding(result)
-    files = f"{directory / TEXT_FILE}, {PICTURE_FILE} beside it"
+    files = f"{directory / PAGE_FILE}; {TEXT_FILE}, {JSON_FILE}, {PICTURE_FILE} beside it"
     said = f"Audit: {finding.outcome}. {printable(finding.message, length=MESSAGE_LENGTH)} ({files})"
     if finding.outcome is Outcome.PASS:
         return said
