@@ -66,6 +66,25 @@ def test_other_parameters_of_the_optimizer_are_noted():
     assert result.notes == ("1 parameters of the optimizer are not the model's, and were not audited",)
 
 
+@pytest.mark.parametrize("taken_over", [True, False])
+def test_a_port_with_parameters_that_the_optimizer_does_not_hold_is_told_from_one_that_took_them_over(taken_over):
+    def port(candidate):
+        old, new = candidate.model[0], torch.nn.Linear(6, 8)
+        new.load_state_dict(old.state_dict())
+        if taken_over:
+            new.weight, new.bias = old.weight, old.bias
+        candidate.model[0] = new
+
+    model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 4))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    batch = torch.randn(16, 6)
+    result = emacheck.audit_step(
+        model, optimizer, batch, lambda m, b: m(b).square().mean(), "cpu", prepare=port, evaluation=False
+    )
+    assert (result.outcome, result.module) == ((Outcome.PASS, None) if taken_over else (Outcome.FAIL, "(optimizer)"))
+    assert any("does not hold 0.weight and 1 more of its model" in note for note in result.notes) is not taken_over
+
+
 def test_a_function_around_the_original_is_refused():
     model = Scaled()
     with pytest.raises(UsageError, match="the gradient of parameter scale of the original changed"):

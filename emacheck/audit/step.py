@@ -19,7 +19,7 @@ from emacheck.audit.iteration.calls import OPTIMIZER
 from emacheck.audit.iteration.capture import LossFunction
 from emacheck.audit.iteration.compiled import require_uncompiled
 from emacheck.audit.iteration.fallback import CpuFallback
-from emacheck.audit.iteration.originals import outside, untouched
+from emacheck.audit.iteration.originals import not_updated, outside, untouched
 from emacheck.audit.iteration.shared_code import SharedCode
 from emacheck.audit.iteration.state import state_digest
 from emacheck.audit.iteration.subject import Candidate, Subject
@@ -178,7 +178,7 @@ def audit(
         candidate.around.insert(0, lambda: fallback)
     judged: list[Judged] = []
     foreign: frozenset[str] = frozenset()
-    notes: list[str] = []
+    notes = _notes_on_optimizer(subject, candidate)
     refused: dict[str, str] = {}
     with plan.precision.lists():
         for number, batch in enumerate(batches, 1):
@@ -315,6 +315,17 @@ def find_unsteady(reference: Reference) -> ModuleFinding | None:
             f"same state on the CPU. {advice}"
         ),
     )
+
+
+def _notes_on_optimizer(subject: Subject, candidate: Candidate) -> list[str]:
+    missing = not_updated(subject, candidate)
+    if not missing:
+        return []
+    more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+    return [
+        f"the candidate's optimizer does not hold {missing[0]}{more} of its model, so it never updates "
+        f"{'them' if more else 'it'}; a port takes over the parameters of the module that it replaces"
+    ]
 
 
 def _notes_on(subject: Subject) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from emacheck.audit.iteration.capture import checksum
-from emacheck.audit.iteration.subject import Subject
+from emacheck.audit.iteration.subject import Candidate, Subject
 from emacheck.errors import UsageError
 
 
@@ -56,6 +56,19 @@ def outside(subject: Subject) -> list[torch.nn.Parameter]:
         return []
     known = {id(weight) for weight in subject.model.parameters()}
     return [w for group in subject.optimizer.param_groups for w in group["params"] if id(w) not in known]
+
+
+def not_updated(subject: Subject, candidate: Candidate) -> list[str]:
+    """Return the parameters that the subject's optimizer updates and the candidate's does not hold, as after a port."""
+    if subject.optimizer is None or candidate.optimizer is None:
+        return []
+    ours = _not_held(candidate.model, candidate.optimizer)
+    return [name for name in ours if name not in _not_held(subject.model, subject.optimizer)]
+
+
+def _not_held(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
+    held = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
+    return [name for name, weight in model.named_parameters() if weight.requires_grad and id(weight) not in held]
 
 
 def _same(now: torch.Tensor | None, start: torch.Tensor | None) -> bool:
