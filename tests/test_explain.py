@@ -46,6 +46,11 @@ def test_a_name_of_a_rule_and_of_an_oddity_is_explained_as_both(emacheck_cli):
     assert [line for line in lines if line.startswith("ranks, ")] == ["ranks, rule", "ranks, oddity of a log"]
 
 
+def test_a_page_may_be_named_without_its_suffix_unless_that_is_a_rule(emacheck_cli):
+    assert "In continuous integration" in emacheck_cli("explain", "ci").out
+    assert emacheck_cli("explain", "audit").out.startswith("audit, rule\n")
+
+
 @pytest.mark.parametrize("name", ["devices.md", "docs/devices.md"])
 def test_a_page_that_a_message_names_is_shown_as_a_whole(emacheck_cli, name):
     done = emacheck_cli("explain", name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path, PurePath
 
@@ -33,10 +33,10 @@ def explain(name: str | None) -> None:
     A page of the documentation, such as devices.md, is shown as a whole. Without NAME, list all of them.
     """
     pages = {page.name: page for page in sorted(_root().glob("*.md"))}
-    if name is not None and (page := pages.get(PurePath(name).name)) is not None:
+    explanations = {kind: sections(pages[page].read_text(encoding="utf-8")) for kind, page in SECTIONS_OF.items()}
+    if name is not None and (page := _page(name, pages, explanations)) is not None:
         click.echo_via_pager("\n".join(_rendered(_LINK.sub(r"\1", page.read_text(encoding="utf-8")))))
         return
-    explanations = {kind: sections(pages[page].read_text(encoding="utf-8")) for kind, page in SECTIONS_OF.items()}
     shown = _listed(explanations, pages) if name is None else _explained(name, explanations, pages)
     click.echo("\n".join(shown))
 
@@ -68,6 +68,13 @@ def _root() -> Path:
     package = Path(__file__).resolve().parent.parent
     shipped = package / "docs"
     return shipped if shipped.is_dir() else package.parent / "docs"
+
+
+def _page(name: str, pages: Mapping[str, Path], explanations: Mapping[str, Mapping[str, str]]) -> Path | None:
+    """Return the page of a name; without its suffix, unless that is also a rule or an oddity."""
+    last = PurePath(name).name
+    explained = any(last in bodies for bodies in explanations.values())
+    return pages.get(last) or (None if explained else pages.get(f"{last}.md"))
 
 
 def _listed(explanations: dict[str, dict[str, str]], pages: Iterable[str]) -> Iterator[str]:
