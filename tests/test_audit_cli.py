@@ -15,6 +15,7 @@ from emacheck.cli.audit.job import AuditJob  # noqa: E402
 from emacheck.cli.audit.supervision import audit_in_worker  # noqa: E402
 from emacheck.cli.selftest import _gathered, _planned  # noqa: E402
 from emacheck.errors import TrainingError, UsageError  # noqa: E402
+from emacheck.train import host_memory  # noqa: E402
 from emacheck.train.request import TrainingRequest  # noqa: E402
 
 QUICK = ("--modules", "decode_head.*", "--no-end-to-end", "--batches", "1", "--threads", "1")
@@ -225,13 +226,16 @@ def test_a_healthy_device_passes_the_audit_in_mixed_precision(emacheck_cli, simu
 def test_an_audit_that_the_host_has_no_memory_for_is_refused_before_it_starts(monkeypatch, tmp_path):
     torch = pytest.importorskip("torch")
     batches = [{"inputs": [torch.zeros(3, 64, 128)] * 2}]
-    monkeypatch.setattr(memory, "MEMORY_FILE", tmp_path / "meminfo")
+    monkeypatch.setattr(host_memory, "ROOT", tmp_path)
     memory.refuse_too_large(batches)  # a system that does not say
-    (tmp_path / "meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable: 4000000 kB\n")
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable: 4000000 kB\n")
     memory.refuse_too_large(batches)
     memory.refuse_too_large(batches, processes=2)
-    with pytest.raises(UsageError, match=r"takes about 6 GiB of the host's memory, and 4 GiB are available"):
+    with pytest.raises(UsageError, match=r"takes about 6\.4 GiB of the host's memory, and 3\.8 GiB are available\. "):
         memory.refuse_too_large(batches, processes=16)
-    (tmp_path / "meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable: 3500000 kB\n")
-    with pytest.raises(UsageError, match=r"takes about 4 GiB of the host's memory, and 3 GiB are available"):
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable: 3500000 kB\n")
+    with pytest.raises(UsageError, match=r"takes about 3\.7 GiB of the host's memory, and 3\.3 GiB are available\. "):
         memory.refuse_too_large(batches)
+    (tmp_path / "proc/self/status").write_text("VmRSS: 900000 kB\nRssAnon: 500000 kB\n")
+    memory.refuse_too_large(batches)  # what is needed includes what is held already
