@@ -2,6 +2,7 @@
 
 import json
 import signal
+from types import SimpleNamespace
 
 import pytest
 from conftest import SLIM
@@ -16,6 +17,7 @@ from emacheck.cli.audit.supervision import audit_in_worker  # noqa: E402
 from emacheck.cli.selftest import _gathered, _planned  # noqa: E402
 from emacheck.errors import TrainingError, UsageError  # noqa: E402
 from emacheck.train import host_memory  # noqa: E402
+from emacheck.train.launching import last_words  # noqa: E402
 from emacheck.train.request import TrainingRequest  # noqa: E402
 
 QUICK = ("--modules", "decode_head.*", "--no-end-to-end", "--batches", "1", "--threads", "1")
@@ -158,9 +160,15 @@ def test_the_whole_audit_and_a_selftest_on_emanet(emacheck_cli, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("code", "words"), [(f"os.kill(os.getpid(), {int(signal.SIGKILL)})", "SIGKILL"), ("os._exit(7)", "exit code 7")]
+    ("code", "free", "words"),
+    [
+        (f"os.kill(os.getpid(), {int(signal.SIGKILL)})", 1 << 30, r"SIGKILL(.|\n)* --modules GLOB"),
+        ("os._exit(7)", 1 << 30, r"exit code 7(.|\n)* --modules GLOB"),
+        ("os._exit(1)", 4096, r"is full: found 4096 bytes free there, .* TMPDIR says where that is\.$"),
+    ],
 )
-def test_a_worker_that_dies_is_reported(monkeypatch, tmp_path, code, words):
+def test_a_worker_that_dies_is_reported(monkeypatch, tmp_path, code, free, words):
+    monkeypatch.setattr(last_words.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     (tmp_path / "python").write_text(f"#!/bin/sh\nexec python3 -c 'import os; {code}'\n")
     (tmp_path / "python").chmod(0o755)
     monkeypatch.setattr(supervision.sys, "executable", str(tmp_path / "python"))
