@@ -120,6 +120,11 @@ def test_a_limit_of_processes_is_named_by_which_a_process_could_start_no_thread(
     assert "no further thread or process. Allow more (ulimit -u, docker run --pids-limit" in said
 
 
+def test_a_process_that_found_no_home_says_what_to_set(tmp_path):
+    (tmp_path / "worker.log").write_text("RuntimeError: could not determine the home directory for '~/.cache', set\n")
+    assert "Set HOME to a directory." in last_words.hint_of(last_words.last_words(tmp_path), tmp_path / "worker.log")
+
+
 def test_what_is_left_is_a_partial_record_only_if_something_was_recorded(tmp_path):
     assert supervision.left_in(tmp_path) == supervision.left_in(tmp_path / "removed") == "nothing was recorded"
     (tmp_path / "worker.log").touch()

@@ -37,6 +37,8 @@ NO_THREADS = (
     "blockingioerror: [errno 11]",
 )
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the place itself
+# How platformdirs says so, which mmengine's yapf asks.
+NO_HOME = "could not determine the home directory"
 # How Python and the dynamic linker say that a package is there and cannot be imported.
 BROKEN_IMPORT = ("modulenotfounderror:", "importerror:", "cannot open shared object file", "undefined symbol")
 
@@ -96,6 +98,10 @@ def hint_of(words: str, *logs: Path) -> str:
         )
     if any(sign in words.lower() for sign in OUT_OF_MEMORY):
         return "\nIt ran out of memory."
+    if NO_HOME in words.lower():
+        return (
+            "\nNeither HOME nor the system's list of users says where the home directory is. Set HOME to a directory."
+        )
     if is_broken_import(words):
         return "\nSomething that is needed cannot be imported here: emacheck doctor says what is missing or broken."
     return ""
