@@ -2,6 +2,7 @@
 
 import json
 import signal
+from types import SimpleNamespace
 
 import pytest
 from conftest import SLIM
@@ -15,6 +16,8 @@ from emacheck.cli.audit.job import AuditJob  # noqa: E402
 from emacheck.cli.audit.supervision import audit_in_worker  # noqa: E402
 from emacheck.cli.selftest import _gathered, _planned  # noqa: E402
 from emacheck.errors import TrainingError, UsageError  # noqa: E402
+from emacheck.train import host_memory  # noqa: E402
+from emacheck.train.launching import last_words  # noqa: E402
 from emacheck.train.request import TrainingRequest  # noqa: E402
 
 QUICK = ("--modules", "decode_head.*", "--no-end-to-end", "--batches", "1", "--threads", "1")
@@ -157,9 +160,15 @@ def test_the_whole_audit_and_a_selftest_on_emanet(emacheck_cli, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("code", "words"), [(f"os.kill(os.getpid(), {int(signal.SIGKILL)})", "SIGKILL"), ("os._exit(7)", "exit code 7")]
+    ("code", "free", "words"),
+    [
+        (f"os.kill(os.getpid(), {int(signal.SIGKILL)})", 1 << 30, r"SIGKILL(.|\n)* --modules GLOB"),
+        ("os._exit(7)", 1 << 30, r"exit code 7(.|\n)* --modules GLOB"),
+        ("os._exit(1)", 4096, r"is full: found 4096 bytes free there, .* TMPDIR says where that is\.$"),
+    ],
 )
-def test_a_worker_that_dies_is_reported(monkeypatch, tmp_path, code, words):
+def test_a_worker_that_dies_is_reported(monkeypatch, tmp_path, code, free, words):
+    monkeypatch.setattr(last_words.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     (tmp_path / "python").write_text(f"#!/bin/sh\nexec python3 -c 'import os; {code}'\n")
     (tmp_path / "python").chmod(0o755)
     monkeypatch.setattr(supervision.sys, "executable", str(tmp_path / "python"))
@@ -225,13 +234,16 @@ def test_a_healthy_device_passes_the_audit_in_mixed_precision(emacheck_cli, simu
 def test_an_audit_that_the_host_has_no_memory_for_is_refused_before_it_starts(monkeypatch, tmp_path):
     torch = pytest.importorskip("torch")
     batches = [{"inputs": [torch.zeros(3, 64, 128)] * 2}]
-    monkeypatch.setattr(memory, "MEMORY_FILE", tmp_path / "meminfo")
+    monkeypatch.setattr(host_memory, "ROOT", tmp_path)
     memory.refuse_too_large(batches)  # a system that does not say
-    (tmp_path / "meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable: 4000000 kB\n")
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable: 4000000 kB\n")
     memory.refuse_too_large(batches)
     memory.refuse_too_large(batches, processes=2)
-    with pytest.raises(UsageError, match=r"takes about 6 GiB of the host's memory, and 4 GiB are available"):
+    with pytest.raises(UsageError, match=r"takes about 6\.4 GiB of the host's memory, and 3\.8 GiB are available\. "):
         memory.refuse_too_large(batches, processes=16)
-    (tmp_path / "meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable: 3500000 kB\n")
-    with pytest.raises(UsageError, match=r"takes about 4 GiB of the host's memory, and 3 GiB are available"):
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable: 3500000 kB\n")
+    with pytest.raises(UsageError, match=r"takes about 3\.7 GiB of the host's memory, and 3\.3 GiB are available\. "):
         memory.refuse_too_large(batches)
+    (tmp_path / "proc/self/status").write_text("VmRSS: 900000 kB\nRssAnon: 500000 kB\n")
+    memory.refuse_too_large(batches)  # what is needed includes what is held already

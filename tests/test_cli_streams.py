@@ -1,11 +1,14 @@
 """Standard streams that are closed, full, unread or named twice are trouble, and neither a FAIL nor a bug."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
 
 import pytest
+
+from emacheck import cli
 
 
 def code_and_errors_of(arguments, cwd, *, stdout, stderr=subprocess.PIPE):
@@ -44,6 +47,28 @@ def test_output_that_cannot_be_written_is_trouble_that_says_what_to_do_and_no_bu
             "elsewhere.\n"
         )
         assert code_and_errors_of(["show", "good.json"], logs, stdout=full, stderr=full) == (2, None)
+
+
+@pytest.mark.parametrize(
+    ("number", "what", "said"),
+    [
+        (errno.EAGAIN, None, "Resource temporarily unavailable. Allow more threads and processes (ulimit -u, "),
+        (errno.ENOMEM, None, "Cannot allocate memory. Allow more memory"),
+        (errno.EMFILE, None, "Too many open files. Allow more open files (ulimit -n)."),
+        (
+            errno.ENOENT,
+            "No usable temporary directory found in ['/tmp']",
+            "found in ['/tmp']. Set TMPDIR to a directory",
+        ),
+    ],
+)
+def test_what_the_system_refuses_is_answered_with_what_to_allow(monkeypatch, capsys, number, what, said):
+    def refuse(arguments):
+        raise OSError(number, what or os.strerror(number))
+
+    monkeypatch.setattr(cli, "_invoke", refuse)
+    assert cli.invoke([]) == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("candidate", "code"), [("good.json", 0), ("low.json", 1)])

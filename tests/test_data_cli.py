@@ -34,7 +34,7 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
 
 def test_no_home_at_all_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMACHECK_CACHE", "~nobody-of-this-name/cache")
-    with pytest.raises(UsageError, match="set EMACHECK_CACHE to a directory"):
+    with pytest.raises(UsageError, match="set EMACHECK_CACHE to a directory, and HOME"):
         cache_root()
 
 

@@ -72,6 +72,7 @@ def test_the_loaders_of_a_training_are_prepared_so_and_seeded_as_mmengine_does()
         "RuntimeError: unable to allocate shared memory(shm) for file </torch_7_1>: No space left on device (28)",
         "RuntimeError: DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's "
         "workers are out of shared memory. Please try to raise your shared memory limit.",
+        "    sl = self._semlock = _multiprocessing.SemLock(\nFileNotFoundError: [Errno 2] No such file or directory",
     ],
 )
 def test_a_training_without_shared_memory_says_what_to_do(tmp_path, printed):

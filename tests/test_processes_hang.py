@@ -90,6 +90,7 @@ def test_a_rank_that_printed_nothing_does_not_get_the_words_of_the_launcher(tmp_
         ({"nnodes": 4, "rdzv_endpoint": "n0:7"}, "running on the other 3 nodes"),
         ({"nnodes": 4, "rdzv_endpoint": "n0:7"}, "must be the same on every node, but for --work-dir, --data-root."),
         ({"master_addr": "n0"}, "On a single node no address is needed"),
+        ({"nproc_per_node": 2}, "did not meet on this machine within 5 s, so none was started: expected localhost to"),
     ],
 )
 def test_nodes_that_do_not_meet_are_told_where_and_what_to_look_at(options, said):
@@ -102,6 +103,26 @@ def test_a_port_in_use_is_answered_with_one_that_exists(port, other):
     assert said.startswith(f"port {port} is in use on this machine")
     assert f"--master-port {other}," in said
     assert "port 7 is" in last_words.port_in_use(Processes(launched=True, nnodes=2, rdzv_endpoint="n0:7"))
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [
+        "OpenBLAS blas_thread_init: pthread_create failed for thread 1 of 2: Resource temporarily unavailable",
+        "RuntimeError: can't start new thread",
+        "BlockingIOError: [Errno 11] Resource temporarily unavailable",
+    ],
+)
+def test_a_limit_of_processes_is_named_by_which_a_process_could_start_no_thread(tmp_path, printed):
+    log = tmp_path / "worker.log"
+    log.write_text(f"{printed}\n" + "Traceback\n" * 40 + "KeyboardInterrupt\n")
+    said = last_words.hint_of(last_words.last_words_in(log), log)
+    assert "no further thread or process. Allow more (ulimit -u, docker run --pids-limit" in said
+
+
+def test_a_process_that_found_no_home_says_what_to_set(tmp_path):
+    (tmp_path / "worker.log").write_text("RuntimeError: could not determine the home directory for '~/.cache', set\n")
+    assert "Set HOME to a directory." in last_words.hint_of(last_words.last_words(tmp_path), tmp_path / "worker.log")
 
 
 def test_what_is_left_is_a_partial_record_only_if_something_was_recorded(tmp_path):

@@ -18,6 +18,11 @@ from emacheck.printable import printable
 
 TROUBLE = 2
 DEPENDENCIES = ("jinja2", "markupsafe", "matplotlib", "numpy", "packaging", "rich", "tomli")  # and pillow
+REFUSED = {
+    errno.EAGAIN: "Allow more threads and processes (ulimit -u, docker run --pids-limit, the limit of the pod).",
+    errno.ENOMEM: "Allow more memory (ulimit -v, the limit of the job or container).",
+    errno.EMFILE: "Allow more open files (ulimit -n).",
+}
 COMMANDS = {
     "run": ("emacheck.cli.run", "Train EMANet on a device and judge the training against a reference."),
     "compare": ("emacheck.cli.compare", "Judge two logs that somebody else made."),
@@ -180,6 +185,10 @@ def _system_trouble(error: OSError) -> str:
         return f"{printable(str(error.filename))}: {what}. See that it exists and may be read and written here."
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the output could not be written: {what}. Free some space, or send the output elsewhere."
+    if error.errno in REFUSED:
+        return f"the system refused it: {what}. {REFUSED[error.errno]}"
+    if "temporary directory" in what:
+        return f"{what}. Set TMPDIR to a directory that may be written to and has room."
     try:
         place = os.getcwd()  # noqa: PTH109 - the check itself
     except OSError:

@@ -109,8 +109,9 @@ def cache_root() -> Path:
         shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
         return (shared if shared.is_absolute() else Path.home() / ".cache") / "emacheck"
     except RuntimeError as error:
-        msg = f"EMACHECK_CACHE: no place for the cache ({error}). Fix: set EMACHECK_CACHE to a directory."
-        raise UsageError(msg) from error
+        # What trains asks for the home directory as well.
+        fix = "Fix: set EMACHECK_CACHE to a directory, and HOME, which mmengine needs to train."
+        raise UsageError(f"EMACHECK_CACHE: no place for the cache ({error}). {fix}") from error
 
 
 def _verified(root: Path, seed: int) -> DatasetSummary:

@@ -1,17 +1,16 @@
 """Whether this host has the memory that an audit takes, asked before it takes it."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from emacheck.errors import UsageError
+from emacheck.train.host_memory import held, host_memory
 
 # For EMANet-R50-D8 in fp32; a test holds them to what benchmarks/audit_memory.py measured. Other networks differ.
 BASE, PER_PIXEL = 2.9 * 2**30, 50 * 2**10
 # Of one process with the joined batch of several.
 JOINED_BASE, PER_JOINED_PIXEL = 3.4 * 2**30, 12 * 2**10
 CHANNELS = 3
-MEMORY_FILE = Path("/proc/meminfo")
 
 
 def memory_needed(batches: Sequence[Any], processes: int | None = None) -> float:
@@ -35,16 +34,6 @@ def memory_needed(batches: Sequence[Any], processes: int | None = None) -> float
     return alone if processes is None else max(alone, JOINED_BASE + PER_JOINED_PIXEL * processes * pixels)
 
 
-def memory_available() -> int | None:
-    """Return how many bytes a new program may take on this host, None where the system does not say."""
-    try:
-        lines = MEMORY_FILE.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    found = next((line.split() for line in lines if line.startswith("MemAvailable:")), None)
-    return None if found is None else int(found[1]) * 1024
-
-
 def refuse_too_large(batches: Sequence[Any], processes: int | None = None) -> None:
     """Refuse an audit that would take more memory than this host has left.
 
@@ -55,11 +44,16 @@ def refuse_too_large(batches: Sequence[Any], processes: int | None = None) -> No
     Raises:
         UsageError: If so.
     """
-    available, needed = memory_available(), memory_needed(batches, processes)
-    if available is not None and needed > available:
+    memory, needed = host_memory(), memory_needed(batches, processes)
+    if memory is None:
+        return
+    # What is needed includes what this process has taken so far.
+    left = memory.available + held()
+    if needed > left:
+        within = " within the limit of this container or job" if memory.limited else ""
         raise UsageError(
-            f"the audit of these batches takes about {needed / 2**30:.0f} GiB of the host's memory, and "
-            f"{available / 2**30:.0f} GiB are available. Audit a smaller crop or batch (--preset smoke, or "
+            f"the audit of these batches takes about {needed / 2**30:.1f} GiB of the host's memory, and "
+            f"{left / 2**30:.1f} GiB are available{within}. Audit a smaller crop or batch (--preset smoke, or "
             "--cfg-options train_dataloader.batch_size=1), or some modules: emacheck audit --modules 'decode_head*' "
             "--no-end-to-end. --modules '*' tries nevertheless."
         )

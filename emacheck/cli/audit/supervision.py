@@ -29,7 +29,7 @@ from emacheck.cli.audit.job import (
 from emacheck.errors import TrainingError, UsageError
 from emacheck.exit_code import how_it_ended
 from emacheck.module_path import safe_path
-from emacheck.train.launching.last_words import ANSWER_SECONDS, ask, hint_of, last_words_in
+from emacheck.train.launching.last_words import ANSWER_SECONDS, ask, disk_is_full, hint_of, last_words_in
 from emacheck.train.launching.parent import MARK
 from emacheck.train.launching.supervision import POLL_SECONDS, WORKER_ENVIRONMENT, end_worker
 
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 # Seconds without progress after which nothing more is waited for where the outcome is known.
 RANKING_PATIENCE = 600.0
+SMALLER = (
+    "Find the module with emacheck audit --modules GLOB, or shrink the crop with --cfg-options if it ran out of memory."
+)
 # An audit copies many large tensors; glibc would take the pages of each from the system and give them back every time.
 # It runs each convolution in several ways; oneDNN keeps 1024 kernels and would compile most of them again and again.
 AUDIT_ENVIRONMENT = {
@@ -158,11 +161,9 @@ def _problem(
     if code in (REFUSED, UNTRAINABLE):
         return UsageError((directory / REFUSAL_FILE).read_text(encoding="utf-8").strip())
     if code != 0:
-        return TrainingError(
-            f"the audit on {job.device} {how_it_ended(code)} {after}.\n{said}\n"
-            "Find the module with emacheck audit --modules GLOB, or shrink the crop with --cfg-options if it ran out "
-            "of memory."
-        )
+        full = disk_is_full(directory)
+        advice = f"{full} TMPDIR says where that is." if full else f"\n{SMALLER}"
+        return TrainingError(f"the audit on {job.device} {how_it_ended(code)} {after}.\n{said}{advice}")
     return None
 
 

@@ -4,13 +4,13 @@ import importlib
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from emacheck.errors import EmacheckError
 from emacheck.train.device.devices import PRECISIONS, Device, parse_device
 from emacheck.train.doctor.host import readable
 from emacheck.train.doctor.line import Line, error, ok, warning
+from emacheck.train.host_memory import host_memory
 
 LITTLE_MEMORY = 2 << 30
 SIZE = 128
@@ -67,9 +67,10 @@ def _driver_line(device: Device, facts: dict[str, str]) -> Line:
 
 def _memory_line(device: Device) -> Line:
     if device.is_cpu:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        kibibytes = {name: int(size.split()[0]) for name, _, size in (line.partition(":") for line in lines)}
-        free, total = 1024 * kibibytes["MemAvailable"], 1024 * kibibytes["MemTotal"]
+        memory = host_memory()
+        if memory is None:
+            return warning("memory", "the system does not say how much is free", "Ask the system's own tool.")
+        free, total = memory.available, memory.total
     else:
         from emacheck.train.device.accelerator import device_module
 

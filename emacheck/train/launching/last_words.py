@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +25,20 @@ ANSWER_SECONDS = 1.0
 QUESTION = signal.SIGUSR1
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "memoryerror")
 # How torch says that a batch found no room, and that a process which loads data was killed for that.
-NO_SHARED_MEMORY = ("unable to allocate shared memory", "out of shared memory")
+# The last is Python's, where shared memory is missing or may not be written to.
+NO_SHARED_MEMORY = ("unable to allocate shared memory", "out of shared memory", "_multiprocessing.semlock(")
+# How Python, OpenBLAS, OpenMP and C++ say that the system starts no further thread or process. OpenBLAS then interrupts
+# its own process as Ctrl-C would (driver/others/blas_server.c), so that its words stand before the last lines.
+NO_THREADS = (
+    "can't start new thread",
+    "pthread_create failed",
+    "thread creation failed",
+    "what():  resource temporarily unavailable",
+    "blockingioerror: [errno 11]",
+)
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the place itself
+# How platformdirs says so, which mmengine's yapf asks.
+NO_HOME = "could not determine the home directory"
 # How Python and the dynamic linker say that a package is there and cannot be imported.
 BROKEN_IMPORT = ("modulenotfounderror:", "importerror:", "cannot open shared object file", "undefined symbol")
 
@@ -79,8 +91,17 @@ def hint_of(words: str, *logs: Path) -> str:
     """Return what the last lines suggest, or what stands before them in the logs, as a line of its own, or nothing."""
     if lacking := shared_memory_is_full(*logs):
         return lacking
+    if _is_printed(NO_THREADS, logs):
+        return (
+            "\nThe system let it start no further thread or process. Allow more (ulimit -u, docker run --pids-limit, "
+            "the limit of the pod), or start fewer: OPENBLAS_NUM_THREADS=1 in the environment."
+        )
     if any(sign in words.lower() for sign in OUT_OF_MEMORY):
         return "\nIt ran out of memory."
+    if NO_HOME in words.lower():
+        return (
+            "\nNeither HOME nor the system's list of users says where the home directory is. Set HOME to a directory."
+        )
     if is_broken_import(words):
         return "\nSomething that is needed cannot be imported here: emacheck doctor says what is missing or broken."
     return ""
@@ -91,8 +112,7 @@ def shared_memory_is_full(*logs: Path) -> str:
 
     What they print stands before the last lines, which are those of the training that has lost them.
     """
-    printed = "\n".join(line for log in logs for line in _end_of(log)).lower()
-    if not any(sign in printed for sign in NO_SHARED_MEMORY):
+    if not _is_printed(NO_SHARED_MEMORY, logs):
         return ""
     found = ""
     with contextlib.suppress(OSError):
@@ -102,6 +122,11 @@ def shared_memory_is_full(*logs: Path) -> str:
         "docker run --shm-size 8g, or load without them: --cfg-options train_dataloader.num_workers=0 "
         "train_dataloader.persistent_workers=False, likewise val_dataloader."
     )
+
+
+def _is_printed(signs: tuple[str, ...], logs: Iterable[Path]) -> bool:
+    printed = "\n".join(line for log in logs for line in _end_of(log)).lower()
+    return any(sign in printed for sign in signs)
 
 
 def is_broken_import(words: str) -> bool:
@@ -147,6 +172,12 @@ def did_not_meet(processes: Processes, timeout: float | None = None) -> str:
     """
     within = "" if timeout is None else f" within {timeout:g} s"
     others = processes.nnodes - 1
+    if processes.meeting_place is None:
+        return (
+            f"the processes did not meet on this machine{within}, so none was started: expected localhost to be its "
+            "loopback interface, and that to be up (ip link set lo up, /etc/hosts). One process needs no network: "
+            "drop --nproc-per-node."
+        )
     if not others:
         return (
             f"the processes did not meet at {processes.meeting_place}{within}, so none was started: is that an address "
