@@ -83,6 +83,32 @@ def test_the_whole_iteration_is_blamed_for_what_lasts_and_inherits_it_only_from_
     assert between.message.endswith("no module is wrong alone, so it lies between them")
 
 
+def test_the_whole_iteration_is_blamed_for_the_phase_that_broke_first_by_the_worst_tensor_of_that_phase():
+    errors = [
+        whole(11.0, 1, phase="backward", tensor="gradient bias"),
+        whole(40.0, 1, phase="backward"),
+        whole(9000.0, 1, phase="optimizer", tensor="update"),
+    ]
+    for order in (errors, errors[::-1]):
+        (found,) = find(order)
+        assert (found.phase, found.tensor, found.ratio, found.count) == ("backward", "head output", 40.0, 3)
+
+
+def test_a_module_whose_numbers_are_nan_is_as_much_to_blame_as_any_and_first_where_it_comes_first():
+    nan, far = an_error("nan", math.nan), replace(an_error("far", 1.0, phase="backward"), accepted=0.0)
+    for order in ((an_error("near", 900.0), far, nan), (nan, far, an_error("near", 900.0))):
+        assert [each.module for each in find(order)] == ["nan", "far", "near"]
+
+
+def test_what_could_not_run_in_one_batch_hides_no_failure_of_the_same_module_in_another():
+    failed = a_trouble("neck", FAIL)
+    unable = replace(failed, outcome=INCONCLUSIVE, message="neck ran out of memory")
+    other = replace(failed, module="head")
+    for troubles in ([failed, unable, other], [unable, failed, other]):
+        outcomes = {(each.module, each.outcome) for each in find(ERRORS[:1], troubles)}
+        assert outcomes == {("neck", FAIL), ("neck", INCONCLUSIVE), ("head", FAIL)}
+
+
 def test_no_error_is_within_any_accepted_one_and_any_error_is_over_none():
     none, some = replace(an_error("stem", 0.0), accepted=0.0), replace(an_error("stem", 1e-9), accepted=0.0)
     assert (none.ratio, none.passes, some.ratio, some.passes) == (0.0, True, math.inf, False)
@@ -101,6 +127,12 @@ def test_what_could_not_run_is_never_a_pass_and_blames_nobody(troubles, outcome,
     assert audit_finding(result).outcome is outcome
 
 
+def test_the_verdict_of_a_failed_audit_names_the_operator_and_that_of_no_other_does():
+    found = OperatorFindings(notes=("aten.bmm.default is wrong", "another"))
+    assert audit_finding(result_of(operators=found)).message.endswith("; aten.bmm.default is wrong")
+    assert "aten.bmm" not in audit_finding(result_of(ERRORS[:1], operators=found)).message
+
+
 def test_a_verdict_counts_what_else_is_wrong():
     assert audit_finding(result_of()).message.endswith("; 1 more module is wrong; the whole iteration differs as well")
     said = audit_finding(result_of(ERRORS[:5], TROUBLES)).message
@@ -109,8 +141,22 @@ def test_a_verdict_counts_what_else_is_wrong():
     assert "1 tensor of 1 module on sdaa is within its limit" in audit_finding(result_of(ERRORS[:1])).message
 
 
+def test_a_printed_result_shows_findings_operators_and_notes_and_names_the_devices_of_its_processes():
+    devices = tuple(f"sdaa:{number}" for number in range(9))
+    result = result_of(notes=("a note",), operators=OperatorFindings(notes=("the device hung",)), ranks=devices)
+    first, *findings, operators, note = str(result).splitlines()
+    places = ", ".join(devices[:8])
+    assert first == f"FAIL audit on sdaa and of 9 processes on {places} ... in fp32: 9 tensors compared"
+    assert findings == [f"FAIL {finding.message}" for finding in result.findings]
+    assert (operators, note) == ("the device hung", "note: a note")
+    assert " on sdaa:1 in fp32" in str(replace(result, ranks=("sdaa:1",) * 9))
+    assert repr(result).endswith(f" in fp32: {result.findings[0].message}>")
+    assert repr(result_of(ERRORS[:1])) == "<AuditResult PASS on sdaa in fp32>"
+
+
 def test_a_result_is_read_as_it_was_written():
     result = result_of(
+        (*ERRORS, an_error("far", math.inf)),
         troubles=TROUBLES,
         notes=("a note",),
         state_hash="5" * 64,
@@ -122,4 +168,4 @@ def test_a_result_is_read_as_it_was_written():
     )
     written = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert read_result(written) == result
-    assert written["worst"]["module"] == "tail"
+    assert (written["worst"]["module"], written["worst"]["ratio"]) == ("far", "Infinity")
