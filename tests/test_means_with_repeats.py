@@ -63,6 +63,13 @@ def test_a_loss_that_is_39_percent_too_low_fails_whatever_the_repeats_do(repeats
     assert outcomes("bias", repeats=repeats, factors=0.61) == {FAIL: 30}
 
 
+def test_a_bias_that_is_larger_than_that_of_any_two_repeats_is_not_left_undecided_because_of_them():
+    found = [finding_of(judged(seed, factors=0.94), "bias") for seed in range(20)]
+    assert sum(finding.outcome is FAIL for finding in found) >= 8
+    # What chance explains is undecided whatever the repeats do.
+    assert all("by chance" in finding.message for finding in found if finding.outcome is not FAIL)
+
+
 def test_what_scatters_more_than_twice_as_far_as_the_repeats_fails():
     def scattered(seed):
         return np.exp(0.35 * np.random.default_rng(1000 + seed).normal(size=LENGTH))
