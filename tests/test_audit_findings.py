@@ -52,6 +52,8 @@ ERRORS = (
 )
 TROUBLES = (a_trouble(ITERATION), a_trouble("neck"), a_trouble("neck"))
 
+UNSTEADY = replace(a_trouble("neck"), tensor="neck output", message="the reference itself does not repeat.")
+
 
 def result_of(errors=ERRORS, troubles=(), **fields):
     return AuditResult(device="sdaa", precision="fp32", errors=tuple(errors), findings=find(errors, troubles), **fields)
@@ -125,6 +127,33 @@ def test_what_could_not_run_is_never_a_pass_and_blames_nobody(troubles, outcome,
     result = result_of(ERRORS[:1], troubles)
     assert (result.outcome, result.module, result.phase) == (outcome, module, phase)
     assert audit_finding(result).outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("errors", "troubles", "figures", "module", "words"),
+    [
+        (ERRORS[:1], (), (1.0, 30.0), "", "the closest is stem output"),
+        ([whole(4.0, 1), an_error("stem", 6.0)], (), (4.0, 10.0), "", "in 1 batch; the closest is head output"),
+        (ERRORS, (), (5000.0, 30.0), "tail", "in evaluation mode: output, first in phase forward; 1 of its tensors is"),
+        (ERRORS[1:3], (), (900.0, 30.0), "body", "first in phase backward; 2 of its tensors are over the limit"),
+        (ERRORS[5:], (), (70.0, 10.0), ITERATION, "so it lies between them; the worst tensor is head output"),
+        (ERRORS[:1], [a_trouble("neck")], (math.nan, 30.0), "neck", "neck could not run (in phase forward)"),
+        ([], [a_trouble("neck", FAIL)], (math.inf, 30.0), "neck", "neck could not run (in phase forward)"),
+        ([], [UNSTEADY], (math.nan, 30.0), "neck", "the reference itself does not repeat (in phase forward)"),
+        ([], (), (math.nan, 30.0), "", "no tensor was compared on sdaa"),
+    ],
+)
+def test_the_finding_of_an_audit_has_the_figures_of_what_it_is_about(errors, troubles, figures, module, words):
+    finding = audit_finding(result_of(errors, troubles))
+    assert (finding.observed, finding.limit) == pytest.approx(figures, nan_ok=True)
+    assert finding.module == module
+    assert words in finding.message
+    assert (finding.would_pass_at is None) is (finding.outcome is not PASS)
+
+
+def test_a_verdict_blames_what_failed_though_what_could_not_run_is_named_before_it():
+    result = replace(result_of(ERRORS[:1]), findings=(a_trouble("neck"), *find(ERRORS[4:5])))
+    assert (audit_finding(result).module, audit_finding(result).observed) == ("tail", 5000.0)
 
 
 def test_the_verdict_of_a_failed_audit_names_the_operator_and_that_of_no_other_does():
