@@ -132,13 +132,7 @@ def test_what_could_not_run_is_never_a_pass_and_blames_nobody(troubles, outcome,
 @pytest.mark.parametrize(
     ("errors", "troubles", "figures", "module", "words"),
     [
-        (ERRORS[:1], (), (1.0, 30.0), "", "the closest is stem output"),
         ([whole(4.0, 1), an_error("stem", 6.0)], (), (4.0, 10.0), "", "in 1 batch; the closest is head output"),
-        (ERRORS, (), (5000.0, 30.0), "tail", "in evaluation mode: output, first in phase forward; 1 of its tensors is"),
-        (ERRORS[1:3], (), (900.0, 30.0), "body", "first in phase backward; 2 of its tensors are over the limit"),
-        (ERRORS[5:], (), (70.0, 10.0), ITERATION, "so it lies between them; the worst tensor is head output"),
-        (ERRORS[:1], [a_trouble("neck")], (math.nan, 30.0), "neck", "neck could not run (in phase forward)"),
-        ([], [a_trouble("neck", FAIL)], (math.inf, 30.0), "neck", "neck could not run (in phase forward)"),
         ([], [UNSTEADY], (math.nan, 30.0), "neck", "the reference itself does not repeat (in phase forward)"),
         ([], (), (math.nan, 30.0), "", "no tensor was compared on sdaa"),
     ],

@@ -76,6 +76,19 @@ def test_a_step_that_is_exact_in_the_reference_may_be_rounded_by_the_device(roun
 
     result = audited(from_zero(0.5), rounded, **ALONE, modules=OPTIMIZER)
     assert result.outcome is outcome, text(result, command="")
+    assert {(error.module, error.phase, error.limit) for error in result.errors} == {(OPTIMIZER, "optimizer", 30.0)}
+    assert {error.tensor for error in result.errors} >= {"update (model).weight", "update (model).bias"}
+
+
+def test_a_step_that_the_device_cannot_make_fails_where_no_whole_iteration_runs_either():
+    def no_step(*_):
+        raise RuntimeError("no such kernel")
+
+    result = audited(from_zero(0.5), lambda candidate: candidate.patch(candidate.optimizer, "step", no_step), **ALONE)
+    assert [(each.module, each.outcome, each.phase) for each in result.findings] == [
+        (OPTIMIZER, Outcome.FAIL, "optimizer")
+    ]
+    assert "no such kernel" in result.findings[0].message
 
 
 def test_a_step_that_overflows_in_the_accepted_precision_is_noted_as_not_judged():
