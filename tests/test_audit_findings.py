@@ -9,6 +9,7 @@ import pytest
 from emacheck.audit.findings.operators import OperatorFindings
 from emacheck.audit.findings.result import ITERATION, AuditResult, ModuleFinding, TensorError, find, read_result
 from emacheck.audit.findings.verdict import audit_finding
+from emacheck.audit.operators.scopes import Scope, scopes_of
 from emacheck.judge import Outcome
 
 FAIL, INCONCLUSIVE, PASS = Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS
@@ -192,3 +193,49 @@ def test_a_result_is_read_as_it_was_written():
     written = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert read_result(written) == result
     assert (written["worst"]["module"], written["worst"]["ratio"]) == ("far", "Infinity")
+
+
+def scope(name, **fields):
+    return Scope(**{"name": name, "level": "isolated", "batch": 1, "depth": 1, "kind": "Conv2d", **fields})
+
+
+@pytest.mark.parametrize(
+    ("errors", "troubles", "scopes"),
+    [
+        (ERRORS[:1], (), []),
+        (ERRORS, (), [scope("tail", level="evaluation"), scope("body")]),
+        # Where it is worst, which is not where it is first.
+        (
+            [an_error("body", 40.0), an_error("body", 50.0, batch=2), an_error("body", 20.0, batch=3)],
+            (),
+            [scope("body", batch=2)],
+        ),
+        ([an_error("body", 8.0, batch=1, limit=5.0), an_error("body", 40.0, batch=2)], (), [scope("body", batch=1)]),
+        ([an_error(str(at), 99.0 - at) for at in range(5)], (), [scope("0"), scope("1"), scope("2")]),
+        (ERRORS[:1], TROUBLES, []),
+        (
+            [whole(60.0, 1), whole(70.0, 2)],
+            (),
+            [scope(ITERATION, level="end to end", batch=2, depth=0, kind="")],
+        ),
+        # An invariant that is broken names no tensor that an operator made.
+        (ERRORS[:1], [a_trouble(ITERATION, FAIL)], []),
+    ],
+)
+def test_operators_are_looked_at_in_the_modules_most_to_blame_where_they_are_worst(errors, troubles, scopes):
+    assert scopes_of(result_of(errors, troubles)) == (scopes, [])
+
+
+def test_why_the_operators_of_a_failing_module_are_not_looked_at_is_noted():
+    fails, differs = a_trouble("neck", FAIL), replace(a_trouble("head", FAIL), tensor="output when it was repeated")
+    scopes, notes = scopes_of(result_of([*ERRORS[5:7], ERRORS[1]], [fails, differs]))
+    assert [each.name for each in scopes] == ["body"]
+    assert notes == [
+        "operators of neck were not ranked: it does not run to its end (neck could not run)",
+        "operators of head were not ranked: what is wrong shows only when several calls or processes are held against "
+        "each other",
+    ]
+    # That something fails alone explains the whole iteration.
+    assert scopes_of(result_of(ERRORS[5:7], [fails]))[0] == []
+    many = [a_trouble(str(at), FAIL) for at in range(5)]
+    assert len(scopes_of(result_of((), many))[1]) == 3
