@@ -134,6 +134,7 @@ def test_what_could_not_run_is_never_a_pass_and_blames_nobody(troubles, outcome,
     ("errors", "troubles", "figures", "module", "words"),
     [
         ([whole(4.0, 1), an_error("stem", 6.0)], (), (4.0, 10.0), "", "in 1 batch; the closest is head output"),
+        ([], [a_trouble("neck", FAIL)], (math.inf, 30.0), "neck", "neck could not run (in phase forward)"),
         ([], [UNSTEADY], (math.nan, 30.0), "neck", "the reference itself does not repeat (in phase forward)"),
         ([], (), (math.nan, 30.0), "", "no tensor was compared on sdaa"),
     ],

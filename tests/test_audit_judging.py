@@ -12,12 +12,15 @@ from small_network import audited, hook  # noqa: E402
 from torch import nn  # noqa: E402
 
 from emacheck.audit.arithmetic.measure import Distance  # noqa: E402
+from emacheck.audit.arithmetic.precision import Precision  # noqa: E402
 from emacheck.audit.findings.result import ITERATION  # noqa: E402
 from emacheck.audit.findings.text import text  # noqa: E402
 from emacheck.audit.iteration.calls import OPTIMIZER, Call  # noqa: E402
 from emacheck.audit.iteration.repeats import Different, Repeats  # noqa: E402
+from emacheck.audit.iteration.subject import Subject  # noqa: E402
 from emacheck.audit.judging.candidate import Judged, _owner, _repeated  # noqa: E402
 from emacheck.audit.judging.reference import Plan, Reference  # noqa: E402
+from emacheck.audit.limits import Limits  # noqa: E402
 from emacheck.audit.lockstep.parts import Part  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
 
@@ -235,3 +238,72 @@ def test_a_head_that_gives_a_layer_of_the_backbone_something_wrong_is_named_and_
     batch = torch.randn(16, 6), torch.randint(0, 6, (16,))
     result = audited((Shared(), None, batch, lambda m, b: F.cross_entropy(m(b[0]), b[1])), wrong, **ALONE)
     assert (result.outcome, {each.module for each in result.findings}) == (Outcome.FAIL, {"head"})
+
+
+@pytest.mark.parametrize(
+    ("precision", "alone", "operators"),
+    [("fp32", 7.0, 30.0), ("tf32", 7.0, 30.0), ("bf16", 3.0, 10.0), ("fp16", 3.0, 10.0)],
+)
+def test_16_bits_have_a_limit_of_their_own_in_modules_and_operators(precision, alone, operators):
+    plan = Plan(precision=Precision(name=precision), limits=Limits(isolated=7.0, half=3.0))
+    assert (plan.limit_alone, plan.limit_of_operators) == (alone, operators)
+
+
+@pytest.mark.parametrize(
+    ("modules", "names", "wanted"),
+    [
+        (None, None, ["head", "head.conv", "(loss)"]),
+        ("head*", None, ["head", "head.conv"]),
+        (None, frozenset({"head", "(loss)"}), ["head", "(loss)"]),
+        ("head*", frozenset({"head", "(loss)"}), ["head"]),
+        ("HEAD", None, []),
+        (None, frozenset(), []),
+    ],
+)
+def test_modules_are_wanted_by_glob_and_by_name(modules, names, wanted):
+    plan = Plan(modules=modules, names=names)
+    assert [each for each in ("head", "head.conv", "(loss)") if plan.wants(each)] == wanted
+
+
+@pytest.mark.parametrize(
+    ("options", "variations"),
+    [
+        ({}, 5),
+        ({"number": 2}, 2),
+        ({"number": 2, "keep": True}, 5),
+        # That without oneDNN is none of 16 bits.
+        ({"plan": Plan(precision=Precision(name="bf16"))}, 4),
+    ],
+)
+def test_the_first_batch_pools_all_benign_variations_of_a_whole_iteration_and_later_ones_two(options, variations):
+    model, optimizer, batch, function = from_zero(0.5)
+    subject = Subject(model=model, optimizer=optimizer, loss=function)
+    whole = Reference(**{"subject": subject, "batch": batch, "plan": Plan(), **options}).iteration()
+    assert len(whole.accepted) == variations
+    assert all(each.keys() == whole.truth.keys() for each in whole.accepted)
+
+
+class Refused(nn.Module):
+    """Raises in a benign variation, or always."""
+
+    def __init__(self, always):
+        super().__init__()
+        self.linear, self.always = nn.Linear(6, 4), always
+
+    def forward(self, value):
+        if self.always or not torch.backends.mkldnn.enabled:
+            raise ValueError("this kernel needs oneDNN")
+        return self.linear(value)
+
+
+def test_a_benign_variation_that_cannot_run_is_left_out_and_the_plain_one_may_not_be():
+    _, _, batch, function = from_zero(0.5)
+    reference = Reference(
+        subject=Subject(model=Refused(False), optimizer=None, loss=function), batch=batch, plan=Plan()
+    )
+    assert len(reference.iteration().accepted) == 4
+    (refused,) = reference.refused.items()
+    assert (refused[0], refused[1].endswith(": this kernel needs oneDNN")) == (ITERATION, True)
+    broken = Reference(subject=Subject(model=Refused(True), optimizer=None, loss=function), batch=batch, plan=Plan())
+    with pytest.raises(ValueError, match="needs oneDNN"):
+        broken.iteration()
