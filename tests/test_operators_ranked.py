@@ -1,6 +1,8 @@
 """How calls of operators are counted, ranked and told apart, and what an explanation says of them; no torch."""
 
+import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -13,9 +15,12 @@ from emacheck.audit.findings.operators import (
     UNREPEATED,
     UNTRIED,
     Explanation,
+    Input,
     OperatorError,
+    OperatorFindings,
     Trial,
     Unjudged,
+    read_operators,
 )
 from emacheck.audit.operators.ranking import Ranking, Traits, apart
 
@@ -139,3 +144,23 @@ def test_an_explanation_says_what_is_wrong_how_often_and_what_was_proven(found, 
 def test_a_survey_in_which_nothing_failed_blames_no_call():
     survey = explanation(RIGHT, FINE, level="end to end", ratio=math.nan)
     assert message_of(survey).endswith("of aten.mm.default)")
+
+
+def test_findings_are_read_as_they_were_written_with_what_is_no_number():
+    given = Input(name="self", dtype="float32", shape=(2, 3), strides=(1, 2), contiguous=False)
+    odd = row(
+        error=math.inf,
+        accepted=math.inf,
+        value=-math.inf,
+        truth=math.inf,
+        limit=math.inf,
+        index=(1, 2),
+        inputs=(given,),
+    )
+    found = explanation(PROVEN, odd, ratio=math.inf, limit=math.inf, trials=(math.inf,), cause=("aten.mm.default",))
+    found = replace(found, message="mm is wrong", unjudged=UNJUDGED)
+    findings = OperatorFindings(explanations=(found,), notes=("a note",), seconds=1.5)
+    written = json.loads(json.dumps(findings.to_json(), allow_nan=False))
+    assert read_operators(written) == findings
+    assert read_operators(written).lines == ("mm is wrong", "a note")
+    assert str(read_operators(written).explanations[0].operators[0].inputs[0]) == "self float32 (2, 3) strides (1, 2)"
