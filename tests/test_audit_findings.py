@@ -37,7 +37,7 @@ def a_trouble(module, outcome=INCONCLUSIVE):
 
 
 def whole(ratio, batch, **more):
-    return an_error("head", ratio, level="end to end", limit=10.0, batch=batch, **more)
+    return an_error("head", ratio, **{"level": "end to end", "limit": 10.0, "batch": batch, **more})
 
 
 ERRORS = (
@@ -215,7 +215,7 @@ def scope(name, **fields):
         ([an_error(str(at), 99.0 - at) for at in range(5)], (), [scope("0"), scope("1"), scope("2")]),
         (ERRORS[:1], TROUBLES, []),
         (
-            [whole(60.0, 1), whole(70.0, 2)],
+            [an_error("stem", 29.0), whole(60.0, 1), whole(70.0, 2), whole(900.0, 1, level="processes")],
             (),
             [scope(ITERATION, level="end to end", batch=2, depth=0, kind="")],
         ),
@@ -229,7 +229,7 @@ def test_operators_are_looked_at_in_the_modules_most_to_blame_where_they_are_wor
 
 def test_why_the_operators_of_a_failing_module_are_not_looked_at_is_noted():
     fails, differs = a_trouble("neck", FAIL), replace(a_trouble("head", FAIL), tensor="output when it was repeated")
-    scopes, notes = scopes_of(result_of([*ERRORS[5:7], ERRORS[1]], [fails, differs]))
+    scopes, notes = scopes_of(result_of([*ERRORS[5:7], ERRORS[1], an_error("head", 1.0)], [fails, differs]))
     assert [each.name for each in scopes] == ["body"]
     assert notes == [
         "operators of neck were not ranked: it does not run to its end (neck could not run)",

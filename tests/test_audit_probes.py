@@ -45,7 +45,10 @@ def rows(result, words):
 def test_softmax_rows_and_ignored_labels_are_looked_at_and_hold_on_the_cpu():
     result = audited(attending())
     assert result.outcome is Outcome.PASS
-    assert {error.module for error in rows(result, "sum of the rows")} == {"1"}
+    assert {(error.module, error.level) for error in rows(result, "sum of the rows")} == {
+        ("1", "isolated"),
+        ("1", "evaluation"),
+    }
     assert rows(result, "gradient of ignored labels")[0].error == 0
 
 

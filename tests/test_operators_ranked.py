@@ -141,6 +141,14 @@ def test_an_explanation_says_what_is_wrong_how_often_and_what_was_proven(found, 
     assert message_of(found).startswith(f"{found.scope}: ")
 
 
+def test_what_is_wrong_is_said_and_no_more_than_there_is():
+    assert message_of(explanation(UNTRIED, MM, NORM)) == f"head: {WRONG_MM} and {WRONG_NORM}"
+
+
+def test_a_module_whose_numbers_are_nan_though_every_operator_is_right_is_called_otherwise():
+    assert message_of(explanation(RIGHT, FINE, ratio=math.nan)).endswith("called with what, not in an operator")
+
+
 def test_a_survey_in_which_nothing_failed_blames_no_call():
     survey = explanation(RIGHT, FINE, level="end to end", ratio=math.nan)
     assert message_of(survey).endswith("of aten.mm.default)")
