@@ -59,6 +59,18 @@ def test_a_pass_within_its_limit_says_nothing_of_repeats_that_are_farther_from_e
     assert ["over its limit" not in finding.message for finding in found] == within
 
 
+def test_a_candidate_that_is_no_farther_from_a_noisy_reference_than_its_repeats_are_does_not_fail():
+    found = Counter()
+    for seed in range(10):
+        draw = np.random.default_rng(seed)
+        reference, *others = (2 + draw.normal(size=LENGTH) * size for size in (0.4, 0.04, 0.04, 0.04, 0.04))
+        candidate, *repeats = map(record, others)
+        comparison = replace(compare(record(reference), candidate, repeats=repeats), stated=True)
+        found[finding_of(decide(comparison), "mean_relative_error").outcome] += 1
+    assert found[FAIL] == 0
+    assert found[PASS] >= 5
+
+
 def test_a_run_that_is_a_little_farther_off_than_two_repeats_are_is_undecided_and_asks_for_more():
     verdicts = [judged(seed, repeats=2) for seed in range(30)]
     undecided = [f for v in verdicts for f in v.findings if "and one more may be farther" in f.message]
