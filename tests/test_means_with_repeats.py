@@ -154,11 +154,12 @@ def test_ranks_that_fluctuate_are_held_against_those_of_the_repeats():
     assert found[FAIL] == 0
 
 
-def test_a_repeat_without_the_losses_of_its_ranks_shows_nothing_about_ranks():
+@pytest.mark.parametrize("of_ranks", [{}, {0: {}, 1: {}, 2: {}, 3: {}}])
+def test_a_repeat_without_the_losses_of_its_ranks_shows_nothing_about_ranks(of_ranks):
     draw = np.random.default_rng(0)
     reference, candidate, *repeats = (run_of_ranks(draw) for _ in range(10))
     comparison = replace(compare(reference, candidate, repeats=repeats), stated=True)
     assert finding_of(decide(comparison), "ranks").outcome is PASS
-    comparison = replace(comparison, repeats=(*repeats[:-1], replace(repeats[-1], of_ranks={})))
+    comparison = replace(comparison, repeats=(*repeats[:-1], replace(repeats[-1], of_ranks=of_ranks)))
     assert finding_of(decide(comparison), "envelope").outcome is PASS
     assert finding_of(decide(comparison), "ranks").outcome is FAIL
