@@ -228,6 +228,7 @@ def test_a_model_on_another_card_of_the_same_kind_is_elsewhere(asked, cards, fou
         ("a.py:1: UserWarning: Operator aten::isin falls back to the CPU now", {"aten::isin"}),
         ("The operator 'aten::isin' will fall-back to run on the cpu", {"aten::isin"}),
         ("a.py:1: UserWarning: some operator will\nfall back to the CPU", {"some operator will fall back to the CPU"}),
+        (f"this falls back to the CPU {'x' * 300}", {f"this falls back to the CPU {'x' * 300}"[:200]}),
         ("a.py:1: UserWarning: falling back to CPUs", set()),
         ("a.py:1: UserWarning: the CPU is slow", set()),
     ],
@@ -239,3 +240,12 @@ def test_a_warning_of_a_fallback_is_heard_in_the_words_of_several_vendors(said, 
     told = ToldToFallBack()
     told.hear(said)
     assert told.operators == operators
+
+
+def test_where_nobody_has_imported_the_compiler_nothing_is_compiled(monkeypatch):
+    pytest.importorskip("mmengine")
+    from emacheck.train.observed import compiled_graphs
+
+    monkeypatch.delitem(sys.modules, "torch._dynamo.utils", raising=False)
+    assert compiled_graphs() == 0
+    assert "torch._dynamo.utils" not in sys.modules
