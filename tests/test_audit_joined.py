@@ -2,7 +2,9 @@
 
 import json
 import math
+import random
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -13,7 +15,11 @@ from emacheck.audit.iteration.calls import LOSS  # noqa: E402
 from emacheck.audit.lockstep.parts import Part  # noqa: E402
 from emacheck.cli.audit.joined import distances_of, read_reports, together  # noqa: E402
 from emacheck.cli.audit.rank import REPORTS_FILE, _smallest, tensors_file  # noqa: E402
-from emacheck.cli.audit.training import bases_are_means_of_unit_vectors, training_loss  # noqa: E402
+from emacheck.cli.audit.training import (  # noqa: E402
+    _draw_batches,
+    bases_are_means_of_unit_vectors,
+    training_loss,
+)
 
 
 def test_a_tensor_that_only_the_processes_or_only_the_one_process_has_is_far_off():
@@ -85,3 +91,25 @@ def test_the_loss_that_is_audited_is_the_one_that_mmengine_trains():
     due, _ = model.parse_losses(model(**batch, mode="loss"))
     assert list(found) == ["loss_ce", "aux_loss"]
     assert sum(found.values()) == due == 3.75 + 21.25 + 3.75
+
+
+class Loader:
+    """Draws as augmentations do, from the generators of torch, numpy and Python."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def __iter__(self):
+        for _ in range(self.size):
+            yield float(torch.rand(())), float(np.random.random()), random.random()  # noqa: NPY002, S311
+
+
+def test_batches_follow_from_the_seed_alone_however_short_a_pass_over_the_data_is():
+    first = _draw_batches(Loader(2), 5, seed=3)
+    assert len({number for batch in first for number in batch}) == 15
+    torch.rand(7)
+    random.random()  # noqa: S311
+    assert _draw_batches(Loader(4), 5, seed=3) == first
+    assert not set(_draw_batches(Loader(4), 5, seed=4)) & set(first)
+    assert _draw_batches(Loader(4), 0, seed=3) == []
+    assert _draw_batches(Loader(0), 2, seed=3) == []
