@@ -76,6 +76,12 @@ def test_a_training_that_is_not_what_it_is_called_ends_without_a_verdict(trained
     assert json.loads((place / name / "run.json").read_text(encoding="utf-8"))["complete"] is False
 
 
+def test_a_training_on_another_device_ends_after_its_first_iteration(trained):
+    _, place = trained
+    healthy, other = ((place / name / "iterations.jsonl").read_text() for name in ("healthy", "another mmengine"))
+    assert healthy.count("\n") - other.count("\n") >= 2
+
+
 def test_operators_that_ran_on_the_cpu_limit_a_verdict_and_are_named(trained):
     _, place = trained
     # The simulated device runs what it has no kernel for as the CPU's, by torch's own fallback.
