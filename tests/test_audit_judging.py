@@ -102,6 +102,15 @@ def test_a_step_that_overflows_in_the_accepted_precision_is_noted_as_not_judged(
     assert result.notes[0].endswith("the first is update bias in (model) after the optimizer's step")
 
 
+def test_a_state_of_the_optimizer_that_overflows_in_the_accepted_precision_is_noted_and_all_else_is_judged():
+    model, _, batch, function = from_zero(0.5)
+    adam = torch.optim.Adam(model.parameters())
+    result = audited((model, adam, batch, lambda m, b: 1e24 * function(m, b)), None, evaluation=False)
+    assert result.outcome is Outcome.PASS, text(result, command="")
+    assert result.notes[0].startswith("2 tensors were not judged, because fp32 itself overflows there")
+    assert "the first is state exp_avg_sq of bias in (model) after the optimizer's step" in result.notes[0]
+
+
 class Both(nn.Module):
     """Returns what it computes and a penalty, which is one number."""
 
@@ -124,7 +133,7 @@ class Penalised(nn.Module):
 def penalised():
     def loss(model, batch):
         value, penalty = model(batch[0])
-        return {"loss": F.cross_entropy(value, batch[1]), "penalty": penalty}
+        return {"loss": F.cross_entropy(value, batch[1]), "penalty": penalty.reshape(1)}
 
     torch.manual_seed(0)
     return Penalised(), None, (torch.randn(16, 6), torch.randint(0, 4, (16,))), loss
@@ -211,6 +220,7 @@ def test_what_a_module_is_given_was_made_by_the_code_around_it(caller, called, o
     for kind in ("input of", "gradient at"):
         assert _owner(call, Part(kind, f"{called} 0.0")) == owner
     assert _owner(call, Part("gradient", "weight")) == caller
+    assert _owner(call, Part("output", "decode.loss_ce")) == caller
 
 
 def test_a_head_that_gives_a_layer_of_the_backbone_something_wrong_is_named_and_no_module_that_is_not_there():
