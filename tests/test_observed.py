@@ -149,7 +149,7 @@ def test_a_device_that_is_held_against_itself_limits_the_verdict(reference, cand
     assert (words in finding.limited_by) is said
 
 
-def hooked(*, lr=0.1, steps=(True,), prepare=None, freeze_after=None, several=False):
+def hooked(*, lr=0.1, steps=(True,), meanwhile=None, freeze_after=None, several=False):
     """Train a weight, and return what the hook says of it: its facts, and what it refuses."""
     torch = pytest.importorskip("torch")
     optim = pytest.importorskip("mmengine.optim")
@@ -172,6 +172,8 @@ def hooked(*, lr=0.1, steps=(True,), prepare=None, freeze_after=None, several=Fa
             model.zero_grad()
             model(torch.ones(1, 2)).sum().backward()
             optimizer.step()
+        if meanwhile is not None:
+            meanwhile()
         if freeze_after == at:
             model.requires_grad_(False)
         hook.after_train_iter(runner, at)
@@ -200,6 +202,18 @@ def test_a_training_trains_if_a_step_moved_a_weight_before_its_last_iteration(op
     facts, said = hooked(**options)
     assert facts["updates"] == updates
     assert said.startswith(words) if words else said == ""
+
+
+def test_a_training_in_which_float32_became_something_else_is_refused():
+    torch = pytest.importorskip("torch")
+    if not hasattr(torch.backends.cudnn, "conv"):
+        pytest.skip("this torch has no switch for a CPU")
+    before = torch.get_float32_matmul_precision()
+    try:
+        _, said = hooked(meanwhile=lambda: torch.set_float32_matmul_precision("medium"))
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert said.startswith("torch.backends.mkldnn.matmul: found switched during the training")
 
 
 @pytest.mark.parametrize(
