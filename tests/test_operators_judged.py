@@ -283,10 +283,23 @@ def test_what_a_cast_makes_of_a_number_that_no_integer_can_be_is_not_judged():
     def otherwise(func, args, kwargs):
         return torch.where(args[0].abs() > 1e18, 7, func(*args, **kwargs))
 
-    assert wrong(observed("_to_copy", otherwise, value.long)) == []
+    ranking = observed("_to_copy", otherwise, value.long)
+    assert (wrong(ranking), ranking.chose) == ([], {})
     off = lambda func, args, kwargs: func(*args, **kwargs) + 1  # noqa: E731
     for each in (value, torch.arange(5.0)):
         assert wrong(observed("_to_copy", off, each.long)) == [("aten._to_copy.default", "result")]
+
+
+def test_of_two_results_the_one_that_overflows_is_listed_and_the_other_one_judged():
+    value = torch.tensor([1e30, -1e30, 3e29])
+    run = lambda: torch.var_mean(value, 0)  # noqa: E731
+    for change, found in (
+        (lambda func, args, kwargs: func(*args, **kwargs), []),
+        (lambda func, args, kwargs: (func(*args, **kwargs)[0], value[2]), [("aten.var_mean.correction", "result.1")]),
+    ):
+        ranking = observed("var_mean", change, run)
+        assert wrong(ranking) == found
+        assert [row.operator for row in ranking.unjudged()] == ["aten.var_mean.correction"]
 
 
 def test_a_call_that_the_cpu_knows_under_another_name_is_held_against_it():
