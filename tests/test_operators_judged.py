@@ -347,6 +347,10 @@ def test_a_sum_in_float32_has_the_limit_of_float32_where_the_network_computes_in
     ("name", "run"),
     [
         ("floor", lambda value: value.floor()),
+        *((name, lambda value, name=name: getattr(value, name)()) for name in ("ceil", "trunc", "frac")),
+        ("round", lambda value: (value + 0.5).round()),
+        *((name, lambda value, name=name: getattr(value, name)(1.0)) for name in ("fmod", "remainder", "floor_divide")),
+        ("histc", lambda value: value.histc(8, 1.0, 9.0)),
         ("floor_", lambda value: value.clone().floor_()),
         ("_foreach_floor_", lambda value: torch._foreach_floor_([value.clone()])),
         ("div_", lambda value: value.clone().div_(1.0, rounding_mode="floor")),
@@ -360,7 +364,7 @@ def test_a_last_bit_that_would_make_a_step_is_not_tried(name, run):
     def off(func, args, kwargs):
         made = func(*args, **kwargs)
         for tensor in args[0] if name.startswith("_foreach") else [made[0] if isinstance(made, tuple) else made]:
-            tensor.mul_(1.01)
+            tensor.add_(0.01)
         return made
 
     assert len(wrong(observed(name, off, lambda: run(torch.arange(1.0, 10.0))))) == 1
