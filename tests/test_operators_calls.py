@@ -40,6 +40,25 @@ def test_an_operator_that_the_cpu_cannot_repeat_is_listed_and_never_called_right
     library._destroy()
 
 
+def test_an_integer_that_an_operator_of_a_vendor_makes_of_a_float_is_judged_unless_last_bits_decide_it():
+    library = torch.library.Library("emacheck_tests", "DEF")
+    library.define("whole(Tensor x) -> Tensor")
+    library.impl("whole", lambda value: value.floor().long(), "CPU")
+
+    def more(func, args, kwargs):
+        return func(*args, **kwargs) + 1
+
+    found = []
+    for values in ([1.5, 2.25, -0.5], [1.0, 2.0, 3.0], []):
+        observer = Observer(CPU, Precision(), limit=30.0)
+        with ReplacedOperator(("whole",), more), observer:
+            torch.ops.emacheck_tests.whole(torch.tensor(values))
+        rows = [row.passes for row in observer.ranking.ranked() if row.operator.startswith("emacheck")]
+        found.append((rows, len(observer.ranking.unjudged())))
+    library._destroy()
+    assert found == [([False], 0), ([], 1), ([True], 0)]
+
+
 def a_call(func, *args, **kwargs):
     """Return what the CPU makes of a call that only a device could make."""
     return host_call(func, args, kwargs, Precision()).run()

@@ -119,6 +119,10 @@ def test_the_worst_element_is_neither_a_mask_nor_a_choice_among_equals():
     row = observed("mul", off, lambda: scores * 1.0).ranked()[0]
     assert (row.index, row.value, row.truth) == ((1,), 2.5, 2.0)
 
+    # What is NaN in both is equal.
+    row = observed("log", off, torch.tensor([-1.0, 1.0, 1.0]).log).ranked()[0]
+    assert (row.index, row.value, row.truth) == ((1,), 0.5, 0.0)
+
     def other(func, args, kwargs):
         values, _ = func(*args, **kwargs)
         return values, torch.tensor([5, 1])
