@@ -27,6 +27,10 @@ def test_a_healthy_network_passes_and_is_left_as_it_was(subject):
     assert {"stem", "blocks.1", "blocks.1.bn", "head", "(model)", "(loss)", "(optimizer)"} <= {
         error.module for error in result.errors
     }
+    assert {e.tensor for e in result.errors if e.module == "blocks.0.relu" and e.level == "isolated"} >= {
+        "output",
+        "output of call 2",
+    }
     assert before == (state_digest(dict(subject[0].state_dict())), state_digest(subject[1].state_dict()))
     assert all(parameter.grad is None for parameter in subject[0].parameters())
 

@@ -18,6 +18,9 @@ from torch.utils.checkpoint import checkpoint  # noqa: E402
 import emacheck  # noqa: E402
 from emacheck.audit.findings.text import text  # noqa: E402
 from emacheck.audit.iteration.draws import Draws  # noqa: E402
+from emacheck.audit.iteration.subject import Subject  # noqa: E402
+from emacheck.audit.judging.reference import Plan  # noqa: E402
+from emacheck.audit.step import audit  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
 
 PLAIN = {"plain": lambda run, value: run(value)}
@@ -186,6 +189,9 @@ def test_a_checkpoint_of_another_library_is_noted_and_its_repeated_calls_are_wat
     assert result.notes[0].startswith(
         "called again in the backward pass, not by torch.utils.checkpoint: 1.bn and 6 more"
     )
+    model, optimizer, batch, function = subject
+    twice = audit(Subject(model=model, optimizer=optimizer, loss=function), [batch, batch], Plan(modules="0"))
+    assert sum("called again in the backward pass" in note for note in twice.notes) == 1
     assert audited(subject, set_on("1.bn", eps=1e-3)).module == "1.bn"
     assert audited(subject, second_call("1.conv", lambda output: output * 1.01)).module == "1.conv"
     assert audited(subject, wrong_gradient).outcome is Outcome.FAIL

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,7 @@ from emacheck.audit.selftest.trials import Trial  # noqa: E402
 from emacheck.cli.audit import memory, supervision  # noqa: E402
 from emacheck.cli.audit.job import AuditJob  # noqa: E402
 from emacheck.cli.audit.supervision import audit_in_worker  # noqa: E402
+from emacheck.cli.audit.worker import _require_possible  # noqa: E402
 from emacheck.cli.selftest import _gathered, _planned  # noqa: E402
 from emacheck.errors import TrainingError, UsageError  # noqa: E402
 from emacheck.train import host_memory  # noqa: E402
@@ -245,5 +247,15 @@ def test_an_audit_that_the_host_has_no_memory_for_is_refused_before_it_starts(mo
     (tmp_path / "proc/meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable: 3500000 kB\n")
     with pytest.raises(UsageError, match=r"takes about 3\.7 GiB of the host's memory, and 3\.3 GiB are available\. "):
         memory.refuse_too_large(batches)
+    model = torch.nn.Sequential(torch.nn.Linear(1, 1))
+    job = AuditJob(request=TrainingRequest(preset="smoke", config=None), device="cpu")
+    with pytest.raises(UsageError, match="--modules '\\*' tries nevertheless"):
+        _require_possible(job, model, batches)
+    for asked in (replace(job, modules="*"), replace(job, modules="(optimizer)")):
+        _require_possible(asked, model, batches)
+    # Another node prepares the state and audits no batch.
+    _require_possible(job, model, [])
+    with pytest.raises(UsageError, match="found modules 1, which matches nothing"):
+        _require_possible(replace(job, modules="1"), model, batches)
     (tmp_path / "proc/self/status").write_text("VmRSS: 900000 kB\nRssAnon: 500000 kB\n")
     memory.refuse_too_large(batches)  # what is needed includes what is held already

@@ -9,6 +9,7 @@ import pytest
 from emacheck.audit.findings.operators import OperatorFindings
 from emacheck.audit.findings.result import ITERATION, AuditResult, ModuleFinding, TensorError, find, read_result
 from emacheck.audit.findings.verdict import audit_finding
+from emacheck.audit.operators.scopes import Scope, scopes_of
 from emacheck.judge import Outcome
 
 FAIL, INCONCLUSIVE, PASS = Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS
@@ -36,7 +37,7 @@ def a_trouble(module, outcome=INCONCLUSIVE):
 
 
 def whole(ratio, batch, **more):
-    return an_error("head", ratio, level="end to end", limit=10.0, batch=batch, **more)
+    return an_error("head", ratio, **{"level": "end to end", "limit": 10.0, "batch": batch, **more})
 
 
 ERRORS = (
@@ -51,6 +52,8 @@ ERRORS = (
     whole(2.0, 2, phase="optimizer", tensor="update"),
 )
 TROUBLES = (a_trouble(ITERATION), a_trouble("neck"), a_trouble("neck"))
+
+UNSTEADY = replace(a_trouble("neck"), tensor="neck output", message="the reference itself does not repeat.")
 
 
 def result_of(errors=ERRORS, troubles=(), **fields):
@@ -83,6 +86,32 @@ def test_the_whole_iteration_is_blamed_for_what_lasts_and_inherits_it_only_from_
     assert between.message.endswith("no module is wrong alone, so it lies between them")
 
 
+def test_the_whole_iteration_is_blamed_for_the_phase_that_broke_first_by_the_worst_tensor_of_that_phase():
+    errors = [
+        whole(11.0, 1, phase="backward", tensor="gradient bias"),
+        whole(40.0, 1, phase="backward"),
+        whole(9000.0, 1, phase="optimizer", tensor="update"),
+    ]
+    for order in (errors, errors[::-1]):
+        (found,) = find(order)
+        assert (found.phase, found.tensor, found.ratio, found.count) == ("backward", "head output", 40.0, 3)
+
+
+def test_a_module_whose_numbers_are_nan_is_as_much_to_blame_as_any_and_first_where_it_comes_first():
+    nan, far = an_error("nan", math.nan), replace(an_error("far", 1.0, phase="backward"), accepted=0.0)
+    for order in ((an_error("near", 900.0), far, nan), (nan, far, an_error("near", 900.0))):
+        assert [each.module for each in find(order)] == ["nan", "far", "near"]
+
+
+def test_what_could_not_run_in_one_batch_hides_no_failure_of_the_same_module_in_another():
+    failed = a_trouble("neck", FAIL)
+    unable = replace(failed, outcome=INCONCLUSIVE, message="neck ran out of memory")
+    other = replace(failed, module="head")
+    for troubles in ([failed, unable, other], [unable, failed, other]):
+        outcomes = {(each.module, each.outcome) for each in find(ERRORS[:1], troubles)}
+        assert outcomes == {("neck", FAIL), ("neck", INCONCLUSIVE), ("head", FAIL)}
+
+
 def test_no_error_is_within_any_accepted_one_and_any_error_is_over_none():
     none, some = replace(an_error("stem", 0.0), accepted=0.0), replace(an_error("stem", 1e-9), accepted=0.0)
     assert (none.ratio, none.passes, some.ratio, some.passes) == (0.0, True, math.inf, False)
@@ -101,6 +130,34 @@ def test_what_could_not_run_is_never_a_pass_and_blames_nobody(troubles, outcome,
     assert audit_finding(result).outcome is outcome
 
 
+@pytest.mark.parametrize(
+    ("errors", "troubles", "figures", "module", "words"),
+    [
+        ([whole(4.0, 1), an_error("stem", 6.0)], (), (4.0, 10.0), "", "in 1 batch; the closest is head output"),
+        ([], [a_trouble("neck", FAIL)], (math.inf, 30.0), "neck", "neck could not run (in phase forward)"),
+        ([], [UNSTEADY], (math.nan, 30.0), "neck", "the reference itself does not repeat (in phase forward)"),
+        ([], (), (math.nan, 30.0), "", "no tensor was compared on sdaa"),
+    ],
+)
+def test_the_finding_of_an_audit_has_the_figures_of_what_it_is_about(errors, troubles, figures, module, words):
+    finding = audit_finding(result_of(errors, troubles))
+    assert (finding.observed, finding.limit) == pytest.approx(figures, nan_ok=True)
+    assert finding.module == module
+    assert words in finding.message
+    assert (finding.would_pass_at is None) is (finding.outcome is not PASS)
+
+
+def test_a_verdict_blames_what_failed_though_what_could_not_run_is_named_before_it():
+    result = replace(result_of(ERRORS[:1]), findings=(a_trouble("neck"), *find(ERRORS[4:5])))
+    assert (audit_finding(result).module, audit_finding(result).observed) == ("tail", 5000.0)
+
+
+def test_the_verdict_of_a_failed_audit_names_the_operator_and_that_of_no_other_does():
+    found = OperatorFindings(notes=("aten.bmm.default is wrong", "another"))
+    assert audit_finding(result_of(operators=found)).message.endswith("; aten.bmm.default is wrong")
+    assert "aten.bmm" not in audit_finding(result_of(ERRORS[:1], operators=found)).message
+
+
 def test_a_verdict_counts_what_else_is_wrong():
     assert audit_finding(result_of()).message.endswith("; 1 more module is wrong; the whole iteration differs as well")
     said = audit_finding(result_of(ERRORS[:5], TROUBLES)).message
@@ -109,8 +166,22 @@ def test_a_verdict_counts_what_else_is_wrong():
     assert "1 tensor of 1 module on sdaa is within its limit" in audit_finding(result_of(ERRORS[:1])).message
 
 
+def test_a_printed_result_shows_findings_operators_and_notes_and_names_the_devices_of_its_processes():
+    devices = tuple(f"sdaa:{number}" for number in range(9))
+    result = result_of(notes=("a note",), operators=OperatorFindings(notes=("the device hung",)), ranks=devices)
+    first, *findings, operators, note = str(result).splitlines()
+    places = ", ".join(devices[:8])
+    assert first == f"FAIL audit on sdaa and of 9 processes on {places} ... in fp32: 9 tensors compared"
+    assert findings == [f"FAIL {finding.message}" for finding in result.findings]
+    assert (operators, note) == ("the device hung", "note: a note")
+    assert " on sdaa:1 in fp32" in str(replace(result, ranks=("sdaa:1",) * 9))
+    assert repr(result).endswith(f" in fp32: {result.findings[0].message}>")
+    assert repr(result_of(ERRORS[:1])) == "<AuditResult PASS on sdaa in fp32>"
+
+
 def test_a_result_is_read_as_it_was_written():
     result = result_of(
+        (*ERRORS, an_error("far", math.inf)),
         troubles=TROUBLES,
         notes=("a note",),
         state_hash="5" * 64,
@@ -122,4 +193,50 @@ def test_a_result_is_read_as_it_was_written():
     )
     written = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert read_result(written) == result
-    assert written["worst"]["module"] == "tail"
+    assert (written["worst"]["module"], written["worst"]["ratio"]) == ("far", "Infinity")
+
+
+def scope(name, **fields):
+    return Scope(**{"name": name, "level": "isolated", "batch": 1, "depth": 1, "kind": "Conv2d", **fields})
+
+
+@pytest.mark.parametrize(
+    ("errors", "troubles", "scopes"),
+    [
+        (ERRORS[:1], (), []),
+        (ERRORS, (), [scope("tail", level="evaluation"), scope("body")]),
+        # Where it is worst, which is not where it is first.
+        (
+            [an_error("body", 40.0), an_error("body", 50.0, batch=2), an_error("body", 20.0, batch=3)],
+            (),
+            [scope("body", batch=2)],
+        ),
+        ([an_error("body", 8.0, batch=1, limit=5.0), an_error("body", 40.0, batch=2)], (), [scope("body", batch=1)]),
+        ([an_error(str(at), 99.0 - at) for at in range(5)], (), [scope("0"), scope("1"), scope("2")]),
+        (ERRORS[:1], TROUBLES, []),
+        (
+            [an_error("stem", 29.0), whole(60.0, 1), whole(70.0, 2), whole(900.0, 1, level="processes")],
+            (),
+            [scope(ITERATION, level="end to end", batch=2, depth=0, kind="")],
+        ),
+        # An invariant that is broken names no tensor that an operator made.
+        (ERRORS[:1], [a_trouble(ITERATION, FAIL)], []),
+    ],
+)
+def test_operators_are_looked_at_in_the_modules_most_to_blame_where_they_are_worst(errors, troubles, scopes):
+    assert scopes_of(result_of(errors, troubles)) == (scopes, [])
+
+
+def test_why_the_operators_of_a_failing_module_are_not_looked_at_is_noted():
+    fails, differs = a_trouble("neck", FAIL), replace(a_trouble("head", FAIL), tensor="output when it was repeated")
+    scopes, notes = scopes_of(result_of([*ERRORS[5:7], ERRORS[1], an_error("head", 1.0)], [fails, differs]))
+    assert [each.name for each in scopes] == ["body"]
+    assert notes == [
+        "operators of neck were not ranked: it does not run to its end (neck could not run)",
+        "operators of head were not ranked: what is wrong shows only when several calls or processes are held against "
+        "each other",
+    ]
+    # That something fails alone explains the whole iteration.
+    assert scopes_of(result_of(ERRORS[5:7], [fails]))[0] == []
+    many = [a_trouble(str(at), FAIL) for at in range(5)]
+    assert len(scopes_of(result_of((), many))[1]) == 3

@@ -50,6 +50,15 @@ def test_gradients_that_are_all_zero_are_inconclusive():
     assert result.findings[0].outcome is Outcome.INCONCLUSIVE
 
 
+def test_a_gradient_that_is_nan_in_the_reference_though_its_loss_is_a_number_is_inconclusive():
+    def with_a_root(model, batch):
+        return labelled(model, batch) + (0 * model[2].weight).sqrt().sum()
+
+    result = audited((small(), None, batch(), with_a_root), end_to_end=False)
+    assert (result.outcome, result.errors) == (Outcome.INCONCLUSIVE, ())
+    assert "gradient of 2.weight is not finite in the reference itself" in result.findings[0].message
+
+
 def test_a_weight_that_is_nan_in_the_reference_is_inconclusive():
     model = small()
     model.register_parameter("unused", nn.Parameter(torch.full((2,), math.nan)))

@@ -13,9 +13,10 @@ from small_network import audited, hook, trained  # noqa: E402
 from torch import nn  # noqa: E402
 
 from emacheck.audit.arithmetic.measure import Truth, distance  # noqa: E402
-from emacheck.audit.faults.places import replace_operator  # noqa: E402
+from emacheck.audit.faults.places import ReplacedOperator, replace_operator  # noqa: E402
 from emacheck.audit.iteration.calls import Call  # noqa: E402
 from emacheck.audit.iteration.draws import Draws  # noqa: E402
+from emacheck.audit.judging.watch import Watch  # noqa: E402
 from emacheck.audit.lockstep.poison import nan_masks, poisoned  # noqa: E402
 from emacheck.audit.lockstep.replay import replay  # noqa: E402
 from emacheck.audit.lockstep.side import Side  # noqa: E402
@@ -44,7 +45,10 @@ def rows(result, words):
 def test_softmax_rows_and_ignored_labels_are_looked_at_and_hold_on_the_cpu():
     result = audited(attending())
     assert result.outcome is Outcome.PASS
-    assert {error.module for error in rows(result, "sum of the rows")} == {"1"}
+    assert {(error.module, error.level) for error in rows(result, "sum of the rows")} == {
+        ("1", "isolated"),
+        ("1", "evaluation"),
+    }
     assert rows(result, "gradient of ignored labels")[0].error == 0
 
 
@@ -65,6 +69,71 @@ def test_a_gradient_of_an_ignored_label_is_a_finding_of_the_loss():
     result = audited(attending(), lambda candidate: replace_operator(candidate, ("nll_loss2d_backward",), leak))
     leaking = [error for error in rows(result, "gradient of ignored labels") if not error.passes]
     assert [(error.module, error.phase) for error in leaking] == [("(loss)", "backward")]
+
+
+def watched(run, name="none", change=None):
+    """Return what a watch held against what runs with one operator replaced."""
+    with ReplacedOperator((name,), change), Watch() as watch:
+        run()
+    return watch.drain()
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 2])
+def test_of_several_softmaxes_the_worst_is_shown_whichever_comes_first(wrong):
+    numbers = iter(range(3))
+
+    def change(func, args, kwargs):
+        return func(*args, **kwargs) * (1.01 if next(numbers) == wrong else 1.0)
+
+    scores = torch.randn(4, 8)
+    (held,) = watched(lambda: [scores.softmax(1) for _ in range(3)], "_softmax", change)
+    assert held.error == pytest.approx(0.01, rel=1e-3)
+
+
+@pytest.mark.parametrize("row", [0.9, 1.1])
+def test_one_row_of_a_softmax_that_sums_to_less_or_more_than_one_is_seen_among_right_ones(row):
+    def change(func, args, kwargs):
+        made = func(*args, **kwargs)
+        made[1] *= row
+        return made
+
+    (held,) = watched(lambda: torch.zeros(3, 4).softmax(1), "_softmax", change)
+    assert held.error == pytest.approx(0.1)
+
+
+def test_a_softmax_without_scores_and_one_whose_rows_are_all_nan_hold_nothing_wrong():
+    assert watched(lambda: torch.empty(3, 0).softmax(1)) == []
+    (held,) = watched(lambda: torch.full((2, 3), -float("inf")).softmax(1))
+    assert held.error == 0.0
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels"),
+    [
+        ((5,), torch.tensor(-100)),
+        ((4, 5), torch.tensor([1, -100, 2, -100])),
+        ((2, 5, 3), torch.tensor([[1, -100, 2], [-100, 0, 0]])),
+        ((1, 5, 2, 2), torch.tensor([[[1, -100], [3, 0]]])),
+    ],
+)
+def test_the_gradient_of_an_ignored_label_is_looked_at_in_any_shape_of_a_loss(scores, labels):
+    def leak(func, args, kwargs):
+        made = func(*args, **kwargs)
+        of_each = made.movedim(1, -1) if made.dim() > 1 else made
+        of_each[args[2] == args[5]] += 0.01
+        return made
+
+    def run():
+        value = torch.randn(scores, generator=torch.Generator().manual_seed(0), requires_grad=True)
+        F.cross_entropy(value, labels, reduction="sum").backward()
+
+    def of_labels(*broken):
+        return next(held for held in watched(run, *broken) if held.tensor == "gradient of ignored labels")
+
+    assert of_labels().error == 0.0
+    name = "nll_loss2d_backward" if len(scores) > 2 else "nll_loss_backward"
+    # All gradients but those are 1, or 0.
+    assert of_labels(name, leak).error == pytest.approx(1.0 if len(scores) == 1 else 0.01)
 
 
 @pytest.mark.parametrize("place", ["blocks.0.relu", "stem", "blocks.1.bn"])

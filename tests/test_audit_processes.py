@@ -61,6 +61,7 @@ def test_equal_ranks_are_no_finding():
 def test_the_first_tensor_that_differs_between_ranks_is_named(changed, phase, module, tensor):
     (finding,) = between(hashes={**HASHES, **changed})
     assert (finding.phase, finding.module, finding.tensor, finding.rank) == (phase, module, tensor, 1)
+    assert (finding.outcome, finding.introduced) == (Outcome.FAIL, True)
     assert f"rank 1 differs from rank 0 in {tensor.split()[0]} {module}" in finding.message
 
 
@@ -89,6 +90,32 @@ def test_samples_that_are_not_the_ranks_share_are_a_finding(seen, whose):
     assert whose in finding.message
 
 
+def test_what_differs_in_the_second_batch_alone_is_said_of_that_batch():
+    made = reports(size=3)
+    made[0] = replace(made[0], batches=made[0].batches * 2)
+    made[2] = replace(made[2], batches=made[2].batches * 2)
+    other = {**HASHES, "gradient conv weight": "x", "gradient seg bias": "y", "update conv weight": "z"}
+    second = replace(made[1].batches[0], hashes=other, samples=["s0"], reduced={"conv.weight": 0.5})
+    made[1] = replace(made[1], batches=[made[1].batches[0], second])
+    samples = [SAMPLES[0][:3], SAMPLES[0][:3]]
+    made = [
+        replace(
+            each, batches=[replace(b, samples=b.samples if b is second else [f"s{each.rank}"]) for b in each.batches]
+        )
+        for each in made
+    ]
+    found = find_between(made, start=START, samples=samples, own=())
+    assert [each.message.partition(": ")[0] for each in found] == [
+        "rank 1 was fed other samples than its share of the joined batch 2",
+        "rank 1 differs from rank 0 in gradient conv.weight, batch 2",
+    ]
+    assert found[1].count == 2
+    assert found[1].message.endswith("2 of 2 gradients are not equal bit for bit on all 3 ranks (rank 1)")
+    rows = reduced_errors(made, unit_roundoff=2.0**-24, limit=30.0, depths={"conv": 7})
+    assert [(row.batch, row.passes, row.depth) for row in rows] == [(1, True, 7), (2, False, 7)]
+    assert rows[1].accepted == 3 * 2.0**-24
+
+
 def error(module="conv", tensor="gradient weight", phase="backward", ratio=100.0, batch=1):
     return TensorError(
         module=module,
@@ -108,11 +135,17 @@ def test_one_module_that_differs_from_one_process_is_named():
     errors = [error(), error(tensor="update weight", phase="optimizer"), error(module="seg", ratio=1.0)]
     (finding,) = find_whole(errors, size=2, explained=False)
     assert (finding.module, finding.phase, finding.introduced, finding.count) == ("conv", "backward", True, 2)
+    assert finding.tensor == "gradient weight"
 
 
 def test_several_modules_that_differ_are_the_processes():
     (finding,) = find_whole([error(), error(module="seg")], size=2, explained=True)
     assert (finding.module, finding.introduced) == (PROCESSES, False)
+
+
+def test_a_median_that_alone_is_over_its_limit_is_the_processes():
+    (finding,) = find_whole([error(ITERATION, "median of all gradients")], size=2, explained=False)
+    assert (finding.module, finding.tensor) == (PROCESSES, f"{ITERATION} median of all gradients")
 
 
 def test_what_is_over_its_limit_in_one_batch_of_two_is_no_finding():
@@ -125,6 +158,7 @@ def test_a_loss_that_only_one_rank_has_wrong_names_the_rank():
     assert (finding.module, finding.phase, finding.rank) == (PROCESSES, "loss", 1)
     both = [error("(loss)", f"output loss of rank {rank}", "loss") for rank in (0, 1)]
     assert find_whole(both, size=2, explained=False)[0].rank is None
+    assert find_whole(both[:1], size=1, explained=False)[0].rank is None
     assert "; only the loss of rank 1 differs, so audit its device alone as well" in finding.message
     farther = find_whole([both[0], replace(both[1], error=500.0)], size=2, explained=False)[0]
     assert farther.message.endswith("; the loss of rank 1 is farthest off")

@@ -163,6 +163,17 @@ def test_what_overflows_in_the_accepted_precision_is_noted_and_changes_no_limit_
     assert errors[0].accepted < 1e-5
 
 
+def test_what_overflows_in_one_variation_alone_is_left_out_and_noted_as_well():
+    first, second = whole_of((1.0, 1e-6), (1.0, 1e-6)), whole_of((1.0, 1e-6), (1.0, float("inf")))
+    for variations in ((first, second), (second, first)):
+        whole = Whole(truth=first.truth, accepted=tuple(each.accepted[0] for each in variations))
+        assert overflowed(whole) == ["layer gradient 1 of a whole iteration"]
+        assert [error.tensor for error in errors_of(whole, first.accepted[0])] == [
+            "gradient 0",
+            "median of all gradients",
+        ]
+
+
 def test_a_tensor_of_the_candidate_alone_is_over_every_limit():
     whole = whole_of((1.0, 1e-6))
     here = {**whole.accepted[0], (LOSS, Part("gradient", "extra")): FAR}

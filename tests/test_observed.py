@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,7 @@ from emacheck.logs import read_log
 from emacheck.oddity import Effect, OddityKind
 from emacheck.record import Record
 from emacheck.report.wording import headline
+from emacheck.train.device.devices import parse_device
 
 LOSS = Curve(name="loss", iterations=range(1, 21), values=range(40, 20, -1))
 PROGRAM = Path(__file__).parent / "simulated_device" / "programs" / "called_sdaa.py"
@@ -72,6 +74,12 @@ def test_a_training_that_is_not_what_it_is_called_ends_without_a_verdict(trained
     assert said[name].startswith(words)
     # Nor is its record taken for one by whoever reads it later.
     assert json.loads((place / name / "run.json").read_text(encoding="utf-8"))["complete"] is False
+
+
+def test_a_training_on_another_device_ends_after_its_first_iteration(trained):
+    _, place = trained
+    healthy, other = ((place / name / "iterations.jsonl").read_text() for name in ("healthy", "another mmengine"))
+    assert healthy.count("\n") - other.count("\n") >= 2
 
 
 def test_operators_that_ran_on_the_cpu_limit_a_verdict_and_are_named(trained):
@@ -139,3 +147,125 @@ def test_a_device_that_is_held_against_itself_limits_the_verdict(reference, cand
     assert finding.outcome is Outcome.PASS
     words = "both were trained on sdaa (card), and what it does wrong in both does not show"
     assert (words in finding.limited_by) is said
+
+
+def hooked(*, lr=0.1, steps=(True,), meanwhile=None, freeze_after=None, several=False):
+    """Train a weight, and return what the hook says of it: its facts, and what it refuses."""
+    torch = pytest.importorskip("torch")
+    optim = pytest.importorskip("mmengine.optim")
+    from emacheck.errors import TrainingError
+    from emacheck.train.device.precision import set_float32
+    from emacheck.train.observed import ObserverHook
+
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    idle = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=lr)
+    one, other = (optim.OptimWrapper(optimizer=each) for each in (optimizer, idle))
+    wrapper = optim.OptimWrapperDict(idle=other, busy=one) if several else one
+    runner = SimpleNamespace(model=model, optim_wrapper=wrapper)
+    set_float32(parse_device("cpu"), "fp32")
+    hook = ObserverHook(parse_device("cpu"), "fp32", iterations=len(steps), compiled=False)
+    hook.before_train(runner)
+    for at, step in enumerate(steps):
+        hook.before_train_iter(runner, at)
+        if step:
+            model.zero_grad()
+            model(torch.ones(1, 2)).sum().backward()
+            optimizer.step()
+        if meanwhile is not None:
+            meanwhile()
+        if freeze_after == at:
+            model.requires_grad_(False)
+        hook.after_train_iter(runner, at)
+    try:
+        hook.require_as_asked()
+    except TrainingError as error:
+        return hook.facts(), str(error)
+    return hook.facts(), ""
+
+
+@pytest.mark.parametrize(
+    ("options", "updates", "words"),
+    [
+        ({"steps": [True]}, 1, ""),
+        ({"steps": [True, False]}, 1, ""),
+        ({"steps": [True], "lr": 0}, 1, "no weight has changed, although the optimizer stepped in 1 of 1 iterations"),
+        # In fp16 the first step is left out where the loss scale is too large for it, and its loss is as good.
+        ({"steps": [False]}, 0, ""),
+        ({"steps": [False, True]}, 1, "no weight was updated before the last of 2 iterations"),
+        ({"steps": [False, False]}, 0, "no weight was updated before the last of 2 iterations"),
+        ({"steps": [True, True], "several": True}, 2, ""),
+        ({"steps": [True], "freeze_after": 0}, 1, ""),
+    ],
+)
+def test_a_training_trains_if_a_step_moved_a_weight_before_its_last_iteration(options, updates, words):
+    facts, said = hooked(**options)
+    assert facts["updates"] == updates
+    assert said.startswith(words) if words else said == ""
+
+
+def test_a_training_in_which_float32_became_something_else_is_refused():
+    torch = pytest.importorskip("torch")
+    if not hasattr(torch.backends.cudnn, "conv"):
+        pytest.skip("this torch has no switch for a CPU")
+    before = torch.get_float32_matmul_precision()
+    try:
+        _, said = hooked(meanwhile=lambda: torch.set_float32_matmul_precision("medium"))
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert said.startswith("torch.backends.mkldnn.matmul: found switched during the training")
+
+
+@pytest.mark.parametrize(
+    ("asked", "cards", "found"),
+    [
+        ("cuda:1", [1, 1], ""),
+        ("cuda:0", [0], ""),
+        ("cuda", [1], ""),
+        ("cuda:1", [1, 0], "found 1 of 2 parameters on another device, the first of them 0.weight on cuda:0"),
+        ("cuda:0", [0, 1], "found 1 of 2 parameters on another device, the first of them 1.weight on cuda:1"),
+    ],
+)
+def test_a_model_on_another_card_of_the_same_kind_is_elsewhere(asked, cards, found):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("mmengine")
+    from emacheck.train.observed import elsewhere
+
+    class OnCards:
+        """Weights on cards that this host has not."""
+
+        def named_parameters(self):
+            yield from ((f"{at}.weight", SimpleNamespace(device=torch.device("cuda", at))) for at in cards)
+
+    said = elsewhere(OnCards(), parse_device(asked))
+    assert found in said
+    assert bool(said) is bool(found)
+
+
+@pytest.mark.parametrize(
+    ("said", "operators"),
+    [
+        ("a.py:1: UserWarning: Operator aten::isin falls back to the CPU now", {"aten::isin"}),
+        ("The operator 'aten::isin' will fall-back to run on the cpu", {"aten::isin"}),
+        ("a.py:1: UserWarning: some operator will\nfall back to the CPU", {"some operator will fall back to the CPU"}),
+        (f"this falls back to the CPU {'x' * 300}", {f"this falls back to the CPU {'x' * 300}"[:200]}),
+        ("a.py:1: UserWarning: falling back to CPUs", set()),
+        ("a.py:1: UserWarning: the CPU is slow", set()),
+    ],
+)
+def test_a_warning_of_a_fallback_is_heard_in_the_words_of_several_vendors(said, operators):
+    pytest.importorskip("mmengine")
+    from emacheck.train.observed import ToldToFallBack
+
+    told = ToldToFallBack()
+    told.hear(said)
+    assert told.operators == operators
+
+
+def test_where_nobody_has_imported_the_compiler_nothing_is_compiled(monkeypatch):
+    pytest.importorskip("mmengine")
+    from emacheck.train.observed import compiled_graphs
+
+    monkeypatch.delitem(sys.modules, "torch._dynamo.utils", raising=False)
+    assert compiled_graphs() == 0
+    assert "torch._dynamo.utils" not in sys.modules

@@ -170,6 +170,12 @@ def test_the_outcome_stays_where_an_operator_is_wrong_and_no_module_is_and_a_not
     assert "aten.convolution.default is over the limit of an operator" in result.notes[-1]
 
 
+def test_operators_are_ranked_and_proven_without_an_optimizer_as_well():
+    model, _, batch, function = trained_net()
+    _, found = explained(scaled("convolution"), (model, None, batch, function), modules="stem")
+    assert (found.conclusion, found.cause) == (PROVEN, ("aten.convolution.default",))
+
+
 def test_what_sets_the_wrong_calls_apart_is_said():
     class Twice(nn.Module):
         def __init__(self):

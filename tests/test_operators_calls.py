@@ -40,6 +40,25 @@ def test_an_operator_that_the_cpu_cannot_repeat_is_listed_and_never_called_right
     library._destroy()
 
 
+def test_an_integer_that_an_operator_of_a_vendor_makes_of_a_float_is_judged_unless_last_bits_decide_it():
+    library = torch.library.Library("emacheck_tests", "DEF")
+    library.define("whole(Tensor x) -> Tensor")
+    library.impl("whole", lambda value: value.floor().long(), "CPU")
+
+    def more(func, args, kwargs):
+        return func(*args, **kwargs) + 1
+
+    found = []
+    for values in ([1.5, 2.25, -0.5], [1.0, 2.0, 3.0], []):
+        observer = Observer(CPU, Precision(), limit=30.0)
+        with ReplacedOperator(("whole",), more), observer:
+            torch.ops.emacheck_tests.whole(torch.tensor(values))
+        rows = [row.passes for row in observer.ranking.ranked() if row.operator.startswith("emacheck")]
+        found.append((rows, len(observer.ranking.unjudged())))
+    library._destroy()
+    assert found == [([False], 0), ([], 1), ([True], 0)]
+
+
 def a_call(func, *args, **kwargs):
     """Return what the CPU makes of a call that only a device could make."""
     return host_call(func, args, kwargs, Precision()).run()
@@ -114,6 +133,43 @@ def test_an_index_among_equals_is_not_judged():
     with ReplacedOperator(("topk",), other), observer:
         torch.arange(6.0).topk(2)
     assert [row.operator for row in observer.ranking.ranked() if not row.passes] == ["aten.topk.default"]
+
+
+@pytest.mark.parametrize(
+    ("name", "run"),
+    [
+        ("argmin", lambda value: value.argmin(-1)),
+        *((name, lambda value, name=name: getattr(value, name)(-1)) for name in ("min", "max", "cummax", "cummin")),
+        *(
+            (name, lambda value, name=name: getattr(value, name)(-1))
+            for name in ("median", "nanmedian", "mode", "sort")
+        ),
+        ("argsort", lambda value: value.argsort(-1)),
+        ("kthvalue", lambda value: value.kthvalue(2)),
+        ("adaptive_max_pool2d", lambda value: F.adaptive_max_pool2d(value.clone().requires_grad_(), 4)),
+        ("adaptive_max_pool3d", lambda value: F.adaptive_max_pool3d(value.clone().requires_grad_(), 4)),
+        ("max_pool3d_with_indices", lambda value: F.max_pool3d(value.clone().requires_grad_(), 2)),
+        ("fractional_max_pool2d", lambda value: F.fractional_max_pool2d(value.clone().requires_grad_(), 2, 4)),
+        ("fractional_max_pool3d", lambda value: F.fractional_max_pool3d(value.clone().requires_grad_(), 2, 4)),
+    ],
+)
+def test_every_operator_that_chooses_may_choose_any_of_equal_values_and_no_other_one(name, run):
+    def other(func, args, kwargs):
+        made = func(*args, **kwargs)
+        indices = made if isinstance(made, torch.Tensor) else made[1]
+        # The largest so far is not one that is still to come.
+        indices += -indices if name.startswith("cum") else torch.where(indices == 0, 1, -1)
+        return made
+
+    names = (name, "sort") if name == "argsort" else (name,)
+    # So many values that the last bits of few do not tell as well.
+    shape = (2, 2, 8, 8, 8)
+    distinct = (torch.arange(2048.0) * 37 % 2048).reshape(shape)
+    for value, found in ((torch.ones(shape), 0), (distinct, 1)):
+        observer = Observer(CPU, Precision(), limit=30.0)
+        with ReplacedOperator(names, other), observer:
+            run(value[0] if name.endswith("2d") else value)
+        assert [row.passes for row in observer.ranking.ranked()].count(False) == found
 
 
 def test_operators_that_write_to_what_they_are_given_are_judged_on_what_was_there_before():

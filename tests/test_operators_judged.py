@@ -119,6 +119,10 @@ def test_the_worst_element_is_neither_a_mask_nor_a_choice_among_equals():
     row = observed("mul", off, lambda: scores * 1.0).ranked()[0]
     assert (row.index, row.value, row.truth) == ((1,), 2.5, 2.0)
 
+    # What is NaN in both is equal.
+    row = observed("log", off, torch.tensor([-1.0, 1.0, 1.0]).log).ranked()[0]
+    assert (row.index, row.value, row.truth) == ((1,), 0.5, 0.0)
+
     def other(func, args, kwargs):
         values, _ = func(*args, **kwargs)
         return values, torch.tensor([5, 1])
@@ -283,10 +287,23 @@ def test_what_a_cast_makes_of_a_number_that_no_integer_can_be_is_not_judged():
     def otherwise(func, args, kwargs):
         return torch.where(args[0].abs() > 1e18, 7, func(*args, **kwargs))
 
-    assert wrong(observed("_to_copy", otherwise, value.long)) == []
+    ranking = observed("_to_copy", otherwise, value.long)
+    assert (wrong(ranking), ranking.chose) == ([], {})
     off = lambda func, args, kwargs: func(*args, **kwargs) + 1  # noqa: E731
     for each in (value, torch.arange(5.0)):
         assert wrong(observed("_to_copy", off, each.long)) == [("aten._to_copy.default", "result")]
+
+
+def test_of_two_results_the_one_that_overflows_is_listed_and_the_other_one_judged():
+    value = torch.tensor([1e30, -1e30, 3e29])
+    run = lambda: torch.var_mean(value, 0)  # noqa: E731
+    for change, found in (
+        (lambda func, args, kwargs: func(*args, **kwargs), []),
+        (lambda func, args, kwargs: (func(*args, **kwargs)[0], value[2]), [("aten.var_mean.correction", "result.1")]),
+    ):
+        ranking = observed("var_mean", change, run)
+        assert wrong(ranking) == found
+        assert [row.operator for row in ranking.unjudged()] == ["aten.var_mean.correction"]
 
 
 def test_a_call_that_the_cpu_knows_under_another_name_is_held_against_it():
@@ -334,6 +351,10 @@ def test_a_sum_in_float32_has_the_limit_of_float32_where_the_network_computes_in
     ("name", "run"),
     [
         ("floor", lambda value: value.floor()),
+        *((name, lambda value, name=name: getattr(value, name)()) for name in ("ceil", "trunc", "frac")),
+        ("round", lambda value: (value + 0.5).round()),
+        *((name, lambda value, name=name: getattr(value, name)(1.0)) for name in ("fmod", "remainder", "floor_divide")),
+        ("histc", lambda value: value.histc(8, 1.0, 9.0)),
         ("floor_", lambda value: value.clone().floor_()),
         ("_foreach_floor_", lambda value: torch._foreach_floor_([value.clone()])),
         ("div_", lambda value: value.clone().div_(1.0, rounding_mode="floor")),
@@ -347,7 +368,7 @@ def test_a_last_bit_that_would_make_a_step_is_not_tried(name, run):
     def off(func, args, kwargs):
         made = func(*args, **kwargs)
         for tensor in args[0] if name.startswith("_foreach") else [made[0] if isinstance(made, tuple) else made]:
-            tensor.mul_(1.01)
+            tensor.add_(0.01)
         return made
 
     assert len(wrong(observed(name, off, lambda: run(torch.arange(1.0, 10.0))))) == 1

@@ -205,7 +205,8 @@ def audit(
         errors=errors,
         findings=find(errors, troubles),
         notes=(
-            *(*notes, *_notes_on(subject)),
+            # What one batch says of the subject the others say as well.
+            *(*dict.fromkeys(notes), *_notes_on(subject)),
             *ran_on_the_cpu(str(plan.device), fallback=executed.without_kernel, on_host=executed.on_host),
             *_notes(judged, foreign, plan, fallback.used, refused),
         ),

@@ -25,7 +25,7 @@ from emacheck.train.device.precision import AUTOCAST, require_float32_kept
 
 # As PyTorch and vendors say it, in the words of at::native::cpu_fallback's callers.
 FELL_BACK = r"(?s).*fall(s|ing)?[ -]?back\b.*\bcpu\b"
-NAMED = re.compile(r"operator '?([\w:.]+)")
+NAMED = re.compile(r"operator '?(\w+::[\w.]+)", re.IGNORECASE)
 SAID = 200
 SAMPLE = 16
 
@@ -226,5 +226,5 @@ def compiled_graphs() -> int:
 
 
 def _samples(model: torch.nn.Module) -> list[torch.Tensor]:
-    """Return the first numbers of each weight that is trained: an update changes some of them."""
-    return [weight.detach().reshape(-1)[:SAMPLE].cpu().clone() for weight in model.parameters() if weight.requires_grad]
+    """Return the first numbers of each weight: an update changes some of them."""
+    return [weight.detach().reshape(-1)[:SAMPLE].cpu().clone() for weight in model.parameters()]

@@ -259,7 +259,7 @@ def _error_fields(error: TensorError) -> dict[str, Any]:
 
 def badness(error: TensorError) -> float:
     """Return how many times its limit a tensor's ratio is; infinite where it is no number."""
-    return math.inf if math.isnan(error.ratio) else error.ratio / error.limit
+    return _number(error.ratio) / error.limit
 
 
 def find(errors: Sequence[TensorError], troubles: Iterable[ModuleFinding] = ()) -> tuple[ModuleFinding, ...]:
@@ -277,7 +277,7 @@ def find(errors: Sequence[TensorError], troubles: Iterable[ModuleFinding] = ()) 
     others = list({(trouble.module, trouble.message): trouble for trouble in troubles}.values())
     findings = [_alone(module, group) for module, group in _grouped(alone).items()]
     findings += [trouble for trouble in others if trouble.module != ITERATION]
-    findings.sort(key=lambda finding: (finding.outcome.value, -_finite(finding.ratio), PHASES.index(finding.phase)))
+    findings.sort(key=lambda finding: (finding.outcome.value, -_number(finding.ratio), PHASES.index(finding.phase)))
     whole = persistent([error for error in errors if error.level == "end to end"])
     if whole:
         findings.append(_whole(whole, introduced=not findings))
@@ -294,11 +294,11 @@ def _grouped(errors: Sequence[TensorError]) -> dict[str, list[TensorError]]:
 def persistent(errors: Sequence[TensorError]) -> list[TensorError]:
     """Return the errors of tensors that are over the limit in every batch: a flipped ReLU mask is not."""
     passing = {(error.module, error.tensor) for error in errors if error.passes}
-    return [error for error in errors if not error.passes and (error.module, error.tensor) not in passing]
+    return [error for error in errors if (error.module, error.tensor) not in passing]
 
 
-def _finite(ratio: float) -> float:
-    return 1e300 if math.isnan(ratio) or ratio > 1e300 else ratio
+def _number(ratio: float) -> float:
+    return math.inf if math.isnan(ratio) else ratio
 
 
 def _alone(module: str, group: list[TensorError]) -> ModuleFinding:

@@ -197,7 +197,8 @@ def _owner(call: Call, part: Part) -> str:
     inner = part.path.split(" ", 1)[0]
     prefix = "" if call.name.startswith("(") else f"{call.name}."
     below = inner.removeprefix(prefix).split(".")
-    if len(below) == 1 or below[1].isdecimal() or inner.startswith("("):
+    # A module that is not inside of the caller was lent to it.
+    if not inner.startswith(prefix) or len(below) == 1 or below[1].isdecimal():
         return call.name
     return f"{prefix}{below[0]}"
 

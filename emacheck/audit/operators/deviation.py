@@ -30,10 +30,7 @@ from emacheck.audit.operators.signature import base_name
 # A last bit of the inputs tells how much a rounding error matters where terms cancel.
 LAST_BIT = Variation(last_bit=1)
 # There a last bit may make a step.
-_STEPS = {
-    *("floor", "ceil", "round", "trunc", "frac", "sign", "sgn", "fmod", "remainder", "floor_divide", "heaviside"),
-    *("bucketize", "searchsorted", "histc", "div"),
-}
+_STEPS = {"floor", "ceil", "round", "trunc", "frac", "fmod", "remainder", "floor_divide", "histc", "div"}
 # These return which of their inputs is the largest or smallest, and those in what order they come: where several are
 # equal, any device may choose otherwise.
 _PICK = {

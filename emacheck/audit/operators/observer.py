@@ -162,6 +162,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             with _disable_current_modes():
                 poisoned = has_nan(call)
                 should, found = (None, swallowed(call, made)) if poisoned else judged(call, made)
+                chose = should is not None and chose_otherwise(should, made)
         except Exception as error:  # whatever the CPU says of an operator that it does not have
             self.ranking.skip(name, f"the CPU cannot repeat it ({first_line(error)})")
             return
@@ -174,7 +175,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.ranking.skip(name, VAGUE if made else "it returns no tensor")
             if not found:
                 return
-        if should is not None and chose_otherwise(should, made):
+        if chose:
             self.ranking.chose[name] = None
         traits = Traits(
             phase=self.where.phase,
@@ -214,7 +215,10 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _place(made: torch.Tensor | None, should: Truths | None, name: str) -> tuple[tuple[int, ...], float, float]:
-    return ((), math.nan, math.nan) if made is None or should is None else place(made, should, name)
+    if made is None or should is None:
+        return (), math.nan, math.nan
+    with _disable_current_modes():  # what breaks the operators of a candidate is one
+        return place(made, should, name)
 
 
 def _badness(found: Deviation) -> float:

@@ -92,7 +92,7 @@ def apart(over: list[Traits], right: list[Traits]) -> str:
         >>> apart([strided], [plain]), apart([strided, plain], [plain])
         ('with inputs that are not contiguous', '')
     """
-    if not over or not right:
+    if not right:
         return ""
     words: tuple[tuple[Callable[[Traits], object], Callable[[Traits], str]], ...] = (
         (

@@ -51,8 +51,9 @@ def scopes_of(result: AuditResult) -> tuple[list[Scope], list[str]]:
             scopes.append(
                 Scope(name=finding.module, level=worst.level, batch=worst.batch, depth=worst.depth, kind=worst.kind)
             )
-    if not scopes and not notes and any(each.module == ITERATION and each.tensor for each in failing):
-        worst = _worst(e for e in result.errors if e.level == "end to end" and not e.passes)
+    # What is left then is the whole iteration.
+    if not scopes and not notes and any(each.tensor for each in failing):
+        worst = _worst(e for e in result.errors if e.level == "end to end")
         scopes.append(Scope(name=ITERATION, level="end to end", batch=1 if worst is None else worst.batch))
     return scopes, notes[:MOST_MODULES]
 
