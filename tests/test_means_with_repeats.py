@@ -11,6 +11,7 @@ import pytest
 from emacheck import Curve, Record, decide
 from emacheck.judge import Outcome
 from emacheck.judge.comparison import compare
+from emacheck.judge.rules.means import MeanRelativeError
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
@@ -55,10 +56,12 @@ def test_such_a_pass_says_what_it_rests_on(rule):
 def test_a_pass_within_its_limit_says_nothing_of_repeats_that_are_farther_from_each_other():
     found = [finding_of(judged(seed, size=0.046), "mean_relative_error") for seed in range(10)]
     assert {finding.outcome for finding in found} == {PASS}
-    within = [finding.would_pass_at <= finding.limit for finding in found]
+    default = MeanRelativeError().limit
+    within = [finding.would_pass_at <= default for finding in found]
     assert {True, False} == set(within)
     assert [finding.limited_by == () for finding in found] == within
-    assert ["over its limit" not in finding.message for finding in found] == within
+    assert ["over the default limit" not in finding.message for finding in found] == within
+    assert [finding.limit == default for finding in found] == within
 
 
 def test_a_candidate_that_is_no_farther_from_a_noisy_reference_than_its_repeats_are_does_not_fail():
