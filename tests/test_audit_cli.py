@@ -19,7 +19,7 @@ from emacheck.cli.audit.worker import _require_possible  # noqa: E402
 from emacheck.cli.selftest import _gathered, _planned  # noqa: E402
 from emacheck.errors import TrainingError, UsageError  # noqa: E402
 from emacheck.train import host_memory  # noqa: E402
-from emacheck.train.launching import last_words  # noqa: E402
+from emacheck.train.launching import hints  # noqa: E402
 from emacheck.train.request import TrainingRequest  # noqa: E402
 
 QUICK = ("--modules", "decode_head.*", "--no-end-to-end", "--batches", "1", "--threads", "1")
@@ -170,7 +170,7 @@ def test_the_whole_audit_and_a_selftest_on_emanet(emacheck_cli, tmp_path):
     ],
 )
 def test_a_worker_that_dies_is_reported(monkeypatch, tmp_path, code, free, words):
-    monkeypatch.setattr(last_words.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    monkeypatch.setattr(hints.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     (tmp_path / "python").write_text(f"#!/bin/sh\nexec python3 -c 'import os; {code}'\n")
     (tmp_path / "python").chmod(0o755)
     monkeypatch.setattr(supervision.sys, "executable", str(tmp_path / "python"))

@@ -7,7 +7,8 @@ import pytest
 
 from emacheck.train.doctor import host
 from emacheck.train.doctor.line import Status
-from emacheck.train.launching.last_words import hint_of, last_words_in
+from emacheck.train.launching.hints import hint_of
+from emacheck.train.launching.last_words import last_words_in
 from emacheck.train.request import WORKER_LOG
 
 torch = pytest.importorskip("torch")

@@ -18,7 +18,7 @@ from conftest import free_port
 from emacheck import cli
 from emacheck.cli.training import interruptible
 from emacheck.errors import TrainingError
-from emacheck.train.launching import last_words, supervision
+from emacheck.train.launching import hints, last_words, supervision
 from emacheck.train.launching.heartbeat import Heartbeat
 from emacheck.train.launching.processes import Processes
 from emacheck.train.request import TrainingRequest
@@ -116,13 +116,13 @@ def test_a_port_in_use_is_answered_with_one_that_exists(port, other):
 def test_a_limit_of_processes_is_named_by_which_a_process_could_start_no_thread(tmp_path, printed):
     log = tmp_path / "worker.log"
     log.write_text(f"{printed}\n" + "Traceback\n" * 40 + "KeyboardInterrupt\n")
-    said = last_words.hint_of(last_words.last_words_in(log), log)
+    said = hints.hint_of(last_words.last_words_in(log), log)
     assert "no further thread or process. Allow more (ulimit -u, docker run --pids-limit" in said
 
 
 def test_a_process_that_found_no_home_says_what_to_set(tmp_path):
     (tmp_path / "worker.log").write_text("RuntimeError: could not determine the home directory for '~/.cache', set\n")
-    assert "Set HOME to a directory." in last_words.hint_of(last_words.last_words(tmp_path), tmp_path / "worker.log")
+    assert "Set HOME to a directory." in hints.hint_of(last_words.last_words(tmp_path), tmp_path / "worker.log")
 
 
 def test_what_is_left_is_a_partial_record_only_if_something_was_recorded(tmp_path):
@@ -137,7 +137,7 @@ def test_what_is_left_is_a_partial_record_only_if_something_was_recorded(tmp_pat
 
 @pytest.mark.parametrize("free", [4096, 1 << 30])
 def test_a_full_disk_is_named_where_a_process_failed_without_a_word(tmp_path, monkeypatch, free):
-    monkeypatch.setattr(last_words.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    monkeypatch.setattr(hints.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     (tmp_path / "worker.log").touch()
     ended = supervision._Ended(
         program=supervision.TRAINING,

@@ -9,7 +9,7 @@ from emacheck.audit.findings.result import AuditResult, ModuleFinding
 from emacheck.cli.run import _audit_and_train, _choose_bundles
 from emacheck.errors import OutputError, TrainingError, UsageError
 from emacheck.judge import Outcome
-from emacheck.train.launching.last_words import hint_of
+from emacheck.train.launching.hints import hint_of
 from emacheck.train.launching.processes import Processes
 from emacheck.train.launching.supervision import train_in_worker
 from emacheck.train.request import TrainingRequest

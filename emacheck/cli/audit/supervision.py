@@ -29,7 +29,8 @@ from emacheck.cli.audit.job import (
 from emacheck.errors import TrainingError, UsageError
 from emacheck.exit_code import how_it_ended
 from emacheck.module_path import safe_path
-from emacheck.train.launching.last_words import ANSWER_SECONDS, ask, disk_is_full, hint_of, last_words_in
+from emacheck.train.launching.hints import disk_is_full, hint_of
+from emacheck.train.launching.last_words import ANSWER_SECONDS, ask, last_words_in
 from emacheck.train.launching.parent import MARK
 from emacheck.train.launching.supervision import POLL_SECONDS, WORKER_ENVIRONMENT, end_worker
 

@@ -24,7 +24,7 @@ from emacheck.train.doctor.host import (
     torch_line,
 )
 from emacheck.train.doctor.line import REPAIR, Line, Status, error
-from emacheck.train.launching.last_words import is_broken_import
+from emacheck.train.launching.hints import is_broken_import
 
 STAGE_NAMES = ("device", "communication", "precisions", "training")
 POLL_SECONDS = 0.05

@@ -17,7 +17,7 @@ from emacheck.errors import BundleError, EmacheckError, UsageError
 from emacheck.reference.bundle import read_bundle
 from emacheck.reference.stored import stored_bundles
 from emacheck.train.doctor.line import Line, error, ok, warning
-from emacheck.train.launching.last_words import SHARED_MEMORY
+from emacheck.train.launching.hints import SHARED_MEMORY
 from emacheck.writable import obstacle
 
 OLDEST_TORCH = (2, 4)

@@ -15,7 +15,7 @@ from emacheck.train.device.accelerator import open_device
 from emacheck.train.device.devices import Device, parse_device
 from emacheck.train.device.precision import set_float32
 from emacheck.train.doctor.line import REPAIR, Line, Status, error, ok, warning
-from emacheck.train.launching.last_words import is_broken_import
+from emacheck.train.launching.hints import is_broken_import
 
 CROP = (32, 64)
 BATCH = 2

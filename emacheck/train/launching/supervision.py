@@ -16,12 +16,11 @@ from emacheck.exit_code import how_it_ended
 from emacheck.module_path import safe_path
 from emacheck.rank_files import rank_files
 from emacheck.train.launching.heartbeat import Heartbeat, Progress
+from emacheck.train.launching.hints import disk_is_full, hint_of
 from emacheck.train.launching.last_words import (
     Failure,
     any_started,
     did_not_meet,
-    disk_is_full,
-    hint_of,
     last_words,
     logs_of,
     port_in_use,
