@@ -60,19 +60,48 @@ def test_limits_come_from_options_and_from_a_toml_file(emacheck_cli, logs):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--require", "fingerprints"], "required, and not judged: not both records carry fingerprints"),
+        (
+            ["--require", "bias", "--unpaired"],
+            "required, and not judged: by default it does not judge runs that are not",
+        ),
+        (["--limits", "limits.toml"], "required, and not judged: not both records carry fingerprints"),
+    ],
+)
+def test_without_a_required_rule_a_good_pair_is_inconclusive_and_the_report_says_why(
+    emacheck_cli, logs, arguments, said
+):
+    (logs / "limits.toml").write_text("[fingerprints]\nrequired = true\n", encoding="utf-8")
+    done = emacheck_cli("compare", "reference.json", "good.json", *arguments)
+    assert done.code == 3
+    assert said in " ".join(done.out.split())
+
+
+@pytest.mark.parametrize("arguments", [["--require", "bias"], ["--rule", "finite", "--require", "bias"]])
+def test_a_required_rule_judges_where_it_suits_the_logs(emacheck_cli, logs, arguments):
+    assert emacheck_cli("compare", "reference.json", "good.json", *arguments).code == 0
+    low = emacheck_cli("compare", "reference.json", "low.json", *arguments)
+    assert (low.code, "FAIL bias" in " ".join(low.out.split())) == (1, True), low.out
+
+
+@pytest.mark.parametrize(
     "content",
     [
         "a = " + "[" * 5000 + "]" * 5000,
         "[bias]\nlimit = 1" + "0" * 400,
         "[bias]\nlimit = 0x" + "f" * 9000,
         "[biass]\nlimit = 0.5",
+        "[biass]\nrequired = false",
+        "[bias]\nrequired = 1",
     ],
-    ids=["too deep", "too large", "too long", "no such rule"],
+    ids=["too deep", "too large", "too long", "no such rule", "no such rule to require", "required as a number"],
 )
 def test_a_file_of_limits_that_nobody_can_use_is_refused(emacheck_cli, logs, content):
     (logs / "limits.toml").write_text(content, encoding="utf-8")
     done = emacheck_cli("compare", "reference.json", "good.json", "--limits", "limits.toml")
-    assert (done.code, "limit" in done.err or "'biass'" in done.err, "bug" in done.err) == (2, True, False), done
+    assert (done.code, "--limits limits.toml" in done.err, "bug" in done.err) == (2, True, False), done
 
 
 def test_the_modelzoo_rule_prints_the_script_s_four_lines_and_unmasks_them(emacheck_cli, logs):
@@ -98,6 +127,7 @@ def test_two_arrays_of_a_file_are_told_from_a_metric_that_two_files_have(emachec
         (["--metric", "mIoU"], "loss"),
         (["--rule", "nonsense"], "mean_relative_error"),
         (["--limit", "nonsense=1"], "no rule 'nonsense'"),
+        (["--require", "nonsense"], "no rule 'nonsense'"),
         (["--limit", "bias"], "RULE=NUMBER"),
         (["--limit", "bias=nan"], "not negative"),
         (["--limit", "fingerprints=0"], "is not used here: not both records carry fingerprints"),

@@ -1,7 +1,7 @@
 """The limits of rules: what is refused, what a limit decides, and which one a finding needs to pass."""
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -121,3 +121,21 @@ def test_every_rule_is_frozen_and_known_by_its_own_name():
         with pytest.raises(AttributeError):
             made.limit = 1
     assert set(DEFAULT_RULES) < set(RULES)
+
+
+@pytest.mark.parametrize("stated", [None, True, False])
+@pytest.mark.parametrize("name", RULES)
+def test_a_pair_passes_with_a_required_rule_only_if_that_rule_says_pass(name, stated):
+    pair = replace(compare(record(falling()), record(falling())), stated=stated)
+    assert decide(pair).outcome is PASS
+    required = decide(pair, required=[name])
+    said = {finding.outcome for finding in required.findings if finding.rule == name}
+    assert said in ({PASS}, {Outcome.INCONCLUSIVE})
+    assert required.outcome is said.pop()
+
+
+def test_a_required_rule_that_others_were_chosen_over_is_inconclusive():
+    pair = compare(record(falling()), record(falling()))
+    verdict = decide(pair, make_rules(["finite"]), required=["bias"])
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "not among the rules in use" in verdict.findings[-1].message

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from emacheck.cli.command_line import given_command
+from emacheck.cli.limits_file import read_limits
 from emacheck.cli.output_format import format_option
 from emacheck.errors import OutputError, UsageError
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from emacheck.judge.comparison import Comparison
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-Limits = dict[str, dict[str, Any]]
 REPORTS = ("report.json", "report.md", "report.png", "report.html", "card.md")
 
 
@@ -30,6 +30,7 @@ class Judging:
     rule: tuple[str, ...]
     limit: tuple[str, ...]
     limits: Path | None
+    require: tuple[str, ...]
     metric: tuple[str, ...]
     output_format: str
     junit: Path | None
@@ -63,6 +64,12 @@ OPTIONS = (
         type=click.Path(path_type=Path),
         metavar="FILE.toml",
         help="Set limits of the rules in use from a TOML file.",
+    ),
+    click.option(
+        "--require",
+        multiple=True,
+        metavar="RULE",
+        help="No PASS without this rule, such as fingerprints (repeatable).",
     ),
     format_option("text", "json", "markdown"),
     click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write JUnit XML."),
@@ -99,32 +106,30 @@ def reach_verdict(comparison: "Comparison", judging: Judging) -> "Verdict":
     """Apply the rules and limits that the user asked for."""
     from emacheck.judge import RULES, decide, default_rules, make_rules
 
-    names = judging.rule or default_rules(comparison)
-    from_file = _read_limits(judging.limits) if judging.limits else {}
-    make_rules(tuple(from_file), from_file)  # a misspelt rule in the file is an error even if it is not in use
+    suitable = default_rules(comparison)
+    from_file, in_file = read_limits(judging.limits) if judging.limits else ({}, ())
+    required = (*judging.require, *in_file)
+    names = judging.rule or suitable
+    names = (*names, *(name for name in required if name in suitable and name not in names))
     limits = {name: fields for name, fields in from_file.items() if name in names}
     for text in judging.limit:
         rule, field, value = _parse_limit(text)
         limits.setdefault(rule, {})[field] = value
         if rule in RULES and rule not in names and not judging.rule:
             raise UsageError(f"--limit {text}: {_why_not_used(rule, comparison)}")
-    return decide(comparison, make_rules(names, limits), named=(*judging.rule, *limits))
+    return decide(comparison, make_rules(names, limits), named=(*judging.rule, *limits), required=required)
 
 
 def _why_not_used(rule: str, comparison: "Comparison") -> str:
     """Say why a rule that a limit was set for is not among those that suit the logs, and what to do."""
-    from emacheck.judge import RULES, Outcome, Verdict
-    from emacheck.report.wording import start_sentence
+    from emacheck.judge import RULES
+    from emacheck.judge.required import why_not_judged
 
-    undecided = [each.message for each in RULES[rule]().check(comparison) if each.outcome is Outcome.INCONCLUSIVE]
-    if undecided:
-        why, how = undecided[0].rstrip("."), f"Give logs that have what it needs (emacheck explain {rule})"
-    else:
-        paired = start_sentence(Verdict(comparison=comparison, findings=()))
-        why, how = f"by default it does not judge runs that are {paired}", f"Name all rules to use (--rule {rule} ...)"
+    why = why_not_judged(comparison, RULES[rule]())[0].message.rstrip(".")
     return (
         f"the rule {rule} is not used here: {why}. A limit that you set requires its rule, so there is no verdict. "
-        f"{how}, or drop the limit to judge without the rule."
+        f"Give logs that have what it needs (emacheck explain {rule}), name all rules to use (--rule {rule} ...), or "
+        "drop the limit to judge without the rule."
     )
 
 
@@ -144,27 +149,6 @@ def _parse_limit(text: str) -> tuple[str, str, float]:
     except ValueError:
         pass
     raise UsageError(f"--limit {text}: expected RULE=NUMBER or RULE.FIELD=NUMBER, such as mean_relative_error=0.01")
-
-
-def _read_limits(path: Path) -> Limits:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors write the mark
-    except OSError as error:
-        raise UsageError(f"--limits {path}: cannot be read ({error.strerror}).") from error
-    except ValueError as error:
-        raise UsageError(f"--limits {path}: not a TOML file: {error}.") from error
-    except RecursionError as error:
-        raise UsageError(
-            f"--limits {path}: nested too deeply, expected a table for each rule, such as [bias] with limit = 0.01."
-        ) from error
-    wrong = [name for name, fields in content.items() if not isinstance(fields, dict)]
-    if wrong:
-        raise UsageError(f"--limits {path}: expected a table for each rule, such as [{wrong[0]}] with limit = 0.01.")
-    return content
 
 
 def deliver(

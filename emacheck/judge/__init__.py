@@ -15,6 +15,7 @@ from emacheck.judge.excuses.numbers import without_blame_for_numbers, without_bl
 from emacheck.judge.excuses.repeats import without_blame_for_repeats
 from emacheck.judge.excuses.windows import without_blame_for_windows
 from emacheck.judge.forensics.numbering import both_from_one
+from emacheck.judge.required import without_ground
 from emacheck.judge.rules.alternatives import either_suffices
 from emacheck.judge.rules.coverage import Coverage
 from emacheck.judge.rules.envelope import Envelope
@@ -123,7 +124,11 @@ def _limit(rule: str, name: str, kind: Any, value: Any) -> int | float:
 
 
 def decide(
-    comparison: Comparison, rules: Sequence[Rule] | None = None, *, named: Collection[str] | None = None
+    comparison: Comparison,
+    rules: Sequence[Rule] | None = None,
+    *,
+    named: Collection[str] | None = None,
+    required: Sequence[str] = (),
 ) -> Verdict:
     """Let rules judge a comparison.
 
@@ -139,12 +144,14 @@ def decide(
         rules: The rules, those of :func:`make_rules` or of your own; those that suit the comparison if None.
         named: The rules that somebody asked for or set a limit of, so that they mean what they say; all of ``rules``
             if None.
+        required: Names of rules without which there is no PASS: one that is not in use is INCONCLUSIVE.
 
     Returns:
         The verdict.
 
     Raises:
-        UsageError: If anything but a comparison and rules is given, or a rule returns anything but findings.
+        UsageError: If anything but a comparison and rules is given, or a rule returns anything but findings, or there
+            is no rule of a required name.
 
     Example:
         >>> from emacheck import Curve, Record, compare
@@ -177,6 +184,9 @@ def decide(
         for finding in rule.check(comparison)
         if finding.outcome is not Outcome.PASS
     ]
+    in_use = {rule.name for rule in rules}
+    lacking = [] if not required else [rule for rule in make_rules(required) if rule.name not in in_use]
+    findings = [*findings, *without_ground(comparison, lacking)]
     return Verdict(comparison=comparison, findings=tuple(findings), left_out=tuple(left_out))
 
 

@@ -269,9 +269,4 @@ def hint_sentence(verdict: Verdict) -> str:
 
 def start_sentence(verdict: Verdict) -> str:
     """Return whether both runs are paired, and how that is known."""
-    known = pairing_of(verdict.comparison)
-    return {
-        Pairing.PAIRED: f"paired: {known.why}",
-        Pairing.UNPAIRED: f"not paired: {known.why}",
-        Pairing.UNKNOWN: f"perhaps paired: {known.why}",
-    }[known.pairing]
+    return str(pairing_of(verdict.comparison))

@@ -41,6 +41,10 @@ class Evidence:
     pairing: Pairing
     why: str
 
+    def __str__(self) -> str:
+        said = {Pairing.PAIRED: "paired", Pairing.UNPAIRED: "not paired", Pairing.UNKNOWN: "perhaps paired"}
+        return f"{said[self.pairing]}: {self.why}"
+
 
 _PROVEN = {
     True: Evidence(pairing=Pairing.PAIRED, why="same initial state, same batches"),
