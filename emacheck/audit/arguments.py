@@ -80,7 +80,7 @@ def require_on_the_cpu(model: torch.nn.Module, optimizer: torch.optim.Optimizer 
     for what, tensor, fix in _given(model, optimizer, batch):
         if tensor.device.type != "cpu":
             raise UsageError(f"found {what} on {tensor.device}, expected it on the CPU: {fix}")
-    default = torch.get_default_device()
+    default = torch.empty(0).device  # torch 2.4 does not tell of "with torch.device(...)"
     if default.type != "cpu":
         raise UsageError(
             f"found the default device {default} (torch.set_default_device), where every side would make its tensors, "
