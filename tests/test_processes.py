@@ -21,7 +21,7 @@ from emacheck.train.request import TrainingRequest
 
 RUN = Path("run")
 # What a real Slurm gave each task; the file says how the tasks were started.
-UNDER_SLURM = json.loads((ROOT / "tests" / "slurm_environments.json").read_text(encoding="utf-8"))["environments"]
+UNDER_SLURM = json.loads((ROOT / "tests" / "slurm" / "environments.json").read_text(encoding="utf-8"))["environments"]
 SLURM, SBATCH = UNDER_SLURM["srun.1"], UNDER_SLURM["sbatch.0"]
 
 
