@@ -9,7 +9,7 @@ OLDEST := .venv-oldest
 export OMP_WAIT_POLICY ?= PASSIVE
 DEMO_DIR ?= work_dirs/demo-$(shell date +%Y%m%d_%H%M%S)
 
-.PHONY: demo test lint slow test-upstream test-oldest docs rules clean
+.PHONY: demo test lint slow test-upstream test-oldest test-slurm docs rules clean
 
 # What a person waits for: all that neither trains nor takes long by itself.
 test: lint
@@ -31,6 +31,10 @@ test-upstream: $(UPSTREAM)/.upstream
 # The quick tests with the oldest torch that is supported; of that there is a build for CUDA only, 5 GB.
 test-oldest: $(OLDEST)/.oldest
 	$(OLDEST)/bin/python -m pytest --numprocesses 2 -m "not slow and not training"
+
+# emacheck under a real Slurm, set up on this machine for these tests; needs root and Debian's slurm-wlm and munge.
+test-slurm: $(INSTALLED)
+	$(BIN)/python -m pytest tests/slurm/check_real_slurm.py
 
 demo: $(INSTALLED)
 	$(BIN)/emacheck run --device cpu --work-dir $(DEMO_DIR)

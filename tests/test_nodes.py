@@ -5,17 +5,19 @@ Two launchers on this machine stand for two nodes.
 
 import datetime
 import os
+import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import free_port
+from conftest import free_port, wait_until
 
 from emacheck.errors import TrainingError, UsageError
 from emacheck.train.launching import nodes, supervision
 from emacheck.train.launching.nodes import OtherNodes, heard, note_meeting
 from emacheck.train.launching.processes import Processes
-from emacheck.train.request import TrainingRequest
+from emacheck.train.request import REFUSAL_FILE, TrainingRequest
 
 PROGRAM = supervision.Program(module="program_of_a_test", title="the program", kept="what was printed is kept")
 # What ranks do: they wait for each other in the store, then join, then wait within a device's driver.
@@ -142,6 +144,26 @@ def test_a_node_that_only_lost_its_connection_lets_the_other_speak_first(two_nod
     # As after an interrupt while it tells.
     two_nodes[1].tell("the command there was ended from outside.")
     assert heard(tmp_path / "1") is None
+
+
+def test_a_node_of_another_training_at_the_same_address_ends_itself_alone(two_nodes, tmp_path):
+    two_nodes[1].listen()
+    assert wait_until(lambda: two_nodes[1].place_is_ours)
+    (tmp_path / "stranger" / "ranks").mkdir(parents=True)
+    note_meeting(tmp_path / "stranger")
+    stranger, ended = OtherNodes(tmp_path / "stranger"), threading.Event()
+    usual = signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    try:
+        stranger.listen()
+        assert wait_until(ended.is_set)
+        stranger.tell("the command there was ended from outside.")
+    finally:
+        signal.signal(signal.SIGTERM, usual)
+        two_nodes[1].finished()
+    refusal = (tmp_path / "stranger" / REFUSAL_FILE).read_text(encoding="utf-8")
+    assert refusal.startswith("found a node 1 at localhost:")
+    assert "--master-port PORT" in refusal
+    assert [heard(tmp_path / "1"), two_nodes[1].ended_us] == [None, False]
 
 
 def test_nobody_waits_long_for_a_node_that_does_not_answer(two_nodes, tmp_path, monkeypatch):

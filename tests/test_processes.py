@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from emacheck.errors import LogError, UsageError
 from emacheck.experiment import differences
@@ -19,10 +20,9 @@ from emacheck.train.launching.processes import Processes, plan_processes, work_d
 from emacheck.train.request import TrainingRequest
 
 RUN = Path("run")
-SLURM = {"SLURM_JOB_ID": "1", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "2"}
-
-# A batch script runs once, on the first node, and has no step.
-SBATCH = {"SLURM_JOB_ID": "1", "SLURM_PROCID": "0", "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "a7,b2"}
+# What a real Slurm gave each task; the file says how the tasks were started.
+UNDER_SLURM = json.loads((ROOT / "tests" / "slurm" / "environments.json").read_text(encoding="utf-8"))["environments"]
+SLURM, SBATCH = UNDER_SLURM["srun.1"], UNDER_SLURM["sbatch.0"]
 
 
 def without(variables, name):
@@ -84,7 +84,8 @@ def test_equal_jobs_at_a_rendezvous_are_told_apart_by_a_name():
 
     assert identity(rdzv_id="1") == identity(rdzv_id="1")
     assert len({identity(), identity(rdzv_id="1"), identity(rdzv_id="2")}) == 3
-    assert of_job("7") == of_job("7") == of_job("8", rdzv_id="7") != of_job("8")
+    assert of_job("7") == of_job("7") == of_job("8", rdzv_id="7.0") != of_job("8")
+    assert identity({**SLURM, "SLURM_STEP_ID": "1"}, launcher="slurm") != identity(SLURM, launcher="slurm")
 
 
 @pytest.mark.parametrize(
@@ -109,16 +110,60 @@ def test_an_address_that_is_no_rendezvous_is_refused(given):
         plan_processes(nnodes=2, rdzv_endpoint=given, environment={})
 
 
-def test_slurm_says_which_node_this_is():
-    made = arguments({**SLURM, "SLURM_STEP_NODELIST": "a7,b2"}, launcher="slurm", nproc_per_node=4)
-    assert {"--nnodes=2", "--node-rank=1", "--master-addr=a7", "--nproc-per-node=4"} <= set(made)
+@pytest.mark.parametrize(
+    ("task", "node"),
+    [
+        *(("srun.0", 0), ("srun.1", 1), ("sbatch_srun.0", 0), ("sbatch_srun.1", 1), ("het.0", 0), ("het.1", 1)),
+        # Tasks are numbered as they were spread, nodes as they stand in the list.
+        *(("srun_arbitrary.0", 1), ("srun_arbitrary.1", 0)),
+    ],
+)
+def test_slurm_says_which_node_this_is(task, node):
+    made = arguments(UNDER_SLURM[task], launcher="slurm", nproc_per_node=4)
+    assert {"--nnodes=2", f"--node-rank={node}", "--master-addr=node1", "--nproc-per-node=4"} <= set(made)
+
+
+def test_what_a_batch_script_has_chosen_comes_before_what_slurm_says():
     named = arguments({**SLURM, "MASTER_ADDR": "m", "MASTER_PORT": "5"}, launcher="slurm")
     assert {"--master-addr=m", "--master-port=5"} <= set(named)
+    assert "--master-port=6" in arguments({**SLURM, "MASTER_PORT": "5"}, launcher="slurm", master_port=6)
 
 
-def test_slurm_on_one_node_needs_no_address():
-    assert "--standalone" in arguments({"SLURM_JOB_ID": "1"}, launcher="slurm", nproc_per_node=2)
-    assert "--standalone" in arguments(SBATCH, launcher="slurm", nproc_per_node=2, nnodes=1)
+@pytest.mark.parametrize(
+    ("names", "first"),
+    [
+        ("a7,b2", "a7"),
+        ("node[1-2]", "node1"),
+        ("node[08,10-16],other", "node08"),
+        ("rack[0-1]n[03-04],x[7,9]", "rack0n03"),
+        ("n[1-2].cluster", "n1.cluster"),
+        ("gpu-a[003-004]-ib", "gpu-a003-ib"),
+    ],
+)
+def test_the_first_host_of_a_list_is_known_without_slurms_programs(names, first, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert f"--master-addr={first}" in arguments({**SLURM, "SLURM_STEP_NODELIST": names}, launcher="slurm")
+
+
+def test_every_step_under_slurm_has_a_port_and_a_name_of_its_own():
+    def of_step(job, step):
+        made = arguments({**SLURM, "SLURM_JOB_ID": str(job), "SLURM_STEP_ID": str(step)}, launcher="slurm")
+        return [each for each in made if each.startswith(("--master-port=", "--rdzv-id="))]
+
+    assert of_step(21, 3) == ["--master-port=29713", "--rdzv-id=emacheck-21.3"]
+    ports = {of_step(job, step)[0] for job in range(67_000_000, 67_000_300) for step in range(10)}
+    assert ports == {f"--master-port={port}" for port in range(29500, 32500)}
+    assert not [each for each in arguments(nnodes=2, node_rank=0, master_addr="n0") if "--rdzv-id" in each]
+
+
+@pytest.mark.parametrize("task", ["sbatch_one_node.0", "sbatch_srun_one_node.0", "array.0", "array_srun.0"])
+def test_slurm_on_one_node_needs_no_address(task):
+    assert "--standalone" in arguments(UNDER_SLURM[task], launcher="slurm", nproc_per_node=2)
+
+
+def test_one_node_of_a_job_of_several_is_used_alone_if_told_so():
+    for task in ("sbatch.0", "salloc", "salloc_interactive.0"):
+        assert "--standalone" in arguments(UNDER_SLURM[task], launcher="slurm", nproc_per_node=2, nnodes=1)
 
 
 @pytest.mark.parametrize(
@@ -132,15 +177,23 @@ def test_slurm_on_one_node_needs_no_address():
         ({"rdzv_id": "a", "nnodes": 2}, {}, "--rdzv-id a: found no --rdzv-endpoint"),
         ({}, {"RANK": "1", "WORLD_SIZE": "4"}, "emacheck calls torchrun itself"),
         ({"nproc_per_node": 4, "launcher": "pytorch"}, {"RANK": "0", "WORLD_SIZE": "4"}, "Start it once for each node"),
-        ({}, {"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}, "srun has started emacheck several times"),
+        ({}, SLURM, "srun has started emacheck several times"),
         ({"launcher": "slurm"}, {}, "found no SLURM_JOB_ID"),
-        ({"launcher": "slurm"}, {**SLURM, "SLURM_STEP_NUM_TASKS": "8"}, "--ntasks-per-node=1"),
+        (
+            {"launcher": "slurm"},
+            UNDER_SLURM["srun_four_tasks.3"],
+            "--nodes=2 --ntasks-per-node=1 .*-node 2 ",
+        ),
+        ({"launcher": "slurm"}, UNDER_SLURM["srun_two_tasks_one_node.0"], "--nodes=1 --ntasks-per-node=1"),
         ({"launcher": "slurm"}, {**SLURM, "SLURM_STEP_NUM_NODES": "two"}, "SLURM_STEP_NUM_NODES=two"),
-        ({"launcher": "slurm"}, SLURM, "--master-addr HOST"),
+        ({"launcher": "slurm"}, {**SLURM, "SLURM_STEP_NODELIST": "node[1-"}, "--master-addr HOST"),
         ({"launcher": "slurm"}, SBATCH, "Start it with srun: srun --nodes=2"),
+        ({"launcher": "slurm"}, UNDER_SLURM["salloc"], "Start it with srun: srun --nodes=2"),
+        ({"launcher": "slurm"}, UNDER_SLURM["salloc_interactive.0"], "Start it with srun: srun --nodes=2"),
+        ({"launcher": "slurm", "nnodes": 2}, UNDER_SLURM["salloc_interactive.0"], "Start it with srun: srun --nodes=2"),
         ({"launcher": "slurm", "nnodes": 2}, SBATCH, "Start it with srun: srun --nodes=2"),
         ({"launcher": "slurm", "rdzv_endpoint": "a:1"}, SBATCH, "Start it with srun: srun --nodes=2"),
-        ({"launcher": "slurm"}, without(SLURM, "SLURM_PROCID"), "no SLURM_PROCID"),
+        ({"launcher": "slurm"}, without(SLURM, "SLURM_NODEID"), "no SLURM_NODEID"),
         ({"launcher": "slurm"}, {**SLURM, "SLURM_STEP_NUM_TASKS": "1"}, "found 1 tasks on 2 nodes"),
         ({"launcher": "slurm"}, {**SLURM, "MASTER_ADDR": "m", "MASTER_PORT": "99999"}, "from 1 to 65535"),
         ({"launcher": "slurm"}, {**SLURM, "MASTER_ADDR": "m", "MASTER_PORT": "0"}, "from 1 to 65535"),

@@ -102,6 +102,23 @@ def judging_options(command: Command) -> Command:
     return wrapped  # type: ignore[no-any-return]
 
 
+def check_rules(judging: Judging) -> None:
+    """Refuse, before anything is trained, rules and limits that there are not.
+
+    Raises:
+        UsageError: If there are none of that name, or the value is none.
+    """
+    from emacheck.judge import make_rules
+
+    from_file = _read_limits(judging.limits) if judging.limits else {}
+    make_rules(tuple(from_file), from_file)
+    limits: Limits = {}
+    for text in judging.limit:
+        rule, field, value = _parse_limit(text)
+        limits.setdefault(rule, {})[field] = value
+    make_rules(judging.rule or tuple(limits), limits)
+
+
 def reach_verdict(comparison: "Comparison", judging: Judging) -> "Verdict":
     """Apply the rules and limits that the user asked for."""
     from emacheck.judge import RULES, decide, default_rules, make_rules

@@ -12,7 +12,7 @@ from emacheck.audit.findings.verdict import audit_finding
 from emacheck.cli.audit.before import BATCHES, audit_device
 from emacheck.cli.audit.command import REPORTS as AUDIT_REPORTS
 from emacheck.cli.audit.command import operators_option
-from emacheck.cli.judging import REPORTS, Judging, deliver, judging_options, reach_verdict, with_audit
+from emacheck.cli.judging import REPORTS, Judging, check_rules, deliver, judging_options, reach_verdict, with_audit
 from emacheck.cli.outputs import Directory, check_outputs
 from emacheck.cli.training import (
     ask_for_float32,
@@ -85,6 +85,7 @@ def run(
     if operators and not audit:
         raise UsageError("--no-audit and --operators: give one of the two.")
     _refuse_two_references(reference, reference_device, reference_nproc)
+    check_rules(judging)
     check_outputs(judging.files, directory=work_dir, holds=(*REPORTS, *AUDIT_REPORTS, RUN_FILE, rank_file(0)))
     require_training_packages()
     request, processes = describe_training(**options)

@@ -87,10 +87,12 @@ class OtherNodes:
 
     Attributes:
         ended_us: Whether this launcher was told to end because another node has.
+        place_is_ours: Whether this node is the first with its number at the meeting; None until it has asked.
     """
 
     def __init__(self, run_directory: Path) -> None:
         self.ended_us = False
+        self.place_is_ours: bool | None = None
         self._directory = run_directory
         self._lock = threading.Lock()
         self._over = False
@@ -124,6 +126,8 @@ class OtherNodes:
             return
         with contextlib.suppress(RuntimeError):
             store = _store(meeting)
+            if not self._took_place(store, meeting):
+                return
             if lost_another:
                 with contextlib.suppress(RuntimeError):
                     store.wait(["first"], datetime.timedelta(seconds=OTHERS_SECONDS))
@@ -146,9 +150,12 @@ class OtherNodes:
             time.sleep(POLL_SECONDS)
         try:
             store = _store(meeting)
-            store.wait(["first"], FOR_EVER)
-            first = json.loads(store.get("first"))
-            store.set(f"node {meeting.node} knows", "")
+            if self._took_place(store, meeting):
+                store.wait(["first"], FOR_EVER)
+                first = json.loads(store.get("first"))
+                store.set(f"node {meeting.node} knows", "")
+            else:
+                first = {"node": None, "said": None, "refused": _not_ours(meeting)}
         except RuntimeError:
             time.sleep(LOST_SECONDS)
             place = f"{meeting.host}:{meeting.port}"
@@ -161,11 +168,19 @@ class OtherNodes:
             self._note(first)
             os.kill(os.getpid(), signal.SIGTERM)
 
+    def _took_place(self, store: Any, meeting: Meeting) -> bool:
+        """Take the place of this node, once; false if a node of another training, with the same address, has it."""
+        with self._lock:
+            if self.place_is_ours is None:
+                self.place_is_ours = store.add(f"node {meeting.node} is there", 1) == 1
+            return self.place_is_ours
+
     def _note(self, first: dict[str, Any]) -> None:
         name = REFUSAL_FILE if first["refused"] else HEARD_FILE
         # What was refused here already was refused together.
         with contextlib.suppress(OSError), (self._directory / name).open("x", encoding="utf-8") as file:
-            file.write(f"on node {first['node']}: {first['refused'] or first['said']}\n")
+            where = "" if first["node"] is None else f"on node {first['node']}: "
+            file.write(f"{where}{first['refused'] or first['said']}\n")
 
     def _refused(self) -> str | None:
         try:
@@ -178,6 +193,13 @@ class OtherNodes:
             return Meeting(**json.loads((self._directory / MEETING_FILE).read_text(encoding="utf-8")))
         except OSError:
             return None
+
+
+def _not_ours(meeting: Meeting) -> str:
+    return (
+        f"found a node {meeting.node} at {meeting.host}:{meeting.port} already: another training meets there. Give "
+        "each training a port of its own: --master-port PORT, the same on all of its nodes."
+    )
 
 
 def _store(meeting: Meeting) -> Any:

@@ -2,9 +2,7 @@
 
 import os
 import re
-import shutil
 import socket
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,11 @@ from emacheck.experiment import digest
 DEFAULT_PORT = 29500
 # Of torch's c10d rendezvous.
 RENDEZVOUS_PORT = 29400
+# Of a step under Slurm, from the default port on: below those that systems hand out by themselves (32768 and up).
+SLURM_PORTS = 3000
+STEPS_OF_A_JOB = 10
+# SLURM_INTERACTIVE_STEP in slurm.h: the shell that salloc opens on the first node, which is on no other.
+INTERACTIVE_STEP = "4294967290"
 LAST_PORT = 65535
 RANK_LOGS = "ranks"
 LAUNCHERS = ("none", "pytorch", "slurm")
@@ -33,7 +36,7 @@ class Processes:
         master_addr: Host name or address of node 0, or None for this machine alone.
         master_port: The port on which node 0 waits for the others.
         rdzv_endpoint: ``HOST:PORT`` of a c10d rendezvous, instead of the address of node 0.
-        rdzv_id: What tells this job from an equal one at the same rendezvous.
+        rdzv_id: What tells this job from an equal one at the same rendezvous, and under Slurm at the same address.
     """
 
     launched: bool = False
@@ -98,6 +101,8 @@ class Processes:
             f"--node-rank={self.node_rank or 0}",
             f"--master-addr={self.master_addr or 'localhost'}",
             f"--master-port={self.master_port or DEFAULT_PORT}",
+            # Only under Slurm; elsewhere other options are to be named, and for that the nodes have to meet.
+            *([] if self.rdzv_id is None else [f"--rdzv-id=emacheck-{self.rdzv_id}"]),
         ]
 
 
@@ -122,7 +127,8 @@ def plan_processes(
         master_addr: Host name or address of node 0.
         master_port: The port on which node 0 waits.
         rdzv_endpoint: ``HOST:PORT`` of a c10d rendezvous; without a port, torch's own, 29400.
-        rdzv_id: Any name of this job, the same on all of its nodes; under Slurm, the job's number unless given.
+        rdzv_id: Any name of this job, the same on all of its nodes; under Slurm, the numbers of the job and its step
+            unless given.
         launcher: ``none``, ``pytorch``, ``slurm``, or None to choose: ``pytorch`` as soon as an option asks for it.
         environment: The environment's variables; those of this process if None.
 
@@ -246,6 +252,8 @@ def _from_slurm(given: _Given, environment: Mapping[str, str]) -> _Given:
             "--launcher slurm: found no SLURM_JOB_ID in the environment, expected to be inside of a Slurm job. "
             "Start it with srun, or say --launcher pytorch."
         )
+    if environment.get("SLURM_STEP_ID") == INTERACTIVE_STEP:
+        environment = {name: value for name, value in environment.items() if not name.startswith("SLURM_STEP_")}
     nnodes = given.nnodes or _slurm_nodes(environment)
     if "SLURM_STEP_NUM_NODES" in environment:
         tasks = _number(environment, "SLURM_STEP_NUM_TASKS", nnodes)
@@ -255,19 +263,23 @@ def _from_slurm(given: _Given, environment: Mapping[str, str]) -> _Given:
                 f"the processes of its node itself: srun --nodes={nnodes} --ntasks-per-node=1 emacheck run --launcher "
                 f"slurm --nproc-per-node {max(-(-tasks // nnodes), given.nproc)} ..."
             )
-    if nnodes == 1 or given.endpoint is not None:
-        job = None if given.endpoint is None else given.job or environment["SLURM_JOB_ID"]
-        return given._replace(nnodes=nnodes, job=job)
-    if given.node_rank is None and not {"SLURM_PROCID", "SLURM_STEP_NUM_NODES"} <= environment.keys():
+    if nnodes == 1:
+        return given._replace(nnodes=nnodes)
+    job, step = (_number(environment, f"SLURM_{name}_ID", 0, least=0, most=2**32) for name in ("JOB", "STEP"))
+    given = given._replace(nnodes=nnodes, job=given.job or f"{job}.{step}")
+    if given.endpoint is not None:
+        return given
+    if given.node_rank is None and not {"SLURM_NODEID", "SLURM_STEP_NUM_NODES"} <= environment.keys():
         raise UsageError(
-            f"--launcher slurm: found {nnodes} nodes and no SLURM_PROCID of a step, expected the number of this node. "
+            f"--launcher slurm: found {nnodes} nodes and no SLURM_NODEID of a step, expected the number of this node. "
             f"{_srun(nnodes)}"
         )
+    own_port = DEFAULT_PORT + (job * STEPS_OF_A_JOB + step) % SLURM_PORTS
     return given._replace(
-        nnodes=nnodes,
-        node_rank=_number(environment, "SLURM_PROCID", 0, least=0) if given.node_rank is None else given.node_rank,
+        # Tasks may be numbered in another order than the nodes (srun --distribution=arbitrary).
+        node_rank=_number(environment, "SLURM_NODEID", 0, least=0) if given.node_rank is None else given.node_rank,
         addr=given.addr or environment.get("MASTER_ADDR") or _first_host(environment),
-        port=given.port or _number(environment, "MASTER_PORT", DEFAULT_PORT, most=LAST_PORT),
+        port=given.port or _number(environment, "MASTER_PORT", own_port, most=LAST_PORT),
     )
 
 
@@ -291,7 +303,7 @@ def _srun(nnodes: int) -> str:
 def _number(environment: Mapping[str, str], name: str, otherwise: int, *, least: int = 1, most: int = 10**6) -> int:
     text = environment.get(name, str(otherwise))
     # The length comes first: Python refuses to convert thousands of digits.
-    if len(text) <= 7 and text.isdecimal() and least <= int(text) <= most:
+    if len(text) <= len(str(most)) and text.isdecimal() and least <= int(text) <= most:
         return int(text)
     raise UsageError(
         f"--launcher slurm: found {name}={text}, expected a number from {least} to {most}. Correct the variable or "
@@ -300,18 +312,15 @@ def _number(environment: Mapping[str, str], name: str, otherwise: int, *, least:
 
 
 def _first_host(environment: Mapping[str, str]) -> str:
-    """Return the host name of the job's first node; Slurm's own program expands names such as ``node[01-16]``."""
+    """Return the host name of the step's first node: of ``rack[0-1]n[03-16],login`` it is ``rack0n03``."""
     names = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST") or ""
-    if names and "[" not in names:
-        return names.split(",")[0]
-    program = shutil.which("scontrol")
-    if names and program:
-        done = subprocess.run([program, "show", "hostnames", names], capture_output=True, text=True, check=False)
-        if done.returncode == 0 and done.stdout.strip():
-            return done.stdout.split()[0]
+    first = re.fullmatch(r"((?:[\w.-]|\[[\w,-]+\])+)(?:,.*)?", names, re.ASCII)
+    if first is not None:
+        # Not asked of scontrol, which a container seldom has.
+        return re.sub(r"\[([^],-]+)[^]]*\]", r"\1", first[1])
     raise UsageError(
-        f"--launcher slurm: found SLURM_JOB_NODELIST={names or 'nothing'}, and scontrol does not say which host is the "
-        "first of them. Name it with --master-addr HOST."
+        f"--launcher slurm: found SLURM_JOB_NODELIST={names or 'nothing'}, expected the nodes of the job, such as "
+        "node[01-16]. Name the first of them with --master-addr HOST."
     )
 
 
