@@ -344,6 +344,7 @@ def test_more_iterations_than_the_reference_holds_are_refused(workshop):
         (["--iters", "0"], "--iters"),
         (["--limit", "bias=much"], "expected RULE=NUMBER"),
         (["--limit", "biass=0.1"], "there is no rule 'biass'"),
+        (["--require", "biass"], "there is no rule 'biass'"),
         (["--limit", "bias.maximum=0.1"], "rule 'bias' has no limit 'maximum'"),
         (["--rule", "bias", "--limit", "finite=1"], "which is not among the rules in use (bias)"),
         (["--limit", "bias=-1"], "must be a number that is not negative"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from emacheck.cli.command_line import given_command
-from emacheck.cli.limits_file import read_limits
+from emacheck.cli.limits_file import Limits, read_limits
 from emacheck.cli.output_format import format_option
 from emacheck.errors import OutputError, UsageError
 
@@ -110,8 +110,9 @@ def check_rules(judging: Judging) -> None:
     """
     from emacheck.judge import make_rules
 
-    from_file = _read_limits(judging.limits) if judging.limits else {}
-    make_rules(tuple(from_file), from_file)
+    if judging.limits:
+        read_limits(judging.limits)
+    make_rules(judging.require)
     limits: Limits = {}
     for text in judging.limit:
         rule, field, value = _parse_limit(text)
