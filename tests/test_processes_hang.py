@@ -69,6 +69,15 @@ def test_only_a_process_that_can_answer_is_asked_where_it_is(tmp_path, monkeypat
             process.communicate()
 
 
+def test_frames_of_cpp_do_not_hide_what_went_wrong(tmp_path):
+    frames = "".join(f"frame #{number}: c10d::TCPStore::doGet() + 0x2a (0x7f in libtorch.so)\n" for number in range(40))
+    log = tmp_path / "stderr.log"
+    log.write_text(f"DistNetworkError: Failed to recv\nException raised from recvBytes\n{frames}")
+    assert last_words.last_words_in(log).endswith(
+        "\n  | DistNetworkError: Failed to recv\n  | Exception raised from recvBytes"
+    )
+
+
 def test_a_rank_that_printed_nothing_does_not_get_the_words_of_the_launcher(tmp_path):
     (tmp_path / "worker.log").write_text("Signal 15\n", encoding="utf-8")
     assert "Signal 15" in last_words.last_words(tmp_path, 0)
@@ -84,8 +93,11 @@ def test_a_rank_that_printed_nothing_does_not_get_the_words_of_the_launcher(tmp_
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"nnodes": 2, "node_rank": 1, "master_addr": "n0"}, "at n0:29500 within 5 s, so no process was started: is"),
-        ({"nnodes": 2, "node_rank": 1, "master_addr": "n0"}, "running on the other node, is the address right"),
+        (
+            {"nnodes": 2, "node_rank": 1, "master_addr": "n0"},
+            "at n0:29500 within 5 s, so no process was started. n0 has no",
+        ),
+        ({"nnodes": 2, "node_rank": 1, "master_addr": "n0"}, "running on the other node, is the address"),
         ({"nnodes": 4, "rdzv_endpoint": "n0:29400"}, "the nodes did not meet at n0:29400 within 5 s"),
         ({"nnodes": 4, "rdzv_endpoint": "n0:7"}, "running on the other 3 nodes"),
         ({"nnodes": 4, "rdzv_endpoint": "n0:7"}, "must be the same on every node, but for --work-dir, --data-root."),

@@ -22,6 +22,7 @@ from emacheck.rank_files import rank_file
 from emacheck.train.device.accelerator import join_processes, open_device, select_for_rank
 from emacheck.train.device.devices import Device
 from emacheck.train.device.sync_bn import SYNCHRONISED
+from emacheck.train.launching.processes import ASKED_FOR
 from emacheck.train.paired.fingerprint import tensor_hash
 
 SHOWN = 3
@@ -87,7 +88,8 @@ def agree(task: Mapping[str, Any], refusal: str | None = None) -> None:
     Raises:
         UsageError: On every rank; the message names the node, the rank and the fields that differ.
     """
-    mine: dict[str, Any] = {"node": _node(), "task": dict(task), "refusal": refusal}
+    asked_for = {"processes": os.environ.get(ASKED_FOR), **task}
+    mine: dict[str, Any] = {"node": _node(), "task": asked_for, "refusal": refusal}
     all_of_us = _tell_each_other("asked for", mine) if is_launched() else [mine]
     message = describe_other_tasks([(each["node"], each["task"]) for each in all_of_us])
     if message is not None:

@@ -12,12 +12,15 @@ from typing import Any, NamedTuple
 
 from emacheck.errors import UsageError
 from emacheck.experiment import digest
+from emacheck.train.launching.network import rendezvous_arguments
 
 DEFAULT_PORT = 29500
 # Of torch's c10d rendezvous.
 RENDEZVOUS_PORT = 29400
 LAST_PORT = 65535
 RANK_LOGS = "ranks"
+# How many processes the command on a node asks for, as each of its processes finds it in the environment.
+ASKED_FOR = "EMACHECK_PROCESSES"
 LAUNCHERS = ("none", "pytorch", "slurm")
 
 
@@ -49,6 +52,16 @@ class Processes:
     def world_size(self) -> int:
         """How many processes train, all nodes together."""
         return self.nnodes * self.nproc_per_node
+
+    @property
+    def asked_for(self) -> str:
+        """How many there are, in the words of the options; torch's launcher does not compare it between nodes.
+
+        Example:
+            >>> Processes(launched=True, nnodes=2, nproc_per_node=4).asked_for
+            '--nnodes 2 --nproc-per-node 4'
+        """
+        return f"--nnodes {self.nnodes} --nproc-per-node {self.nproc_per_node}"
 
     @property
     def meeting_place(self) -> str | None:
@@ -90,7 +103,8 @@ class Processes:
             # Another job at the same endpoint must not be taken for a node of this one.
             size = {"nnodes": self.nnodes, "nproc_per_node": self.nproc_per_node}
             own = digest({"job": dict(job), "id": self.rdzv_id, **size})
-            return ["--rdzv-backend=c10d", f"--rdzv-endpoint={self.rdzv_endpoint}", f"--rdzv-id=emacheck-{own[:16]}"]
+            where = rendezvous_arguments(self.rdzv_endpoint)
+            return ["--rdzv-backend=c10d", *where, f"--rdzv-id=emacheck-{own[:16]}"]
         if self.meeting_place is None:
             # Any free port; without the address torch asks for the machine's name, which need not resolve.
             return ["--standalone", "--local-addr=localhost"]

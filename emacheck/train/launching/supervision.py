@@ -27,9 +27,10 @@ from emacheck.train.launching.last_words import (
     read_failure,
     who_hangs,
 )
+from emacheck.train.launching.network import CONNECTING, not_connected
 from emacheck.train.launching.nodes import heard
 from emacheck.train.launching.parent import MARK, kill_marked, rank_processes
-from emacheck.train.launching.processes import Processes
+from emacheck.train.launching.processes import ASKED_FOR, Processes
 from emacheck.train.packages import require_training_packages
 from emacheck.train.request import REFUSAL_FILE, WORKER_LOG, TrainingRequest
 from emacheck.uninterrupted import uninterrupted
@@ -211,7 +212,8 @@ def _environment(threads: int, processes: Processes, mark: str) -> dict[str, str
     }
     # Unless told, torch's launcher gives each process one thread before the worker sets its own number.
     told = {"OMP_NUM_THREADS": str(threads)} if processes.launched else {}
-    return {**WORKER_ENVIRONMENT, **told, **safe_path(), **inherited, "PYTHONUNBUFFERED": "1", MARK: mark}
+    ours = {"PYTHONUNBUFFERED": "1", MARK: mark, ASKED_FOR: processes.asked_for}
+    return {**WORKER_ENVIRONMENT, **told, **safe_path(), **inherited, **ours}
 
 
 def _watch(worker: "subprocess.Popen[bytes]", heartbeat: Heartbeat, progress: Progress, timeout: float) -> bool:
@@ -291,7 +293,12 @@ class _Ended:
                 lines.append(f"rank {rank} {seen.suspects.get(rank, otherwise)}.")
                 lines.append(last_words(self.run_directory, rank % self.processes.nproc_per_node))
             if self.processes.nnodes > 1:
-                lines.append("What the processes of other nodes do, the command on each of them says.")
+                lines.append(
+                    "What the processes of other nodes do, the command on each of them says. Where it says nothing, "
+                    "the node is off or the network between them is interrupted."
+                )
+                if any(CONNECTING in line for line in lines):
+                    return "\n".join([*lines, not_connected()])
         return "\n".join([*lines, "A slower device needs a longer --timeout."])
 
     def _left(self) -> str:
