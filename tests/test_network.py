@@ -1,5 +1,8 @@
 """What a host knows of the network, and what it is told where processes of several hosts are not connected."""
 
+import subprocess
+import sys
+
 import pytest
 
 from emacheck.train.launching.network import addresses_of, has_loopback, not_connected, rendezvous_arguments
@@ -43,3 +46,18 @@ def test_processes_that_are_not_connected_say_at_which_address_they_looked_and_w
         assert ("a firewall may drop that" in not_connected(said)) is (said != refused)
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     assert "in the environment (found lo)" in not_connected(refused)
+
+
+def test_several_processes_without_a_loopback_interface_are_refused_at_once(tmp_path):
+    """In a network of its own, whose loopback interface nobody has started."""
+    alone = ("unshare", "--net")
+    try:
+        done = subprocess.run([*alone, "true"], capture_output=True, text=True, check=False)
+    except OSError as error:
+        pytest.skip(str(error))
+    if done.returncode:
+        pytest.skip(done.stderr)
+    command = [*alone, sys.executable, "-m", "emacheck", "run", "--nproc-per-node", "2", "--work-dir", "out"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, list(tmp_path.iterdir())) == (2, [])
+    assert "the loopback interface of this machine is down" in done.stderr

@@ -1,6 +1,7 @@
 """What is said of several processes that do not begin: who hangs, who has not started, and nodes that do not meet."""
 
 import errno
+import json
 import os
 import signal
 import socket
@@ -147,17 +148,28 @@ def test_what_is_left_is_a_partial_record_only_if_something_was_recorded(tmp_pat
     assert supervision.left_in(tmp_path) == f"the partial record is kept in {tmp_path}"
 
 
+def ended_in(run_directory, processes):
+    heartbeat = Heartbeat(run_directory=run_directory)
+    return supervision._Ended(
+        program=supervision.TRAINING, run_directory=run_directory, heartbeat=heartbeat, processes=processes
+    )
+
+
+@pytest.mark.parametrize(("nodes", "lost"), [(2, True), (2, False), (1, True)])
+def test_a_node_whose_others_say_nothing_speaks_of_a_connection_that_was_lost_to_them(tmp_path, nodes, lost):
+    (tmp_path / "worker.log").touch()
+    (tmp_path / "failure.json").write_text('{"rank": 0, "code": 1}')
+    (tmp_path / "death.rank0.json").write_text(json.dumps({"time": 1.0, "of_another": lost}))
+    said = ended_in(tmp_path, Processes(launched=True, nnodes=nodes, nproc_per_node=2 // nodes)).failing(1, 3)
+    assert said.startswith("rank 0 of 2 ended with exit code 1 after iteration 0 of 3")
+    assert ("It only lost its connection to a process of another node." in said) == (nodes == 2 and lost)
+
+
 @pytest.mark.parametrize("free", [4096, 1 << 30])
 def test_a_full_disk_is_named_where_a_process_failed_without_a_word(tmp_path, monkeypatch, free):
     monkeypatch.setattr(hints.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     (tmp_path / "worker.log").touch()
-    ended = supervision._Ended(
-        program=supervision.TRAINING,
-        run_directory=tmp_path,
-        heartbeat=Heartbeat(run_directory=tmp_path),
-        processes=Processes(),
-    )
-    said = ended.failing(1, 3)
+    said = ended_in(tmp_path, Processes()).failing(1, 3)
     assert said.startswith("the worker ended with exit code 1 after iteration 0 of 3; nothing was recorded, and what")
     assert (f"The disk of {tmp_path} is full: found 4096 bytes free there" in said) == (free == 4096)
 

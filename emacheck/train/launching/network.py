@@ -55,7 +55,7 @@ def rendezvous_arguments(endpoint: str, own_name: str | None = None) -> list[str
 
 def has_loopback() -> bool:
     """Tell whether this host can speak to itself: processes meet through its loopback interface."""
-    return _is_own("127.0.0.1") or _is_own("::1")
+    return any(_address_towards(each) == each for each in ("127.0.0.1", "::1"))
 
 
 def _are_loopback(addresses: Iterable[str]) -> bool:

@@ -54,6 +54,16 @@ class Processes:
         return self.nnodes * self.nproc_per_node
 
     @property
+    def need_loopback(self) -> bool:
+        """Whether processes of this node speak to each other; the launcher of node 0 does to itself.
+
+        Example:
+            >>> Processes(launched=True, nnodes=2, node_rank=1, master_addr="n0").need_loopback
+            False
+        """
+        return self.launched and (self.node_rank == 0 or self.nproc_per_node > 1)
+
+    @property
     def asked_for(self) -> str:
         """How many there are, in the words of the options; torch's launcher does not compare it between nodes.
 
