@@ -174,8 +174,8 @@ def refuse_unfit_device(device: Device, backend: str | None, processes: Processe
     """
     if processes.need_loopback and not has_loopback():
         raise UsageError(
-            "the loopback interface of this machine is down (found neither 127.0.0.1 nor ::1), and processes meet "
-            "through it. Start it: ip link set lo up. One process needs no network: drop --nproc-per-node."
+            "the loopback interface of this machine is down (found no way to 127.0.0.1), and processes meet through "
+            "it. Start it: ip link set lo up. One process needs no network: drop --nproc-per-node."
         )
     if backend is not None and not processes.launched:
         raise UsageError(f"--backend {backend}: found one process, which talks to no other. Add --nproc-per-node N.")
