@@ -40,7 +40,7 @@ def test_a_host_whose_name_is_that_of_its_loopback_is_told_whether_the_rendezvou
 def test_processes_that_are_not_connected_say_at_which_address_they_looked_and_what_to_set(monkeypatch):
     monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
     refused = "timed out connecting: SO_ERROR: Connection refused, remote=[127.0.1.1]:29570$1"
-    assert "told the others that it is at 127.0.1.1, which is the loopback" in not_connected(refused)
+    assert "told the others to look for it at 127.0.1.1, where each finds only itself" in not_connected(refused)
     for said in ("", refused, "No route to host, remote=[10.0.0.5]:29570", "remote=[fd00::5]:29570"):
         assert "GLOO_SOCKET_IFNAME=eth0 in the environment; ip addr" in not_connected(said)
         assert ("a firewall may drop that" in not_connected(said)) is (said != refused)

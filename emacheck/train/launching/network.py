@@ -90,8 +90,8 @@ def not_connected(said: str = "") -> str:
     remote = REMOTE.search(said)
     if remote and _are_loopback([remote[1]]):
         why = (
-            f"A node has told the others that it is at {remote[1]}, which is the loopback interface of each: there its "
-            "own host name has that address (/etc/hosts), or none."
+            f"A node has told the others to look for it at {remote[1]}, where each finds only itself: the host name of "
+            "that node has this address there (/etc/hosts), or none."
         )
     else:
         why = (
