@@ -65,13 +65,13 @@ class Processes:
 
     @property
     def asked_for(self) -> str:
-        """How many there are, in the words of the options; torch's launcher does not compare it between nodes.
+        """How many nodes and processes of each there are; torch's launcher does not see to it.
 
         Example:
             >>> Processes(launched=True, nnodes=2, nproc_per_node=4).asked_for
-            '--nnodes 2 --nproc-per-node 4'
+            '2 x 4'
         """
-        return f"--nnodes {self.nnodes} --nproc-per-node {self.nproc_per_node}"
+        return f"{self.nnodes} x {self.nproc_per_node}"
 
     @property
     def meeting_place(self) -> str | None:
