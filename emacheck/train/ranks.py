@@ -16,6 +16,7 @@ import torch.distributed as dist
 from mmengine.model import is_model_wrapper
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from emacheck.counted import counted
 from emacheck.errors import TrainingError, UsageError
 from emacheck.experiment import differences, digest
 from emacheck.rank_files import rank_file
@@ -104,9 +105,9 @@ def _other_number_than_asked_for() -> str | None:
     if not is_launched() or not nproc or int(nodes) * int(nproc) == world_size():
         return None
     return (
-        f"torch's launcher has started {world_size()} processes on all nodes together, expected {nodes} x {nproc} "
-        "(--nnodes x --nproc-per-node). At a rendezvous the clocks of the nodes must agree within 15 s: set them, or "
-        "give --node-rank and --master-addr instead of --rdzv-endpoint."
+        f"found {counted(world_size(), 'rank')} on all nodes together, expected {nodes} x {nproc} (--nnodes x "
+        "--nproc-per-node), so torch's launcher has not started what was asked for. At a rendezvous the clocks of the "
+        "nodes must agree within 15 s: set them, or give --node-rank and --master-addr instead of --rdzv-endpoint."
     )
 
 
