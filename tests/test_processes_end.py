@@ -119,7 +119,10 @@ def deaths(tmp_path, monkeypatch, errors, codes, noticed):
         # One that ended without a word is to blame for a connection that was lost.
         (([(0, RuntimeError(LOST))], {0: 1, 1: 3}, (0, 1)), 1),
         (([(0, ValueError("mine"))], {0: 1, 1: -signal.SIGKILL}, (0, 1)), 1),
-        (([(1, ValueError("mine"))], {0: -signal.SIGTERM, 1: 1}, (0, 1)), 1),
+        # The launcher ends the others by SIGTERM, but nobody before it has noticed a failure.
+        (([(1, ValueError("mine"))], {0: -signal.SIGTERM, 1: 1}, (1, 0)), 1),
+        (([(0, RuntimeError(LOST))], {0: 1, 1: -signal.SIGTERM}, (1, 0)), 1),
+        (([], {0: -signal.SIGTERM, 1: -signal.SIGTERM}, (1, 0)), 1),
     ],
 )
 def test_the_rank_that_failed_first_is_to_blame(tmp_path, monkeypatch, events, blamed):

@@ -1,6 +1,7 @@
 """What is said of several processes that do not begin: who hangs, who has not started, and nodes that do not meet."""
 
 import errno
+import json
 import os
 import signal
 import socket
@@ -69,6 +70,15 @@ def test_only_a_process_that_can_answer_is_asked_where_it_is(tmp_path, monkeypat
             process.communicate()
 
 
+def test_frames_of_cpp_do_not_hide_what_went_wrong(tmp_path):
+    frames = "".join(f"frame #{number}: c10d::TCPStore::doGet() + 0x2a (0x7f in libtorch.so)\n" for number in range(40))
+    log = tmp_path / "stderr.log"
+    log.write_text(f"DistNetworkError: Failed to recv\nException raised from recvBytes\n{frames}")
+    assert last_words.last_words_in(log).endswith(
+        "\n  | DistNetworkError: Failed to recv\n  | Exception raised from recvBytes"
+    )
+
+
 def test_a_rank_that_printed_nothing_does_not_get_the_words_of_the_launcher(tmp_path):
     (tmp_path / "worker.log").write_text("Signal 15\n", encoding="utf-8")
     assert "Signal 15" in last_words.last_words(tmp_path, 0)
@@ -84,8 +94,11 @@ def test_a_rank_that_printed_nothing_does_not_get_the_words_of_the_launcher(tmp_
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"nnodes": 2, "node_rank": 1, "master_addr": "n0"}, "at n0:29500 within 5 s, so no process was started: is"),
-        ({"nnodes": 2, "node_rank": 1, "master_addr": "n0"}, "running on the other node, is the address right"),
+        (
+            {"nnodes": 2, "node_rank": 1, "master_addr": "n0"},
+            "at n0:29500 within 5 s, so no process was started. n0 has no",
+        ),
+        ({"nnodes": 2, "node_rank": 1, "master_addr": "n0"}, "running on the other node, is the address"),
         ({"nnodes": 4, "rdzv_endpoint": "n0:29400"}, "the nodes did not meet at n0:29400 within 5 s"),
         ({"nnodes": 4, "rdzv_endpoint": "n0:7"}, "running on the other 3 nodes"),
         ({"nnodes": 4, "rdzv_endpoint": "n0:7"}, "must be the same on every node, but for --work-dir, --data-root."),
@@ -135,17 +148,28 @@ def test_what_is_left_is_a_partial_record_only_if_something_was_recorded(tmp_pat
     assert supervision.left_in(tmp_path) == f"the partial record is kept in {tmp_path}"
 
 
+def ended_in(run_directory, processes):
+    heartbeat = Heartbeat(run_directory=run_directory)
+    return supervision._Ended(
+        program=supervision.TRAINING, run_directory=run_directory, heartbeat=heartbeat, processes=processes
+    )
+
+
+@pytest.mark.parametrize(("nodes", "lost"), [(2, True), (2, False), (1, True)])
+def test_a_node_whose_others_say_nothing_speaks_of_a_connection_that_was_lost_to_them(tmp_path, nodes, lost):
+    (tmp_path / "worker.log").touch()
+    (tmp_path / "failure.json").write_text('{"rank": 0, "code": 1}')
+    (tmp_path / "death.rank0.json").write_text(json.dumps({"time": 1.0, "of_another": lost}))
+    said = ended_in(tmp_path, Processes(launched=True, nnodes=nodes, nproc_per_node=2 // nodes)).failing(1, 3)
+    assert said.startswith("rank 0 of 2 ended with exit code 1 after iteration 0 of 3")
+    assert ("It only lost its connection to a process of another node." in said) == (nodes == 2 and lost)
+
+
 @pytest.mark.parametrize("free", [4096, 1 << 30])
 def test_a_full_disk_is_named_where_a_process_failed_without_a_word(tmp_path, monkeypatch, free):
     monkeypatch.setattr(hints.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     (tmp_path / "worker.log").touch()
-    ended = supervision._Ended(
-        program=supervision.TRAINING,
-        run_directory=tmp_path,
-        heartbeat=Heartbeat(run_directory=tmp_path),
-        processes=Processes(),
-    )
-    said = ended.failing(1, 3)
+    said = ended_in(tmp_path, Processes()).failing(1, 3)
     assert said.startswith("the worker ended with exit code 1 after iteration 0 of 3; nothing was recorded, and what")
     assert (f"The disk of {tmp_path} is full: found 4096 bytes free there" in said) == (free == 4096)
 

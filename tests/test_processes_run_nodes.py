@@ -60,7 +60,10 @@ def test_nodes_of_a_rendezvous_share_the_directory_that_the_user_names(workshop)
         (("optim_wrapper.optimizer.lr=0.02",), "node 1: optim_wrapper.optimizer.lr: rank 0 0.01, rank 1 0.02"),
         (("--precision", "bf16", "--threads", 2), "node 1: precision: rank 0 'fp32', rank 1 'bf16'"),
         (("--seed", 1, "--log-format", "tcap"), "node 1: log format: rank 0 None, rank 1 'tcap'"),
-        (("--device", "sdaa"), "node 1: device: rank 0 'cpu', rank 1 'sdaa'"),
+        (
+            ("--device", "sdaa", "--nproc-per-node", 2),
+            "node 1: nodes x processes of each: rank 0 '2 x 1', rank 1 '2 x 2'",
+        ),
     ],
 )
 def test_other_options_on_one_node_are_refused_on_both(workshop, simulated_device, other, said):

@@ -208,6 +208,20 @@ def test_a_device_that_one_rank_lacks_is_refused_by_every_rank_at_once(tmp_path,
     assert "sees 1 sdaa device, expected at least 2" in second
 
 
+@pytest.mark.parametrize(("started", "refused"), [(1, True), (2, False), (3, True)])
+def test_another_number_of_processes_than_was_asked_for_is_refused(monkeypatch, started, refused):
+    """As where a rendezvous takes a node with another clock for dead, or nodes name other numbers."""
+    from emacheck.train import ranks
+
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": started, "EMACHECK_PROCESSES": "2 x 1"}.items():
+        monkeypatch.setenv(name, str(value))
+    said = ranks._other_number_than_asked_for()
+    assert (said is not None) == refused
+    assert not refused or said.startswith(
+        f"found {started} rank{'s' * (started > 1)} on all nodes together, expected 2 x 1"
+    )
+
+
 def test_one_process_refuses_by_itself():
     from emacheck.errors import UsageError
     from emacheck.train.ranks import agree

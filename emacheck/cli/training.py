@@ -16,6 +16,7 @@ from emacheck.cli.progress import show_progress
 from emacheck.cli.seconds import Seconds
 from emacheck.errors import DataError, UsageError
 from emacheck.train.device.devices import PRECISIONS, Device, parse_device, probe, require_module
+from emacheck.train.launching.network import has_loopback
 from emacheck.train.launching.processes import LAUNCHERS, Processes, plan_processes
 from emacheck.train.launching.supervision import left_in, train_in_worker
 from emacheck.train.request import PRESETS, TrainingRequest
@@ -166,11 +167,16 @@ def _require_assignments(overrides: Iterable[str]) -> None:
 
 
 def refuse_unfit_device(device: Device, backend: str | None, processes: Processes) -> None:
-    """Refuse a backend for one process, a numbered device for several, and a device that the processes cannot use.
+    """Refuse a backend for one process, a numbered device for several, and what the processes cannot use.
 
     Raises:
         UsageError: If so.
     """
+    if processes.need_loopback and not has_loopback():
+        raise UsageError(
+            "the loopback interface of this machine is down (found no way to 127.0.0.1), and processes meet through "
+            "it. Start it: ip link set lo up. One process needs no network: drop --nproc-per-node."
+        )
     if backend is not None and not processes.launched:
         raise UsageError(f"--backend {backend}: found one process, which talks to no other. Add --nproc-per-node N.")
     if processes.world_size > 1 and device.index is not None:

@@ -16,12 +16,14 @@ import torch.distributed as dist
 from mmengine.model import is_model_wrapper
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from emacheck.counted import counted
 from emacheck.errors import TrainingError, UsageError
 from emacheck.experiment import differences, digest
 from emacheck.rank_files import rank_file
 from emacheck.train.device.accelerator import join_processes, open_device, select_for_rank
 from emacheck.train.device.devices import Device
 from emacheck.train.device.sync_bn import SYNCHRONISED
+from emacheck.train.launching.processes import ASKED_FOR
 from emacheck.train.paired.fingerprint import tensor_hash
 
 SHOWN = 3
@@ -87,12 +89,26 @@ def agree(task: Mapping[str, Any], refusal: str | None = None) -> None:
     Raises:
         UsageError: On every rank; the message names the node, the rank and the fields that differ.
     """
-    mine: dict[str, Any] = {"node": _node(), "task": dict(task), "refusal": refusal}
+    asked_for = {"nodes x processes of each": os.environ.get(ASKED_FOR), **task}
+    refusal = _other_number_than_asked_for() or refusal
+    mine: dict[str, Any] = {"node": _node(), "task": asked_for, "refusal": refusal}
     all_of_us = _tell_each_other("asked for", mine) if is_launched() else [mine]
     message = describe_other_tasks([(each["node"], each["task"]) for each in all_of_us])
     if message is not None:
         raise UsageError(message)
     _refuse_together(all_of_us)
+
+
+def _other_number_than_asked_for() -> str | None:
+    """Return that not as many processes were started as were asked for, all nodes together; None if they were."""
+    nodes, _, nproc = os.environ.get(ASKED_FOR, "").partition(" x ")
+    if not is_launched() or not nproc or int(nodes) * int(nproc) == world_size():
+        return None
+    return (
+        f"found {counted(world_size(), 'rank')} on all nodes together, expected {nodes} x {nproc} (--nnodes x "
+        "--nproc-per-node), so torch's launcher has not started what was asked for. At a rendezvous the clocks of the "
+        "nodes must agree within 15 s: set them, or give --node-rank and --master-addr instead of --rdzv-endpoint."
+    )
 
 
 def _node() -> int:

@@ -11,6 +11,7 @@ from typing import Any
 from emacheck.counted import counted
 from emacheck.errors import MissingExtraError, TrainingError, UsageError
 from emacheck.train.device.devices import KINDS, OPTION, Device, DeviceKind, without_module
+from emacheck.train.launching.network import not_connected
 
 CHECK_DRIVER = "Check the driver, that this container may use the device, and that this torch was built for it."
 
@@ -197,9 +198,12 @@ def join_processes(device: Device, *, timeout: datetime.timedelta) -> None:
     try:
         torch.distributed.init_process_group(device.communication, timeout=timeout)
     except (RuntimeError, ValueError, TimeoutError) as error:
+        several_nodes = os.environ.get("LOCAL_WORLD_SIZE") != os.environ.get("WORLD_SIZE")
+        hint = f"\n{not_connected(str(error))}" if several_nodes else ""
         raise TrainingError(
             f"rank {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')} could not join the others at "
             f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')} with {device.communication}: {error}"
+            f"{hint}"
         ) from error
 
 

@@ -31,7 +31,8 @@ def note_death(run_directory: Path, error: BaseException) -> None:
     if rank is None:
         return
     said = f"{type(error).__name__}: {error}".lower()
-    death = {"time": time.time(), "of_another": any(sign in said for sign in SIGNS_OF_ANOTHERS_DEATH)}
+    # All processes of a host share this clock, and nobody sets it.
+    death = {"time": time.monotonic(), "of_another": any(sign in said for sign in SIGNS_OF_ANOTHERS_DEATH)}
     with contextlib.suppress(OSError):
         _file(run_directory, int(rank)).write_text(json.dumps(death) + "\n", encoding="utf-8")
 
@@ -39,18 +40,21 @@ def note_death(run_directory: Path, error: BaseException) -> None:
 def first_to_blame(failures: Mapping[int, Any], run_directory: Path) -> int:
     """Return the rank that failed first.
 
-    Of several, one that was killed, for the others fail because it is silent; none that the launcher has ended; and
-    one that lost its connection only if nobody had an error of its own. Of these the one that died first.
+    Of several, one that was killed, for the others fail because it is silent; none that the launcher has ended, which
+    ends nobody before it has noticed a failure; and one that lost its connection only if nobody had an error of its
+    own. Of these the one that died first.
 
     Args:
         failures: How each rank that failed ended, in the order in which torch's launcher noticed; its times are whole
             seconds.
         run_directory: Where the ranks have noted their deaths.
     """
+    noticed = next(iter(failures))
 
     def order(rank: int) -> tuple[bool, bool, bool, float]:
         code, death = failures[rank].exitcode, _death(run_directory, rank)
-        return code == -signal.SIGTERM, code >= 0, death.get("of_another", False), death.get("time", float("inf"))
+        ended = code == -signal.SIGTERM and rank != noticed
+        return ended, code >= 0, death.get("of_another", False), death.get("time", float("inf"))
 
     return min(failures, key=order)
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from emacheck.train.launching.deaths import FAILURE_FILE
 from emacheck.train.launching.heartbeat import Heartbeat
+from emacheck.train.launching.network import addresses_of
 from emacheck.train.launching.parent import hears, is_stopped
 from emacheck.train.launching.processes import RANK_LOGS, Processes
 from emacheck.train.request import WORKER_LOG
@@ -20,6 +22,8 @@ LAST_PORT = 65535
 TAIL_BYTES = 16384
 ANSWER_SECONDS = 1.0
 QUESTION = signal.SIGUSR1
+# torch prints dozens of these below an error of its own, and what went wrong above them.
+FRAME_OF_CPP = re.compile(r"frame #\d+: ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +66,7 @@ def last_words_in(*logs: Path) -> str:
 
 def _telling(lines: list[str]) -> list[str]:
     """Return the last lines, or the beginning of the answer of a process that hangs: the innermost call comes first."""
+    lines = [line for line in lines if not FRAME_OF_CPP.match(line)] or lines
     answers = [at for at, line in enumerate(lines) if line.endswith("(most recent call first):")]
     return lines[answers[-1] :][:SHOWN] if answers else lines[-SHOWN:]
 
@@ -98,11 +103,14 @@ def did_not_meet(processes: Processes, timeout: float | None = None) -> str:
             f"the processes did not meet at {processes.meeting_place}{within}, so none was started: is that an address "
             "of this machine, and does nothing else listen there? On a single node no address is needed: drop it."
         )
-    same = " and --node-rank" if processes.rdzv_endpoint is None else ""
+    same = " and --node-rank, which is another on each" if processes.rdzv_endpoint is None else ""
+    host = processes.meeting_place.rpartition(":")[0]
+    here = "" if addresses_of(host.strip("[]")) else f" {host} has no address here: give the address, or the name one."
     return (
-        f"the nodes did not meet at {processes.meeting_place}{within}, so no process was started: is the command "
-        f"running on the other {f'{others} nodes' if others > 1 else 'node'}, is the address right, and does nothing "
-        f"else listen there? The options must be the same on every node, but for --work-dir, --data-root{same}."
+        f"the nodes did not meet at {processes.meeting_place}{within}, so no process was started.{here} Is the command "
+        f"running on the other {f'{others} nodes' if others > 1 else 'node'}, is the address right, does a firewall "
+        "let that port through, and does nothing else listen there? The options must be the same on every node, but "
+        f"for --work-dir, --data-root{same}."
     )
 
 

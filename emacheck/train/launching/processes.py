@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from emacheck.errors import UsageError
 from emacheck.experiment import digest
+from emacheck.train.launching.network import rendezvous_arguments
 
 DEFAULT_PORT = 29500
 # Of torch's c10d rendezvous.
@@ -21,6 +22,8 @@ STEPS_OF_A_JOB = 10
 INTERACTIVE_STEP = "4294967290"
 LAST_PORT = 65535
 RANK_LOGS = "ranks"
+# How many processes the command on a node asks for, as each of its processes finds it in the environment.
+ASKED_FOR = "EMACHECK_PROCESSES"
 LAUNCHERS = ("none", "pytorch", "slurm")
 
 
@@ -52,6 +55,26 @@ class Processes:
     def world_size(self) -> int:
         """How many processes train, all nodes together."""
         return self.nnodes * self.nproc_per_node
+
+    @property
+    def need_loopback(self) -> bool:
+        """Whether processes of this node speak to each other; the launcher of node 0 does to itself.
+
+        Example:
+            >>> Processes(launched=True, nnodes=2, node_rank=1, master_addr="n0").need_loopback
+            False
+        """
+        return self.launched and (self.node_rank == 0 or self.nproc_per_node > 1)
+
+    @property
+    def asked_for(self) -> str:
+        """How many nodes and processes of each there are; torch's launcher does not see to it.
+
+        Example:
+            >>> Processes(launched=True, nnodes=2, nproc_per_node=4).asked_for
+            '2 x 4'
+        """
+        return f"{self.nnodes} x {self.nproc_per_node}"
 
     @property
     def meeting_place(self) -> str | None:
@@ -93,7 +116,8 @@ class Processes:
             # Another job at the same endpoint must not be taken for a node of this one.
             size = {"nnodes": self.nnodes, "nproc_per_node": self.nproc_per_node}
             own = digest({"job": dict(job), "id": self.rdzv_id, **size})
-            return ["--rdzv-backend=c10d", f"--rdzv-endpoint={self.rdzv_endpoint}", f"--rdzv-id=emacheck-{own[:16]}"]
+            where = rendezvous_arguments(self.rdzv_endpoint)
+            return ["--rdzv-backend=c10d", *where, f"--rdzv-id=emacheck-{own[:16]}"]
         if self.meeting_place is None:
             # Any free port; without the address torch asks for the machine's name, which need not resolve.
             return ["--standalone", "--local-addr=localhost"]

@@ -15,6 +15,7 @@ from emacheck.errors import OutputError, TrainingError, UsageError
 from emacheck.exit_code import how_it_ended
 from emacheck.module_path import safe_path
 from emacheck.rank_files import rank_files
+from emacheck.train.launching.deaths import lost_another
 from emacheck.train.launching.heartbeat import Heartbeat, Progress
 from emacheck.train.launching.hints import disk_is_full, hint_of
 from emacheck.train.launching.last_words import (
@@ -27,9 +28,10 @@ from emacheck.train.launching.last_words import (
     read_failure,
     who_hangs,
 )
+from emacheck.train.launching.network import CONNECTING, not_connected
 from emacheck.train.launching.nodes import heard
 from emacheck.train.launching.parent import MARK, kill_marked, rank_processes
-from emacheck.train.launching.processes import Processes
+from emacheck.train.launching.processes import ASKED_FOR, Processes
 from emacheck.train.packages import require_training_packages
 from emacheck.train.request import REFUSAL_FILE, WORKER_LOG, TrainingRequest
 from emacheck.uninterrupted import uninterrupted
@@ -37,6 +39,10 @@ from emacheck.uninterrupted import uninterrupted
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 5.0
 MOST_SUSPECTS = 4
+OTHERS_SAY = (
+    "What became of the processes of other nodes, the command on each of them says. Where it says nothing, that node "
+    "is off, or somebody has killed the command, or the network between the nodes is interrupted."
+)
 # Threads that spin while they wait make an iteration ten times slower as soon as anything else runs on the machine.
 WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 # What another launcher has left in the environment would be taken for ours.
@@ -211,7 +217,8 @@ def _environment(threads: int, processes: Processes, mark: str) -> dict[str, str
     }
     # Unless told, torch's launcher gives each process one thread before the worker sets its own number.
     told = {"OMP_NUM_THREADS": str(threads)} if processes.launched else {}
-    return {**WORKER_ENVIRONMENT, **told, **safe_path(), **inherited, "PYTHONUNBUFFERED": "1", MARK: mark}
+    ours = {"PYTHONUNBUFFERED": "1", MARK: mark, ASKED_FOR: processes.asked_for}
+    return {**WORKER_ENVIRONMENT, **told, **safe_path(), **inherited, **ours}
 
 
 def _watch(worker: "subprocess.Popen[bytes]", heartbeat: Heartbeat, progress: Progress, timeout: float) -> bool:
@@ -291,7 +298,9 @@ class _Ended:
                 lines.append(f"rank {rank} {seen.suspects.get(rank, otherwise)}.")
                 lines.append(last_words(self.run_directory, rank % self.processes.nproc_per_node))
             if self.processes.nnodes > 1:
-                lines.append("What the processes of other nodes do, the command on each of them says.")
+                lines.append(OTHERS_SAY)
+                if any(CONNECTING in line for line in lines):
+                    return "\n".join([*lines, not_connected()])
         return "\n".join([*lines, "A slower device needs a longer --timeout."])
 
     def _left(self) -> str:
@@ -315,6 +324,8 @@ class _Ended:
             who, local_rank = "the launcher of the processes" if self.processes.launched else "the worker", None
         words = last_words(self.run_directory, local_rank)
         hint = hint_of(words, *logs_of(self.run_directory, local_rank))
+        if self.processes.nnodes > 1 and failure.rank is not None and lost_another(self.run_directory, failure.rank):
+            hint += f"\nIt only lost its connection to a process of another node. {OTHERS_SAY}"
         return (
             f"{who} {how_it_ended(code)} after iteration {self.heartbeat.recorded(failure.rank)} of {iterations}; "
             f"{self._left()}.\n{words}{hint}{disk_is_full(self.run_directory)}"
