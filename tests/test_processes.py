@@ -16,7 +16,8 @@ from emacheck.logs import read_log
 from emacheck.oddity import OddityKind
 from emacheck.rank_files import rank_file
 from emacheck.record import hash_of_samples
-from emacheck.train.launching.processes import Processes, plan_processes, work_dir_of_node
+from emacheck.train.launching.planning import plan_processes
+from emacheck.train.launching.processes import Processes, work_dir_of_node
 from emacheck.train.request import TrainingRequest
 
 RUN = Path("run")

@@ -17,7 +17,8 @@ from emacheck.cli.seconds import Seconds
 from emacheck.errors import DataError, UsageError
 from emacheck.train.device.devices import PRECISIONS, Device, parse_device, probe, require_module
 from emacheck.train.launching.network import has_loopback
-from emacheck.train.launching.processes import LAUNCHERS, Processes, plan_processes
+from emacheck.train.launching.planning import LAUNCHERS, plan_processes
+from emacheck.train.launching.processes import Processes
 from emacheck.train.launching.supervision import left_in, train_in_worker
 from emacheck.train.request import PRESETS, TrainingRequest
 

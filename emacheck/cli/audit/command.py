@@ -28,7 +28,8 @@ from emacheck.cli.training import (
 from emacheck.errors import OutputError
 from emacheck.strict_json import to_json
 from emacheck.train.device.devices import PRECISIONS, parse_device
-from emacheck.train.launching.processes import Processes, plan_processes
+from emacheck.train.launching.planning import plan_processes
+from emacheck.train.launching.processes import Processes
 from emacheck.train.packages import require_training_packages
 from emacheck.writable import obstacle
 
