@@ -1,6 +1,6 @@
 """Holds three operators of PyTorch/XLA, one by one, against what PyTorch says that they do, and prints what they do.
 
-    PJRT_DEVICE=CPU python benchmarks/pytorch_xla/probe.py
+PJRT_DEVICE=CPU python benchmarks/pytorch_xla/probe.py
 """
 
 import torch
@@ -46,13 +46,17 @@ def main() -> None:
     channels = batch(0.0).double().transpose(0, 1).reshape(8, -1)
     for device in ("cpu", DEVICE):
         found = running_variance(device)
-        near = {f"divided by {name}": apart(found, channels.var(1, unbiased=name == "n - 1")) for name in ("n - 1", "n")}
+        near = {
+            f"divided by {name}": apart(found, channels.var(1, unbiased=name == "n - 1")) for name in ("n - 1", "n")
+        }
         print(f"{device}: the running variance differs from the variance {near}")
     with_nan = batch(0.0)
     with_nan[0, 0, 2, 2] = torch.nan
     for device in ("cpu", DEVICE):
         pooled = functional.max_pool2d(with_nan.to(device), 3, 2, 1).cpu()
-        print(f"{device}: one NaN before a max pooling leaves {int(pooled.isnan().sum())} behind it, {with_nan.to(device).max().item()} as the largest of all")
+        print(
+            f"{device}: one NaN before a max pooling leaves {int(pooled.isnan().sum())} behind it, {with_nan.to(device).max().item()} as the largest of all"
+        )
     for mean in MEANS:
         values = batch(mean)
         exact = normalised(values.double())
