@@ -74,6 +74,7 @@ class Plan:
     most: int
     repeats: int
     threads: int
+    batches: int = 3
     work: Path
     references: Path
 
@@ -157,7 +158,7 @@ class Plan:
                 if large and precision != "fp32":
                     continue
                 place = self.audit(preset, precision)
-                batches = ("--batches", "1" if large else "3", "--threads", str(self.threads))
+                batches = ("--batches", "1" if large else str(self.batches), "--threads", str(self.threads))
                 arguments = ("audit", "--preset", preset, "--device", self.device, "--precision", precision, *batches)
                 steps.append(
                     Step(
@@ -214,6 +215,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--precisions", nargs="+", help="all that the device has by default")
     parser.add_argument("--iterations", type=int, default=100, help="at most so many of each training")
     parser.add_argument("--repeats", type=int, default=8, help="benign repeats in the bundle; 0 stores none")
+    parser.add_argument("--batches", type=int, default=3, help="of each audit of the smoke preset")
+    parser.add_argument("--notes", type=Path, help="Markdown that the page begins with")
     parser.add_argument("--threads", type=int, default=min(8, os.cpu_count() or 2), help="of the CPU's side")
     parser.add_argument(
         "--at-once", type=int, default=max(1, (os.cpu_count() or 2) // 5), help="commands that are not timed"
@@ -238,6 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         most=given.iterations,
         repeats=given.repeats,
         threads=given.threads,
+        batches=given.batches,
         work=(given.work_dir or Path("work_dirs") / f"accelerator-{given.device}").resolve(),
         references=given.references.resolve(),
     )
@@ -246,6 +250,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     carry_out(plan.on_the_device(), at_once=1, until=until)
     carry_out(plan.at_last(), at_once=given.at_once, until=until)
     result = figures(plan)
+    if given.notes is not None:
+        result["notes"] = given.notes.read_text(encoding="utf-8")
     stored = given.results / f"accelerator_{plan.device}.json"
     stored.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     if result["trainings"]:

@@ -78,10 +78,11 @@ def test_the_figures_and_the_page_say_what_two_records_hold(benchmark, tmp_path)
     assert not figures.equal(BUNDLE, BUNDLE / "repeats" / "01")
     result = {
         "device": "cpu", "trainings": {"smoke, fp32": training}, "audits": {}, "missing": ["audit smoke, fp32"],
-        "machine": figures.machine(BUNDLE, BUNDLE),
+        "machine": figures.machine(BUNDLE, BUNDLE), "notes": "What this device is.\n\n",
     }  # fmt: skip
     pages.write_page(json.loads(json.dumps(result)), tmp_path)
     page = (tmp_path / "accelerator-cpu.md").read_text(encoding="utf-8")
+    assert page.splitlines()[1:4] == ["", "What this device is.", ""]
     assert f"| {growth['at'][20]:.1e} |" in page
     assert "## Not measured\n\n- audit smoke, fp32" in page
     assert (tmp_path / "images" / "accelerator-cpu.png").read_bytes().startswith(b"\x89PNG")

@@ -222,7 +222,7 @@ def test_a_result_with_processes_is_written_read_and_shown():
     assert result.to_json()["findings"][0]["rank"] == 1
     shown = text(result, command="emacheck audit")
     assert "processes    backward" in shown
-    assert shown.splitlines()[-1].startswith("FAIL audit conv gradient weight in phase backward")
+    assert shown.splitlines()[-1].startswith("FAIL audit conv gradient weight, first in phase backward")
     assert (result.phase, result.module) == ("backward", "conv")
 
 

@@ -24,7 +24,7 @@ def test_the_result_is_strict_json_and_readable(subject):
     assert fields["peak_memory_bytes"] > 0
     lines = text(result, command="emacheck audit").splitlines()
     assert lines[-1].startswith("FAIL audit blocks.0.bn ")
-    assert lines[-1].endswith("in phase forward | emacheck audit")
+    assert lines[-1].endswith(", first in phase forward | emacheck audit")
     shown = str(result).splitlines()
     assert shown[0] == f"FAIL audit on cpu in fp32: {len(result.errors)} tensors compared"
     assert shown[1].startswith("FAIL blocks.0.bn (BatchNorm2d) is wrong on the reference's own inputs: ")

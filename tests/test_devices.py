@@ -222,14 +222,14 @@ def package(tmp_path):
     """Write an installed package that describes devices, and return how to ask emacheck about them."""
     (tmp_path / "vendor.py").write_text(
         "from emacheck.train.device.devices import DeviceKind\n"
-        "KIND = DeviceKind(type='tpx', title='A device of the future', module='torch_tpx', backend='xxcl')\n",
+        "KIND = DeviceKind(type='hpu', title='A device of the future', module='torch_hpu', backend='xxcl')\n",
         encoding="utf-8",
     )
     metadata = tmp_path / "vendor-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: vendor\nVersion: 1.0\n", encoding="utf-8")
     (metadata / "entry_points.txt").write_text(
-        "[emacheck.devices]\ntpx = vendor:KIND\nwrong = vendor:KIND\nbroken = vendor:NOTHING\n", encoding="utf-8"
+        "[emacheck.devices]\nhpu = vendor:KIND\nwrong = vendor:KIND\nbroken = vendor:NOTHING\n", encoding="utf-8"
     )
 
     def ask(code):
@@ -240,8 +240,37 @@ def package(tmp_path):
 
 
 def test_an_entry_point_brings_a_device_of_its_own(package):
-    done = package("print(parse_device('tpx:1').communication, 'tpx' in device_names())")
-    assert done.stdout == "cpu:gloo,tpx:xxcl True\n", done.stderr
+    done = package("print(parse_device('hpu:1').communication, 'hpu' in device_names())")
+    assert done.stdout == "cpu:gloo,hpu:xxcl True\n", done.stderr
+
+
+OUTSIDE = """
+from types import ModuleType
+from emacheck.errors import UsageError
+from emacheck.train.device import accelerator
+accelerator.device_names = lambda: [*KINDS, "hpu"]
+for count in (None, 0, 1):
+    if count is not None:
+        torch.hpu = ModuleType("torch.hpu")
+        torch.hpu.device_count = lambda: count
+    for ask in (accelerator.detect, lambda: accelerator.open_device(parse_device("hpu"))):
+        try:
+            print(ask())
+        except UsageError as error:
+            print(error)
+"""
+
+
+def test_a_device_outside_of_torch_is_found_by_its_own_module_and_never_taken_for_the_cpu(package, tmp_path):
+    (tmp_path / "torch_hpu.py").write_text("", encoding="utf-8")
+    done = package(f"import torch{OUTSIDE}")
+    without, hint, nothing, refused, found, opened = done.stdout.splitlines() or [done.stderr] * 6
+    assert without.startswith("--device auto: torch_hpu is installed here, and torch ")
+    assert "with torch_hpu imported has no module torch.hpu. Install a torch and a torch_hpu that were made for" in hint
+    assert hint.endswith("one of yours can: docs/devices.md#the-vendor-registers-no-module-with-torch")
+    assert nothing == without
+    assert "sees 0 hpu devices, expected at least 1" in refused
+    assert (found, opened) == ("hpu", "None")
 
 
 @pytest.mark.parametrize(("name", "said"), [("wrong", "expected a DeviceKind"), ("broken", "cannot be loaded")])

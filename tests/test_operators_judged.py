@@ -18,7 +18,7 @@ from emacheck.audit.arithmetic.precision import Precision  # noqa: E402
 from emacheck.audit.faults.places import ReplacedOperator, replace_operator  # noqa: E402
 from emacheck.audit.findings.operators import PROVEN, UNREPEATED  # noqa: E402
 from emacheck.audit.limits import Limits  # noqa: E402
-from emacheck.audit.operators.called import Called, differing  # noqa: E402
+from emacheck.audit.operators.called import Called, differing, unseen  # noqa: E402
 from emacheck.audit.operators.observer import Observer  # noqa: E402
 
 
@@ -316,6 +316,20 @@ def test_a_call_that_the_cpu_knows_under_another_name_is_held_against_it():
     assert differing(device, reference) == (
         "aten.native_batch_norm.default is called with eps=0.01, where the reference has eps=1e-05"
     )
+
+
+def test_an_operator_in_whose_place_none_shows_is_named_and_a_copy_instead_of_a_view_takes_no_place():
+    device, reference = Called(CPU), Called(CPU)
+    value = torch.randn(1, 2, 4, 4)
+    with reference:
+        torch.nn.functional.max_pool2d(value, 2).clone()
+    with device:
+        torch.detach_copy(value).clone()
+    assert unseen(device, reference) == "aten.max_pool2d_with_indices.default"
+    with device:
+        value.relu()
+    assert unseen(device, reference) == ""
+    assert unseen(reference, reference) == ""
 
 
 @pytest.fixture

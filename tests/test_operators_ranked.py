@@ -149,6 +149,22 @@ def test_a_module_whose_numbers_are_nan_though_every_operator_is_right_is_called
     assert message_of(explanation(RIGHT, FINE, ratio=math.nan)).endswith("called with what, not in an operator")
 
 
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ((FINE,), "every operator that torch shows is right on the inputs it got (2 calls of 1 operator; "),
+        ((), "no operator could be judged: "),
+    ],
+)
+def test_what_a_device_computes_unseen_is_not_called_right(rows, said):
+    found = message_of(explanation(RIGHT, *rows), also="aten.t.default is called once", unseen="aten.silu.default")
+    assert found.startswith(f"head: {said}")
+    assert found.endswith(
+        "aten.silu.default, which the reference calls, is not called there: either it is left out, or the device "
+        "computes it in a kernel that torch does not show"
+    )
+
+
 def test_a_survey_in_which_nothing_failed_blames_no_call():
     survey = explanation(RIGHT, FINE, level="end to end", ratio=math.nan)
     assert message_of(survey).endswith("of aten.mm.default)")

@@ -17,12 +17,13 @@ CHOSE = "among equal values {} chose others than the CPU does, as any device may
 MISCOPIED = "what is copied to {} and back is not what it was, so that its copies are wrong"
 
 
-def message_of(found: Explanation, *, also: str = "") -> str:
+def message_of(found: Explanation, *, also: str = "", unseen: str = "") -> str:
     """Return what an explanation says, for a person.
 
     Args:
         found: The explanation.
         also: Where the error may come from: other choices, copies or calls; empty if unknown.
+        unseen: An operator of the reference in whose place the device shows none; empty if there is no such.
     """
     if found.conclusion == UNREPEATED and found.trials:
         last = found.trials[-1]
@@ -37,7 +38,7 @@ def message_of(found: Explanation, *, also: str = "") -> str:
             f"{found.limit:g}), so what is wrong there does not repeat"
         )
     if found.conclusion == RIGHT:
-        return f"{found.scope}: {_right(found)}{f'; {also}' if also else ''}"
+        return f"{found.scope}: {_right(found, unseen)}{f'; {also}' if also and not unseen else ''}"
     if found.conclusion == PROVEN:
         rows = [row for name in found.cause for row in found.operators if row.operator == name]
         return f"{found.scope}: {_wrong(rows, found.scope)}; with {_it(rows)} computed on the CPU {_passes(found)}"
@@ -51,12 +52,20 @@ def message_of(found: Explanation, *, also: str = "") -> str:
     return f"{found.scope}: {wrong}; with {_it(rows)} computed on the CPU {moved}, so {rest}"
 
 
-def _right(found: Explanation) -> str:
+def _right(found: Explanation, unseen: str) -> str:
+    hidden = (
+        f"{unseen}, which the reference calls, is not called there: either it is left out, or the device computes it "
+        "in a kernel that torch does not show"
+    )
+    if unseen and not found.calls:
+        return f"no operator could be judged: {hidden}"
     if not found.calls:
         return f"no operator could be judged ({_unjudged(found) or 'it runs none that computes'})"
     worst = found.operators[0]
     many = f"{counted(found.calls, 'call')} of {counted(len(found.operators), 'operator')}"
     judged = f"{many}; the worst ratio is {ratio_and_limit(worst.ratio, worst.limit)}, of {worst.operator}"
+    if unseen:
+        return f"every operator that torch shows is right on the inputs it got ({judged}); {hidden}"
     if found.unjudged:
         return f"every operator that could be judged is right on the inputs it got ({judged}); {_unjudged(found)}"
     if found.level == "end to end" and found.ratio != found.ratio:  # a survey: nothing failed

@@ -58,7 +58,7 @@ def last_line(result: AuditResult, *, command: str, colour: bool = False) -> str
         first = next((f for f in result.findings if f.outcome is result.outcome), result.findings[0])
         observed = f" {ratio_and_limit(first.ratio, first.limit)}" if first.tensor and first.limit else ""
         where = _safe(f"{first.module} {first.tensor}".rstrip())
-        return f"{outcome} audit {where}{observed} in phase {first.phase} | {command}"
+        return f"{outcome} audit {where}{observed}, first in phase {first.phase} | {command}"
     if worst is None:
         return f"{outcome} audit compared nothing | {command}"
     where = _safe(f"{worst.module} {worst.tensor}")

@@ -47,7 +47,8 @@ class Called(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operator and note it."""
         kwargs = kwargs or {}
-        if why_not(func, args, kwargs, self._device) is None:
+        # A device that has no views copies instead.
+        if torch.Tag.view_copy not in func.tags and why_not(func, args, kwargs, self._device) is None:
             # Under the name that the CPU has for it, so that the same call of both sides is the same.
             call = stand_in(func, bound(func, args, kwargs))
             said = {name: value for name, value in settings(call.given).items() if name not in _OWN}
@@ -62,6 +63,29 @@ class Called(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 )
             )
         return func(*args, **kwargs)
+
+
+def unseen(here: Called, there: Called) -> str:
+    """Return the first operator of the reference in whose place the candidate calls none; empty if there is no such.
+
+    Some vendors compute an operator beneath torch's dispatcher, in a kernel that comes before autograd. Then nothing of
+    it shows, and that every other operator is right says nothing about it.
+
+    Example:
+        >>> sides = [Called(torch.device("cpu")) for _ in range(2)]
+        >>> with sides[1]:
+        ...     _ = torch.nn.functional.silu(torch.ones(2))
+        >>> unseen(*sides)
+        'aten.silu.default'
+        >>> with sides[0]:
+        ...     _ = torch.ones(2).sigmoid()
+        >>> unseen(*sides)
+        ''
+    """
+    made, due = ({each.operator: None for each in side.calls} for side in (here, there))
+    if any(operator not in due for operator in made):
+        return ""
+    return next((operator for operator in due if operator not in made), "")
 
 
 def differing(here: Called, there: Called) -> str:

@@ -31,7 +31,7 @@ from emacheck.audit.judging.reference import Plan, Reference
 from emacheck.audit.limits import OPERATOR
 from emacheck.audit.lockstep.end_to_end import Conditions, iterated
 from emacheck.audit.lockstep.variations import PLAIN, Variation
-from emacheck.audit.operators.called import Called, differing
+from emacheck.audit.operators.called import Called, differing, unseen
 from emacheck.audit.operators.copies import miscopied
 from emacheck.audit.operators.observer import Observer, first_line
 from emacheck.audit.operators.replaced_on_cpu import OnCpu
@@ -170,8 +170,11 @@ def _explained(
     if before.passes:
         return _concluded(found, UNREPEATED)
     if not found.suspects:
-        chose = CHOSE.format(" and ".join(observer.ranking.chose)) if observer.ranking.chose else ""
-        return _concluded(found, RIGHT, also=chose or _elsewhere(scope, reference, candidate))
+        if observer.ranking.chose:
+            return _concluded(found, RIGHT, also=CHOSE.format(" and ".join(observer.ranking.chose)))
+        if miscopied(plan.device):
+            return _concluded(found, RIGHT, also=MISCOPIED.format(plan.device))
+        return _concluded(found, RIGHT, **_other_calls(scope, reference, candidate))
     return _proven(found, partial(_tried, scope, plan, candidate, check), progress)
 
 
@@ -225,9 +228,9 @@ def _proven(
     return _concluded(replace(found, trials=tuple(trials), cause=cause), PROVEN)
 
 
-def _concluded(found: Explanation, conclusion: str, *, also: str = "") -> Explanation:
+def _concluded(found: Explanation, conclusion: str, **hints: str) -> Explanation:
     found = replace(found, conclusion=conclusion)
-    return replace(found, message=message_of(found, also=also))
+    return replace(found, message=message_of(found, **hints))
 
 
 def _around(candidate: Candidate, *contexts: Context) -> Candidate:
@@ -336,16 +339,10 @@ def _entered(mode: Called) -> Called:
     return mode
 
 
-def _elsewhere(scope: Scope, reference: Reference, candidate: Candidate) -> str:
-    """Return in words what may be wrong where no operator is, empty if nothing is known of it."""
-    device = reference.plan.device
-    return MISCOPIED.format(device) if miscopied(device) else _other_calls(scope, reference, candidate)
-
-
-def _other_calls(scope: Scope, reference: Reference, candidate: Candidate) -> str:
-    """Return in words what the candidate calls otherwise than the reference does, empty if that cannot be told."""
+def _other_calls(scope: Scope, reference: Reference, candidate: Candidate) -> dict[str, str]:
+    """Return hints: what the candidate calls otherwise than the reference does; none if that cannot be told."""
     if reference.plan.names is None:
-        return ""
+        return {}
     # Without the probe of the first batch, whose calls are none of the iteration.
     here = replace(reference.narrowed(reference.plan.names), number=0)
     there = replace(here, plan=replace(here.plan, device=torch.device("cpu")))
@@ -356,5 +353,5 @@ def _other_calls(scope: Scope, reference: Reference, candidate: Candidate) -> st
                 by, _around(side, partial(_entered, notes)), PLAIN, Judged(), evaluation=scope.level == "evaluation"
             )
     except Exception:  # of the user's code or the device, so it can be anything
-        return ""
-    return differing(*called)
+        return {}
+    return {"also": differing(*called), "unseen": unseen(*called)}

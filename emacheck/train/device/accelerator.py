@@ -10,7 +10,7 @@ from typing import Any
 
 from emacheck.counted import counted
 from emacheck.errors import MissingExtraError, TrainingError, UsageError
-from emacheck.train.device.devices import KINDS, OPTION, Device, DeviceKind, without_module
+from emacheck.train.device.devices import OPTION, Device, DeviceKind, device_names, parse_device, without_module
 from emacheck.train.launching.network import not_connected
 
 CHECK_DRIVER = "Check the driver, that this container may use the device, and that this torch was built for it."
@@ -84,9 +84,15 @@ def device_module(device: Device) -> Any:
     try:
         return torch.get_device_module(device.type)
     except (RuntimeError, AttributeError) as error:
+        brought, advice = "", f"Install a torch that was built for {device.kind.title}."
+        if device.kind.module:
+            brought = f"with {device.kind.module} imported "
+            advice = (
+                f"Install a torch and a {device.kind.module} that were made for each other; if the vendor registers no "
+                "such module, one of yours can: docs/devices.md#the-vendor-registers-no-module-with-torch"
+            )
         raise UsageError(
-            f"{device.option} {device}: torch {torch.__version__} has no module torch.{device.type}. "
-            f"Install a torch that was built for {device.kind.title}."
+            f"{device.option} {device}: torch {torch.__version__} {brought}has no module torch.{device.type}. {advice}"
         ) from error
 
 
@@ -233,20 +239,32 @@ def detect(option: str = OPTION) -> str:
     """
     import torch
 
-    installed = [kind for kind in KINDS.values() if kind.module is not None and find_spec(kind.module) is not None]
+    installed = [kind for kind in _kinds(option) if kind.module is not None and _is_installed(kind.module)]
     for kind in installed:
         _import(kind, option)
     accelerator = getattr(torch, "accelerator", None)  # from torch 2.6 on
     if accelerator is not None:
         found = str(accelerator.current_accelerator().type) if accelerator.is_available() else "cpu"
+        # Not every device of a vendor is one that torch calls an accelerator.
+        found = next((kind.type for kind in installed if _is_there(kind)), found) if found == "cpu" else found
     else:
-        found = next((kind.type for kind in KINDS.values() if kind.type != "cpu" and _is_there(kind)), "cpu")
+        found = next((kind.type for kind in _kinds(option) if kind.type != "cpu" and _is_there(kind)), "cpu")
     if found == "cpu" and installed:
         raise UsageError(
             f"{option} auto: {', '.join(str(kind.module) for kind in installed)} is installed here, and torch "
             f"{torch.__version__} sees no device of it. {CHECK_DRIVER} To train on the CPU all the same: {option} cpu"
         )
     return found
+
+
+def _kinds(option: str) -> list[DeviceKind]:
+    """Return the rows of the table, then those of entry points."""
+    return [parse_device(name, option).kind for name in device_names()]
+
+
+def _is_installed(module: str) -> bool:
+    # Looking for a part of a package that is not there raises.
+    return find_spec(module.partition(".")[0]) is not None
 
 
 def _is_there(kind: DeviceKind) -> bool:

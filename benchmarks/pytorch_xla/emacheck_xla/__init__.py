@@ -1,0 +1,14 @@
+"""The device ``xla``; it is looked up without importing torch."""
+
+from emacheck.train.device.devices import DeviceKind
+
+KIND = DeviceKind(
+    type="xla",
+    title="PyTorch/XLA",
+    module="emacheck_xla.device",
+    backend="xla",
+    precisions=("fp32", "bf16"),
+    amp="bf16",
+    versions=("torch_xla.__version__",),
+    variables=("PJRT_", "XLA_"),
+)
