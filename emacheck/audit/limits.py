@@ -13,7 +13,7 @@ class Limits:
 
     Chosen on benign variations on a CPU: several times the worst of them where tensors run alone, because a device may
     sum in any order and use fast convolution algorithms (docs/audit-method.md, measured in
-    docs/verification-power.md).
+    docs/verification-power.md and docs/device-arithmetic.md).
 
     Attributes:
         isolated: For a tensor of a module, or of the optimizer, that runs alone.
