@@ -62,6 +62,28 @@ def test_a_repeated_call_may_be_off_by_twice_the_limit_in_its_worst_output(outpu
     assert len(repeated(outputs, in_the_reference=["other"])) == len(found)
 
 
+@pytest.mark.parametrize(
+    ("precision", "kept_in", "said"),
+    [
+        ("fp32", torch.bfloat16, "output, which is bfloat16 there and float32 on the reference"),
+        # An accelerator's autocast computes it in float32.
+        ("bf16", torch.bfloat16, "output, which is bfloat16 there and float32 on the reference"),
+        ("fp32", torch.float32, ""),
+    ],
+)
+def test_a_module_that_keeps_its_output_in_another_type_is_said_to(precision, kept_in, said):
+    torch.manual_seed(0)
+    model = nn.Sequential(OrderedDict(first=nn.Linear(6, 4), last=nn.LogSoftmax(1)))
+    batch = torch.randn(16, 6), torch.randint(0, 4, (16,))
+    subject = model, None, batch, lambda m, b: F.nll_loss(m(b[0]).float(), b[1])
+    convert = hook("last", lambda output: output.to(kept_in))
+    result = audited(subject, convert, **ALONE, precision=precision)
+    messages = [each.message for each in result.findings if each.module == "last"]
+    assert [message.partition("inputs: ")[2] for message in messages] == ([said] if said else [])
+    rows = [row for row in result.to_json()["tensors"] if (row["module"], row["tensor"]) == ("last", "output")]
+    assert ["types" in row for row in rows] == [bool(said)] * len(rows)
+
+
 def from_zero(lr):
     """Return a layer whose weights are zero, so that one step of SGD with a power of two is exact."""
     torch.manual_seed(0)

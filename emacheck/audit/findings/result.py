@@ -54,6 +54,7 @@ class TensorError:
         limit: The largest ratio that passes.
         measure: ``norm``: ||c - a|| / ||a||, ``peak``: max |c - a| / max |a|, ``slope``: |<c - a, a>| / <a, a>, or
             ``absolute``: ||c - a||.
+        types: In which type it is, and in which on the reference, if these differ; empty otherwise.
     """
 
     module: str
@@ -67,6 +68,7 @@ class TensorError:
     accepted: float
     limit: float
     measure: str = "norm"
+    types: str = ""
 
     @property
     def ratio(self) -> float:
@@ -254,7 +256,8 @@ def _decoded(row: Mapping[str, Any], drop: tuple[str, ...] = ()) -> dict[str, An
 
 def _error_fields(error: TensorError) -> dict[str, Any]:
     # asdict copies every value deeply, which takes a second for the thousands of tensors of an audit.
-    return {name: getattr(error, name) for name in (*TensorError.__dataclass_fields__, "ratio")}
+    names = (name for name in (*TensorError.__dataclass_fields__, "ratio") if name != "types" or error.types)
+    return {name: getattr(error, name) for name in names}
 
 
 def badness(error: TensorError) -> float:
@@ -315,7 +318,10 @@ def _alone(module: str, group: list[TensorError]) -> ModuleFinding:
         ratio=worst.ratio,
         limit=worst.limit,
         count=len({error.tensor for error in group}),
-        message=f"{module} ({worst.kind}) is wrong on the reference's own inputs{mode}: {worst.tensor}",
+        message=(
+            f"{module} ({worst.kind}) is wrong on the reference's own inputs{mode}: {worst.tensor}"
+            f"{f', {worst.types}' if worst.types else ''}"
+        ),
     )
 
 

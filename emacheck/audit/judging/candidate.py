@@ -149,7 +149,15 @@ def _error(reference: Reference, call: Call, measured: Measured, *, evaluation: 
         accepted=accepted,
         limit=reference.plan.limit_alone,
         measure=which,
+        types=_types(measured),
     )
+
+
+def _types(measured: Measured) -> str:
+    if measured.types is None:
+        return ""
+    here, there = (str(each).removeprefix("torch.") for each in measured.types)
+    return f"which is {here} there and {there} on the reference"
 
 
 def _held(reference: Reference, call: Call, held: Held, *, evaluation: bool) -> TensorError:

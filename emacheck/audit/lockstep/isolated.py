@@ -43,6 +43,7 @@ class Baseline:
         nans: Where NaN must arrive when the call is poisoned.
         unable: What the reference or the arbiter raised when it repeated the call; then there is nothing to compare.
         again: Repeats the call in the accepted precision, in a variation.
+        types: In which type the reference keeps each part.
     """
 
     call: Call
@@ -52,6 +53,7 @@ class Baseline:
     nans: Masks = field(default_factory=Masks)
     unable: Exception | None = None
     again: Callable[[Variation], Results] | None = None
+    types: dict[Part, torch.dtype] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +64,13 @@ class Measured:
         part: Which tensor.
         distance: How far it is from the arbiter.
         accepted: How far the accepted precision is.
+        types: In which type the candidate keeps it, and in which the reference does, if these differ.
     """
 
     part: Part
     distance: Distance
     accepted: Distance
+    types: tuple[torch.dtype, torch.dtype] | None = None
 
     @property
     def ratio(self) -> float:
@@ -119,6 +123,7 @@ def _baseline(
 ) -> Baseline:
     truth = {part: Truth(tensor=tensor) for part, tensor in replay(call, arbiter).items()}
     found: dict[Part, Distance] = {}
+    types: dict[Part, torch.dtype] = {}
     for at, side in enumerate(accepted):
         results = _varied(call, side, None if at == 0 else refused)
         if results is None:
@@ -134,6 +139,7 @@ def _baseline(
                 found[part] = here.larger(before)
         if at == 0:
             call.input_gradients = _input_gradients(results)
+            types = {part: tensor.dtype for part, tensor in results.items()}
     found |= dict.fromkeys(_undecided(call, accepted[0], truth), FAR)
     vague = [part for part, here in found.items() if not here.norm < arbiter.precision.vague]
     found |= {part: _with_scale(found[part], part, truth, call) for part in vague}
@@ -145,6 +151,7 @@ def _baseline(
         unjudged=tuple(part for part in truth if part not in judged),
         nans=nan_masks(call, arbiter, truth) if poison(call) else Masks(),
         again=lambda variation: replay(call, replace(accepted[0], variation=variation)),
+        types=types,
     )
 
 
@@ -231,7 +238,12 @@ def measure(baseline: Baseline, candidate: Side) -> list[Measured]:
         One entry for each tensor of the reference; a tensor that is missing, or that only the candidate has, is
         infinitely far off.
     """
-    return compare(replay(baseline.call, candidate), baseline.truth, baseline.accepted, ignored=baseline.unjudged)
+    results = replay(baseline.call, candidate)
+    measured = compare(results, baseline.truth, baseline.accepted, ignored=baseline.unjudged)
+    types = {p: (results[p].dtype, kind) for p, kind in baseline.types.items() if p in results}
+    return [
+        replace(each, types=types[each.part]) if len(set(types.get(each.part, ()))) > 1 else each for each in measured
+    ]
 
 
 def without_luck(baseline: Baseline, measured: list[Measured], limit: float) -> list[Measured]:

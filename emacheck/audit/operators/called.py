@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from emacheck.audit.operators.signature import bound, inputs, settings, why_not
 from emacheck.audit.operators.stand_ins import stand_in
+from emacheck.dispatch.executed import COPIES
 
 # Where a result goes and how it lies in memory is each device's own.
 _OWN = {"device", "memory_format", "layout", "pin_memory"}
@@ -82,10 +83,15 @@ def unseen(here: Called, there: Called) -> str:
         >>> unseen(*sides)
         ''
     """
-    made, due = ({each.operator: None for each in side.calls} for side in (here, there))
+    made, due = ({each.operator: None for each in side.calls if not _copies(each)} for side in (here, there))
     if any(operator not in due for operator in made):
         return ""
     return next((operator for operator in due if operator not in made), "")
+
+
+def _copies(made: Made) -> bool:
+    # A device that keeps a tensor in another type has nothing to convert.
+    return made.operator.split(".")[1] in COPIES
 
 
 def differing(here: Called, there: Called) -> str:
