@@ -46,7 +46,7 @@ def head(result: Mapping[str, Any], image: str) -> list[str]:
     return [
         f"# {device['name']} (`--device {result['device']}`)",
         "",
-        *result.get("notes", "").splitlines(),
+        *(f"{notes.rstrip()}\n".split("\n") if (notes := result.get("notes")) else ()),
         f"Measured by `python benchmarks/accelerator.py --device {result['device']}`: the device against the CPU of the same host, which is the",
         "reference; same weights, same batches. Another machine gives other numbers.",
         "",

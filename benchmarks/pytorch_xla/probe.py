@@ -1,4 +1,4 @@
-"""Holds three operators of PyTorch/XLA, one by one, against what PyTorch says that they do, and prints what they do.
+"""Holds operators of PyTorch/XLA, one by one, against what PyTorch says that they do, and prints what they do.
 
 PJRT_DEVICE=CPU python benchmarks/pytorch_xla/probe.py
 """
@@ -41,6 +41,14 @@ def normalised(values: torch.Tensor) -> torch.Tensor:
     return functional.batch_norm(values, None, None, training=True)
 
 
+def one_after_the_other(values: torch.Tensor) -> torch.Tensor:
+    """Sum each channel of a batch in bfloat16, rounded to bfloat16 after each addition."""
+    total = torch.zeros(values.shape[1], dtype=torch.bfloat16)
+    for place in values.permute(0, 2, 3, 1).flatten(0, 2):
+        total = total + place
+    return total
+
+
 def main() -> None:
     """Print what is found."""
     channels = batch(0.0).double().transpose(0, 1).reshape(8, -1)
@@ -65,6 +73,18 @@ def main() -> None:
             f"batch norm at mean / deviation {mean:g}: relative error on the cpu {apart(here, exact):.1e}, on {DEVICE} {apart(there, exact):.1e}, "
             f"of mean(x^2) - mean(x)^2 on the cpu {apart(mean_of_squares(values), exact):.1e}"
         )
+    short = batch(0.3).bfloat16()
+    for device in ("cpu", DEVICE):
+        total = short.to(device).sum((0, 2, 3)).cpu()
+        equal = torch.equal(total, one_after_the_other(short))
+        print(
+            f"{device}: sums of 64 numbers of bfloat16 are off by {apart(total, short.double().sum((0, 2, 3))):.1e}, "
+            f"{'as' if equal else 'not as'} if rounded after each addition"
+        )
+    image = torch.ones(1, 1, 2, 2).to(DEVICE)
+    with torch.autocast("xla", dtype=torch.bfloat16):
+        larger = functional.interpolate(functional.conv2d(image, image), scale_factor=2, mode="bilinear")
+    print(f"{DEVICE}: autocast upsamples in {larger.dtype}")
 
 
 if __name__ == "__main__":
