@@ -102,6 +102,14 @@ def test_an_audit_is_told_by_the_tensors_that_came_nearest_to_their_limits(bench
     assert [each["module"] for each in told["modules at fault"]] == ["stem"]
 
 
+@pytest.mark.parametrize("stored", sorted((ROOT / "benchmarks" / "results").glob("accelerator_*.json")))
+def test_a_page_of_a_device_is_what_the_figures_of_it_give(benchmark, stored):
+    result = json.loads(stored.read_text(encoding="utf-8"))
+    name = f"accelerator-{result['device']}"
+    written = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    assert benchmark[2].page(result, f"images/{name}.png") == written
+
+
 def test_it_says_what_it_does():
     command = [sys.executable, ROOT / "benchmarks" / "accelerator.py", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
