@@ -29,8 +29,9 @@ NAMESPACES = ("unshare", "--net", "--uts", "--mount", "--pid", "--fork", "--kill
 
 def why_not():
     """Return why no host can be made here, or None."""
+    wire = ("ip", "link", "add", "one", "type", "veth", "peer", "name", "other")
     try:
-        done = subprocess.run([*NAMESPACES, "ip", "link"], capture_output=True, text=True, check=False)
+        done = subprocess.run([*NAMESPACES, *wire], capture_output=True, text=True, check=False)
     except OSError as error:
         return str(error)
     return f"exit code {done.returncode}: {done.stderr.strip()}" if done.returncode else None
