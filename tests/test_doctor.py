@@ -22,6 +22,7 @@ DEVICE = [
     *("device", "driver", "memory", "communication", "fp32", "tf32", "bf16", "fp16"),
     *("training", "repeatability"),
 ]
+ACCELERATOR = [*DEVICE, "autocast"]
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def doctor(emacheck_cli):
 @pytest.mark.training
 def test_a_healthy_device(doctor, simulated_device):
     code, lines = doctor("--device", "sdaa:1", env=simulated_device())
-    assert list(lines) == [*HOST, *DEVICE]
+    assert list(lines) == [*HOST, *ACCELERATOR]
     assert code == 0
     # Containers may have little shared memory.
     assert {line["status"] for name, line in lines.items() if name != "shm"} == {"ok"}, lines
@@ -85,6 +86,7 @@ def test_a_crash_is_one_line_and_what_comes_behind_is_still_tried(doctor, simula
         "precisions",
         "training",
         "repeatability",
+        "autocast",
     ]
     assert code == 2
     assert lines["precisions"]["status"] == "error"

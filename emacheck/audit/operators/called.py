@@ -73,13 +73,13 @@ def unseen(here: Called, there: Called) -> str:
     it shows, and that every other operator is right says nothing about it.
 
     Example:
-        >>> sides = [Called(torch.device("cpu")) for _ in range(2)]
+        >>> value, sides = torch.ones(2), [Called(torch.device("cpu")) for _ in range(2)]
         >>> with sides[1]:
-        ...     _ = torch.nn.functional.silu(torch.ones(2))
+        ...     _ = torch.nn.functional.silu(value)
         >>> unseen(*sides)
         'aten.silu.default'
         >>> with sides[0]:
-        ...     _ = torch.ones(2).sigmoid()
+        ...     _ = value.sigmoid()
         >>> unseen(*sides)
         ''
     """

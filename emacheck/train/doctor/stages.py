@@ -9,7 +9,7 @@ from typing import Any
 from emacheck.errors import EmacheckError
 from emacheck.train.device.devices import PRECISIONS, Device, parse_device
 from emacheck.train.doctor.host import readable
-from emacheck.train.doctor.line import Line, error, ok, warning
+from emacheck.train.doctor.line import Line, Status, error, ok, warning
 from emacheck.train.host_memory import host_memory
 
 LITTLE_MEMORY = 2 << 30
@@ -205,10 +205,15 @@ def _scaler_works(device: Device) -> bool:
 
 
 def training_lines(name: str) -> Iterator[Line]:
-    """Train EMANet one iteration on the device and on the CPU."""
+    """Train EMANet one iteration on the device and on the CPU; if that works, ask for the types of autocast."""
     from emacheck.train.doctor import iteration
+    from emacheck.train.doctor.autocast import autocast_lines
 
-    yield from iteration.training_lines(parse_device(name))
+    device = parse_device(name)
+    lines = list(iteration.training_lines(device))
+    yield from lines
+    if not any(line.status is Status.ERROR for line in lines):
+        yield from autocast_lines(device)
 
 
 STAGES = {
