@@ -134,6 +134,22 @@ def test_a_pair_passes_with_a_required_rule_only_if_that_rule_says_pass(name, st
     assert required.outcome is said.pop()
 
 
+@pytest.mark.parametrize(("rates", "outcome"), [((0.01, 0.01), PASS), ((0.01, None), Outcome.INCONCLUSIVE)])
+def test_a_required_schedule_needs_learning_rates_on_both_sides(rates, outcome):
+    def with_rate(rate):
+        run = record(falling())
+        lr = (
+            {} if rate is None else {"lr": replace(run.curves["loss"], name="lr", values=np.full(len(falling()), rate))}
+        )
+        return replace(run, curves={**run.curves, **lr})
+
+    pair = compare(*map(with_rate, rates))
+    verdict = decide(pair, required=["schedule"])
+    assert verdict.outcome is outcome
+    assert [finding.outcome for finding in verdict.findings if finding.rule == "schedule"] == [outcome]
+    assert decide(pair).outcome is PASS
+
+
 def test_a_required_rule_that_others_were_chosen_over_is_inconclusive():
     pair = compare(record(falling()), record(falling()))
     verdict = decide(pair, make_rules(["finite"]), required=["bias"])

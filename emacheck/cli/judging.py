@@ -117,7 +117,7 @@ def check_rules(judging: Judging) -> None:
     for text in judging.limit:
         rule, field, value = _parse_limit(text)
         limits.setdefault(rule, {})[field] = value
-    make_rules(judging.rule or tuple(limits), limits)
+    make_rules((*judging.rule, *judging.require) if judging.rule else tuple(limits), limits)
 
 
 def reach_verdict(comparison: "Comparison", judging: Judging) -> "Verdict":

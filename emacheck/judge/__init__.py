@@ -15,7 +15,7 @@ from emacheck.judge.excuses.numbers import without_blame_for_numbers, without_bl
 from emacheck.judge.excuses.repeats import without_blame_for_repeats
 from emacheck.judge.excuses.windows import without_blame_for_windows
 from emacheck.judge.forensics.numbering import both_from_one
-from emacheck.judge.required import without_ground
+from emacheck.judge.required import without_evidence, without_ground
 from emacheck.judge.rules.alternatives import either_suffices
 from emacheck.judge.rules.coverage import Coverage
 from emacheck.judge.rules.envelope import Envelope
@@ -144,7 +144,8 @@ def decide(
         rules: The rules, those of :func:`make_rules` or of your own; those that suit the comparison if None.
         named: The rules that somebody asked for or set a limit of, so that they mean what they say; all of ``rules``
             if None.
-        required: Names of rules without which there is no PASS: one that is not in use is INCONCLUSIVE.
+        required: Names of rules without which there is no PASS: one that is not in use, or had nothing to compare, is
+            INCONCLUSIVE.
 
     Returns:
         The verdict.
@@ -184,9 +185,10 @@ def decide(
         for finding in rule.check(comparison)
         if finding.outcome is not Outcome.PASS
     ]
-    in_use = {rule.name for rule in rules}
-    lacking = [] if not required else [rule for rule in make_rules(required) if rule.name not in in_use]
-    findings = [*findings, *without_ground(comparison, lacking)]
+    if required:
+        demanded, in_use = make_rules(required), {rule.name for rule in rules}
+        findings = without_evidence(comparison, findings, [rule for rule in demanded if rule.name in in_use])
+        findings += without_ground(comparison, [rule for rule in demanded if rule.name not in in_use])
     return Verdict(comparison=comparison, findings=tuple(findings), left_out=tuple(left_out))
 
 

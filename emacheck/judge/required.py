@@ -10,6 +10,8 @@ from emacheck.judge.comparison import Comparison
 from emacheck.judge.forensics.pairing import pairing_of
 from emacheck.judge.verdict import Finding, Outcome
 
+NOT_JUDGED = "required, and not judged: "
+
 
 def without_ground(comparison: Comparison, required: Sequence[Any]) -> tuple[Finding, ...]:
     """Say of rules that are required, and that do not suit the comparison, why nothing was judged by them.
@@ -31,7 +33,27 @@ def without_ground(comparison: Comparison, required: Sequence[Any]) -> tuple[Fin
         INCONCLUSIVE required, and not judged: not both records carry fingerp
     """
     findings = (finding for rule in required for finding in why_not_judged(comparison, rule))
-    return tuple(replace(each, message=f"required, and not judged: {each.message}") for each in findings)
+    return tuple(replace(each, message=f"{NOT_JUDGED}{each.message}") for each in findings)
+
+
+def without_evidence(comparison: Comparison, findings: Sequence[Finding], required: Sequence[Any]) -> list[Finding]:
+    """Take back the PASS of a required rule that had nothing to compare, such as learning rates that no log has.
+
+    Args:
+        comparison: What was measured.
+        findings: What the rules in use found.
+        required: The rules that are required and in use.
+
+    Returns:
+        The findings, such a PASS as INCONCLUSIVE.
+    """
+    blind = {rule.name for rule in required if hasattr(rule, "can_tell") and not rule.can_tell(comparison)}
+    return [
+        replace(each, outcome=Outcome.INCONCLUSIVE, observed=math.nan, message=f"{NOT_JUDGED}{each.message}")
+        if each.rule in blind and each.outcome is Outcome.PASS
+        else each
+        for each in findings
+    ]
 
 
 def why_not_judged(comparison: Comparison, rule: Any) -> tuple[Finding, ...]:

@@ -69,6 +69,10 @@ class Schedule:
             message += f" (accept with {option(self.name, observed)})"
         return (Finding.of(self, metric, outcome, message, observed=observed, iteration=iteration),)
 
+    def can_tell(self, comparison: Comparison) -> bool:
+        """Tell whether both records have a learning rate at the same iteration."""
+        return any(len(paired.iterations) for paired, _ in _rates(comparison))
+
 
 def _rates(comparison: Comparison) -> Iterator[tuple[PairedCurve, Floats]]:
     """Return each learning rate that both records have, and by how much it is off at each common iteration."""
