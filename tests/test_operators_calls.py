@@ -1,6 +1,7 @@
 """Single calls of operators: which are judged, on what, and what the CPU runs in their place."""
 
 import math
+from contextlib import suppress
 
 import pytest
 
@@ -10,6 +11,7 @@ from torch.nn import functional as F  # noqa: E402, N812
 
 from emacheck.audit.arithmetic.precision import Precision  # noqa: E402
 from emacheck.audit.faults.places import ReplacedOperator  # noqa: E402
+from emacheck.audit.operators.called import Called, differing, unseen  # noqa: E402
 from emacheck.audit.operators.host import host_call  # noqa: E402
 from emacheck.audit.operators.observer import Observer  # noqa: E402
 from emacheck.audit.operators.replaced_on_cpu import OnCpu  # noqa: E402
@@ -210,3 +212,30 @@ def test_what_the_cpu_computes_takes_the_place_of_a_broken_result_in_place_and_i
         first.add_(1.0)
         torch._foreach_add_([first, second], 1.0)
     assert (first.tolist(), second.tolist(), on_cpu.calls) == ([3.0, 3.0], [2.0, 2.0], 2)
+
+
+def test_a_call_that_the_cpu_knows_under_another_name_is_held_against_it():
+    device, reference = Called(CPU), Called(CPU)
+    value, ones, zeros = torch.randn(2, 3, 4), torch.ones(3), torch.zeros(3)
+    with suppress(NotImplementedError), device:
+        torch.ops.aten.cudnn_batch_norm(value, ones, zeros, zeros.clone(), ones.clone(), True, 0.1, 1e-2)
+    with reference:
+        torch.native_batch_norm(value, ones, zeros, zeros.clone(), ones.clone(), True, 0.1, 1e-5)
+    assert differing(device, reference) == (
+        "aten.native_batch_norm.default is called with eps=0.01, where the reference has eps=1e-05"
+    )
+
+
+def test_an_operator_in_whose_place_none_shows_is_named_and_a_copy_instead_of_a_view_takes_no_place():
+    device, reference = Called(CPU), Called(CPU)
+    value = torch.randn(1, 2, 4, 4)
+    with reference:
+        # The reference converts what the device has kept in the other type.
+        torch.nn.functional.max_pool2d(value.to(torch.float64), 2).clone()
+    with device:
+        torch.detach_copy(value).clone()
+    assert unseen(device, reference) == "aten.max_pool2d_with_indices.default"
+    with device:
+        value.relu()
+    assert unseen(device, reference) == ""
+    assert unseen(reference, reference) == ""
