@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from healthy_logs import WRITERS, Log, chaotic, possible, training, with_steps_left_out, write
 
+from emacheck.counted import counted
 from emacheck.judge import Outcome, decide, default_rules, make_rules
 from emacheck.judge.comparison import compare
 from emacheck.judge.noise.rounding import ROUNDOFF
@@ -23,8 +24,8 @@ FLAGS = ("norms", "rates", "validated", "resumed")
 FEWEST, FEWEST_IN_HALF = 10, 30
 
 
-def judge(reference, candidate, *, stated=None, precision="", repeats=(), **limits):
-    comparison = compare(reference, candidate, repeats=repeats)
+def judge(reference, candidate, *, metrics=("loss",), stated=None, precision="", repeats=(), **limits):
+    comparison = compare(reference, candidate, metrics=metrics, repeats=repeats)
     if comparison.paired is None:  # otherwise the command refuses to be told
         comparison = replace(comparison, stated=stated)
     comparison = replace(comparison, stated_precision=precision)
@@ -208,9 +209,23 @@ def test_steps_that_a_scaler_of_fp16_leaves_out_forbid_no_pass(tmp_path, form, p
     assert verdict.outcome is PASS
     (said,) = {each.limited_by for each in verdict.findings if (each.rule, each.metric) == ("envelope", "grad_norm")}
     assert "at which a scaler left the step out" in said[0]
+    # Asked for, it is judged at the other iterations, and says so once.
+    twin = record("twin", 0, places[1])
+    if places[0] == places[1]:
+        assert (
+            judge(reference, twin).outcome is PASS
+        )  # and where nobody says the precision, what is alike is not judged
+    asked = judge(reference, twin, metrics=("loss", "grad_norm"), precision=told)
+    assert asked.outcome is PASS
+    notes = [note for each in asked.findings for note in each.limited_by if "scaler" in note]
+    # Our own record has no norm of a step that was left out, so nothing is lost where both lack it.
+    left_out = {*places[0], *places[1]} if form != "run_directory" else {*places[0]} ^ {*places[1]}
+    count = counted(len(left_out), "iteration")
+    assert notes == [f"grad_norm is not judged at {count} at which a scaler left the step out"] * bool(left_out)
     # What no scaler explains is judged as before.
     lost = record("lost", 1, range(40, 60))
     assert judge(reference, lost, precision=told, repeats=repeats).outcome is not PASS
+    assert judge(reference, lost, metrics=("grad_norm",), precision=told).outcome is FAIL
     if form != "run_directory":
         assert (
             judge(record("none", 0, ()), record("some", 1, (5, 9)), precision="fp32", repeats=repeats).outcome

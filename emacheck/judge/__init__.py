@@ -14,6 +14,8 @@ from emacheck.judge.excuses.data import without_blame_for_data
 from emacheck.judge.excuses.numbers import without_blame_for_numbers, without_blame_for_zero
 from emacheck.judge.excuses.repeats import without_blame_for_repeats
 from emacheck.judge.excuses.windows import without_blame_for_windows
+from emacheck.judge.forensics.broken import told_of_steps_left_out, without_steps_left_out
+from emacheck.judge.forensics.metric_names import is_gradient_norm
 from emacheck.judge.forensics.numbering import both_from_one
 from emacheck.judge.required import without_evidence, without_ground
 from emacheck.judge.rules.alternatives import either_suffices
@@ -169,6 +171,7 @@ def decide(
         rules, named = make_rules(default_rules(comparison)), named or ()
     _require_rules(rules)
     named = {rule.name for rule in rules} if named is None else named
+    comparison, everything = _without_steps_left_out(comparison), comparison
     findings = [finding for rule in rules for finding in _found(rule, comparison)]
     findings = without_blame_for_repeats(comparison, findings, named)
     findings = either_suffices(comparison, findings)
@@ -189,7 +192,25 @@ def decide(
         demanded, in_use = make_rules(required), {rule.name for rule in rules}
         findings = without_evidence(comparison, findings, [rule for rule in demanded if rule.name in in_use])
         findings += without_ground(comparison, [rule for rule in demanded if rule.name not in in_use])
+    findings = _told_of_steps_left_out(findings, everything, comparison)
     return Verdict(comparison=comparison, findings=tuple(findings), left_out=tuple(left_out))
+
+
+def _without_steps_left_out(comparison: Comparison) -> Comparison:
+    """Return a comparison of the judged gradient norms without the iterations at which a scaler left the step out."""
+    for metric in filter(is_gradient_norm, comparison.metrics):
+        comparison = without_steps_left_out(comparison, metric)
+    return comparison
+
+
+def _told_of_steps_left_out(findings: list[Finding], comparison: Comparison, judged: Comparison) -> list[Finding]:
+    """Let the first finding of each judged gradient norm say at how many iterations none was judged."""
+    told = list(findings)
+    for metric in filter(is_gradient_norm, comparison.metrics):
+        at = next((place for place, each in enumerate(told) if each.metric == metric), None)
+        if at is not None:
+            told[at] = told_of_steps_left_out(told[at], comparison, judged)
+    return told
 
 
 def _require_rules(rules: Any) -> None:

@@ -1,14 +1,15 @@
 """What is not finite beside the losses, as far as it speaks against a run: validations, gradients, other metrics."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from emacheck.counted import counted
-from emacheck.curve import Integers
+from emacheck.curve import Curve, Integers
 from emacheck.judge.comparison import EMPTY, Comparison, precision_of
 from emacheck.judge.forensics.metric_names import class_score, is_gradient_norm, is_rate, is_score
+from emacheck.judge.verdict import Finding
 from emacheck.record import Record
 
 LASTING = 3
@@ -63,9 +64,10 @@ def of_no_class(comparison: Comparison, metric: str) -> bool:
 def broken_metrics(comparison: Comparison) -> Iterator[Broken]:
     """Find metrics beside the losses that the candidate has as NaN or infinite where the reference has numbers.
 
-    A gradient norm is infinite wherever a scaler of fp16 leaves a step out. That is as it should be up to the number of
-    steps that the candidate's record says were left out, else, if it does not say fp32, tf32 or bf16, up to what a
-    scaler does, and up to the number of the reference. It never explains an end at which nothing is finite any more.
+    A gradient norm is infinite or NaN wherever a scaler of fp16 leaves a step out. That is as it should be up to the
+    number of steps that the candidate's record says were left out, else, if it does not say fp32, tf32 or bf16, up to
+    what a scaler does, and up to the number of the reference. It never explains an end at which nothing is finite any
+    more.
     """
     reference, candidate = comparison.reference.curves, comparison.candidate.curves
     losses = frozenset(comparison.losses)
@@ -94,9 +96,9 @@ def broken_metrics(comparison: Comparison) -> Iterator[Broken]:
 def without_steps_left_out(comparison: Comparison, metric: str) -> Comparison:
     """Return a comparison without the iterations at which a scaler of fp16 left a step out, if it does so of a metric.
 
-    There a gradient norm is infinite, or missing from a record that counts such steps, in either record or a repeat.
-    All of it stays where one of them has more of these than a scaler explains, or where nothing but the candidate's own
-    values tells of a scaler.
+    There a gradient norm is infinite or NaN, or missing from a record that counts such steps, in either record or a
+    repeat. All of it stays where one of them has more of these than a scaler explains, or where nothing but the
+    candidate's own values tells of a scaler.
     """
     records = (comparison.reference, comparison.candidate, *comparison.repeats)
     gone = [_without_step(record, metric) for record in records]
@@ -111,21 +113,46 @@ def without_steps_left_out(comparison: Comparison, metric: str) -> Comparison:
         if len(bad) > most or _at_end(np.isin(there, bad)) >= min(LASTING, len(there)):
             return comparison
 
-    def kept(record: Record) -> Record:
-        curve = record.curves.get(metric, EMPTY)
-        stay = ~np.isin(curve.iterations, np.concatenate(gone))
-        rest = replace(curve, iterations=curve.iterations[stay], values=curve.values[stay])
-        return replace(record, curves={**record.curves, metric: rest})
+    places = np.unique(np.concatenate(gone))
 
-    reference, candidate, *repeats = map(kept, records)
+    def kept(curves: Mapping[str, Curve]) -> dict[str, Curve]:
+        return {name: _without(curve, places) if name == metric else curve for name, curve in curves.items()}
+
+    def rest(record: Record) -> Record:
+        ranks = {rank: kept(curves) for rank, curves in record.of_ranks.items()}
+        return replace(record, curves=kept(record.curves), of_ranks=ranks)
+
+    reference, candidate, *repeats = map(rest, records)
     return replace(comparison, reference=reference, candidate=candidate, repeats=tuple(repeats))
 
 
+def told_of_steps_left_out(finding: Finding, comparison: Comparison, judged: Comparison) -> Finding:
+    """Return a finding that says at how many iterations of a comparison its metric was not judged, if at any."""
+    gone = len(_iterations(comparison, finding.metric)) - len(_iterations(judged, finding.metric))
+    if not gone:
+        return finding
+    note = f"{finding.metric} is not judged at {counted(gone, 'iteration')} at which a scaler left the step out"
+    message = f"{finding.message}; limited by: {note}"
+    return replace(finding, limited_by=(*finding.limited_by, note), message=message)
+
+
+def _iterations(comparison: Comparison, metric: str) -> Integers:
+    """Return the iterations at which either record has a metric."""
+    reference, candidate = (record.curves.get(metric, EMPTY).iterations for _, record in comparison.sides)
+    return np.union1d(reference, candidate)
+
+
 def _without_step(record: Record, metric: str) -> Integers:
-    """Return the iterations at which a metric is infinite, or missing from a record that counts steps left out."""
+    """Return the iterations at which a metric is not finite, or missing from a record that counts steps left out."""
     curve, counted_at = record.curves.get(metric, EMPTY), record.curves.get("skipped_steps", EMPTY).iterations
     lacking = np.setdiff1d(counted_at, curve.iterations, assume_unique=True)
-    return np.union1d(curve.iterations[np.isposinf(curve.values)], lacking)
+    return np.union1d(curve.iterations[~np.isfinite(curve.values)], lacking)
+
+
+def _without(curve: Curve, places: Integers) -> Curve:
+    """Return a curve without some iterations."""
+    stay = ~np.isin(curve.iterations, places)
+    return replace(curve, iterations=curve.iterations[stay], values=curve.values[stay])
 
 
 def _at_end(bad: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> int:

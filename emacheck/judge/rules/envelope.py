@@ -9,7 +9,7 @@ import numpy as np
 from emacheck.counted import counted
 from emacheck.errors import UsageError
 from emacheck.judge.comparison import EMPTY, Comparison
-from emacheck.judge.forensics.broken import without_steps_left_out
+from emacheck.judge.forensics.broken import told_of_steps_left_out, without_steps_left_out
 from emacheck.judge.forensics.headers import different_data
 from emacheck.judge.forensics.pairing import paired_by_curves
 from emacheck.judge.forensics.standstill import standstill
@@ -80,12 +80,7 @@ class Envelope:
     def _without_steps_left_out(self, comparison: Comparison, metric: str, false_alarms: float) -> Finding:
         """Judge a metric that nobody asked for where no scaler of fp16 left the step out, and say where one did."""
         rest = without_steps_left_out(comparison, metric)
-        finding = self._check(rest, metric, false_alarms)
-        if gone := len(comparison.curve(metric).iterations) - len(rest.curve(metric).iterations):
-            note = f"{metric} is not judged at {counted(gone, 'iteration')} at which a scaler left the step out"
-            message = f"{finding.message}; limited by: {note}"
-            return replace(finding, limited_by=(note,), message=message)
-        return finding
+        return told_of_steps_left_out(self._check(rest, metric, false_alarms), comparison, rest)
 
     def _check(self, comparison: Comparison, metric: str, false_alarms: float) -> Finding:
         repeats = distinct_repeats(comparison, metric)

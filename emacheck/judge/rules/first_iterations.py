@@ -10,6 +10,7 @@ from emacheck.curve import Curve, Floats, Integers
 from emacheck.errors import UsageError
 from emacheck.judge.advice import rounded_up
 from emacheck.judge.comparison import EMPTY, Comparison, PairedCurve
+from emacheck.judge.forensics.metric_names import is_gradient_norm
 from emacheck.judge.noise.rounding import (
     ROUNDOFF,
     SATURATION,
@@ -29,8 +30,8 @@ FIRST = np.array([1, 2, 3])
 class FirstIterations:
     """(|candidate - reference| - quantum) / (rounding * |reference|) must be <= limit in the first iterations.
 
-    Chaos has not grown there, so a difference is the device's own. Where both are infinite, as gradient norms are where
-    a scaler of fp16 leaves a step out, nothing is judged. Rounding is what the precision's unit roundoff
+    Chaos has not grown there, so a difference is the device's own. Where gradient norms of both are infinite or NaN, as
+    where a scaler of fp16 leaves a step out, nothing is judged. Rounding is what the precision's unit roundoff
     becomes in that iteration, as eight or more repeats show it or else as measured on benign runs of the smoke preset;
     see :func:`emacheck.judge.noise.rounding.rounding_of_repeats`. Iterations where the limit would exceed SATURATION
     tell nothing and are left out. A candidate that lacks one of the others, which the reference has, does not pass.
@@ -182,8 +183,9 @@ class FirstIterations:
 
 
 def _left_out_alike(paired: PairedCurve) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-    """Return where both are infinite, as gradient norms are where a scaler of fp16 leaves a step out."""
-    return np.asarray(np.isposinf(paired.reference) & np.isposinf(paired.candidate))
+    """Return where neither is finite, as gradient norms are where a scaler of fp16 leaves a step out."""
+    neither = ~np.isfinite(paired.reference) & ~np.isfinite(paired.candidate)
+    return np.asarray(neither & is_gradient_norm(paired.metric))
 
 
 def _nothing_to_judge(paired: PairedCurve, allowed: Floats, precision: str) -> str:
