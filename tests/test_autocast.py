@@ -19,6 +19,8 @@ HEADER = Path(torch.__file__).parent / "include" / "ATen" / "autocast_mode.h"
 PROGRAM = Path(__file__).parent / "simulated_device" / "programs" / "autocast_types.py"
 # What the header lists by name, not by macro: kernels of cuDNN alone, and one that autocast refuses.
 APART = {"binary_cross_entropy", "cudnn_convolution", "cudnn_convolution_transpose", "_cudnn_rnn"}
+# Of torch 2.14: in the lists of CUDA and of the CPU, and not in those of other devices.
+APART |= {"linalg_matrix_sqrth"}
 
 
 def listed(macro):

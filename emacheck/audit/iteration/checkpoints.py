@@ -8,6 +8,8 @@ from typing import Any
 import torch
 import torch.utils.checkpoint as torch_checkpoint
 
+from emacheck.dispatch.checkpointing import NOT_REENTRANT, REENTRANT
+
 
 @dataclass(slots=True)
 class Checkpoints:
@@ -52,11 +54,12 @@ def run_plainly() -> Iterator[Checkpoints]:
             with checkpoints._inside(), torch.set_grad_enabled(carried and torch.is_grad_enabled()):
                 return function(*args)
 
-    def not_reentrant(_: Any, __: bool, contexts: Callable[[], Any], *___: Any, **____: Any) -> Iterator[None]:
+    def not_reentrant(_: Any, *given: Any, **named: Any) -> Iterator[None]:
+        contexts = named["context_fn"] if "context_fn" in named else given[1]
         with checkpoints._inside(), contexts()[0]:
             yield
 
-    ours = {"CheckpointFunction": Reentrant, "_checkpoint_without_reentrant_generator": not_reentrant}
+    ours = {REENTRANT: Reentrant, NOT_REENTRANT: not_reentrant}
     before = {name: getattr(torch_checkpoint, name) for name in ours if hasattr(torch_checkpoint, name)}
     for name in before:
         setattr(torch_checkpoint, name, ours[name])

@@ -16,6 +16,7 @@ import torch
 import torch.utils.checkpoint as torch_checkpoint
 from torch import nn
 
+from emacheck.dispatch.checkpointing import NOT_REENTRANT, REENTRANT
 from emacheck.errors import TrainingError
 from emacheck.train.paired.draws import stream
 
@@ -169,22 +170,21 @@ def _repeat_masks_in_checkpoints() -> None:
 
     The two variants are changed below ``checkpoint`` itself, because models import that by name.
     """
-    ours: Any = torch_checkpoint
-    forward = ours.CheckpointFunction.forward
-    generator = ours._checkpoint_without_reentrant_generator
+    if function := getattr(torch_checkpoint, REENTRANT, None):
+        function.forward = staticmethod(_reentrant(function.forward))
+    if generator := getattr(torch_checkpoint, NOT_REENTRANT, None):
+        # What is given here is called in the backward pass only.
+        setattr(torch_checkpoint, NOT_REENTRANT, lambda run, *args, **named: generator(_again(run), *args, **named))
 
-    def reentrant(context: Any, run: Callable[..., Any], *args: Any) -> Any:
+
+def _reentrant(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def repeating(context: Any, run: Callable[..., Any], *args: Any) -> Any:
         again = _again(run)
         output = forward(context, run, *args)
         context.run_function = again
         return output
 
-    def not_reentrant(run: Callable[..., Any], *args: Any, **named: Any) -> Any:
-        # What is given here is called in the backward pass only.
-        return generator(_again(run), *args, **named)
-
-    ours.CheckpointFunction.forward = staticmethod(reentrant)
-    ours._checkpoint_without_reentrant_generator = not_reentrant
+    return repeating
 
 
 def _again(run: Callable[..., Any]) -> Callable[..., Any]:
