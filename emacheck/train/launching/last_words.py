@@ -104,13 +104,15 @@ def did_not_meet(processes: Processes, timeout: float | None = None) -> str:
             "of this machine, and does nothing else listen there? On a single node no address is needed: drop it."
         )
     same = " and --node-rank, which is another on each" if processes.rdzv_endpoint is None else ""
+    unnamed = processes.rdzv_endpoint is not None and processes.rdzv_id is None
+    named = " With --rdzv-id NAME nodes meet whatever their options, and say which differ." if unnamed else ""
     host = processes.meeting_place.rpartition(":")[0]
     here = "" if addresses_of(host.strip("[]")) else f" {host} has no address here: give the address, or the name one."
     return (
         f"the nodes did not meet at {processes.meeting_place}{within}, so no process was started.{here} Is the command "
         f"running on the other {f'{others} nodes' if others > 1 else 'node'}, is the address right, does a firewall "
         "let that port through, and does nothing else listen there? The options must be the same on every node, but "
-        f"for --work-dir, --data-root{same}."
+        f"for --work-dir, --data-root{same}.{named}"
     )
 
 

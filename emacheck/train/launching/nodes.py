@@ -10,6 +10,7 @@ import datetime
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from dataclasses import asdict, dataclass
@@ -46,6 +47,16 @@ class Meeting:
     node: int
     nodes: int
     nproc_per_node: int
+
+
+def name_of_node(number: int) -> str:
+    """Return how the others name this node: where a rendezvous numbers them, its number alone tells nobody who it is.
+
+    Example:
+        >>> name_of_node(1).startswith("node 1 (")
+        True
+    """
+    return f"node {number} ({socket.gethostname()})"
 
 
 def note_meeting(run_directory: Path) -> None:
@@ -132,7 +143,8 @@ class OtherNodes:
                 with contextlib.suppress(RuntimeError):
                     store.wait(["first"], datetime.timedelta(seconds=OTHERS_SECONDS))
             if store.add("ended", 1) == 1:
-                store.set("first", json.dumps({"node": meeting.node, "said": said, "refused": self._refused()}))
+                mine = {"node": meeting.node, "name": name_of_node(meeting.node), "said": said}
+                store.set("first", json.dumps({**mine, "refused": self._refused()}))
             elif (first := json.loads(store.get("first")))["node"] != meeting.node:
                 self._note(first)
             store.set(f"node {meeting.node} knows", "")
@@ -155,12 +167,12 @@ class OtherNodes:
                 first = json.loads(store.get("first"))
                 store.set(f"node {meeting.node} knows", "")
             else:
-                first = {"node": None, "said": None, "refused": _not_ours(meeting)}
+                first = {"name": None, "said": None, "refused": _not_ours(meeting)}
         except RuntimeError:
             time.sleep(LOST_SECONDS)
             place = f"{meeting.host}:{meeting.port}"
             gone = f"the launcher of node 0, at {place}, is gone; what the command there says is why."
-            first = {"node": 0, "said": gone, "refused": None}
+            first = {"name": "node 0", "said": gone, "refused": None}
         with self._lock:
             if self._over:
                 return
@@ -179,7 +191,7 @@ class OtherNodes:
         name = REFUSAL_FILE if first["refused"] else HEARD_FILE
         # What was refused here already was refused together.
         with contextlib.suppress(OSError), (self._directory / name).open("x", encoding="utf-8") as file:
-            where = "" if first["node"] is None else f"on node {first['node']}: "
+            where = "" if first["name"] is None else f"on {first['name']}: "
             file.write(f"{where}{first['refused'] or first['said']}\n")
 
     def _refused(self) -> str | None:

@@ -86,7 +86,8 @@ class Processes:
 
         Args:
             run_directory: Where the launcher keeps what the processes print.
-            job: What the processes are asked to do. At one rendezvous only those meet that are asked for the same.
+            job: What the processes are asked to do. At one rendezvous only those meet that are asked for the same, or
+                that were given the same ``rdzv_id``.
 
         Example:
             >>> Processes(launched=True, nproc_per_node=2).launcher_arguments(Path("run"))[:2]
@@ -104,9 +105,10 @@ class Processes:
 
     def _meeting_point(self, job: Mapping[str, Any]) -> list[str]:
         if self.rdzv_endpoint is not None:
-            # Another job at the same endpoint must not be taken for a node of this one.
+            # Another job at the same endpoint must not be taken for a node of this one. Nodes that were given a name
+            # meet in any case, for that is where they say which of their options differ.
             size = {"nnodes": self.nnodes, "nproc_per_node": self.nproc_per_node}
-            own = digest({"job": dict(job), "id": self.rdzv_id, **size})
+            own = digest({"job": dict(job), **size} if self.rdzv_id is None else {"id": self.rdzv_id})
             where = rendezvous_arguments(self.rdzv_endpoint)
             return ["--rdzv-backend=c10d", *where, f"--rdzv-id=emacheck-{own[:16]}"]
         if self.meeting_place is None:

@@ -56,7 +56,7 @@ class Program:
 
     Attributes:
         module: The module that is started, with the run directory as its argument.
-        title: What it is.
+        title: What it is; at a rendezvous only nodes meet that run the same.
         kept: What stays in the run directory when it fails after a process has recorded something.
     """
 
@@ -205,7 +205,7 @@ def _command(program: Program, run_directory: Path, processes: Processes, reques
     if not processes.launched:
         return [sys.executable, *worker]
     launcher = [sys.executable, "-m", "emacheck.train.launching.elastic", str(run_directory)]
-    job = {"program": program.module, **request.in_common()}
+    job = {"program": program.title, **request.in_common()}
     return [*launcher, *processes.launcher_arguments(run_directory, job), *worker]
 
 
