@@ -104,7 +104,7 @@ def test_what_one_node_refuses_before_they_meet_is_heard_by_the_other(workshop, 
     said = two_nodes(workshop, "refused", options)
     refusal = "nowhere: expected a directory that holds leftImg8bit and gtFine, found nothing."
     assert said[refuses].startswith(f"emacheck: {refusal}")
-    assert said[refuses].endswith("The other nodes are told as soon as they come, for which they have 60 s ...\n")
+    assert said[refuses].endswith("The other nodes are told as soon as they come, for which they have 600 s ...\n")
     other = rf"^emacheck: on node [01] \({re.escape(socket.gethostname())}\): {refusal}"
     assert re.search(other, said[1 - refuses], re.MULTILINE)
 
@@ -115,4 +115,4 @@ def test_a_node_that_refuses_and_meets_nobody_says_that_nobody_knows(tmp_path):
     _, err = alone.communicate(timeout=60)
     assert alone.returncode == 2
     assert err.startswith("emacheck: nowhere: expected a directory that holds leftImg8bit and gtFine"), err
-    assert err.endswith("They did not come and do not know it: one that comes now waits until its --timeout.\n")
+    assert err.endswith("They were not reached, and one that waits for this node does so until its --timeout.\n")

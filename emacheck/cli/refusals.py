@@ -8,7 +8,7 @@ import click
 
 from emacheck.cli import TROUBLE, say
 from emacheck.errors import EmacheckError
-from emacheck.train.launching.refusing import MOST_SECONDS, tell_other_nodes
+from emacheck.train.launching.refusing import tell_other_nodes
 
 if TYPE_CHECKING:
     from emacheck.train.launching.processes import Processes
@@ -36,9 +36,8 @@ def heard_by_other_nodes(
     except EmacheckError as error:
         if processes.nnodes == 1:
             raise
-        seconds = min(timeout, MOST_SECONDS)
         say(error)
-        click.echo(f"The other nodes are told as soon as they come, for which they have {seconds:g} s ...", err=True)
-        if not tell_other_nodes(str(error), program, processes, request(), timeout=seconds):
-            click.echo("They did not come and do not know it: one that comes now waits until its --timeout.", err=True)
+        click.echo(f"The other nodes are told as soon as they come, for which they have {timeout:g} s ...", err=True)
+        if not tell_other_nodes(str(error), program, processes, request(), timeout=timeout):
+            click.echo("They were not reached, and one that waits for this node does so until its --timeout.", err=True)
         raise click.exceptions.Exit(TROUBLE) from error

@@ -15,8 +15,6 @@ from emacheck.train.request import TrainingRequest
 
 MODULE = "emacheck.train.launching.refusing"
 REASON_FILE = "refused_before.txt"
-# One who starts the nodes by hand needs some time for the next; one who starts this one alone shall not wait long.
-MOST_SECONDS = 60.0
 
 
 def tell_other_nodes(
