@@ -6,7 +6,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from emacheck.experiment import digest
 from emacheck.train.launching.network import rendezvous_arguments
@@ -16,6 +16,18 @@ LAST_PORT = 65535
 RANK_LOGS = "ranks"
 # How many processes the command on a node asks for, as each of its processes finds it in the environment.
 ASKED_FOR = "EMACHECK_PROCESSES"
+
+
+class Given(NamedTuple):
+    """What the options say of the processes; None where they say nothing."""
+
+    nproc: int
+    nnodes: int | None
+    node_rank: int | None
+    addr: str | None
+    port: int | None
+    endpoint: str | None
+    job: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
