@@ -16,7 +16,8 @@ from conftest import free_port, wait_until
 
 from emacheck.errors import TrainingError, UsageError
 from emacheck.train.launching import nodes, supervision
-from emacheck.train.launching.nodes import OtherNodes, heard, note_meeting
+from emacheck.train.launching.meeting import note_meeting
+from emacheck.train.launching.nodes import OtherNodes, heard
 from emacheck.train.launching.processes import Processes
 from emacheck.train.request import REFUSAL_FILE, TrainingRequest
 

@@ -23,7 +23,7 @@ from emacheck.rank_files import rank_file
 from emacheck.train.device.accelerator import join_processes, open_device, select_for_rank
 from emacheck.train.device.devices import Device
 from emacheck.train.device.sync_bn import SYNCHRONISED
-from emacheck.train.launching.nodes import name_of_node
+from emacheck.train.launching.meeting import name_of_node
 from emacheck.train.launching.processes import ASKED_FOR
 from emacheck.train.paired.fingerprint import tensor_hash
 
