@@ -213,9 +213,7 @@ def refuse_unfit_device(device: Device, backend: str | None, processes: Processe
         )
     if processes.launched:
         _ = device.communication  # raises where several processes cannot use the device
-    # Of several nodes, one that lacks the module refuses where the others hear it; they would wait for it.
-    if processes.nnodes == 1:
-        require_module(device)
+    require_module(device)
 
 
 def require_devices(name: str, processes: Processes, option: str = "--device") -> None:
