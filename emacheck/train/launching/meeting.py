@@ -107,7 +107,7 @@ def did_not_meet(processes: Processes, timeout: float | None = None) -> str:
         )
     same = " and --node-rank, which is another on each" if processes.rdzv_endpoint is None else ""
     unnamed = processes.rdzv_endpoint is not None and processes.rdzv_id is None
-    named = " With --rdzv-id NAME nodes meet whatever their options, and say which differ." if unnamed else ""
+    named = " With an --rdzv-id they meet whatever differs but --nnodes, and say what does." if unnamed else ""
     host = processes.meeting_place.rpartition(":")[0]
     here = "" if addresses_of(host.strip("[]")) else f" {host} has no address here: give the address, or the name one."
     return (
