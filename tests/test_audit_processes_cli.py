@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -197,5 +198,5 @@ def test_an_audit_of_nodes_with_other_options_is_refused_on_both(tmp_path):
     for node in nodes:
         _, err = node.communicate(timeout=300)
         assert node.returncode == 2, err
-        assert "node 1: precision: rank 0 'fp32', rank 1 'bf16'" in err
+        assert f"node 1 ({socket.gethostname()}): precision: rank 0 'fp32', rank 1 'bf16'" in err
     assert nothing_is_left()

@@ -289,14 +289,33 @@ def test_what_no_entry_is_to_blame_for_is_passed_on_as_it_is(error):
 
 def described(*arguments):
     """Return the request of a training that a command line describes."""
-    from emacheck.cli.training import describe_training, training_options
+    from emacheck.cli.training import describe_training, processes_asked_for, training_options
 
     @click.command()
     @training_options
     def train(*, timeout, **options):
-        return describe_training(**options)[0]
+        return describe_training(processes_asked_for(options), **options)
 
     return train.main(list(map(str, arguments)), standalone_mode=False)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--preset", "smoke-256x512", "--device", "sdaa", "--amp", "--cfg-options", "a=1", "b=2"),
+        ("--config", "own.py", "--amp", "--seed", 3, "--iters", 7, "--precision", "bf16"),
+    ],
+)
+def test_by_its_options_alone_a_training_is_known_for_what_it_is(own, arguments, monkeypatch):
+    """A node that refuses has no more than these, and must find the others at their rendezvous."""
+    from emacheck.cli import training
+
+    monkeypatch.setattr(training, "require_module", lambda _: None)
+    given = [own if each == "own.py" else each for each in arguments]
+    whole = described(*given)
+    monkeypatch.setattr(training, "describe_training", lambda _, **options: training.training_asked_for(options))
+    assert described(*given).in_common() == whole.in_common()
 
 
 @pytest.fixture

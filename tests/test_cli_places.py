@@ -10,7 +10,6 @@ from emacheck.cli import invoke
 from emacheck.cli import run as run_module
 from emacheck.cli.audit.command import write_audit
 from emacheck.cli.outputs import Directory
-from emacheck.train.launching.processes import Processes
 from emacheck.train.request import TrainingRequest
 
 
@@ -48,7 +47,7 @@ def test_a_link_that_is_left_again_leads_to_where_the_linked_directory_lies(tmp_
 
 def test_a_run_into_the_working_directory_by_another_name_is_refused(here, monkeypatch, capsys):
     request = TrainingRequest(preset="smoke", config=None)
-    monkeypatch.setattr(run_module, "describe_training", lambda **_: (request, Processes()))
+    monkeypatch.setattr(run_module, "describe_training", lambda *_, **__: request)
     monkeypatch.setattr(run_module, "_choose_bundles", lambda *_: ())
     assert invoke(["run", "--work-dir", "new/.."]) == 2
     assert f"--work-dir {here}: found something there already" in capsys.readouterr().err

@@ -8,10 +8,8 @@ import pytest
 from simulated_device import PACKAGE
 
 from emacheck.cli import invoke
-from emacheck.cli.training import refuse_unfit_device
 from emacheck.errors import UsageError
 from emacheck.train.device.devices import KINDS, Device, DeviceKind, parse_device, require_module
-from emacheck.train.launching.processes import Processes
 
 TWO = ("--nproc-per-node", "2")
 REFUSED = (
@@ -83,8 +81,3 @@ def test_of_a_module_within_a_package_the_package_is_looked_for(monkeypatch, tmp
         require_module(device)
     monkeypatch.syspath_prepend(tmp_path)
     require_module(device)
-
-
-def test_of_several_nodes_the_processes_refuse_where_all_hear_it():
-    two = Processes(launched=True, nnodes=2, node_rank=1, master_addr="node0")
-    refuse_unfit_device(parse_device("sdaa"), None, two)

@@ -6,6 +6,7 @@ Two launchers on this machine stand for two nodes.
 import datetime
 import os
 import signal
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,8 @@ from conftest import free_port, wait_until
 
 from emacheck.errors import TrainingError, UsageError
 from emacheck.train.launching import nodes, supervision
-from emacheck.train.launching.nodes import OtherNodes, heard, note_meeting
+from emacheck.train.launching.meeting import note_meeting
+from emacheck.train.launching.nodes import OtherNodes, heard
 from emacheck.train.launching.processes import Processes
 from emacheck.train.request import REFUSAL_FILE, TrainingRequest
 
@@ -93,7 +95,7 @@ def test_what_one_node_dies_of_ends_the_other_at_once_with_its_words(tmp_path, m
     how = "was ended by SIGKILL" if "kill" in fails else "ended with exit code 1"
     assert own.startswith(f"rank {rank} of 2 {how}")
     assert other.startswith("the program ended on another node first, and so here, after iteration 0 of 3; nothing was")
-    assert f"\non node {rank}: rank {rank} {how}" in other
+    assert f"\non node {rank} ({socket.gethostname()}): rank {rank} {how}" in other
     assert f"(all of them in {tmp_path / str(rank) / 'ranks'}" in other
     assert ("device lost" if "raise" in fails else "  | opening the device") in other
     assert seconds < 60
@@ -106,7 +108,8 @@ def test_at_a_rendezvous_what_one_node_refuses_alone_is_refused_by_all(tmp_path,
     work = WORK.format("raise UsageError('--config: cannot be read here')", 1, IN_THE_STORE)
     said, seconds = train_on_two_nodes(tmp_path, monkeypatch, work, {"rdzv_endpoint": f"localhost:{free_port()}"})
     assert [type(each) for each in said] == [UsageError, UsageError]
-    assert sorted(map(str, said)) == ["--config: cannot be read here", "on node 1: --config: cannot be read here"]
+    refused = "--config: cannot be read here"
+    assert sorted(map(str, said)) == [refused, f"on node 1 ({socket.gethostname()}): {refused}"]
     assert seconds < 60
 
 
@@ -139,7 +142,7 @@ def test_a_node_that_only_lost_its_connection_lets_the_other_speak_first(two_nod
         pool.submit(two_nodes[1].tell_of_rank, 1, -9, lost_another=False).result()
         lost.result()
     said = heard(tmp_path / "0")
-    assert said.startswith("on node 1: rank 1 was ended by SIGKILL")
+    assert said.startswith(f"on node 1 ({socket.gethostname()}): rank 1 was ended by SIGKILL")
     assert said.endswith("  | words of 1\n")
     # As after an interrupt while it tells.
     two_nodes[1].tell("the command there was ended from outside.")

@@ -86,6 +86,7 @@ def test_equal_jobs_at_a_rendezvous_are_told_apart_by_a_name():
     assert identity(rdzv_id="1") == identity(rdzv_id="1")
     assert len({identity(), identity(rdzv_id="1"), identity(rdzv_id="2")}) == 3
     assert of_job("7") == of_job("7") == of_job("8", rdzv_id="7.0") != of_job("8")
+    assert identity(rdzv_id="1") == identity(rdzv_id="1", nproc_per_node=2) != identity(nproc_per_node=2)
     assert identity({**SLURM, "SLURM_STEP_ID": "1"}, launcher="slurm") != identity(SLURM, launcher="slurm")
 
 

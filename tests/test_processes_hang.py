@@ -19,7 +19,7 @@ from conftest import free_port
 from emacheck import cli
 from emacheck.cli.training import interruptible
 from emacheck.errors import TrainingError
-from emacheck.train.launching import hints, last_words, supervision
+from emacheck.train.launching import hints, last_words, meeting, supervision
 from emacheck.train.launching.heartbeat import Heartbeat
 from emacheck.train.launching.processes import Processes
 from emacheck.train.request import TrainingRequest
@@ -107,15 +107,15 @@ def test_a_rank_that_printed_nothing_does_not_get_the_words_of_the_launcher(tmp_
     ],
 )
 def test_nodes_that_do_not_meet_are_told_where_and_what_to_look_at(options, said):
-    assert said in last_words.did_not_meet(Processes(launched=True, **options), 5)
+    assert said in meeting.did_not_meet(Processes(launched=True, **options), 5)
 
 
 @pytest.mark.parametrize(("port", "other"), [(29500, 29501), (65535, 65534)])
 def test_a_port_in_use_is_answered_with_one_that_exists(port, other):
-    said = last_words.port_in_use(Processes(launched=True, nproc_per_node=2, master_port=port))
+    said = meeting.port_in_use(Processes(launched=True, nproc_per_node=2, master_port=port))
     assert said.startswith(f"port {port} is in use on this machine")
     assert f"--master-port {other}," in said
-    assert "port 7 is" in last_words.port_in_use(Processes(launched=True, nnodes=2, rdzv_endpoint="n0:7"))
+    assert "port 7 is" in meeting.port_in_use(Processes(launched=True, nnodes=2, rdzv_endpoint="n0:7"))
 
 
 @pytest.mark.parametrize(

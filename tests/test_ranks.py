@@ -1,6 +1,7 @@
 """What the processes of a training do together, in two real processes that talk through gloo."""
 
 import os
+import socket
 
 import pytest
 from conftest import free_port
@@ -8,6 +9,7 @@ from simulated_device import PACKAGE
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.training
+NODE_1 = f"node 1 ({socket.gethostname()})"
 SIZES = (3, 1)  # the ranks need not have batches of one size
 
 
@@ -179,12 +181,12 @@ def test_ranks_that_are_asked_for_the_same_go_on(tmp_path, port):
 def test_ranks_that_are_asked_for_different_things_refuse_on_every_rank(tmp_path, port):
     first, second = on_two_ranks(disagree, tmp_path)
     assert first == second
-    assert "  node 1: precision: rank 0 'fp32', rank 1 'bf16'\n  node 1: seed: rank 0 0, rank 1 1\n" in first
+    assert f"  {NODE_1}: precision: rank 0 'fp32', rank 1 'bf16'\n  {NODE_1}: seed: rank 0 0, rank 1 1\n" in first
     assert "only --node-rank, --work-dir and the place of the data may differ" in first
 
 
 def test_what_one_rank_refuses_all_refuse(tmp_path, port):
-    assert on_two_ranks(refuse_on_rank_1, tmp_path) == ["on node 1: not this one", "not this one"]
+    assert on_two_ranks(refuse_on_rank_1, tmp_path) == [f"on {NODE_1}: not this one", "not this one"]
 
 
 def open_own_device(rank):
@@ -204,7 +206,7 @@ def test_a_device_that_one_rank_lacks_is_refused_by_every_rank_at_once(tmp_path,
         monkeypatch.setenv(name, value)
     monkeypatch.syspath_prepend(PACKAGE)  # the ranks are given this path, not PYTHONPATH
     first, second = on_two_ranks(open_own_device, tmp_path)
-    assert first == f"on node 1: {second}"
+    assert first == f"on {NODE_1}: {second}"
     assert "sees 1 sdaa device, expected at least 2" in second
 
 
@@ -242,11 +244,13 @@ def test_nodes_with_other_software_are_asked_for_different_things(monkeypatch):
         monkeypatch.setattr(provenance, "versions", lambda: {"emacheck": "1", "python": "3.11.1", **versions})
         return describe_task(TrainingRequest(preset="smoke", config=None), {}, parse_device("cpu"))
 
-    said = describe_other_tasks([(0, task_of(torch="2.12")), (1, task_of(torch="2.13", mmengine="0.10.7"))])
+    said = describe_other_tasks(
+        [("node 0", task_of(torch="2.12")), ("node 1", task_of(torch="2.13", mmengine="0.10.7"))]
+    )
     assert "  node 1: version of torch: rank 0 '2.12', rank 1 '2.13'" in said
     assert "  node 1: version of mmengine: rank 0 nothing, rank 1 '0.10.7'" in said
     assert "the same software on every node" in said
-    assert describe_other_tasks([(0, task_of()), (1, task_of(python="3.11.2"))]) is None
+    assert describe_other_tasks([("node 0", task_of()), ("node 1", task_of(python="3.11.2"))]) is None
 
 
 def test_the_record_names_the_devices_of_other_ranks_where_they_are_others():
@@ -261,11 +265,12 @@ def test_the_record_names_the_devices_of_other_ranks_where_they_are_others():
 def test_each_node_with_other_options_is_named_once():
     from emacheck.train.ranks import describe_other_tasks
 
-    said = describe_other_tasks([(0, task(0)), (0, task(0)), (1, task(1)), (1, task(1)), (2, task(1))])
+    nodes = ("node 0", "node 0", "node 1", "node 1", "node 2")
+    said = describe_other_tasks([(node, task(int(node != "node 0"))) for node in nodes])
     assert [line for line in said.splitlines() if line.startswith("  ")] == [
         "  node 1: precision: rank 0 'fp32', rank 2 'bf16'",
         "  node 2: precision: rank 0 'fp32', rank 4 'bf16'",
     ]
     many = {f"key{number}": number for number in range(40)}
-    assert "  ... and 20 more" in describe_other_tasks([(0, task(0)), (1, task(0, **many))])
-    assert describe_other_tasks([(0, task(0)), (1, task(0))]) is None
+    assert "  ... and 20 more" in describe_other_tasks([("node 0", task(0)), ("node 1", task(0, **many))])
+    assert describe_other_tasks([("node 0", task(0)), ("node 1", task(0))]) is None

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import resource
 
 import pytest
 
@@ -108,6 +109,18 @@ def test_a_disk_without_room_for_a_request_is_said_with_the_place_and_leaves_no_
     assert str(caught.value).startswith(
         f"{place}: cannot be written (No space left on device), and nothing was trained"
     )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_takes_names_alone_is_said_before_anything_else_is_done(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        said = f"--work-dir {tmp_path / 'run'}: cannot be written"
+        with pytest.raises(OutputError, match=said), new_run_directory(tmp_path / "run"):
+            raise AssertionError
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -127,8 +127,7 @@ def _invoke(arguments: list[str]) -> int:
         click.echo(printable(said.getvalue(), newlines=True, length=None), err=True, nl=False)
         return TROUBLE
     except EmacheckError as error:
-        # A message may quote a log, a path or a worker's last words: nothing of it may control the terminal.
-        click.echo(f"emacheck: {printable(str(error), newlines=True, length=None)}", err=True)
+        say(error)
         return TROUBLE
     except (click.Abort, KeyboardInterrupt) as error:
         # click puts an Abort in the place of what interrupted, which may say what is left.
@@ -154,6 +153,12 @@ def _invoke(arguments: list[str]) -> int:
         click.echo(_lacking(error) or _bug(), err=True)
         return TROUBLE
     return result if isinstance(result, int) else 0
+
+
+def say(error: EmacheckError) -> None:
+    """Print a deliberate error."""
+    # A message may quote a log, a path or a worker's last words: nothing of it may control the terminal.
+    click.echo(f"emacheck: {printable(str(error), newlines=True, length=None)}", err=True)
 
 
 def _lacking(error: Exception) -> str:

@@ -17,6 +17,7 @@ from emacheck.cli.training import (
     ask_for_float32,
     describe_training,
     has_data_of_its_own,
+    processes_asked_for,
     require_devices,
     train_and_read,
     training_options,
@@ -60,7 +61,8 @@ def make(into: Path, name: str | None, *, repeats: int, rewrite: bool, timeout: 
     from emacheck.reference.making import claim_name, write_bundle
 
     require_training_packages()
-    request, processes = describe_training(**options)
+    processes = processes_asked_for(options)
+    request = describe_training(processes, **options)
     if processes.nnodes > 1:
         raise UsageError(f"--nnodes {processes.nnodes}: a reference is made on one node. Drop the option.")
     name = name or _default_name(request, processes)

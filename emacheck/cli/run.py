@@ -1,5 +1,6 @@
 """``emacheck run``: audit a device, train on it and judge both."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,15 +15,18 @@ from emacheck.cli.audit.command import REPORTS as AUDIT_REPORTS
 from emacheck.cli.audit.command import operators_option
 from emacheck.cli.judging import REPORTS, Judging, check_rules, deliver, judging_options, reach_verdict, with_audit
 from emacheck.cli.outputs import Directory, check_outputs
+from emacheck.cli.refusals import heard_by_other_nodes
 from emacheck.cli.training import (
     ask_for_float32,
     default_work_dir,
     describe_training,
     experiment_options,
     interruptible,
+    processes_asked_for,
     refuse_unfit_device,
     require_devices,
     train_and_read,
+    training_asked_for,
     training_options,
 )
 from emacheck.counted import counted
@@ -30,6 +34,7 @@ from emacheck.errors import TrainingError, UsageError
 from emacheck.judge.verdict import Outcome
 from emacheck.rank_files import RUN_FILE, rank_file
 from emacheck.train.launching.processes import Processes, work_dir_of_node
+from emacheck.train.launching.supervision import TRAINING
 from emacheck.train.packages import require_training_packages
 from emacheck.train.request import TrainingRequest
 from emacheck.train.run_directory import new_run_directory
@@ -80,30 +85,31 @@ def run(
     The audit holds one iteration, tensor by tensor, against float64 on the CPU. The reference of the training is a
     stored bundle that matches preset, precision and data, or a run on --reference-device.
     """
-    if audit_batches and not audit:
-        raise UsageError(f"--no-audit and --audit-batches {audit_batches}: give one of the two.")
-    if operators and not audit:
-        raise UsageError("--no-audit and --operators: give one of the two.")
-    _refuse_two_references(reference, reference_device, reference_nproc)
-    check_rules(judging)
-    check_outputs(judging.files, directory=work_dir, holds=(*REPORTS, *AUDIT_REPORTS, RUN_FILE, rank_file(0)))
-    require_training_packages()
-    request, processes = describe_training(**options)
-    if reference_device:
-        reference_device = _check_reference_device(request, processes, reference_device, reference_nproc or 1)
-    live = _reference_request(request, processes, reference_device, reference_nproc) if reference_device else None
-    bundles = () if reference_device else _choose_bundles(request, processes, reference)
-    require_devices(request.device, processes)
-    ask_for_float32(request.device, request.precision)
-    directory = work_dir_of_node(work_dir or default_work_dir(request), processes)
-    request = replace(request, must_match=tuple(bundle.experiment for bundle in bundles))
-    batches = (audit_batches or BATCHES) if audit else None
-    train = partial(train_and_read, timeout=timeout)
-    with new_run_directory(directory):
+    if not audit:
+        _refuse_without_audit(audit_batches, operators)
+    processes = processes_asked_for(options)
+    train, asked_for = partial(train_and_read, timeout=timeout), partial(training_asked_for, options)
+    with contextlib.ExitStack() as claimed:
+        with heard_by_other_nodes(TRAINING, processes, asked_for, timeout=timeout):
+            _refuse_two_references(reference, reference_device, reference_nproc)
+            check_rules(judging)
+            check_outputs(judging.files, directory=work_dir, holds=(*REPORTS, *AUDIT_REPORTS, RUN_FILE, rank_file(0)))
+            require_training_packages()
+            request, live, bundles = _choose_trainings(
+                describe_training(processes, **options), processes, reference, reference_device, reference_nproc or 1
+            )
+            directory = work_dir_of_node(work_dir or default_work_dir(request), processes)
+            claimed.enter_context(new_run_directory(directory))
         result, record, candidate = _audit_and_train(
             processes,
             audit=partial(
-                audit_device, request, processes, directory, batches=batches, timeout=timeout, operators=operators
+                audit_device,
+                request,
+                processes,
+                directory,
+                batches=(audit_batches or BATCHES) if audit else None,
+                timeout=timeout,
+                operators=operators,
             ),
             reference=partial(_train_reference, train, live, directory),
             candidate=partial(
@@ -171,6 +177,30 @@ def _audit_and_train(
         raise TrainingError(f"{error}\nThe audit before it was FAIL: {audit_finding(result).message}") from error
 
 
+def _choose_trainings(
+    request: TrainingRequest, processes: Processes, stored: str | None, device: str | None, nproc: int
+) -> "tuple[TrainingRequest, tuple[TrainingRequest, Processes] | None, tuple[Bundle, ...]]":
+    """Return the candidate, and the reference that is trained or the stored ones of which it must match one.
+
+    Raises:
+        UsageError: If there is no such reference, or a device is not there.
+    """
+    if device:
+        device = _check_reference_device(request, processes, device, nproc)
+    live = _reference_request(request, processes, device, nproc) if device else None
+    bundles = () if live else _choose_bundles(request, processes, stored)
+    require_devices(request.device, processes)
+    ask_for_float32(request.device, request.precision)
+    return replace(request, must_match=tuple(bundle.experiment for bundle in bundles)), live, bundles
+
+
+def _refuse_without_audit(batches: int | None, operators: bool | None) -> None:
+    if batches:
+        raise UsageError(f"--no-audit and --audit-batches {batches}: give one of the two.")
+    if operators:
+        raise UsageError("--no-audit and --operators: give one of the two.")
+
+
 def _refuse_two_references(stored: str | None, device: str | None, nproc: int | None) -> None:
     if stored and device:
         raise UsageError(f"--reference {stored} and --reference-device {device}: give one of the two.")
@@ -182,10 +212,9 @@ def _refuse_two_references(stored: str | None, device: str | None, nproc: int | 
 
 
 def _reference_request(
-    request: TrainingRequest, processes: Processes, device: str, nproc: int | None
+    request: TrainingRequest, processes: Processes, device: str, nproc: int
 ) -> tuple[TrainingRequest, Processes]:
     """Describe a reference that trains on the joined batch of all the candidate's processes."""
-    nproc = nproc or 1
     if processes.world_size % nproc:
         raise UsageError(
             f"--reference-nproc {nproc}: the candidate's {processes.world_size} processes do not part evenly into "

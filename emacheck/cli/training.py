@@ -2,10 +2,11 @@
 
 import contextlib
 import datetime
+import inspect
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -96,7 +97,35 @@ def training_options(command: Command) -> Command:
     return wrapped  # type: ignore[no-any-return]
 
 
+def processes_asked_for(options: dict[str, Any]) -> Processes:
+    """Take the options of the processes out of the others and decide how many there are.
+
+    Raises:
+        UsageError: If they contradict each other or the environment.
+    """
+    names = inspect.signature(plan_processes).parameters.keys() - {"environment"}
+    return plan_processes(**{name: options.pop(name) for name in names})
+
+
+def training_asked_for(options: Mapping[str, Any]) -> TrainingRequest:
+    """Return what the options say of a training that they cannot have; nothing is looked at but their words."""
+    device, amp = options["device"], "fp16"
+    with contextlib.suppress(UsageError):
+        place = parse_device(device)
+        device, amp = str(place), place.kind.amp
+    return TrainingRequest(
+        preset=None if options["config"] else options["preset"] or "smoke",
+        config=options["config"],
+        cfg_options=(*options["cfg_options"], *options["more_options"]),
+        device=device,
+        precision=amp if options["amp"] else options["precision"] or "fp32",
+        iterations=options["iters"],
+        seed=options["seed"],
+    )
+
+
 def describe_training(
+    processes: Processes,
     *,
     preset: str | None,
     config: str | None,
@@ -111,9 +140,8 @@ def describe_training(
     amp: bool,
     backend: str | None,
     log_format: str | None,
-    **process_options: Any,
-) -> tuple[TrainingRequest, Processes]:
-    """Turn the options into a request, with the data set made or verified, and the processes that train it.
+) -> TrainingRequest:
+    """Turn the options into a request that the processes can train, with the data set made or verified.
 
     Raises:
         UsageError: If options contradict each other or ask for what this version cannot do.
@@ -123,14 +151,13 @@ def describe_training(
 
     _require_one_configuration(preset, config)
     place = parse_device(device)
-    processes = plan_processes(**process_options)
     refuse_unfit_device(place, backend, processes)
     precision = _choose_precision(place, precision, amp=amp)
     overrides = (*cfg_options, *more_options)
     _require_assignments(overrides)
     preset = None if config else preset or "smoke"
     root, data_hash = _place_data(preset, data_root, overrides)
-    request = TrainingRequest(
+    return TrainingRequest(
         preset=preset,
         config=config,
         cfg_options=overrides,
@@ -145,7 +172,6 @@ def describe_training(
         backend=backend,
         log_format=log_format,
     )
-    return request, processes
 
 
 def _require_one_configuration(preset: str | None, config: str | None) -> None:
@@ -187,9 +213,7 @@ def refuse_unfit_device(device: Device, backend: str | None, processes: Processe
         )
     if processes.launched:
         _ = device.communication  # raises where several processes cannot use the device
-    # Of several nodes, one that lacks the module refuses where the others hear it; they would wait for it.
-    if processes.nnodes == 1:
-        require_module(device)
+    require_module(device)
 
 
 def require_devices(name: str, processes: Processes, option: str = "--device") -> None:

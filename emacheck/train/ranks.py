@@ -23,6 +23,7 @@ from emacheck.rank_files import rank_file
 from emacheck.train.device.accelerator import join_processes, open_device, select_for_rank
 from emacheck.train.device.devices import Device
 from emacheck.train.device.sync_bn import SYNCHRONISED
+from emacheck.train.launching.meeting import name_of_node
 from emacheck.train.launching.processes import ASKED_FOR
 from emacheck.train.paired.fingerprint import tensor_hash
 
@@ -111,15 +112,15 @@ def _other_number_than_asked_for() -> str | None:
     )
 
 
-def _node() -> int:
-    return int(os.environ.get("GROUP_RANK", "0"))
+def _node() -> str:
+    return name_of_node(int(os.environ.get("GROUP_RANK", "0")))
 
 
 def _refuse_together(all_of_us: Sequence[Mapping[str, Any]]) -> None:
     """Raise on every rank what the first of them refuses; one that is alone would wait for those that went."""
     for each in all_of_us:
         if each["refusal"] is not None:
-            where = f"on node {each['node']}: " if each["node"] != _node() else ""
+            where = f"on {each['node']}: " if each["node"] != _node() else ""
             raise UsageError(f"{where}{each['refusal']}")
 
 
@@ -141,7 +142,7 @@ def _store() -> Any:
     return next(iter(dist.rendezvous("env://", timeout=COLLECTIVE_TIMEOUT)))[0]  # type: ignore[attr-defined]
 
 
-def describe_other_tasks(tasks: Sequence[tuple[int, Mapping[str, Any]]]) -> str | None:
+def describe_other_tasks(tasks: Sequence[tuple[str, Mapping[str, Any]]]) -> str | None:
     """Say which ranks are asked for something else than rank 0, and in what it differs; None if all are the same.
 
     Args:
@@ -153,7 +154,7 @@ def describe_other_tasks(tasks: Sequence[tuple[int, Mapping[str, Any]]]) -> str 
         # All ranks of a node are told the same.
         if found and node not in nodes:
             nodes.add(node)
-            lines += [f"  node {node}: {line}" for line in found]
+            lines += [f"  {node}: {line}" for line in found]
     if not lines:
         return None
     more = [f"  ... and {len(lines) - SHOWN_OPTIONS} more"] if len(lines) > SHOWN_OPTIONS else []

@@ -83,6 +83,15 @@ def test_a_cancelled_job_keeps_its_record_and_leaves_nobody(start, cluster, tmp_
     assert nothing_is_left_of(tmp_path / "out")
 
 
+def test_what_one_node_refuses_ends_all(start, tmp_path):
+    (tmp_path / "out-node1" / "mine").mkdir(parents=True)
+    process = start(ONE_ON_EACH, *SHORT, "--work-dir", "out")
+    out, _ = process.communicate(timeout=200)
+    assert process.returncode == 2, out
+    assert "\nemacheck: on node 1 (node2): --work-dir out-node1: found something there already" in out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out-node1"]
+
+
 def test_what_is_not_started_once_on_each_node_is_refused(start, tmp_path):
     script = tmp_path / "batch.sh"
     script.write_text('#!/bin/sh\nexec "$@"\n', encoding="utf-8")

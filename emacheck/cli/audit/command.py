@@ -1,45 +1,50 @@
 """``emacheck audit``: one iteration on a device, tensor by tensor, against float64 on the CPU."""
 
-import inspect
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from emacheck.cli.audit.job import AuditJob
-from emacheck.cli.audit.ranks import audit_processes
+from emacheck.cli.audit.ranks import RANKS, audit_processes
 from emacheck.cli.audit.supervision import audit_in_worker
 from emacheck.cli.command_line import given_command
 from emacheck.cli.judging import exit_code
 from emacheck.cli.output_format import format_option
 from emacheck.cli.outputs import Directory
+from emacheck.cli.refusals import heard_by_other_nodes
 from emacheck.cli.seconds import Seconds
 from emacheck.cli.training import (
     PROCESS_OPTIONS,
     ask_for_float32,
     describe_training,
     interruptible,
+    processes_asked_for,
     refuse_unfit_device,
     require_devices,
+    training_asked_for,
     training_options,
 )
 from emacheck.errors import OutputError
 from emacheck.strict_json import to_json
 from emacheck.train.device.devices import PRECISIONS, parse_device
 from emacheck.train.launching.planning import plan_processes
-from emacheck.train.launching.processes import Processes
 from emacheck.train.packages import require_training_packages
 from emacheck.writable import obstacle
 
 if TYPE_CHECKING:
     from emacheck.audit.findings.result import AuditResult
-    from emacheck.train.device.devices import Device
 
 JSON_FILE, TEXT_FILE, PICTURE_FILE, PAGE_FILE = REPORTS = ("audit.json", "audit.txt", "audit.png", "audit.html")
 # What describes the training that is audited; how long, where and by how many it would be trained does not matter.
 DESCRIBING = {"preset", "config", "seed", "threads", "data_root", "cfg_options", "more_options"}
+
+
+# What an audit asks of the training that it prepares.
+FIXED: dict[str, Any] = {"iters": 1, "precision": None, "amp": False, "backend": None, "log_format": None}
 
 
 def audited_training_options(command: Any) -> Any:
@@ -109,23 +114,26 @@ def audit(
     iteration runs; the module that introduces an error is named. With --nproc-per-node N, N processes run an iteration
     together as well, and are held against each other and against one process with the joined batch.
     """
-    require_training_packages()
-    if output_dir is not None:
-        _refuse_existing(output_dir)
-    place = parse_device(device)
-    processes = _processes(place, backend, options)
-    require_devices(str(place), processes)
-    ask_for_float32(str(place), precision)
-    job = AuditJob(
-        request=audited_request(options),
-        device=str(place),
-        precision=precision,
-        batches=batches,
-        modules=modules,
-        end_to_end=end_to_end,
-        cpu_fallback=cpu_fallback,
-        operators=operators,
-    )
+    processes = processes_asked_for(options)
+    asked_for = partial(training_asked_for, {**options, **FIXED, "device": device, "precision": precision})
+    with heard_by_other_nodes(RANKS, processes, asked_for, timeout=timeout):
+        require_training_packages()
+        if output_dir is not None:
+            _refuse_existing(output_dir)
+        place = parse_device(device)
+        refuse_unfit_device(place, backend, processes)
+        require_devices(str(place), processes)
+        ask_for_float32(str(place), precision)
+        job = AuditJob(
+            request=audited_request(options),
+            device=str(place),
+            precision=precision,
+            batches=batches,
+            modules=modules,
+            end_to_end=end_to_end,
+            cpu_fallback=cpu_fallback,
+            operators=operators,
+        )
     with interruptible(lambda: "there is no result of the audit"):
         if processes.launched:
             result = audit_processes(job, processes, backend, timeout=timeout)
@@ -138,19 +146,9 @@ def audit(
     return exit_code(result.outcome)
 
 
-def _processes(device: "Device", backend: str | None, options: dict[str, Any]) -> Processes:
-    """Take the options of the processes out of the others and decide how many there are."""
-    names = inspect.signature(plan_processes).parameters.keys() - {"environment"}
-    processes = plan_processes(**{name: options.pop(name) for name in names})
-    refuse_unfit_device(device, backend, processes)
-    return processes
-
-
 def audited_request(options: dict[str, Any]) -> Any:
     """Return the request of the training; it is prepared on the CPU in fp32, whatever the candidate is."""
-    fixed: dict[str, Any] = {"iters": 1, "precision": None, "amp": False, "backend": None, "log_format": None}
-    request, _ = describe_training(**options, **fixed, device="cpu")
-    return request
+    return describe_training(plan_processes(), **options, **FIXED, device="cpu")
 
 
 def _refuse_existing(directory: Path) -> None:

@@ -13,6 +13,7 @@ import click
 from emacheck.cli.audit.job import AuditJob, write_job
 from emacheck.cli.audit.rank import JOB_FILE, REPORTS_FILE, RankJob
 from emacheck.cli.audit.supervision import audit_in_worker, prepare_in_worker
+from emacheck.cli.refusals import heard_by_other_nodes
 from emacheck.counted import counted
 from emacheck.errors import EmacheckError
 from emacheck.train.launching.supervision import Program, run_program
@@ -58,7 +59,9 @@ def audit_processes(
     job = replace(job, processes=processes.world_size)
     # Another node needs the state alone: what is held against one process is held where rank 0 runs.
     preparing = job if processes.node_rank == 0 else replace(job, batches=0)
-    place, state_hash = prepare_in_worker(preparing, timeout=timeout, log=log, instead=instead)
+    request = replace(job.request, device=job.device, precision=job.precision)
+    with heard_by_other_nodes(RANKS, processes, lambda: request, timeout=timeout):
+        place, state_hash = prepare_in_worker(preparing, timeout=timeout, log=log, instead=instead)
     ranks = RankJob(
         request=job.request,
         device=job.device,

@@ -1,4 +1,4 @@
-"""Which of several processes died first: each notes when and of what, and torch's launcher knows who is dead."""
+"""Which of several processes died first: each notes when and of what, and torch's launcher who is to blame."""
 
 import contextlib
 import json
@@ -6,10 +6,10 @@ import os
 import signal
 import time
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-# What the launcher knows of the process that is to blame.
 FAILURE_FILE = "failure.json"
 # What a process says whose partner has gone: gloo, NCCL and its relatives, torch's store.
 SIGNS_OF_ANOTHERS_DEATH = (
@@ -23,6 +23,36 @@ SIGNS_OF_ANOTHERS_DEATH = (
     "recvvalue failed",
     "sendbytes failed",
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What torch's launcher knows about the failure of a training, as it says in ``failure.json``.
+
+    Attributes:
+        rank: The rank that failed first, or None if no process failed.
+        code: Its exit code; negative for a signal.
+        port_in_use: Whether the launcher could not have its port.
+        unmet: Whether the launcher could not reach the others.
+    """
+
+    rank: int | None = None
+    code: int = 0
+    port_in_use: bool = False
+    unmet: bool = False
+
+    def write(self, run_directory: Path) -> None:
+        """Write it down; a full disk must not hide how it ended."""
+        with contextlib.suppress(OSError):
+            (run_directory / FAILURE_FILE).write_text(json.dumps(asdict(self)) + "\n", encoding="utf-8")
+
+
+def read_failure(run_directory: Path) -> Failure:
+    """Return what torch's launcher wrote down about a failure."""
+    try:
+        return Failure(**json.loads((run_directory / FAILURE_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return Failure()
 
 
 def note_death(run_directory: Path, error: BaseException) -> None:

@@ -4,13 +4,11 @@ Started as ``python -m emacheck.train.launching.elastic RUN_DIRECTORY ARGUMENTS`
 ``python -m torch.distributed.run``, which does all the work.
 """
 
-import contextlib
-import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from emacheck.train.launching.deaths import FAILURE_FILE, first_to_blame, lost_another
+from emacheck.train.launching.deaths import Failure, first_to_blame, lost_another
 
 if TYPE_CHECKING:
     from emacheck.train.launching.nodes import OtherNodes
@@ -61,21 +59,15 @@ def _run(run_directory: Path, arguments: list[str], others: "OtherNodes") -> int
     except ChildFailedError as error:
         first = first_to_blame(error.failures, run_directory)
         code = error.failures[first].exitcode
-        _write(run_directory, {"rank": first, "code": code})
+        Failure(rank=first, code=code).write(run_directory)
         sys.stderr.write(f"{error}\n")
         others.tell_of_rank(first, code, lost_another=lost_another(run_directory, first))
         return 1
     except (RuntimeError, RendezvousError) as error:
         unmet = (RendezvousError, torch.distributed.DistError)
-        _write(run_directory, {"port_in_use": PORT_IN_USE in str(error), "unmet": isinstance(error, unmet)})
+        Failure(port_in_use=PORT_IN_USE in str(error), unmet=isinstance(error, unmet)).write(run_directory)
         raise
     return 0
-
-
-def _write(run_directory: Path, failure: dict[str, Any]) -> None:
-    # A full disk must not hide how it ended.
-    with contextlib.suppress(OSError):
-        (run_directory / FAILURE_FILE).write_text(json.dumps(failure) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

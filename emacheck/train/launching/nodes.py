@@ -2,7 +2,19 @@
 
 torch's launcher ends the processes of its own node alone. Those of the others would wait until --timeout, in the store
 or within a device's driver. So the launchers talk through the store at which all processes meet; that of node 0 holds
-it.
+it. What stands there, under ``emacheck ended``:
+
+=====================  ============================================  ================================================
+key                    written by                                    read by
+=====================  ============================================  ================================================
+``node N is there``    each launcher that calls itself node N: +1    itself: only the first one is node N
+``ended``              each node that has ended badly: +1            itself: the first one speaks, and the others not
+``first``              the first node that has ended badly: its      all the others, who end and say the same
+                       words, as JSON
+``node N knows``       node N, when it has read ``first``            the one that wrote ``first``, and holds the store
+=====================  ============================================  ================================================
+
+The processes themselves have another part of that store: see ``_tell_each_other`` in :mod:`emacheck.train.ranks`.
 """
 
 import contextlib
@@ -12,14 +24,12 @@ import os
 import signal
 import threading
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from emacheck.train.launching.processes import RANK_LOGS
+from emacheck.train.launching.meeting import Meeting, name_of_node, read_meeting
 from emacheck.train.request import REFUSAL_FILE
 
-MEETING_FILE = f"{RANK_LOGS}/meeting.json"
 HEARD_FILE = "elsewhere.txt"
 POLL_SECONDS = 0.2
 # To reach the store; to hear what another died of before us; and until all have heard what ours died of.
@@ -27,48 +37,6 @@ CONNECT_SECONDS, OTHERS_SECONDS, LINGER_SECONDS = 30.0, 3.0, 10.0
 # A launcher that ends well has ended when this is over.
 LOST_SECONDS = 5.0
 FOR_EVER = datetime.timedelta(days=30)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Meeting:
-    """Where the processes meet, as torch's launcher has told them.
-
-    Attributes:
-        host: Host name or address.
-        port: Port.
-        node: The number of this node.
-        nodes: How many there are.
-        nproc_per_node: Processes of each.
-    """
-
-    host: str
-    port: int
-    node: int
-    nodes: int
-    nproc_per_node: int
-
-
-def note_meeting(run_directory: Path) -> None:
-    """Write down where the processes of several nodes meet, for the launcher, which is not told.
-
-    Where no launcher holds the store (``TORCH_DISABLE_SHARE_RDZV_TCP_STORE``), rank 0 does, and the nodes do not talk.
-    """
-    given = os.environ
-    held = given.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
-    if given.get("LOCAL_RANK") != "0" or given.get("LOCAL_WORLD_SIZE") == given.get("WORLD_SIZE") or not held:
-        return
-    nproc = int(given["LOCAL_WORLD_SIZE"])
-    meeting = Meeting(
-        host=given["MASTER_ADDR"],
-        port=int(given["MASTER_PORT"]),
-        node=int(given["GROUP_RANK"]),
-        nodes=int(given["WORLD_SIZE"]) // nproc,
-        nproc_per_node=nproc,
-    )
-    unfinished = run_directory / f"{MEETING_FILE}.unfinished"
-    with contextlib.suppress(OSError):
-        unfinished.write_text(json.dumps(asdict(meeting)), encoding="utf-8")
-        unfinished.replace(run_directory / MEETING_FILE)
 
 
 def heard(run_directory: Path) -> str | None:
@@ -112,7 +80,7 @@ class OtherNodes:
         from emacheck.exit_code import how_it_ended
         from emacheck.train.launching.last_words import last_words
 
-        meeting = self._meeting()
+        meeting = read_meeting(self._directory)
         if meeting is not None:
             words = last_words(self._directory, rank % meeting.nproc_per_node)
             self.tell(f"rank {rank} {how_it_ended(code)}.\n{words}", lost_another=lost_another)
@@ -121,7 +89,7 @@ class OtherNodes:
         """Tell the others how this node ended, or what it has refused, unless another node has ended first."""
         with self._lock:
             self._over = True
-        meeting = self._meeting()
+        meeting = read_meeting(self._directory)
         if meeting is None or self.ended_us:
             return
         with contextlib.suppress(RuntimeError):
@@ -132,7 +100,8 @@ class OtherNodes:
                 with contextlib.suppress(RuntimeError):
                     store.wait(["first"], datetime.timedelta(seconds=OTHERS_SECONDS))
             if store.add("ended", 1) == 1:
-                store.set("first", json.dumps({"node": meeting.node, "said": said, "refused": self._refused()}))
+                mine = {"node": meeting.node, "name": name_of_node(meeting.node), "said": said}
+                store.set("first", json.dumps({**mine, "refused": self._refused()}))
             elif (first := json.loads(store.get("first")))["node"] != meeting.node:
                 self._note(first)
             store.set(f"node {meeting.node} knows", "")
@@ -146,7 +115,7 @@ class OtherNodes:
             self._over = True
 
     def _listen(self) -> None:
-        while (meeting := self._meeting()) is None:
+        while (meeting := read_meeting(self._directory)) is None:
             time.sleep(POLL_SECONDS)
         try:
             store = _store(meeting)
@@ -155,12 +124,12 @@ class OtherNodes:
                 first = json.loads(store.get("first"))
                 store.set(f"node {meeting.node} knows", "")
             else:
-                first = {"node": None, "said": None, "refused": _not_ours(meeting)}
+                first = {"name": None, "said": None, "refused": _not_ours(meeting)}
         except RuntimeError:
             time.sleep(LOST_SECONDS)
             place = f"{meeting.host}:{meeting.port}"
             gone = f"the launcher of node 0, at {place}, is gone; what the command there says is why."
-            first = {"node": 0, "said": gone, "refused": None}
+            first = {"name": "node 0", "said": gone, "refused": None}
         with self._lock:
             if self._over:
                 return
@@ -179,18 +148,12 @@ class OtherNodes:
         name = REFUSAL_FILE if first["refused"] else HEARD_FILE
         # What was refused here already was refused together.
         with contextlib.suppress(OSError), (self._directory / name).open("x", encoding="utf-8") as file:
-            where = "" if first["node"] is None else f"on node {first['node']}: "
+            where = "" if first["name"] is None else f"on {first['name']}: "
             file.write(f"{where}{first['refused'] or first['said']}\n")
 
     def _refused(self) -> str | None:
         try:
             return (self._directory / REFUSAL_FILE).read_text(encoding="utf-8").strip()
-        except OSError:
-            return None
-
-    def _meeting(self) -> Meeting | None:
-        try:
-            return Meeting(**json.loads((self._directory / MEETING_FILE).read_text(encoding="utf-8")))
         except OSError:
             return None
 

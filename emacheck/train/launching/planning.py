@@ -5,8 +5,7 @@ import re
 from collections.abc import Mapping
 
 from emacheck.errors import UsageError
-from emacheck.train.launching.given import Given
-from emacheck.train.launching.processes import LAST_PORT, Processes
+from emacheck.train.launching.processes import LAST_PORT, Given, Processes
 from emacheck.train.launching.slurm import from_slurm
 
 LAUNCHERS = ("none", "pytorch", "slurm")

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from emacheck.experiment import digest
 from emacheck.train.launching.network import rendezvous_arguments
@@ -16,6 +16,18 @@ LAST_PORT = 65535
 RANK_LOGS = "ranks"
 # How many processes the command on a node asks for, as each of its processes finds it in the environment.
 ASKED_FOR = "EMACHECK_PROCESSES"
+
+
+class Given(NamedTuple):
+    """What the options say of the processes; None where they say nothing."""
+
+    nproc: int
+    nnodes: int | None
+    node_rank: int | None
+    addr: str | None
+    port: int | None
+    endpoint: str | None
+    job: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +98,8 @@ class Processes:
 
         Args:
             run_directory: Where the launcher keeps what the processes print.
-            job: What the processes are asked to do. At one rendezvous only those meet that are asked for the same.
+            job: What the processes are asked to do. At one rendezvous only those meet that are asked for the same, or
+                that were given the same ``rdzv_id``.
 
         Example:
             >>> Processes(launched=True, nproc_per_node=2).launcher_arguments(Path("run"))[:2]
@@ -104,9 +117,10 @@ class Processes:
 
     def _meeting_point(self, job: Mapping[str, Any]) -> list[str]:
         if self.rdzv_endpoint is not None:
-            # Another job at the same endpoint must not be taken for a node of this one.
+            # Another job at the same endpoint must not be taken for a node of this one. Nodes that were given a name
+            # meet in any case, for that is where they say which of their options differ.
             size = {"nnodes": self.nnodes, "nproc_per_node": self.nproc_per_node}
-            own = digest({"job": dict(job), "id": self.rdzv_id, **size})
+            own = digest({"job": dict(job), **size} if self.rdzv_id is None else {"id": self.rdzv_id})
             where = rendezvous_arguments(self.rdzv_endpoint)
             return ["--rdzv-backend=c10d", *where, f"--rdzv-id=emacheck-{own[:16]}"]
         if self.meeting_place is None:

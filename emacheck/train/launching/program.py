@@ -13,7 +13,7 @@ from emacheck.errors import EmacheckError
 from emacheck.module_path import with_working_directory_last
 from emacheck.train.launching.deaths import note_death
 from emacheck.train.launching.last_words import QUESTION
-from emacheck.train.launching.nodes import note_meeting
+from emacheck.train.launching.meeting import note_meeting
 from emacheck.train.launching.parent import end_with_parent
 from emacheck.train.request import REFUSAL_FILE
 

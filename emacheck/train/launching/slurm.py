@@ -4,8 +4,7 @@ import re
 from collections.abc import Mapping
 
 from emacheck.errors import UsageError
-from emacheck.train.launching.given import Given
-from emacheck.train.launching.processes import DEFAULT_PORT, LAST_PORT
+from emacheck.train.launching.processes import DEFAULT_PORT, LAST_PORT, Given
 
 # Of a step under Slurm, from the default port on: below those that systems hand out by themselves (32768 and up).
 SLURM_PORTS = 3000

@@ -15,19 +15,11 @@ from emacheck.errors import OutputError, TrainingError, UsageError
 from emacheck.exit_code import how_it_ended
 from emacheck.module_path import safe_path
 from emacheck.rank_files import rank_files
-from emacheck.train.launching.deaths import lost_another
+from emacheck.train.launching.deaths import Failure, lost_another, read_failure
 from emacheck.train.launching.heartbeat import Heartbeat, Progress
 from emacheck.train.launching.hints import disk_is_full, hint_of
-from emacheck.train.launching.last_words import (
-    Failure,
-    any_started,
-    did_not_meet,
-    last_words,
-    logs_of,
-    port_in_use,
-    read_failure,
-    who_hangs,
-)
+from emacheck.train.launching.last_words import any_started, last_words, logs_of, who_hangs
+from emacheck.train.launching.meeting import did_not_meet, port_in_use
 from emacheck.train.launching.network import CONNECTING, not_connected
 from emacheck.train.launching.nodes import heard
 from emacheck.train.launching.parent import MARK, kill_marked, rank_processes
@@ -56,7 +48,7 @@ class Program:
 
     Attributes:
         module: The module that is started, with the run directory as its argument.
-        title: What it is.
+        title: What it is; at a rendezvous only nodes meet that run the same.
         kept: What stays in the run directory when it fails after a process has recorded something.
     """
 
@@ -205,7 +197,7 @@ def _command(program: Program, run_directory: Path, processes: Processes, reques
     if not processes.launched:
         return [sys.executable, *worker]
     launcher = [sys.executable, "-m", "emacheck.train.launching.elastic", str(run_directory)]
-    job = {"program": program.module, **request.in_common()}
+    job = {"program": program.title, **request.in_common()}
     return [*launcher, *processes.launcher_arguments(run_directory, job), *worker]
 
 
