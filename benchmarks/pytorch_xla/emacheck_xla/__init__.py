@@ -10,5 +10,6 @@ KIND = DeviceKind(
     precisions=("fp32", "bf16"),
     amp="bf16",
     versions=("torch_xla.__version__",),
-    variables=("PJRT_", "XLA_"),
+    variables=("PJRT_", "XLA_", "EMACHECK_XLA_"),
+    mark_step="torch_xla.sync",
 )

@@ -5,6 +5,7 @@ import datetime
 import importlib
 import os
 import platform
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
@@ -49,6 +50,26 @@ def open_device(device: Device, count: int = 1) -> None:
             f"{counted(found, f'{device.type} device')}, expected at least {max(numbered, count)}{each}. {CHECK_DRIVER}"
         )
     _select(device, module)
+    step_marker(device)
+
+
+def step_marker(device: Device) -> Callable[[], Any] | None:
+    """Return the function that lets a lazy device compute what it has put off; None for a device that is not lazy.
+
+    Raises:
+        UsageError: If the device's row names one that is not there.
+    """
+    name = device.kind.mark_step
+    if name is None:
+        return None
+    found = attribute(name)
+    if not callable(found):
+        raise UsageError(
+            f"{device.option} {device}: {name}, by which its DeviceKind says that it computes what it has put off, "
+            f"is {'not there' if found is None else repr(found)}, expected a function. Correct mark_step, or let the "
+            "module of the device import what it names: docs/devices.md#the-device-is-lazy"
+        )
+    return found  # type: ignore[no-any-return]
 
 
 def _select(device: Device, module: Any) -> None:
