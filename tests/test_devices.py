@@ -170,6 +170,17 @@ def test_what_a_lazy_device_computes_with_must_be_there(monkeypatch):
             accelerator.open_device(Device(kind=replace(kind, mark_step=name)))
 
 
+def test_a_device_that_the_environment_lets_compute_with_fewer_bits_is_refused(monkeypatch):
+    has_module(monkeypatch)
+    device = Device(kind=DeviceKind(type="hpu", title="A device", lowering_variables=("HPU_BF16",)))
+    for off in ("", "0"):
+        monkeypatch.setenv("HPU_BF16", off)
+        accelerator.open_device(device)
+    monkeypatch.setenv("HPU_BF16", "1")
+    with pytest.raises(UsageError, match=r"^--device hpu: found HPU_BF16=1 in the environment, with which A device"):
+        accelerator.open_device(device)
+
+
 PROBING = """
 import subprocess, sys, time
 if sys.argv[1:]:

@@ -11,5 +11,6 @@ KIND = DeviceKind(
     amp="bf16",
     versions=("torch_xla.__version__",),
     variables=("PJRT_", "XLA_", "EMACHECK_XLA_"),
+    lowering_variables=("XLA_USE_BF16", "XLA_DOWNCAST_BF16"),
     mark_step="torch_xla.sync",
 )

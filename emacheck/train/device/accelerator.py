@@ -25,9 +25,15 @@ def open_device(device: Device, count: int = 1) -> None:
         count: How many devices of its type there must be at least.
 
     Raises:
-        UsageError: If the device's module cannot be imported, torch does not see as many devices, or the device cannot
-            be selected.
+        UsageError: If the device's module cannot be imported, torch does not see as many devices, the device cannot be
+            selected, or the environment lets it compute float32 with fewer bits.
     """
+    lowered = _set(device.kind.lowering_variables)
+    if lowered:
+        raise UsageError(
+            f"{device.option} {device}: found {', '.join(lowered)} in the environment, with which {device.kind.title} "
+            "computes float32 with fewer bits, expected none of it. Unset it; for fewer bits give --precision."
+        )
     _import(device.kind, device.option)
     if device.is_cpu:
         return
@@ -174,7 +180,11 @@ def describe_device(device: Device) -> dict[str, str]:
 
 def fallback_allowed(device: Device) -> list[str]:
     """Return the environment variables, with their values, that let the CPU run operators in a device's place."""
-    given = {name: os.environ.get(name, "") for name in device.kind.fallback_variables}
+    return _set(device.kind.fallback_variables)
+
+
+def _set(names: tuple[str, ...]) -> list[str]:
+    given = {name: os.environ.get(name, "") for name in names}
     return [f"{name}={value}" for name, value in given.items() if value not in ("", "0")]
 
 
