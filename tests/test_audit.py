@@ -2,6 +2,7 @@
 
 import math
 import weakref
+from contextlib import contextmanager
 
 import pytest
 
@@ -33,6 +34,24 @@ def test_a_healthy_network_passes_and_is_left_as_it_was(subject):
     }
     assert before == (state_digest(dict(subject[0].state_dict())), state_digest(subject[1].state_dict()))
     assert all(parameter.grad is None for parameter in subject[0].parameters())
+
+
+def test_a_lazy_device_computes_before_its_results_are_looked_at(subject):
+    events = []
+
+    @contextmanager
+    def computing():
+        events.append("computes")
+        yield
+        events.append("done")
+
+    def lazy(candidate):
+        candidate.around.append(computing)
+        candidate.mark_step = lambda: events.append("marked")
+
+    assert audited(subject, prepare=lazy).outcome is Outcome.PASS
+    assert len(events) > 30
+    assert events == ["computes", "marked", "done"] * (len(events) // 3)
 
 
 def wrong_scale(candidate):

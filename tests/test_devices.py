@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from conftest import free_port
 from emacheck.errors import UsageError
 from emacheck.module_path import safe_path
 from emacheck.train.device import accelerator, devices
-from emacheck.train.device.devices import KINDS, DeviceKind, device_names, parse_device, probe
+from emacheck.train.device.devices import KINDS, Device, DeviceKind, device_names, parse_device, probe
 
 ROOT = Path(__file__).parent.parent
 
@@ -156,6 +157,28 @@ def test_the_first_device_needs_no_selecting(monkeypatch):
         has_module(monkeypatch, **module)
         accelerator.open_device(parse_device("xpu"))
         accelerator.open_device(parse_device("xpu:0"))
+
+
+def test_what_a_lazy_device_computes_with_must_be_there(monkeypatch):
+    has_module(monkeypatch)
+    kind = DeviceKind(type="hpu", title="A lazy device", mark_step="os.getpid")
+    accelerator.open_device(Device(kind=kind))
+    assert accelerator.step_marker(Device(kind=kind)) is os.getpid
+    assert accelerator.step_marker(parse_device("sdaa")) is None
+    for name, found in (("no_vendor.mark_step", "not there"), ("os.sep", "'/'")):
+        with pytest.raises(UsageError, match=rf"--device hpu: {name}, by .* is {found}, expected a function"):
+            accelerator.open_device(Device(kind=replace(kind, mark_step=name)))
+
+
+def test_a_device_that_the_environment_lets_compute_with_fewer_bits_is_refused(monkeypatch):
+    has_module(monkeypatch)
+    device = Device(kind=DeviceKind(type="hpu", title="A device", lowering_variables=("HPU_BF16",)))
+    for off in ("", "0"):
+        monkeypatch.setenv("HPU_BF16", off)
+        accelerator.open_device(device)
+    monkeypatch.setenv("HPU_BF16", "1")
+    with pytest.raises(UsageError, match=r"^--device hpu: found HPU_BF16=1 in the environment, with which A device"):
+        accelerator.open_device(device)
 
 
 PROBING = """

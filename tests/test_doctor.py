@@ -284,14 +284,19 @@ def test_an_old_torch_is_an_error(monkeypatch):
 
 @pytest.mark.training
 def test_benign_variations_stay_below_the_limits():
-    from emacheck.train.device.devices import parse_device
+    from emacheck.train.device.devices import Device, DeviceKind, parse_device
     from emacheck.train.doctor.iteration import Start, judge, judge_again
 
     cpu, start = parse_device("cpu"), Start.draw()
     plain = start.train(cpu)
     import torch
 
-    other = start.train(cpu, memory_format=torch.channels_last)
+    marked = []
+    lazy = Device(kind=DeviceKind(type="cpu", title="CPU", mark_step=f"{__name__}.mark_step"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys.modules[__name__], "mark_step", lambda: marked.append(1), raising=False)
+        other = start.train(lazy, memory_format=torch.channels_last)
+    assert len(marked) == 2
     assert plain.loss > 1
     assert judge(plain, other).status is Status.OK
     again = judge_again(plain, other)

@@ -50,6 +50,18 @@ def test_a_training_that_is_what_it_is_called_says_so(trained):
     assert "graphs" not in healthy
 
 
+def test_a_lazy_device_computes_after_the_backward_pass_and_after_each_iteration(trained):
+    said, place = trained
+    assert said["lazy"] == ""
+    # By how many iterations the record holds: each time before the iteration's numbers are looked at.
+    assert said["marked"] == [0, 0, 1, 1, 2, 2]
+    assert (place / "lazy" / "iterations.jsonl").exists()
+    assert said["lazy without its function"].startswith(
+        "--device sdaa: __main__.sdaa_mark_step, by which its DeviceKind says that it computes what it has put off, is "
+        "not there, expected a function."
+    )
+
+
 def test_what_is_compiled_stays_compiled_to_the_end(trained):
     """torch leaves code as it is written, for good, once it has run while operators are watched."""
     said, place = trained

@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from emacheck.train.device.accelerator import generator_state, seed_device
 from emacheck.train.device.devices import Device
 from emacheck.train.device.sync_bn import synchronise_on_host
 from emacheck.train.loading import EndingWithItsBatch
+from emacheck.train.observed import optimizers
 from emacheck.train.paired.batches import independent_of_workers
 from emacheck.train.paired.draws import DrawsOfBuffers, OwnDraws
 from emacheck.train.paired.dropout import Masks, draw_dropout_on_the_host
@@ -114,6 +116,31 @@ def change_last_bits(model: torch.nn.Module, seed: int) -> None:
         for weight in model.parameters():
             step = torch.randint(0, 3, weight.shape, generator=generator) - 1
             weight.mul_(1 + step * 2.0**-23)
+
+
+class StepMarkingHook(Hook):  # type: ignore[misc]
+    """Let a lazy device compute what it has put off, before anything looks at numbers: ours, and mmengine's log.
+
+    That is once the gradients are there and after each iteration. Else it computes all that a number needs anew for
+    each number, and with the weights that it has put off every iteration needs all those before it.
+
+    Args:
+        mark_step: Lets the device compute.
+    """
+
+    priority = "HIGHEST"
+
+    def __init__(self, mark_step: Callable[[], Any]) -> None:
+        self._mark_step = mark_step
+
+    def before_train(self, runner: Any) -> None:
+        """Be called in front of each step of an optimizer."""
+        for optimizer in optimizers(runner.optim_wrapper):
+            optimizer.register_step_pre_hook(lambda *_: self._mark_step())
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:  # noqa: ARG002
+        """End the iteration on the device."""
+        self._mark_step()
 
 
 class PairingHook(Hook):  # type: ignore[misc]

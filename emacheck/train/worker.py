@@ -86,7 +86,7 @@ def train(request: TrainingRequest, run_directory: Path) -> None:
     started, ended_well = time.monotonic(), False
     try:
         with as_on_accelerators(request.precision) if device.is_cpu else nullcontext():
-            _run(config, pairing, observer, recorder)
+            _run(config, device, pairing, observer, recorder)
         _require_enough(recorder, request.iterations)
         observer.require_as_asked()
         ranks.gather_records(run_directory, tcap_log)
@@ -232,10 +232,11 @@ def _write_run(run_directory: Path, *, complete: bool, recorder: Any, provenance
         raise
 
 
-def _run(config: Any, pairing: Any, observer: Any, recorder: Any) -> None:
+def _run(config: Any, device: "Device", pairing: Any, observer: Any, recorder: Any) -> None:
     from emacheck.train import ranks
+    from emacheck.train.device.accelerator import step_marker
     from emacheck.train.recorder import EnoughIterations
-    from emacheck.train.runner import SeededRunner
+    from emacheck.train.runner import SeededRunner, StepMarkingHook
 
     observer.told.listen()
     if config.default_scope == "mmseg":
@@ -245,6 +246,9 @@ def _run(config: Any, pairing: Any, observer: Any, recorder: Any) -> None:
     if ranks.is_launched():
         config.launcher = "pytorch"
     runner = SeededRunner.from_cfg(config)
+    mark_step = step_marker(device)
+    if mark_step is not None:
+        runner.register_hook(StepMarkingHook(mark_step))
     runner.register_hook(pairing, priority="HIGHEST")
     # The recorder ends a training when it has enough, so nothing after it sees the last iteration.
     runner.register_hook(observer)

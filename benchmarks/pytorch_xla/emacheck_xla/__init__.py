@@ -10,5 +10,7 @@ KIND = DeviceKind(
     precisions=("fp32", "bf16"),
     amp="bf16",
     versions=("torch_xla.__version__",),
-    variables=("PJRT_", "XLA_"),
+    variables=("PJRT_", "XLA_", "EMACHECK_XLA_"),
+    lowering_variables=("XLA_USE_BF16", "XLA_DOWNCAST_BF16"),
+    mark_step="torch_xla.sync",
 )

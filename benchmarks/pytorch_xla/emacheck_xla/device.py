@@ -1,5 +1,6 @@
-"""What emacheck imports first: it gives torch the module ``torch.xla``, and lets the device run eagerly."""
+"""What emacheck imports first: it gives torch the module ``torch.xla``, and lets the device run eagerly or lazily."""
 
+import os
 from types import ModuleType
 from typing import Any
 
@@ -9,8 +10,8 @@ import torch_xla.core.xla_model
 import torch_xla.distributed.xla_backend  # registers the backend of torch.distributed
 import torch_xla.experimental
 
-# What is copied to the host is computed by itself otherwise, and all that it needs is compiled for each copy anew.
-torch_xla.experimental.eager_mode(True)
+# One operator at a time, or all that is told until emacheck calls torch_xla.sync.
+torch_xla.experimental.eager_mode(os.environ.get("EMACHECK_XLA_LAZY") != "1")
 
 
 def _state() -> torch.Tensor:

@@ -51,6 +51,7 @@ class Candidate:
         change_batch: Applied to the batch before it is used, or None.
         before_step: Called with the candidate after the backward pass, before the optimizer's step, or None.
         around: Context managers entered while anything of the candidate computes, for faults in kernels.
+        mark_step: Lets a lazy device compute what it has put off, before results are looked at; None for any other.
     """
 
     model: torch.nn.Module
@@ -59,6 +60,7 @@ class Candidate:
     change_batch: Callable[[Any], Any] | None = None
     before_step: Callable[["Candidate"], None] | None = None
     around: list[Context] = field(default_factory=list)
+    mark_step: Callable[[], Any] | None = None
 
     def patch(self, owner: Any, name: str, value: Any) -> None:
         """Replace an attribute of anything, such as ``torch.nn.functional.softmax``, while the candidate computes."""

@@ -94,6 +94,7 @@ def judge_alone(
         seed=plan.seed,
         # Entered last, the watch sees what a broken kernel returns.
         around=(*candidate.around, lambda: watch),
+        mark_step=candidate.mark_step,
     )
     with evaluating(candidate.model, on=evaluation):
         for baseline in reference.isolated(evaluation=evaluation):

@@ -219,6 +219,8 @@ def iterate(candidate: Candidate, batch: Any, conditions: Conditions) -> dict[st
             losses = named_losses(candidate.loss(model, data))
         (total(losses) * conditions.precision.loss_scale).backward()  # type: ignore[no-untyped-call]
         _step(candidate, conditions.precision.loss_scale)
+        if candidate.mark_step is not None:
+            candidate.mark_step()
     draws.require_own()
     return {name: value for name, value in losses.items() if value.requires_grad}
 

@@ -41,6 +41,8 @@ def stepped(candidate: Candidate, gradients: Mapping[str, torch.Tensor], conditi
                 candidate.before_step(candidate)
             settings = dict(_settings(optimizer))
             optimizer.step()
+            if candidate.mark_step is not None:
+                candidate.mark_step()
         found: Found = {}
         for name, parameter in candidate.model.named_parameters():
             module, _, own = name.rpartition(".")

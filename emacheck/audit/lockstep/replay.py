@@ -61,6 +61,8 @@ def replay(call: Call, side: Side, *, during: Context = nullcontext) -> Results:
         results |= _other_history(call, output)
         if call.gradients_on:
             _backward(call, side, output)
+        if side.mark_step is not None:
+            side.mark_step()
         results |= {Part("input gradient", p): leaf.grad for p, leaf in leaves.items() if leaf.grad is not None}
         results |= change()
     if side.dtype is None:

@@ -30,6 +30,7 @@ class Side:
         variation: A benign variation of how it is computed.
         seed: Seed of all random draws.
         around: Context managers entered while anything of this side runs.
+        mark_step: Lets a lazy device compute what it has put off, or None.
         names: Name of each module by identity.
     """
 
@@ -41,6 +42,7 @@ class Side:
     variation: Variation = PLAIN
     seed: int = 0
     around: tuple[Context, ...] = ()
+    mark_step: Callable[[], Any] | None = None
     names: dict[int, str] = field(init=False)
     modules: dict[str, torch.nn.Module] = field(init=False)
 

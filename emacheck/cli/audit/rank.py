@@ -134,6 +134,7 @@ def _prepared(job: RankJob, device: "Device", scratch: Path) -> tuple["Candidate
     from emacheck.audit.iteration.subject import Candidate, named_tensors
     from emacheck.cli.audit.training import build_runner, draw_parts, enter_state, training_loss
     from emacheck.train import ranks
+    from emacheck.train.device.accelerator import step_marker
     from emacheck.train.observed import elsewhere
     from emacheck.train.paired.dropout import start_masks
 
@@ -154,6 +155,7 @@ def _prepared(job: RankJob, device: "Device", scratch: Path) -> tuple["Candidate
         return training_loss(model, batch)
 
     candidate = Candidate(model=runner.model, optimizer=runner.optim_wrapper.optimizer, loss=loss)
+    candidate.mark_step = step_marker(device)
     candidate.model.train()
     batches = draw_parts(runner, job.batches, job.request.seed)
     if job.double:

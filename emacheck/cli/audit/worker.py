@@ -146,13 +146,14 @@ def run_job(job: AuditJob, device: "torch.device", scratch: Path) -> "AuditResul
     from emacheck.audit.step import audit
     from emacheck.judge.verdict import Outcome
     from emacheck.on_cpu import ran_on_the_cpu
-    from emacheck.train.device.accelerator import fallback_allowed
+    from emacheck.train.device.accelerator import fallback_allowed, step_marker
     from emacheck.train.device.devices import parse_device
 
     progress, training = partial(say, scratch), _prepared(job, scratch)
     # Again, for what a configuration imports may have set it otherwise.
     _as_asked(str(device), job.precision)
     plan, candidate = _plan(job, device), training.subject.twin()
+    candidate.mark_step = step_marker(parse_device(job.device))
     result = audit(
         training.subject,
         training.batches,

@@ -5,6 +5,7 @@ import datetime
 import importlib
 import os
 import platform
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
@@ -24,9 +25,15 @@ def open_device(device: Device, count: int = 1) -> None:
         count: How many devices of its type there must be at least.
 
     Raises:
-        UsageError: If the device's module cannot be imported, torch does not see as many devices, or the device cannot
-            be selected.
+        UsageError: If the device's module cannot be imported, torch does not see as many devices, the device cannot be
+            selected, or the environment lets it compute float32 with fewer bits.
     """
+    lowered = _set(device.kind.lowering_variables)
+    if lowered:
+        raise UsageError(
+            f"{device.option} {device}: found {', '.join(lowered)} in the environment, with which {device.kind.title} "
+            "computes float32 with fewer bits, expected none of it. Unset it; for fewer bits give --precision."
+        )
     _import(device.kind, device.option)
     if device.is_cpu:
         return
@@ -49,6 +56,26 @@ def open_device(device: Device, count: int = 1) -> None:
             f"{counted(found, f'{device.type} device')}, expected at least {max(numbered, count)}{each}. {CHECK_DRIVER}"
         )
     _select(device, module)
+    step_marker(device)
+
+
+def step_marker(device: Device) -> Callable[[], Any] | None:
+    """Return the function that lets a lazy device compute what it has put off; None for a device that is not lazy.
+
+    Raises:
+        UsageError: If the device's row names one that is not there.
+    """
+    name = device.kind.mark_step
+    if name is None:
+        return None
+    found = attribute(name)
+    if not callable(found):
+        raise UsageError(
+            f"{device.option} {device}: {name}, by which its DeviceKind says that it computes what it has put off, "
+            f"is {'not there' if found is None else repr(found)}, expected a function. Correct mark_step, or let the "
+            "module of the device import what it names: docs/devices.md#the-device-is-lazy"
+        )
+    return found  # type: ignore[no-any-return]
 
 
 def _select(device: Device, module: Any) -> None:
@@ -153,7 +180,11 @@ def describe_device(device: Device) -> dict[str, str]:
 
 def fallback_allowed(device: Device) -> list[str]:
     """Return the environment variables, with their values, that let the CPU run operators in a device's place."""
-    given = {name: os.environ.get(name, "") for name in device.kind.fallback_variables}
+    return _set(device.kind.fallback_variables)
+
+
+def _set(names: tuple[str, ...]) -> list[str]:
+    given = {name: os.environ.get(name, "") for name in names}
     return [f"{name}={value}" for name, value in given.items() if value not in ("", "0")]
 
 

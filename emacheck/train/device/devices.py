@@ -52,6 +52,11 @@ class DeviceKind:
         variables: How the names of the environment variables begin that the device's module reads.
         fallback_variables: Those of them that let the CPU run operators in the place of the device, unseen.
         float32_variables: Those of them that keep the device, if they are 1, from computing float32 with fewer bits.
+        lowering_variables: Those of them that let the device, if they are set, compute float32 with fewer bits; the
+            device is then refused.
+        mark_step: For a lazy device, which puts off what it is told: the dotted name, from a module on, of the function
+            that lets it compute all of that, such as ``torch_xla.sync``. It is called without arguments, where a
+            training of such a device calls it.
     """
 
     type: str
@@ -65,6 +70,8 @@ class DeviceKind:
     variables: tuple[str, ...] = ()
     fallback_variables: tuple[str, ...] = ()
     float32_variables: tuple[str, ...] = ()
+    lowering_variables: tuple[str, ...] = ()
+    mark_step: str | None = None
 
     def __post_init__(self) -> None:
         unknown = [name for name in (*self.precisions, self.amp) if name not in PRECISIONS]

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from emacheck.train.device.accelerator import open_device
+from emacheck.train.device.accelerator import open_device, step_marker
 from emacheck.train.device.devices import Device, parse_device
 from emacheck.train.device.precision import set_float32
 from emacheck.train.doctor.line import REPAIR, Line, Status, error, ok, warning
@@ -127,6 +127,7 @@ class Start:
         from mmengine.structures import PixelData
         from mmseg.structures import SegDataSample
 
+        mark_step = step_marker(device) or (lambda: None)
         model = copy.deepcopy(self.model).to(str(device)).to(memory_format=memory_format)
         optimizer = build_optim_wrapper(model, copy.deepcopy(self.optim_wrapper))
         images = self.images.contiguous(memory_format=memory_format).to(str(device))
@@ -136,8 +137,10 @@ class Start:
         ]
         loss: Any = sum(value for name, value in model.loss(images, samples).items() if "loss" in name)
         loss.backward()
+        mark_step()
         gradients = {name: _kept(weight.grad) for name, weight in model.named_parameters() if weight.grad is not None}
         optimizer.step()
+        mark_step()
         state = {name: _kept(value) for name, value in model.state_dict().items()}
         return Iteration(loss=loss.item(), gradients=gradients, state=state)
 

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import mmengine.device
@@ -19,6 +20,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import DATASETS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 
 from emacheck.errors import EmacheckError
+from emacheck.train.device.devices import KINDS
 from emacheck.train.request import TrainingRequest
 from emacheck.train.worker import train
 
@@ -34,7 +36,12 @@ optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=0.1))
 WARNING = "The operator 'aten::isin' is not supported on the SDAA backend and will fall back to run on the CPU."
 
 
-compiled_calls = []
+compiled_calls, marked = [], []
+
+
+def mark_step():
+    record = Path(sys.argv[1], "lazy", "iterations.jsonl")
+    marked.append(len(record.read_text().splitlines()))
 
 
 def counting(graph, _):
@@ -121,6 +128,13 @@ said = {
     "iterations of the compiled part": len(compiled_calls),
     "compiled": said_of("compiled", "compile.backend=eager", device="cpu"),
 }
+eager = KINDS["sdaa"]
+KINDS["sdaa"] = replace(eager, mark_step="__main__.mark_step")
+said["lazy"] = said_of("lazy")
+said["marked"] = marked
+KINDS["sdaa"] = replace(eager, mark_step="__main__.sdaa_mark_step")
+said["lazy without its function"] = said_of("lazy without its function")
+KINDS["sdaa"] = eager
 torch._dynamo.reset()
 torch._dynamo.utils.counters.clear()
 torch._dynamo.config.disable = True
