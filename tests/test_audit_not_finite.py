@@ -50,6 +50,14 @@ def test_gradients_that_are_all_zero_are_inconclusive():
     assert result.findings[0].outcome is Outcome.INCONCLUSIVE
 
 
+def test_layers_without_a_gradient_beside_one_that_learns_pass():
+    model = small()
+    with torch.no_grad():
+        model[0].bias.fill_(-100.0)
+    result = audited((model, None, batch(), labelled))
+    assert result.outcome is Outcome.PASS, text(result, command="")
+
+
 def test_a_gradient_that_is_nan_in_the_reference_though_its_loss_is_a_number_is_inconclusive():
     def with_a_root(model, batch):
         return labelled(model, batch) + (0 * model[2].weight).sqrt().sum()
@@ -59,12 +67,24 @@ def test_a_gradient_that_is_nan_in_the_reference_though_its_loss_is_a_number_is_
     assert "gradient of 2.weight is not finite in the reference itself" in result.findings[0].message
 
 
-def test_a_weight_that_is_nan_in_the_reference_is_inconclusive():
+def test_one_nan_in_a_weight_of_the_reference_is_inconclusive():
     model = small()
-    model.register_parameter("unused", nn.Parameter(torch.full((2,), math.nan)))
+    model.register_parameter("unused", nn.Parameter(torch.tensor([1.0, math.nan])))
     result = audited((model, None, batch(), labelled), end_to_end=False)
     assert result.outcome is Outcome.INCONCLUSIVE
     assert "parameter unused" in result.findings[0].message
+
+
+def test_running_statistics_that_are_nan_hide_nothing_of_the_evaluation_mode_behind_a_pass():
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 4))
+    model[1].running_mean[0] = math.nan
+
+    def wrong_in_evaluation(candidate):
+        candidate.model[2].register_forward_hook(lambda module, _, out: out if module.training else 2 * out)
+
+    result = audited((model, None, batch(), labelled), wrong_in_evaluation)
+    assert result.outcome is Outcome.INCONCLUSIVE
+    assert "buffer 1.running_mean is not finite in the reference itself" in result.findings[0].message
 
 
 class Attention(nn.Module):
@@ -195,3 +215,16 @@ def test_a_variance_may_be_zero_and_what_a_buffer_has_become_must_be_finite():
     assert everything_is_finite(norm, before) == "buffer mask is not finite"
     before.mask = torch.full((2,), -math.inf)
     assert everything_is_finite(norm, before) is None
+    norm.register_buffer("seen_first_in_the_iteration", torch.ones(2))
+    assert everything_is_finite(norm, before) is None
+    assert variances_are_not_negative(nn.BatchNorm1d(0), before) is None
+
+
+def test_a_variance_that_an_iteration_leaves_below_zero_is_called_so():
+    def wrong(candidate):
+        candidate.before_step = lambda this: this.model[1].running_var.fill_(-1.0)
+
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 4))
+    result = audited((model, None, batch(), labelled), wrong, evaluation=False)
+    assert result.outcome is Outcome.FAIL
+    assert any("1.running_var is a variance and holds -1" in each.message for each in result.findings)

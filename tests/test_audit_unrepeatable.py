@@ -67,7 +67,7 @@ def test_a_network_that_takes_no_other_memory_layout_is_audited_without_it_and_t
     assert healthy.outcome is Outcome.PASS, healthy.findings
     (note,) = healthy.notes
     assert note.startswith("(model) and 1 more cannot run in a benign variation")
-    assert "1 threads, channels last: view size is not compatible" in note
+    assert "1 threads, channels last: RuntimeError: view size is not compatible" in note
     broken = emacheck.audit_step(model, optimizer, batch, squares, "cpu", prepare=scaled("conv"))
     assert (broken.outcome, broken.module) == (Outcome.FAIL, "conv")
 

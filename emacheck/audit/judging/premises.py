@@ -21,9 +21,15 @@ def find_unfit(reference: Reference) -> ModuleFinding | None:
     """
     captured = reference.capture
     parameters = {f"parameter {name}": weight for name, weight in reference.subject.model.named_parameters()}
+    # Nothing of these reaches the loss in training mode, and in evaluation mode every number behind them is NaN.
+    statistics = {
+        f"buffer {name}": buffer
+        for name, buffer in reference.subject.model.named_buffers()
+        if name.endswith(("running_mean", "running_var"))
+    }
     losses = {f"loss {name}": value for name, value in captured.losses.items()}
     gradients = {f"gradient of {name}": value for name, value in captured.gradients.items()}
-    odd = _first_not_finite({**parameters, **losses, **gradients})
+    odd = _first_not_finite({**parameters, **statistics, **losses, **gradients})
     if odd is not None:
         return _finding(
             reference,

@@ -174,8 +174,7 @@ class Reference:
         try:
             captured = self.captured(evaluation=True)
         except Exception as error:
-            first = str(error).strip().splitlines()[:1]
-            self.notes.append(f"evaluation mode was not audited, the reference fails in it: {''.join(first)}")
+            self.notes.append(f"evaluation mode was not audited, the reference fails in it: {_said(error)}")
             return None
         for call in captured.calls:
             call.by_products = known.get(call.label, frozenset())
@@ -260,8 +259,12 @@ class Reference:
 
     def _refuse(self, name: str, variation: Variation, error: Exception) -> None:
         """Remember that something cannot run in a benign variation that is not the plain one."""
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        self.refused.setdefault(name, f"{variation}: {first}")
+        self.refused.setdefault(name, f"{variation}: {_said(error)}")
+
+
+def _said(error: Exception) -> str:
+    """Return the type of an error and the first line of what it says; a bare assertion says nothing."""
+    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
 
 
 def _some(names: Iterable[str]) -> str:
