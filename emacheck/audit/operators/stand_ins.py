@@ -1,4 +1,4 @@
-"""What the CPU runs in the place of an operator that a device has and it has not, where that is certain."""
+"""What the CPU runs for an operator where it is another one than on the device, and which results mean the same."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,6 +62,16 @@ def _softmax(func: Any, given: Arguments) -> StandIn:
     return StandIn(func=func, given={**given, "self": value, "half_to_float": False})
 
 
+def _first_alone(func: Any, given: Arguments) -> StandIn:
+    """What it returns beside its result is for its own backward pass, and another thing, or none, on each device."""
+    return StandIn(func=func, given=given, compared=frozenset({"result.0", "output"}))
+
+
+def _loss_of_pixels(func: Any, given: Arguments) -> StandIn:
+    """Of losses that are not summed up CUDA leaves in the total weight what was in memory; nothing reads it."""
+    return _first_alone(func, given) if given["reduction"] == 0 else StandIn(func=func, given=given)
+
+
 def _batch_norm(func: Any, given: Arguments) -> StandIn:
     """What it saves for the backward pass has a meaning only in training, and what cuDNN reserves never."""
     momentum = given.get("momentum", given.get("exponential_average_factor"))
@@ -105,6 +115,11 @@ _KNOWN: dict[str, Callable[[Any, Arguments], StandIn]] = {
     "convolution_backward_overrideable": _convolution_backward,
     "_softmax": _softmax,
     "_log_softmax": _softmax,
+    "nll_loss_forward": _loss_of_pixels,
+    "nll_loss2d_forward": _loss_of_pixels,
+    "log_sigmoid_forward": _first_alone,
+    "_embedding_bag": _first_alone,
+    "_embedding_bag_forward_only": _first_alone,
     "native_batch_norm": _batch_norm,
     "cudnn_batch_norm": _batch_norm,
     "miopen_batch_norm": _batch_norm,
