@@ -15,6 +15,7 @@ from emacheck.audit.operators.called import Called, differing, unseen  # noqa: E
 from emacheck.audit.operators.host import host_call  # noqa: E402
 from emacheck.audit.operators.observer import Observer  # noqa: E402
 from emacheck.audit.operators.replaced_on_cpu import OnCpu  # noqa: E402
+from emacheck.audit.operators.signature import why_not, written  # noqa: E402
 
 CPU = torch.device("cpu")
 aten = torch.ops.aten
@@ -106,6 +107,7 @@ def test_a_batch_norm_of_any_name_saves_in_training_what_its_backward_needs_and_
     assert all(torch.equal(made[f"result.{at}"], each) for at, each in enumerate(due))
     made = a_call(getattr(aten, name).default, *given, False, 0.1, 1e-5)
     assert made.keys() == {"result.0", "running_mean", "running_var"}
+    assert written(getattr(aten, name).default) == {"running_mean", "running_var"}
     updated = a_call(aten._batch_norm_with_update.default, *given, 0.1, 1e-5)
     assert torch.equal(updated["result.1"], due[1])
 
@@ -177,6 +179,7 @@ def test_views_memory_and_copies_are_not_judged_and_integers_are_compared_exactl
     with observer:
         value = torch.empty(4, 4).fill_(2.0)
         value.t().unsqueeze(0).view(1, 4, 2, 2).detach()
+        value.new_empty(2).set_(aten.lift(aten._unsafe_view(value, [16]))).resize_(32).resize_as_(value).is_pinned()
         (value > 1).sum()
     assert {row.operator for row in observer.ranking.ranked()} == {
         "aten.fill_.Scalar",
@@ -193,6 +196,34 @@ def test_views_memory_and_copies_are_not_judged_and_integers_are_compared_exactl
         five.sum()
     (row,) = [row for row in observer.ranking.ranked() if not row.passes]
     assert (row.operator, row.measure, row.value, row.truth) == ("aten.sum.default", "exact", 11.0, 10.0)
+
+
+def test_only_what_a_device_computes_is_judged_on_it():
+    there, here, one = torch.ones(2, device="meta"), torch.ones(2), torch.ones(())
+    of_one = torch.ones((), device="meta")
+    judged = (
+        (aten.mul.Tensor, (there, one), {}),
+        (aten.mul.Tensor, (of_one, one), {}),
+        (aten.copy_.default, (there, there), {}),
+        (aten.copy_.default, (there, one), {}),
+        (aten._to_copy.default, (there,), {"dtype": torch.float64}),
+        (aten.arange.default, (3,), {"device": torch.device("meta")}),
+        (aten.native_dropout.default, (there, 0.0, True), {}),
+    )
+    passed_over = (
+        (aten.mul.Tensor, (here, here), {}, "not on the device"),
+        (aten.mul.Tensor, (here, of_one), {}, "not on the device"),
+        (aten.arange.default, (3,), {"device": None}, "not on the device"),
+        (aten.copy_.default, (there, here), {}, "a copy between devices"),
+        (aten._to_copy.default, (here,), {"device": torch.device("meta")}, "a copy between devices"),
+        (aten._local_scalar_dense.default, (of_one,), {}, "a copy between devices"),
+        (aten.uniform_.default, (there,), {}, "not on the device"),
+        (aten.multinomial.default, (there, 1), {}, "draws random numbers"),
+    )
+    for func, args, kwargs in judged:
+        assert why_not(func, args, kwargs, torch.device("meta")) is None, func
+    for func, args, kwargs, why in passed_over:
+        assert why_not(func, args, kwargs, torch.device("meta")) == why, func
 
 
 def test_an_index_among_equals_is_not_judged():
@@ -267,6 +298,9 @@ def test_what_was_in_memory_before_it_is_overwritten_does_not_matter():
     with observer:
         value.fill_(2.0)
         value.copy_(torch.ones(3))
+        value.mul_(math.nan).zero_()
+        torch._foreach_copy_([value.mul_(math.nan)], [torch.ones(3)])
+        torch._foreach_zero_([value.mul_(math.nan)])
     assert {row.operator for row in observer.ranking.ranked()} >= {"aten.fill_.Scalar", "aten.copy_.default"}
     assert observer.ranking.unjudged() == ()
 
