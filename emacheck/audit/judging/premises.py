@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 import torch
 
 from emacheck.audit.arithmetic.measure import real
-from emacheck.audit.findings.result import ModuleFinding
+from emacheck.audit.findings.result import PROCESSES, ModuleFinding
 from emacheck.audit.iteration.calls import LOSS
-from emacheck.audit.judging.reference import Reference
+from emacheck.audit.judging.reference import Reference, Whole
 from emacheck.judge.verdict import Outcome
 
 
@@ -29,17 +29,38 @@ def find_unfit(reference: Reference) -> ModuleFinding | None:
     }
     losses = {f"loss {name}": value for name, value in captured.losses.items()}
     gradients = {f"gradient of {name}": value for name, value in captured.gradients.items()}
-    odd = _first_not_finite({**parameters, **statistics, **losses, **gradients})
+    return _unfit({**parameters, **statistics, **losses}, gradients, module=LOSS, batch=f"batch {reference.number}")
+
+
+def find_unfit_together(whole: Whole, number: int) -> ModuleFinding | None:
+    """Return a finding if the joined batch of several processes can show nothing, for the same reasons.
+
+    Args:
+        whole: What one process with the joined batch does.
+        number: Number of the batch.
+    """
+    found = {(module, part): true.tensor for (module, part), true in whole.truth.items()}
+    losses = {f"loss {part.path}": value for (_, part), value in found.items() if part.kind == "output"}
+    gradients = {
+        f"gradient of {module}.{part.path}": value for (module, part), value in found.items() if part.kind == "gradient"
+    }
+    return _unfit(losses, gradients, module=PROCESSES, batch=f"joined batch {number}")
+
+
+def _unfit(
+    tensors: Mapping[str, torch.Tensor], gradients: Mapping[str, torch.Tensor], *, module: str, batch: str
+) -> ModuleFinding | None:
+    odd = _first_not_finite({**tensors, **gradients})
     if odd is not None:
         return _finding(
-            reference,
-            f"{odd} is not finite in the reference itself",
+            module,
+            f"{batch}: {odd} is not finite in the reference itself",
             "all of them finite: look for labels that are all ignored, a state that has diverged, or an overflow",
         )
-    if not _any(captured.gradients.values()):
+    if not _any(gradients.values()):
         return _finding(
-            reference,
-            "every gradient of the reference is exactly zero",
+            module,
+            f"{batch}: every gradient of the reference is exactly zero",
             "a batch and a state from which something is learnt: look for labels that are all ignored",
         )
     return None
@@ -53,12 +74,12 @@ def _any(tensors: Iterable[torch.Tensor]) -> bool:
     return any(bool(real(tensor).any()) for tensor in tensors)
 
 
-def _finding(reference: Reference, found: str, expected: str) -> ModuleFinding:
+def _finding(module: str, found: str, expected: str) -> ModuleFinding:
     return ModuleFinding(
-        module=LOSS,
+        module=module,
         kind="reference",
         outcome=Outcome.INCONCLUSIVE,
         phase="loss",
         introduced=True,
-        message=f"batch {reference.number}: {found}, so nothing can be held to it; expected {expected}",
+        message=f"{found}, so nothing can be held to it; expected {expected}",
     )
