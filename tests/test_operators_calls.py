@@ -133,6 +133,11 @@ def test_a_softmax_that_reads_16_bits_and_writes_32_is_exact_in_float64(name, sh
     assert torch.equal(call.run()["result"], function(value.float(), 1))
     assert torch.equal(call.run(dtype=torch.float64)["result"], function(value.double(), 1))
     assert a_call(getattr(aten, name).default, value, 1, False)["result"].dtype is short
+    backward, made, gradient = getattr(aten, f"{name}_backward_data").default, function(value.float(), 1), value.float()
+    call = host_call(backward, (gradient, made, 1, short), {}, Precision())
+    assert torch.equal(call.run()["result"], backward(gradient, made, 1, torch.float32).to(short))
+    due = backward(gradient.double(), made.double(), 1, torch.float64)
+    assert torch.equal(call.run(dtype=torch.float64)["result"], due)
 
 
 def beside(*others):
@@ -331,6 +336,16 @@ def test_a_call_that_the_cpu_knows_under_another_name_is_held_against_it():
     assert differing(device, reference) == (
         "aten.native_batch_norm.default is called with eps=0.01, where the reference has eps=1e-05"
     )
+
+
+def test_the_backward_of_a_softmax_that_writes_16_bits_is_no_other_call_than_that_of_the_reference():
+    device, reference = Called(CPU), Called(CPU)
+    made = torch.randn(2, 5).softmax(1)
+    with suppress(RuntimeError), device:
+        torch.ops.aten._softmax_backward_data(made, made, 1, torch.float16)
+    with reference:
+        torch.ops.aten._softmax_backward_data(made, made, 1, torch.float32)
+    assert (len(device.calls), differing(device, reference)) == (1, "")
 
 
 def test_an_operator_in_whose_place_none_shows_is_named_and_a_copy_instead_of_a_view_takes_no_place():

@@ -18,11 +18,13 @@ class StandIn:
         func: The operator.
         given: Its arguments by name.
         compared: Names of those results that mean the same on any device, None for all.
+        rounded: The shorter type that the device returns, None for that of the CPU.
     """
 
     func: Any
     given: Arguments
     compared: frozenset[str] | None = None
+    rounded: torch.dtype | None = None
 
 
 def stand_in(func: Any, given: Arguments) -> StandIn:
@@ -60,6 +62,14 @@ def _softmax(func: Any, given: Arguments) -> StandIn:
     value = given["self"]
     value = value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
     return StandIn(func=func, given={**given, "self": value, "half_to_float": False})
+
+
+def _softmax_backward(func: Any, given: Arguments) -> StandIn:
+    """The CPU refuses to read 32 bits and write 16."""
+    short, kind = given["input_dtype"], given["grad_output"].dtype
+    if short == kind:
+        return StandIn(func=func, given=given)
+    return StandIn(func=func, given={**given, "input_dtype": kind}, rounded=short)
 
 
 def _first_alone(func: Any, given: Arguments) -> StandIn:
@@ -115,6 +125,8 @@ _KNOWN: dict[str, Callable[[Any, Arguments], StandIn]] = {
     "convolution_backward_overrideable": _convolution_backward,
     "_softmax": _softmax,
     "_log_softmax": _softmax,
+    "_softmax_backward_data": _softmax_backward,
+    "_log_softmax_backward_data": _softmax_backward,
     "nll_loss_forward": _loss_of_pixels,
     "nll_loss2d_forward": _loss_of_pixels,
     "log_sigmoid_forward": _first_alone,
