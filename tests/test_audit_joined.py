@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from emacheck.audit.arithmetic.measure import FAR, Truth  # noqa: E402
+from emacheck.audit.arithmetic.precision import Precision  # noqa: E402
 from emacheck.audit.findings.processes import OF_RANK, RankBatch, RankReport, key  # noqa: E402
 from emacheck.audit.findings.result import PROCESSES, AuditResult  # noqa: E402
 from emacheck.audit.iteration.calls import LOSS  # noqa: E402
@@ -70,13 +71,13 @@ def losses_of_two(model, batch):
 class TwoProcesses:
     """Two processes of which no one is real, with what they leave of a batch of two samples each."""
 
-    def __init__(self, place, *batches):
+    def __init__(self, place, *batches, precision="fp32"):
         from emacheck.train.paired.fingerprint import sample_hashes, tensor_hash
 
         torch.manual_seed(0)
         model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2))
         subject = Subject(model=model, optimizer=torch.optim.SGD(model.parameters(), 0.1), loss=losses_of_two)
-        self.place, self.plan = place, Plan(draws=DrawsOfSamples)
+        self.place, self.plan = place, Plan(draws=DrawsOfSamples, precision=Precision(name=precision))
         self.references = [
             Reference(subject=subject, batch=batch, plan=self.plan, number=number, keep=True)
             for number, batch in enumerate(batches, 1)
@@ -189,6 +190,15 @@ def test_processes_whose_joined_batch_has_a_loss_that_is_nan_in_the_reference_it
     (finding,) = result.findings
     assert f"joined batch {others + 1}: loss loss of rank 1 is not finite in the reference itself" in finding.message
     assert {error.batch for error in result.errors} == set(range(1, others + 1))
+
+
+def test_what_overflows_in_the_accepted_precision_is_noted_of_several_processes_as_well(tmp_path):
+    pytest.importorskip("mmengine")
+    large = {"inputs": 1e6 * a_joined_batch()["inputs"]}
+    result = TwoProcesses(tmp_path, large, precision="fp16").audited()
+    (note,) = result.notes
+    assert note.startswith("of several processes ")
+    assert "not judged, because fp16 itself overflows there; the first is (loss) output loss of rank 0 of a" in note
 
 
 def test_a_tensor_is_kept_in_float32_only_if_nothing_is_lost():
