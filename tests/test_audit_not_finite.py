@@ -1,5 +1,6 @@
 """NaN, infinities and numbers as large as a type has: what a healthy network may hold, and what never passes."""
 
+import copy
 import math
 
 import pytest
@@ -142,6 +143,17 @@ SAFE = pytest.mark.skipif(not hasattr(torch.ops.aten, "_safe_softmax"), reason="
 def test_a_mask_of_infinities_or_of_the_lowest_numbers_passes(kind):
     result = audited(read(kind), evaluation=False)
     assert (result.outcome, result.notes) == (Outcome.PASS, ()), text(result, command="")
+
+
+def test_a_mask_that_layers_share_passes_on_a_device_that_gives_each_its_own():
+    model, optimizer, data, function = read(Attention)
+    model.register_module("next", Attention())
+    model.next.mask = model.mask
+    healthy = audited((model, optimizer, data, function), evaluation=False)
+    assert (healthy.outcome, healthy.notes) == (Outcome.PASS, ())
+    moved = copy.deepcopy(model).to(torch.float64)
+    assert moved.next.mask is not moved.mask
+    assert everything_is_finite(moved, model) is None
 
 
 def test_a_mask_that_becomes_nan_is_found():

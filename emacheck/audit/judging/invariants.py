@@ -26,7 +26,8 @@ def everything_is_finite(model: torch.nn.Module, before: torch.nn.Module) -> str
             return f"parameter {name} is not finite"
         if parameter.grad is not None and not _finite(parameter.grad):
             return f"gradient of {name} is not finite"
-    known = dict(before.named_buffers())
+    # A buffer that modules share is one for each of them once it has moved.
+    known = dict(before.named_buffers(remove_duplicate=False))
     for name, buffer in model.named_buffers():
         if not _finite(buffer) and not _infinite_before(buffer, known.get(name)):
             return f"buffer {name} is not finite"

@@ -170,7 +170,7 @@ def with_processes(
     depths = {error.module: error.depth for error in result.errors}
     between = find_between(
         reports,
-        start={name: tensor_hash(tensor) for name, tensor in named_tensors(training.subject.model)},
+        start={name: tensor_hash(each) for name, each in named_tensors(training.subject.model, remove_duplicate=False)},
         samples=[sample_hashes(batch) for batch in training.joined],
         own=joined.own,
     )
