@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ torch = pytest.importorskip("torch")
 from emacheck.audit.arithmetic.measure import FAR, Truth  # noqa: E402
 from emacheck.audit.arithmetic.precision import Precision  # noqa: E402
 from emacheck.audit.findings.processes import OF_RANK, RankBatch, RankReport, key  # noqa: E402
-from emacheck.audit.findings.result import PROCESSES, AuditResult  # noqa: E402
+from emacheck.audit.findings.result import PROCESSES, AuditResult, TensorError, find  # noqa: E402
 from emacheck.audit.iteration.calls import LOSS  # noqa: E402
 from emacheck.audit.iteration.draws import DrawsOfSamples  # noqa: E402
 from emacheck.audit.iteration.subject import Subject, named_tensors  # noqa: E402
@@ -63,6 +64,9 @@ def test_the_losses_of_all_ranks_are_their_parts_of_the_mean_and_the_tensors_are
     assert second[of_rank[1]].isnan()
 
 
+EMPTY = AuditResult(device="sdaa", precision="fp32", errors=(), findings=())
+
+
 def losses_of_two(model, batch):
     """The loss of each of two processes, as its part of the mean."""
     return {f"loss{OF_RANK}{rank}": model(batch["inputs"][rank::2]).square().mean() / 2 for rank in (0, 1)}
@@ -107,14 +111,14 @@ class TwoProcesses:
                     )
                 )
 
-    def audited(self, *, own=frozenset()):
-        """Return what the audit says of what they have left."""
+    def audited(self, before=EMPTY, *, own=frozenset()):
+        """Return what the audit says of what they have left, after what it has said before."""
         for number, tensors in enumerate(self.tensors, 1):
             torch.save(tensors, self.place / tensors_file(number))
         written = [report.to_json() for report in self.reports]
         (self.place / REPORTS_FILE).write_text(json.dumps(written, allow_nan=False), encoding="utf-8")
         joined = Joined(training=self.training, references=self.references, own=own, plan=self.plan)
-        return with_processes(AuditResult(device="sdaa", precision="fp32", errors=(), findings=()), joined, self.place)
+        return with_processes(before, joined, self.place)
 
 
 def a_joined_batch(seed=1):
@@ -166,6 +170,25 @@ def test_what_two_processes_have_left_is_held_against_one_process(tmp_path, chan
     first = result.findings[0]
     assert result.outcome is Outcome.FAIL
     assert (first.phase, first.module, first.rank) == (phase, module, rank)
+
+
+def test_what_the_audit_of_one_process_has_found_stays_and_what_follows_may_be_inherited_from_it(tmp_path):
+    pytest.importorskip("mmengine")
+    wrong = TensorError(
+        module="0", kind="Linear", tensor="output", phase="forward", level="isolated", batch=1, depth=3,
+        error=1.0, accepted=1e-7, limit=30.0,
+    )  # fmt: skip
+    before = replace(EMPTY, errors=(wrong,), findings=find([wrong], []), notes=("a note",), seconds=5.0)
+    two = TwoProcesses(tmp_path, a_joined_batch())
+    healthy = two.audited(before)
+    assert (healthy.outcome, healthy.findings) == (Outcome.FAIL, before.findings)
+    assert (healthy.errors[0], healthy.notes, healthy.errors[-1].depth) == (wrong, ("a note",), 0)
+    assert {error.depth for error in healthy.errors if error.module == "0"} == {3}
+    assert 5.0 <= healthy.seconds < 60.0
+    change_gradient(two)
+    for explained, result in ((True, two.audited(before)), (False, two.audited())):
+        last = result.findings[-1]
+        assert (last.introduced, "may be inherited" in last.message) == (not explained, explained)
 
 
 def test_statistics_that_each_process_has_of_its_own_may_differ_and_are_noted(tmp_path):
