@@ -76,6 +76,20 @@ def test_one_nan_in_a_weight_of_the_reference_is_inconclusive():
     assert "parameter unused" in result.findings[0].message
 
 
+@pytest.mark.parametrize("end_to_end", [True, False])
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_a_state_of_the_optimizer_that_is_not_finite_is_inconclusive_and_no_fault_of_the_device(number, end_to_end):
+    model = small()
+    optimizer = torch.optim.Adam(model.parameters())
+    labelled(model, batch()).backward()
+    optimizer.step()
+    optimizer.state[model[2].bias]["exp_avg_sq"][1] = number
+    result = audited((model, optimizer, batch(), labelled), end_to_end=end_to_end)
+    assert result.outcome is Outcome.INCONCLUSIVE
+    (finding,) = result.findings
+    assert "exp_avg_sq of 2.bias in the optimizer is not finite in the reference itself" in finding.message
+
+
 def test_running_statistics_that_are_nan_hide_nothing_of_the_evaluation_mode_behind_a_pass():
     model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 4))
     model[1].running_mean[0] = math.nan

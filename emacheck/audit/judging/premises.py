@@ -7,6 +7,8 @@ import torch
 from emacheck.audit.arithmetic.measure import real
 from emacheck.audit.findings.result import PROCESSES, ModuleFinding
 from emacheck.audit.iteration.calls import LOSS
+from emacheck.audit.iteration.nested import tensors
+from emacheck.audit.iteration.subject import Subject
 from emacheck.audit.judging.reference import Reference, Whole
 from emacheck.judge.verdict import Outcome
 
@@ -19,17 +21,10 @@ def find_unfit(reference: Reference) -> ModuleFinding | None:
     Args:
         reference: The reference of one batch.
     """
-    captured = reference.capture
-    parameters = {f"parameter {name}": weight for name, weight in reference.subject.model.named_parameters()}
-    # Nothing of these reaches the loss in training mode, and in evaluation mode every number behind them is NaN.
-    statistics = {
-        f"buffer {name}": buffer
-        for name, buffer in reference.subject.model.named_buffers()
-        if name.endswith(("running_mean", "running_var"))
-    }
+    captured, state = reference.capture, _state(reference.subject)
     losses = {f"loss {name}": value for name, value in captured.losses.items()}
     gradients = {f"gradient of {name}": value for name, value in captured.gradients.items()}
-    return _unfit({**parameters, **statistics, **losses}, gradients, module=LOSS, batch=f"batch {reference.number}")
+    return _unfit({**state, **losses}, gradients, module=LOSS, batch=f"batch {reference.number}")
 
 
 def find_unfit_together(whole: Whole, number: int) -> ModuleFinding | None:
@@ -47,10 +42,23 @@ def find_unfit_together(whole: Whole, number: int) -> ModuleFinding | None:
     return _unfit(losses, gradients, module=PROCESSES, batch=f"joined batch {number}")
 
 
+def _state(subject: Subject) -> dict[str, torch.Tensor]:
+    """Return by name what must be finite of the state from which an iteration starts."""
+    model = subject.model
+    found: dict[str, torch.Tensor] = {}
+    kept = {} if subject.optimizer is None else subject.optimizer.state
+    for name, parameter in model.named_parameters():
+        found[f"parameter {name}"] = parameter
+        found |= {f"{path} of {name} in the optimizer": each for path, each in tensors(kept.get(parameter, {}))}
+    # Nothing of these reaches the loss in training mode, and in evaluation mode every number behind them is NaN.
+    statistics = ("running_mean", "running_var")
+    return found | {f"buffer {name}": each for name, each in model.named_buffers() if name.endswith(statistics)}
+
+
 def _unfit(
-    tensors: Mapping[str, torch.Tensor], gradients: Mapping[str, torch.Tensor], *, module: str, batch: str
+    numbers: Mapping[str, torch.Tensor], gradients: Mapping[str, torch.Tensor], *, module: str, batch: str
 ) -> ModuleFinding | None:
-    odd = _first_not_finite({**tensors, **gradients})
+    odd = _first_not_finite({**numbers, **gradients})
     if odd is not None:
         return _finding(
             module,
@@ -66,12 +74,12 @@ def _unfit(
     return None
 
 
-def _first_not_finite(tensors: Mapping[str, torch.Tensor]) -> str | None:
-    return next((name for name, each in tensors.items() if not bool(torch.isfinite(real(each.detach())).all())), None)
+def _first_not_finite(numbers: Mapping[str, torch.Tensor]) -> str | None:
+    return next((name for name, each in numbers.items() if not bool(torch.isfinite(real(each.detach())).all())), None)
 
 
-def _any(tensors: Iterable[torch.Tensor]) -> bool:
-    return any(bool(real(tensor).any()) for tensor in tensors)
+def _any(found: Iterable[torch.Tensor]) -> bool:
+    return any(bool(real(tensor).any()) for tensor in found)
 
 
 def _finding(module: str, found: str, expected: str) -> ModuleFinding:
