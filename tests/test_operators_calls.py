@@ -15,7 +15,7 @@ from emacheck.audit.operators.called import Called, differing, unseen  # noqa: E
 from emacheck.audit.operators.host import host_call  # noqa: E402
 from emacheck.audit.operators.observer import Observer  # noqa: E402
 from emacheck.audit.operators.replaced_on_cpu import OnCpu  # noqa: E402
-from emacheck.audit.operators.signature import why_not, written  # noqa: E402
+from emacheck.audit.operators.signature import unread, why_not, written  # noqa: E402
 
 CPU = torch.device("cpu")
 aten = torch.ops.aten
@@ -306,8 +306,12 @@ def test_what_was_in_memory_before_it_is_overwritten_does_not_matter():
         value.mul_(math.nan).zero_()
         torch._foreach_copy_([value.mul_(math.nan)], [torch.ones(3)])
         torch._foreach_zero_([value.mul_(math.nan)])
-    assert {row.operator for row in observer.ranking.ranked()} >= {"aten.fill_.Scalar", "aten.copy_.default"}
+    rows = {row.operator: row for row in observer.ranking.ranked()}
+    assert rows.keys() >= {"aten.fill_.Scalar", "aten.copy_.default"}
+    assert [each.name for each in rows["aten.copy_.default"].inputs] == ["src"]
     assert observer.ranking.unjudged() == ()
+    # By keyword as well, but read.
+    assert unread(aten._fused_adam_.tensor_lr, {}) == frozenset()
 
 
 def test_what_the_cpu_computes_takes_the_place_of_a_broken_result_in_place_and_in_lists():
