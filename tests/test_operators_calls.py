@@ -150,7 +150,7 @@ def beside(*others):
     [
         (
             "nll_loss2d_forward",
-            beside(torch.tensor(0.5)),
+            lambda func, args, kwargs: (func(*args, **kwargs)[0], torch.rand(())),
             lambda value: F.cross_entropy(value, torch.zeros(2, 4, 4, dtype=torch.long), reduction="none"),
         ),
         ("log_sigmoid_forward", beside(torch.empty(0)), F.logsigmoid),
@@ -169,6 +169,7 @@ def test_what_cuda_returns_otherwise_than_the_cpu_beside_a_right_result_is_no_er
             run(value)
         (row,) = [row for row in observer.ranking.ranked() if operator in row.operator]
         assert (row.passes, row.result, observer.ranking.unjudged()) == (passes, "result.0", ())
+        assert row.repeats is (None if passes else True)
 
 
 def test_the_total_weight_of_a_loss_that_is_summed_up_is_compared():
