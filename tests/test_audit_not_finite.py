@@ -44,6 +44,14 @@ def test_a_loss_that_is_nan_is_inconclusive(end_to_end):
     assert result.findings[0].outcome is Outcome.INCONCLUSIVE
 
 
+def test_a_score_that_is_nan_beside_a_loss_that_is_a_number_is_no_reason_to_judge_nothing():
+    def scored(model, batch):
+        return {"loss": labelled(model, batch), "score of a class that is not there": torch.tensor(math.nan)}
+
+    result = audited((small(), None, batch(), scored))
+    assert (result.outcome, result.notes) == (Outcome.PASS, ())
+
+
 def test_gradients_that_are_all_zero_are_inconclusive():
     result = audited((small(), None, batch(), everything_ignored(reduction="sum")))
     assert (result.outcome, result.errors) == (Outcome.INCONCLUSIVE, ())

@@ -101,7 +101,7 @@ def capture(
     model.zero_grad(set_to_none=True)
     return Capture(
         calls=recorder.calls,
-        losses={name: value.detach() for name, value in losses.items()},
+        losses={name: value.detach() for name, value in losses.items() if value.requires_grad},
         gradients=gradients,
         digests=digests,
         foreign_draws=frozenset(recorder.draws.foreign),
