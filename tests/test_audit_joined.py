@@ -20,7 +20,7 @@ from emacheck.audit.iteration.subject import Subject, named_tensors  # noqa: E40
 from emacheck.audit.judging.reference import Plan, Reference  # noqa: E402
 from emacheck.audit.lockstep.parts import Part  # noqa: E402
 from emacheck.cli.audit.joined import Joined, distances_of, read_reports, together, with_processes  # noqa: E402
-from emacheck.cli.audit.rank import REPORTS_FILE, _smallest, tensors_file  # noqa: E402
+from emacheck.cli.audit.rank import REPORTS_FILE, _own_gradients, _reduced, _smallest, tensors_file  # noqa: E402
 from emacheck.cli.audit.training import (  # noqa: E402
     AuditedTraining,
     _draw_batches,
@@ -222,6 +222,39 @@ def test_what_overflows_in_the_accepted_precision_is_noted_of_several_processes_
     (note,) = result.notes
     assert note.startswith("of several processes ")
     assert "not judged, because fp16 itself overflows there; the first is (loss) output loss of rank 0 of a" in note
+
+
+@pytest.fixture
+def one_process():
+    """A group of one process, in which the mean of all gradients is that of this one."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    ("change", "away"),
+    [
+        (lambda gradient: gradient, 0.0),
+        (lambda gradient: 1.5 * gradient, 0.5),
+        # By the Frobenius norm a tenth of that.
+        (lambda gradient: gradient.index_fill(1, torch.tensor(7), 3.0), 0.5),
+        (lambda gradient: gradient.index_fill(1, torch.tensor(7), math.nan), math.nan),
+        (lambda _: None, None),
+    ],
+)
+@pytest.mark.parametrize("scale", [1.0, 1024.0])
+def test_a_reduced_gradient_is_held_against_the_mean_of_the_processes_own_also_in_one_place(
+    one_process, scale, change, away
+):
+    model = torch.nn.Linear(100, 1)
+    model.bias.requires_grad = False
+    own, handles = _own_gradients(model)
+    (model(torch.full((1, 100), 2.0)) * scale).sum().backward()
+    for handle in handles:
+        handle.remove()
+    model.weight.grad = change(model.weight.grad / scale)
+    assert _reduced(model, own, scale) == ({} if away is None else {"weight": pytest.approx(away, nan_ok=True)})
 
 
 def test_a_tensor_is_kept_in_float32_only_if_nothing_is_lost():
