@@ -238,7 +238,7 @@ def one_process():
         (lambda gradient: gradient, 0.0),
         (lambda gradient: 1.5 * gradient, 0.5),
         # By the Frobenius norm a tenth of that.
-        (lambda gradient: gradient.index_fill(1, torch.tensor(7), 3.0), 0.5),
+        (lambda gradient: gradient.index_add(1, torch.tensor([7]), torch.ones(1, 1)), 0.5),
         (lambda gradient: gradient.index_fill(1, torch.tensor(7), math.nan), math.nan),
         (lambda _: None, None),
     ],
@@ -250,7 +250,7 @@ def test_a_reduced_gradient_is_held_against_the_mean_of_the_processes_own_also_i
     model = torch.nn.Linear(100, 1)
     model.bias.requires_grad = False
     own, handles = _own_gradients(model)
-    (model(torch.full((1, 100), 2.0)) * scale).sum().backward()
+    (model(torch.linspace(1.0, 2.0, 100)[None]) * scale).sum().backward()
     for handle in handles:
         handle.remove()
     model.weight.grad = change(model.weight.grad / scale)
