@@ -43,6 +43,14 @@ def test_an_operator_that_the_cpu_cannot_repeat_is_listed_and_never_called_right
     library._destroy()
 
 
+def test_an_operator_that_returns_no_tensor_is_listed():
+    observer = Observer(CPU, Precision(), limit=30.0)
+    with observer:
+        assert torch.equal(torch.ones(2), torch.ones(2))
+    (unjudged,) = observer.ranking.unjudged()
+    assert (unjudged.operator, unjudged.why) == ("aten.equal.default", "it returns no tensor")
+
+
 def test_an_integer_that_an_operator_of_a_vendor_makes_of_a_float_is_judged_unless_last_bits_decide_it():
     library = torch.library.Library("emacheck_tests", "DEF")
     library.define("whole(Tensor x) -> Tensor")
