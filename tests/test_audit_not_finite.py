@@ -23,6 +23,10 @@ def small():
     return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4))
 
 
+def change_output(candidate):
+    candidate.model[2].register_forward_hook(lambda _, __, out: 1.01 * out)
+
+
 def everything_ignored(**options):
     return lambda model, batch: F.cross_entropy(model(batch[0]), torch.full_like(batch[1], -100), **options)
 
@@ -96,6 +100,33 @@ def test_a_state_of_the_optimizer_that_is_not_finite_is_inconclusive_and_no_faul
     assert result.outcome is Outcome.INCONCLUSIVE
     (finding,) = result.findings
     assert "exp_avg_sq of 2.bias in the optimizer is not finite in the reference itself" in finding.message
+
+
+@pytest.mark.parametrize("end_to_end", [True, False])
+def test_a_step_that_makes_no_numbers_in_the_reference_itself_is_no_fault_of_the_device(end_to_end):
+    model = small()
+    with torch.no_grad():
+        model[0].bias.fill_(-100.0)
+    result = audited((model, torch.optim.Adam(model.parameters(), eps=0), batch(), labelled), end_to_end=end_to_end)
+    assert {each.outcome for each in result.findings} == {Outcome.INCONCLUSIVE}
+    assert "update of 0.weight is not finite in the reference itself" in result.findings[0].message
+    assert any("after one iteration of the reference itself" in each.message for each in result.findings) == end_to_end
+
+
+@pytest.mark.parametrize(("change", "outcome"), [(None, Outcome.INCONCLUSIVE), (change_output, Outcome.FAIL)])
+def test_a_variance_below_zero_in_the_reference_itself_leaves_other_faults_what_they_are(change, outcome):
+    class Negative(nn.BatchNorm1d):
+        def forward(self, x):
+            out = super().forward(x)
+            self.running_var = self.running_var - 9.0
+            return out
+
+    model = nn.Sequential(nn.Linear(6, 8), Negative(8), nn.Linear(8, 4))
+    result = audited((model, None, batch(), labelled), change, evaluation=False)
+    assert result.outcome is outcome
+    assert any(
+        "of the reference itself, buffer 1.running_var is a variance" in each.message for each in result.findings
+    )
 
 
 def test_running_statistics_that_are_nan_hide_nothing_of_the_evaluation_mode_behind_a_pass():

@@ -1,6 +1,6 @@
 """What holds after any iteration on any device."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -43,6 +43,11 @@ def variances_are_not_negative(model: torch.nn.Module, before: torch.nn.Module) 
 
 
 DEFAULT: tuple[Invariant, ...] = (everything_is_finite, variances_are_not_negative)
+
+
+def first_complaint(invariants: Sequence[Invariant], model: torch.nn.Module, before: torch.nn.Module) -> str:
+    """Return the first complaint of all invariants about a model after an iteration, empty if there is none."""
+    return next((text for text in (check(model, before) for check in invariants) if text), "")
 
 
 def _infinite_before(now: torch.Tensor, before: torch.Tensor | None) -> bool:

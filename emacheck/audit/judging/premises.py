@@ -5,12 +5,14 @@ from collections.abc import Iterable, Mapping
 import torch
 
 from emacheck.audit.arithmetic.measure import real
-from emacheck.audit.findings.result import PROCESSES, ModuleFinding
-from emacheck.audit.iteration.calls import LOSS
+from emacheck.audit.findings.result import ITERATION, PROCESSES, ModuleFinding
+from emacheck.audit.iteration.calls import LOSS, OPTIMIZER
 from emacheck.audit.iteration.nested import tensors
 from emacheck.audit.iteration.subject import Subject
 from emacheck.audit.judging.reference import Reference, Whole
 from emacheck.judge.verdict import Outcome
+
+STEP = "numbers after the step: look at the learning rate and the other settings of the optimizer, such as its epsilon"
 
 
 def find_unfit(reference: Reference) -> ModuleFinding | None:
@@ -34,12 +36,47 @@ def find_unfit_together(whole: Whole, number: int) -> ModuleFinding | None:
         whole: What one process with the joined batch does.
         number: Number of the batch.
     """
-    found = {(module, part): true.tensor for (module, part), true in whole.truth.items()}
-    losses = {f"loss {part.path}": value for (_, part), value in found.items() if part.kind == "output"}
-    gradients = {
-        f"gradient of {module}.{part.path}": value for (module, part), value in found.items() if part.kind == "gradient"
-    }
-    return _unfit(losses, gradients, module=PROCESSES, batch=f"joined batch {number}")
+    losses = {f"loss {path}": value for (_, path), value in _of_kind(whole, "output").items()}
+    gradients = {f"gradient of {module}.{path}": value for (module, path), value in _of_kind(whole, "gradient").items()}
+    batch = f"joined batch {number}"
+    return _unfit(losses, gradients, module=PROCESSES, batch=batch) or _unfit_updates(whole, PROCESSES, batch)
+
+
+def find_unfit_step(whole: Whole, number: int) -> ModuleFinding | None:
+    """Return a finding if the optimizer's step makes weights that are no numbers in the arbiter itself.
+
+    Args:
+        whole: What the step should give.
+        number: Number of the batch.
+    """
+    return _unfit_updates(whole, OPTIMIZER, f"batch {number}")
+
+
+def find_unfit_afterwards(reference: Reference) -> ModuleFinding | None:
+    """Return a finding if the reference's own iteration leaves what no iteration may leave.
+
+    Args:
+        reference: The reference of one batch, whose whole iteration has run.
+    """
+    if not reference.broken:
+        return None
+    found = f"batch {reference.number}: after one iteration of the reference itself, {reference.broken}"
+    of_buffer = "buffer" in reference.broken
+    expected = "what any iteration leaves: look at the state from which it starts" if of_buffer else STEP
+    return _finding(ITERATION, found, expected, phase="buffers" if of_buffer else "optimizer")
+
+
+def _of_kind(whole: Whole, kind: str) -> dict[tuple[str, str], torch.Tensor]:
+    return {(module, part.path): true.tensor for (module, part), true in whole.truth.items() if part.kind == kind}
+
+
+def _unfit_updates(whole: Whole, module: str, batch: str) -> ModuleFinding | None:
+    odd = _first_not_finite(
+        {f"update of {name}.{path}": each for (name, path), each in _of_kind(whole, "update").items()}
+    )
+    if odd is None:
+        return None
+    return _finding(module, f"{batch}: {odd} is not finite in the reference itself", STEP, phase="optimizer")
 
 
 def _state(subject: Subject) -> dict[str, torch.Tensor]:
@@ -82,12 +119,12 @@ def _any(found: Iterable[torch.Tensor]) -> bool:
     return any(bool(real(tensor).any()) for tensor in found)
 
 
-def _finding(module: str, found: str, expected: str) -> ModuleFinding:
+def _finding(module: str, found: str, expected: str, *, phase: str = "loss") -> ModuleFinding:
     return ModuleFinding(
         module=module,
         kind="reference",
         outcome=Outcome.INCONCLUSIVE,
-        phase="loss",
+        phase=phase,
         introduced=True,
         message=f"{found}, so nothing can be held to it; expected {expected}",
     )
