@@ -75,12 +75,12 @@ def losses_of_two(model, batch):
 class TwoProcesses:
     """Two processes of which no one is real, with what they leave of a batch of two samples each."""
 
-    def __init__(self, place, *batches, precision="fp32"):
+    def __init__(self, place, *batches, precision="fp32", rate=0.1):
         from emacheck.train.paired.fingerprint import sample_hashes, tensor_hash
 
         torch.manual_seed(0)
         model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2))
-        subject = Subject(model=model, optimizer=torch.optim.SGD(model.parameters(), 0.1), loss=losses_of_two)
+        subject = Subject(model=model, optimizer=torch.optim.SGD(model.parameters(), rate), loss=losses_of_two)
         self.place, self.plan = place, Plan(draws=DrawsOfSamples, precision=Precision(name=precision))
         self.references = [
             Reference(subject=subject, batch=batch, plan=self.plan, number=number, keep=True)
@@ -213,6 +213,13 @@ def test_processes_whose_joined_batch_has_a_loss_that_is_nan_in_the_reference_it
     (finding,) = result.findings
     assert f"joined batch {others + 1}: loss loss of rank 1 is not finite in the reference itself" in finding.message
     assert {error.batch for error in result.errors} == set(range(1, others + 1))
+
+
+def test_processes_whose_step_makes_no_numbers_in_the_reference_itself_are_inconclusive(tmp_path):
+    pytest.importorskip("mmengine")
+    result = TwoProcesses(tmp_path, a_joined_batch(), rate=math.nan).audited()
+    assert result.outcome is Outcome.INCONCLUSIVE
+    assert "joined batch 1: update of 0.weight is not finite in the reference" in result.findings[0].message
 
 
 def test_what_overflows_in_the_accepted_precision_is_noted_of_several_processes_as_well(tmp_path):
