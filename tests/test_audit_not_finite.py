@@ -110,6 +110,8 @@ def test_a_step_that_makes_no_numbers_in_the_reference_itself_is_no_fault_of_the
     result = audited((model, torch.optim.Adam(model.parameters(), eps=0), batch(), labelled), end_to_end=end_to_end)
     assert {each.outcome for each in result.findings} == {Outcome.INCONCLUSIVE}
     assert "update of 0.weight is not finite in the reference itself" in result.findings[0].message
+    assert {each.phase for each in result.findings} == {"optimizer"}
+    assert all("settings of the optimizer" in each.message for each in result.findings)
     assert any("after one iteration of the reference itself" in each.message for each in result.findings) == end_to_end
 
 
@@ -124,21 +126,23 @@ def test_a_variance_below_zero_in_the_reference_itself_leaves_other_faults_what_
     model = nn.Sequential(nn.Linear(6, 8), Negative(8), nn.Linear(8, 4))
     result = audited((model, None, batch(), labelled), change, evaluation=False)
     assert result.outcome is outcome
-    assert any(
-        "of the reference itself, buffer 1.running_var is a variance" in each.message for each in result.findings
-    )
+    (finding,) = (each for each in result.findings if "of the reference itself" in each.message)
+    assert "buffer 1.running_var is a variance" in finding.message
+    assert "look at the state from which it starts" in finding.message
+    assert finding.phase == "buffers"
 
 
-def test_running_statistics_that_are_nan_hide_nothing_of_the_evaluation_mode_behind_a_pass():
+@pytest.mark.parametrize("name", ["running_mean", "running_var"])
+def test_running_statistics_that_are_nan_hide_nothing_of_the_evaluation_mode_behind_a_pass(name):
     model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 4))
-    model[1].running_mean[0] = math.nan
+    getattr(model[1], name)[0] = math.nan
 
     def wrong_in_evaluation(candidate):
         candidate.model[2].register_forward_hook(lambda module, _, out: out if module.training else 2 * out)
 
     result = audited((model, None, batch(), labelled), wrong_in_evaluation)
     assert result.outcome is Outcome.INCONCLUSIVE
-    assert "buffer 1.running_mean is not finite in the reference itself" in result.findings[0].message
+    assert f"buffer 1.{name} is not finite in the reference itself" in result.findings[0].message
 
 
 class Attention(nn.Module):

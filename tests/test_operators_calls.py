@@ -51,6 +51,51 @@ def test_an_operator_that_returns_no_tensor_is_listed():
     assert (unjudged.operator, unjudged.why) == ("aten.equal.default", "it returns no tensor")
 
 
+def test_what_draws_on_the_device_is_listed_and_what_is_drawn_on_the_cpu_is_not():
+    observer = Observer(CPU, Precision(), limit=30.0)
+    with observer:
+        torch.multinomial(torch.ones(3), 1)
+        torch.ones(3).uniform_()
+    (unjudged,) = observer.ranking.unjudged()
+    assert (unjudged.operator, unjudged.why) == ("aten.multinomial.default", "draws random numbers")
+
+
+@pytest.mark.parametrize("probed", [True, False])
+def test_a_call_of_a_probe_is_listed_only_if_no_other_call_of_its_operator_was_judged(probed):
+    observer = Observer(CPU, Precision(), limit=30.0, probed=probed)
+    with observer:
+        torch.full((2,), math.nan).exp()
+        torch.full((2,), math.nan).tanh()
+        torch.ones(2).exp()
+    listed = {each.operator for each in observer.ranking.unjudged()}
+    assert listed == {"aten.tanh.default"} | (set() if probed else {"aten.exp.default"})
+
+
+def test_a_call_that_writes_is_never_made_twice():
+    made = []
+
+    def wrong(func, args, kwargs):
+        made.append(func)
+        return func(*args, **kwargs).mul_(1.01)
+
+    observer, value = Observer(CPU, Precision(), limit=30.0), torch.ones(2)
+    with ReplacedOperator(("add_", "exp"), wrong), observer:
+        value.add_(1.0)
+        value.exp()
+    found = {row.operator: row.repeats for row in observer.ranking.ranked() if not row.passes}
+    assert found == {"aten.add_.Tensor": None, "aten.exp.default": True}
+    assert [str(each) for each in made] == ["aten.add_.Tensor", "aten.exp.default", "aten.exp.default"]
+
+
+def test_a_call_with_one_tensor_of_16_bits_has_the_limit_of_16_bits():
+    observer = Observer(CPU, Precision(name="bf16"), limit=10.0, limit_in_float32=30.0)
+    with observer:
+        F.batch_norm(torch.randn(4, 3, 5).bfloat16(), torch.zeros(3), torch.ones(3), torch.ones(3), torch.ones(3))
+        torch.ones(3).exp()
+    limits = {row.operator: row.limit for row in observer.ranking.ranked()}
+    assert (limits["aten.native_batch_norm.default"], limits["aten.exp.default"]) == (10.0, 30.0)
+
+
 def test_an_integer_that_an_operator_of_a_vendor_makes_of_a_float_is_judged_unless_last_bits_decide_it():
     library = torch.library.Library("emacheck_tests", "DEF")
     library.define("whole(Tensor x) -> Tensor")
