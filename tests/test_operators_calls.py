@@ -71,6 +71,21 @@ def test_a_call_of_a_probe_is_listed_only_if_no_other_call_of_its_operator_was_j
     assert listed == {"aten.tanh.default"} | (set() if probed else {"aten.exp.default"})
 
 
+def test_an_operator_of_the_backward_pass_belongs_to_the_module_whose_forward_pass_asks_for_it():
+    observer, value = Observer(CPU, Precision(), limit=30.0), torch.ones(3, requires_grad=True)
+    with observer:
+        observer.where.module = "first"
+        middle = value.exp()
+        observer.where.module = "second"
+        out = middle.tanh().sum()
+        observer.where.module = ""
+        out.backward()
+    rows = {row.operator: (row.module, row.phase) for row in observer.ranking.ranked()}
+    assert rows["aten.exp.default"] == ("first", "forward")
+    assert rows["aten.tanh_backward.default"] == ("second", "backward")
+    assert rows["aten.mul.Tensor"] == ("first", "backward")
+
+
 def test_a_call_that_writes_is_never_made_twice():
     made = []
 
