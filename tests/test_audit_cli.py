@@ -259,3 +259,6 @@ def test_an_audit_that_the_host_has_no_memory_for_is_refused_before_it_starts(mo
         _require_possible(replace(job, modules="1"), model, batches)
     (tmp_path / "proc/self/status").write_text("VmRSS: 900000 kB\nRssAnon: 500000 kB\n")
     memory.refuse_too_large(batches)  # what is needed includes what is held already
+    # Batches are audited one after the other.
+    smaller = {"inputs": [torch.zeros(3, 64, 64)] * 2}
+    assert memory.memory_needed([smaller, *batches, smaller]) == memory.memory_needed(batches)

@@ -313,6 +313,9 @@ def test_the_first_batch_pools_all_benign_variations_of_a_whole_iteration_and_la
     whole = Reference(**{"subject": subject, "batch": batch, "plan": Plan(), **options}).iteration()
     assert len(whole.accepted) == variations
     assert all(each.keys() == whole.truth.keys() for each in whole.accepted)
+    if variations == 2:  # the plain one, and the one that flips masks
+        every = Reference(subject=subject, batch=batch, plan=Plan(), keep=True).iteration()
+        assert whole.accepted == (every.accepted[0], every.accepted[-1])
 
 
 class Refused(nn.Module):

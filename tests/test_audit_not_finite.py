@@ -1,5 +1,6 @@
 """NaN, infinities and numbers as large as a type has: what a healthy network may hold, and what never passes."""
 
+import copy
 import math
 
 import pytest
@@ -20,6 +21,10 @@ from emacheck.judge import Outcome  # noqa: E402
 def small():
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4))
+
+
+def change_output(candidate):
+    candidate.model[2].register_forward_hook(lambda _, __, out: 1.01 * out)
 
 
 def everything_ignored(**options):
@@ -43,11 +48,27 @@ def test_a_loss_that_is_nan_is_inconclusive(end_to_end):
     assert result.findings[0].outcome is Outcome.INCONCLUSIVE
 
 
+def test_a_score_that_is_nan_beside_a_loss_that_is_a_number_is_no_reason_to_judge_nothing():
+    def scored(model, batch):
+        return {"loss": labelled(model, batch), "score of a class that is not there": torch.tensor(math.nan)}
+
+    result = audited((small(), None, batch(), scored))
+    assert (result.outcome, result.notes) == (Outcome.PASS, ())
+
+
 def test_gradients_that_are_all_zero_are_inconclusive():
     result = audited((small(), None, batch(), everything_ignored(reduction="sum")))
     assert (result.outcome, result.errors) == (Outcome.INCONCLUSIVE, ())
     assert "every gradient of the reference is exactly zero" in result.findings[0].message
     assert result.findings[0].outcome is Outcome.INCONCLUSIVE
+
+
+def test_layers_without_a_gradient_beside_one_that_learns_pass():
+    model = small()
+    with torch.no_grad():
+        model[0].bias.fill_(-100.0)
+    result = audited((model, None, batch(), labelled))
+    assert result.outcome is Outcome.PASS, text(result, command="")
 
 
 def test_a_gradient_that_is_nan_in_the_reference_though_its_loss_is_a_number_is_inconclusive():
@@ -59,12 +80,69 @@ def test_a_gradient_that_is_nan_in_the_reference_though_its_loss_is_a_number_is_
     assert "gradient of 2.weight is not finite in the reference itself" in result.findings[0].message
 
 
-def test_a_weight_that_is_nan_in_the_reference_is_inconclusive():
+def test_one_nan_in_a_weight_of_the_reference_is_inconclusive():
     model = small()
-    model.register_parameter("unused", nn.Parameter(torch.full((2,), math.nan)))
+    model.register_parameter("unused", nn.Parameter(torch.tensor([1.0, math.nan])))
     result = audited((model, None, batch(), labelled), end_to_end=False)
     assert result.outcome is Outcome.INCONCLUSIVE
     assert "parameter unused" in result.findings[0].message
+
+
+@pytest.mark.parametrize("end_to_end", [True, False])
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_a_state_of_the_optimizer_that_is_not_finite_is_inconclusive_and_no_fault_of_the_device(number, end_to_end):
+    model = small()
+    optimizer = torch.optim.Adam(model.parameters())
+    labelled(model, batch()).backward()
+    optimizer.step()
+    optimizer.state[model[2].bias]["exp_avg_sq"][1] = number
+    result = audited((model, optimizer, batch(), labelled), end_to_end=end_to_end)
+    assert result.outcome is Outcome.INCONCLUSIVE
+    (finding,) = result.findings
+    assert "exp_avg_sq of 2.bias in the optimizer is not finite in the reference itself" in finding.message
+
+
+@pytest.mark.parametrize("end_to_end", [True, False])
+def test_a_step_that_makes_no_numbers_in_the_reference_itself_is_no_fault_of_the_device(end_to_end):
+    model = small()
+    with torch.no_grad():
+        model[0].bias.fill_(-100.0)
+    result = audited((model, torch.optim.Adam(model.parameters(), eps=0), batch(), labelled), end_to_end=end_to_end)
+    assert {each.outcome for each in result.findings} == {Outcome.INCONCLUSIVE}
+    assert "update of 0.weight is not finite in the reference itself" in result.findings[0].message
+    assert {each.phase for each in result.findings} == {"optimizer"}
+    assert all("settings of the optimizer" in each.message for each in result.findings)
+    assert any("after one iteration of the reference itself" in each.message for each in result.findings) == end_to_end
+
+
+@pytest.mark.parametrize(("change", "outcome"), [(None, Outcome.INCONCLUSIVE), (change_output, Outcome.FAIL)])
+def test_a_variance_below_zero_in_the_reference_itself_leaves_other_faults_what_they_are(change, outcome):
+    class Negative(nn.BatchNorm1d):
+        def forward(self, x):
+            out = super().forward(x)
+            self.running_var = self.running_var - 9.0
+            return out
+
+    model = nn.Sequential(nn.Linear(6, 8), Negative(8), nn.Linear(8, 4))
+    result = audited((model, None, batch(), labelled), change, evaluation=False)
+    assert result.outcome is outcome
+    (finding,) = (each for each in result.findings if "of the reference itself" in each.message)
+    assert "buffer 1.running_var is a variance" in finding.message
+    assert "look at the state from which it starts" in finding.message
+    assert finding.phase == "buffers"
+
+
+@pytest.mark.parametrize("name", ["running_mean", "running_var"])
+def test_running_statistics_that_are_nan_hide_nothing_of_the_evaluation_mode_behind_a_pass(name):
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 4))
+    getattr(model[1], name)[0] = math.nan
+
+    def wrong_in_evaluation(candidate):
+        candidate.model[2].register_forward_hook(lambda module, _, out: out if module.training else 2 * out)
+
+    result = audited((model, None, batch(), labelled), wrong_in_evaluation)
+    assert result.outcome is Outcome.INCONCLUSIVE
+    assert f"buffer 1.{name} is not finite in the reference itself" in result.findings[0].message
 
 
 class Attention(nn.Module):
@@ -122,6 +200,17 @@ SAFE = pytest.mark.skipif(not hasattr(torch.ops.aten, "_safe_softmax"), reason="
 def test_a_mask_of_infinities_or_of_the_lowest_numbers_passes(kind):
     result = audited(read(kind), evaluation=False)
     assert (result.outcome, result.notes) == (Outcome.PASS, ()), text(result, command="")
+
+
+def test_a_mask_that_layers_share_passes_on_a_device_that_gives_each_its_own():
+    model, optimizer, data, function = read(Attention)
+    model.register_module("next", Attention())
+    model.next.mask = model.mask
+    healthy = audited((model, optimizer, data, function), evaluation=False)
+    assert (healthy.outcome, healthy.notes) == (Outcome.PASS, ())
+    moved = copy.deepcopy(model).to(torch.float64)
+    assert moved.next.mask is not moved.mask
+    assert everything_is_finite(moved, model) is None
 
 
 def test_a_mask_that_becomes_nan_is_found():
@@ -195,3 +284,16 @@ def test_a_variance_may_be_zero_and_what_a_buffer_has_become_must_be_finite():
     assert everything_is_finite(norm, before) == "buffer mask is not finite"
     before.mask = torch.full((2,), -math.inf)
     assert everything_is_finite(norm, before) is None
+    norm.register_buffer("seen_first_in_the_iteration", torch.ones(2))
+    assert everything_is_finite(norm, before) is None
+    assert variances_are_not_negative(nn.BatchNorm1d(0), before) is None
+
+
+def test_a_variance_that_an_iteration_leaves_below_zero_is_called_so():
+    def wrong(candidate):
+        candidate.before_step = lambda this: this.model[1].running_var.fill_(-1.0)
+
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 4))
+    result = audited((model, None, batch(), labelled), wrong, evaluation=False)
+    assert result.outcome is Outcome.FAIL
+    assert any("1.running_var is a variance and holds -1" in each.message for each in result.findings)

@@ -7,6 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import torch.nn.functional as F  # noqa: E402, N812
 from small_network import audited, hook, loss, set_on, trained_net  # noqa: E402
 
 import emacheck  # noqa: E402
@@ -19,6 +20,20 @@ def test_other_accepted_precisions(subject, precision):
     assert audited(subject, precision=precision).outcome is Outcome.PASS
     result = audited(subject, set_on("blocks.0.bn", eps=1.0), precision=precision)
     assert (result.outcome, result.module) == (Outcome.FAIL, "blocks.0.bn")
+
+
+def test_a_gradient_that_the_loss_scales_is_found_in_fp16_whose_loss_is_scaled_as_well(subject):
+    def wrong(candidate):
+        def scaled(model, batch):
+            scores = model(batch["image"])
+            if scores.requires_grad:
+                scores.register_hook(lambda gradient: 1.02 * gradient)
+            return F.cross_entropy(scores, batch["label"])
+
+        candidate.loss = scaled
+
+    result = audited(subject, wrong, precision="fp16", modules="(loss)", evaluation=False, end_to_end=False)
+    assert (result.outcome, result.module, result.phase) == (Outcome.FAIL, "(loss)", "backward")
 
 
 def test_low_precision_that_nobody_accepted_fails(subject):
@@ -56,7 +71,10 @@ def test_a_device_that_is_not_there_is_refused(subject, device):
 
 @pytest.mark.parametrize("seed", [-1, 1 << 40])
 def test_any_number_is_a_seed(subject, seed):
-    assert audited(subject, seed=seed, modules="stem", evaluation=False).outcome is Outcome.PASS
+    options = {"seed": seed, "modules": "blocks.0.drop", "evaluation": False}
+    assert audited(subject, **options).outcome is Outcome.PASS
+    wrong = audited(subject, hook("blocks.0.drop", lambda output: 1.01 * output), end_to_end=False, **options)
+    assert (wrong.outcome, wrong.module) == (Outcome.FAIL, "blocks.0.drop")
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
@@ -137,12 +155,14 @@ def test_a_container_alone_gets_the_gradients_of_its_children(subject):
 
 def test_a_model_without_a_loss_in_evaluation_mode_is_noted(subject):
     def only_in_training(model, batch):
-        return loss(model, batch) if model.training else model(batch["image"])
+        if not model.training:
+            raise AssertionError
+        return loss(model, batch)
 
     model, optimizer, batch, _ = subject
     result = emacheck.audit_step(model, optimizer, batch, only_in_training, "cpu")
     assert result.outcome is Outcome.PASS
-    assert any("evaluation mode was not audited" in note for note in result.notes)
+    assert result.notes == ("evaluation mode was not audited, the reference fails in it: AssertionError",)
 
 
 def compiled(function):

@@ -67,9 +67,32 @@ def test_a_network_that_takes_no_other_memory_layout_is_audited_without_it_and_t
     assert healthy.outcome is Outcome.PASS, healthy.findings
     (note,) = healthy.notes
     assert note.startswith("(model) and 1 more cannot run in a benign variation")
-    assert "1 threads, channels last: view size is not compatible" in note
+    assert "1 threads, channels last: RuntimeError: view size is not compatible" in note
     broken = emacheck.audit_step(model, optimizer, batch, squares, "cpu", prepare=scaled("conv"))
     assert (broken.outcome, broken.module) == (Outcome.FAIL, "conv")
+
+
+class Lazy(nn.Module):
+    """Registers a table when it is called for the first time."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 1)
+
+    def forward(self, x):
+        if not hasattr(self, "table"):
+            self.register_buffer("table", torch.arange(8, dtype=x.dtype).cos(), persistent=False)
+        return self.linear(x * self.table)
+
+
+def test_a_buffer_that_the_first_iteration_registers_is_refused_and_passes_once_it_is_there():
+    torch.manual_seed(0)
+    model, batch = Lazy(), (torch.randn(4, 8), torch.randn(4, 1))
+    with pytest.raises(UsageError, match="found buffer table registered by the iteration itself"):
+        emacheck.audit_step(model, None, batch, squares, "cpu")
+    squares(model, batch)
+    healthy = emacheck.audit_step(model, None, batch, squares, "cpu")
+    assert (healthy.outcome, healthy.notes) == (Outcome.PASS, ())
 
 
 class Recursive(nn.Module):

@@ -15,6 +15,7 @@ from emacheck.audit.operators.called import Called, differing, unseen  # noqa: E
 from emacheck.audit.operators.host import host_call  # noqa: E402
 from emacheck.audit.operators.observer import Observer  # noqa: E402
 from emacheck.audit.operators.replaced_on_cpu import OnCpu  # noqa: E402
+from emacheck.audit.operators.signature import unread, why_not, written  # noqa: E402
 
 CPU = torch.device("cpu")
 aten = torch.ops.aten
@@ -40,6 +41,74 @@ def test_an_operator_that_the_cpu_cannot_repeat_is_listed_and_never_called_right
     assert unjudged.operator == "emacheck_tests.short_only.default"
     assert "no such kernel for float64" in unjudged.why
     library._destroy()
+
+
+def test_an_operator_that_returns_no_tensor_is_listed():
+    observer = Observer(CPU, Precision(), limit=30.0)
+    with observer:
+        assert torch.equal(torch.ones(2), torch.ones(2))
+    (unjudged,) = observer.ranking.unjudged()
+    assert (unjudged.operator, unjudged.why) == ("aten.equal.default", "it returns no tensor")
+
+
+def test_what_draws_on_the_device_is_listed_and_what_is_drawn_on_the_cpu_is_not():
+    observer = Observer(CPU, Precision(), limit=30.0)
+    with observer:
+        torch.multinomial(torch.ones(3), 1)
+        torch.ones(3).uniform_()
+    (unjudged,) = observer.ranking.unjudged()
+    assert (unjudged.operator, unjudged.why) == ("aten.multinomial.default", "draws random numbers")
+
+
+@pytest.mark.parametrize("probed", [True, False])
+def test_a_call_of_a_probe_is_listed_only_if_no_other_call_of_its_operator_was_judged(probed):
+    observer = Observer(CPU, Precision(), limit=30.0, probed=probed)
+    with observer:
+        torch.full((2,), math.nan).exp()
+        torch.full((2,), math.nan).tanh()
+        torch.ones(2).exp()
+    listed = {each.operator for each in observer.ranking.unjudged()}
+    assert listed == {"aten.tanh.default"} | (set() if probed else {"aten.exp.default"})
+
+
+def test_an_operator_of_the_backward_pass_belongs_to_the_module_whose_forward_pass_asks_for_it():
+    observer, value = Observer(CPU, Precision(), limit=30.0), torch.ones(3, requires_grad=True)
+    with observer:
+        observer.where.module = "first"
+        middle = value.exp()
+        observer.where.module = "second"
+        out = middle.tanh().sum()
+        observer.where.module = ""
+        out.backward()
+    rows = {row.operator: (row.module, row.phase) for row in observer.ranking.ranked()}
+    assert rows["aten.exp.default"] == ("first", "forward")
+    assert rows["aten.tanh_backward.default"] == ("second", "backward")
+    assert rows["aten.mul.Tensor"] == ("first", "backward")
+
+
+def test_a_call_that_writes_is_never_made_twice():
+    made = []
+
+    def wrong(func, args, kwargs):
+        made.append(func)
+        return func(*args, **kwargs).mul_(1.01)
+
+    observer, value = Observer(CPU, Precision(), limit=30.0), torch.ones(2)
+    with ReplacedOperator(("add_", "exp"), wrong), observer:
+        value.add_(1.0)
+        value.exp()
+    found = {row.operator: row.repeats for row in observer.ranking.ranked() if not row.passes}
+    assert found == {"aten.add_.Tensor": None, "aten.exp.default": True}
+    assert [str(each) for each in made] == ["aten.add_.Tensor", "aten.exp.default", "aten.exp.default"]
+
+
+def test_a_call_with_one_tensor_of_16_bits_has_the_limit_of_16_bits():
+    observer = Observer(CPU, Precision(name="bf16"), limit=10.0, limit_in_float32=30.0)
+    with observer:
+        F.batch_norm(torch.randn(4, 3, 5).bfloat16(), torch.zeros(3), torch.ones(3), torch.ones(3), torch.ones(3))
+        torch.ones(3).exp()
+    limits = {row.operator: row.limit for row in observer.ranking.ranked()}
+    assert (limits["aten.native_batch_norm.default"], limits["aten.exp.default"]) == (10.0, 30.0)
 
 
 def test_an_integer_that_an_operator_of_a_vendor_makes_of_a_float_is_judged_unless_last_bits_decide_it():
@@ -95,8 +164,88 @@ def test_operators_that_only_devices_have_are_repeated_as_what_the_cpu_runs_for_
     )
     due = aten.native_batch_norm_backward(value, value, scale, mean, variance, *saved, True, 1e-5, [True, True, True])
     assert all(torch.equal(made[f"result.{at}"], each) for at, each in enumerate(due))
-    made = a_call(aten._softmax.default, value.half(), 1, True)["result"]
-    assert torch.equal(made, value.half().float().softmax(1))
+
+
+@pytest.mark.parametrize("name", ["cudnn_batch_norm", "miopen_batch_norm", "native_batch_norm"])
+def test_a_batch_norm_of_any_name_saves_in_training_what_its_backward_needs_and_else_nothing_that_is_compared(name):
+    torch.manual_seed(0)
+    given = torch.randn(2, 3, 5, 5), torch.rand(3), torch.rand(3), torch.zeros(3), torch.ones(3)
+    made = a_call(getattr(aten, name).default, *given, True, 0.1, 1e-5)
+    due = aten.native_batch_norm(*given, True, 0.1, 1e-5)
+    assert all(torch.equal(made[f"result.{at}"], each) for at, each in enumerate(due))
+    made = a_call(getattr(aten, name).default, *given, False, 0.1, 1e-5)
+    assert made.keys() == {"result.0", "running_mean", "running_var"}
+    assert written(getattr(aten, name).default) == {"running_mean", "running_var"}
+    updated = a_call(aten._batch_norm_with_update.default, *given, 0.1, 1e-5)
+    assert torch.equal(updated["result.1"], due[1])
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("mask", [[True, True, True], [False, True, False]])
+def test_the_backward_of_a_convolution_gives_what_is_asked_for_with_as_many_biases_as_it_has_channels(transposed, mask):
+    torch.manual_seed(0)
+    value, weight = torch.randn(1, 4, 8, 8), torch.randn(4, 3, 3, 3) if transposed else torch.randn(6, 2, 3, 3)
+    place = ([1, 1], [1, 1], [1, 1], transposed, [0, 0], 2)
+    out = aten.convolution(value, weight, None, *place)
+    made = a_call(aten.convolution_backward_overrideable.default, out, value, weight, *place, mask)
+    due = aten.convolution_backward(out, value, weight, [6], *place, mask)
+    assert [f"result.{at}" in made for at in range(3)] == mask
+    assert all(torch.equal(made[f"result.{at}"], due[at]) for at in range(3) if mask[at])
+
+
+@pytest.mark.parametrize("short", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", ["_softmax", "_log_softmax"])
+def test_a_softmax_that_reads_16_bits_and_writes_32_is_exact_in_float64(name, short):
+    value, function = torch.randn(2, 5).to(short), getattr(torch, name.removeprefix("_"))
+    call = host_call(getattr(aten, name).default, (value, 1, True), {}, Precision())
+    assert torch.equal(call.run()["result"], function(value.float(), 1))
+    assert torch.equal(call.run(dtype=torch.float64)["result"], function(value.double(), 1))
+    assert a_call(getattr(aten, name).default, value, 1, False)["result"].dtype is short
+    backward, made, gradient = getattr(aten, f"{name}_backward_data").default, function(value.float(), 1), value.float()
+    call = host_call(backward, (gradient, made, 1, short), {}, Precision())
+    assert torch.equal(call.run()["result"], backward(gradient, made, 1, torch.float32).to(short))
+    due = backward(gradient.double(), made.double(), 1, torch.float64)
+    assert torch.equal(call.run(dtype=torch.float64)["result"], due)
+
+
+def beside(*others):
+    """Return what a device does that returns other things beside the result of an operator."""
+    return lambda func, args, kwargs: (func(*args, **kwargs)[0], *others)
+
+
+@pytest.mark.parametrize(
+    ("operator", "device", "run"),
+    [
+        (
+            "nll_loss2d_forward",
+            lambda func, args, kwargs: (func(*args, **kwargs)[0], torch.rand(())),
+            lambda value: F.cross_entropy(value, torch.zeros(2, 4, 4, dtype=torch.long), reduction="none"),
+        ),
+        ("log_sigmoid_forward", beside(torch.empty(0)), F.logsigmoid),
+        (
+            "_embedding_bag",
+            beside(*torch.tensor([[0, 0, 1, 1], [2, 2, 0, 0], [0, 0, 0, 0]])),
+            lambda value: F.embedding_bag(torch.arange(4), value[0, 0], torch.tensor([0, 2]), mode="sum"),
+        ),
+    ],
+)
+def test_what_cuda_returns_otherwise_than_the_cpu_beside_a_right_result_is_no_error(operator, device, run):
+    value = torch.randn(2, 3, 4, 4, requires_grad=True)
+    for result, passes in ((device, True), (lambda *call: (device(*call)[0] * 1.01, *device(*call)[1:]), False)):
+        observer = Observer(CPU, Precision(), limit=30.0)
+        with ReplacedOperator((operator,), result), observer:
+            run(value)
+        (row,) = [row for row in observer.ranking.ranked() if operator in row.operator]
+        assert (row.passes, row.result, observer.ranking.unjudged()) == (passes, "result.0", ())
+        assert row.repeats is (None if passes else True)
+
+
+def test_the_total_weight_of_a_loss_that_is_summed_up_is_compared():
+    observer = Observer(CPU, Precision(), limit=30.0)
+    with ReplacedOperator(("nll_loss_forward",), beside(torch.tensor(3.0))), observer:
+        F.cross_entropy(torch.randn(2, 4), torch.tensor([1, 3]))
+    (row,) = [row for row in observer.ranking.ranked() if not row.passes]
+    assert (row.operator, row.result) == ("aten.nll_loss_forward.default", "result.1")
 
 
 def test_views_memory_and_copies_are_not_judged_and_integers_are_compared_exactly():
@@ -104,6 +253,7 @@ def test_views_memory_and_copies_are_not_judged_and_integers_are_compared_exactl
     with observer:
         value = torch.empty(4, 4).fill_(2.0)
         value.t().unsqueeze(0).view(1, 4, 2, 2).detach()
+        value.new_empty(2).set_(aten.lift(aten._unsafe_view(value, [16]))).resize_(32).resize_as_(value).is_pinned()
         (value > 1).sum()
     assert {row.operator for row in observer.ranking.ranked()} == {
         "aten.fill_.Scalar",
@@ -120,6 +270,34 @@ def test_views_memory_and_copies_are_not_judged_and_integers_are_compared_exactl
         five.sum()
     (row,) = [row for row in observer.ranking.ranked() if not row.passes]
     assert (row.operator, row.measure, row.value, row.truth) == ("aten.sum.default", "exact", 11.0, 10.0)
+
+
+def test_only_what_a_device_computes_is_judged_on_it():
+    there, here, one = torch.ones(2, device="meta"), torch.ones(2), torch.ones(())
+    of_one = torch.ones((), device="meta")
+    judged = (
+        (aten.mul.Tensor, (there, one), {}),
+        (aten.mul.Tensor, (of_one, one), {}),
+        (aten.copy_.default, (there, there), {}),
+        (aten.copy_.default, (there, one), {}),
+        (aten._to_copy.default, (there,), {"dtype": torch.float64}),
+        (aten.arange.default, (3,), {"device": torch.device("meta")}),
+        (aten.native_dropout.default, (there, 0.0, True), {}),
+    )
+    passed_over = (
+        (aten.mul.Tensor, (here, here), {}, "not on the device"),
+        (aten.mul.Tensor, (here, of_one), {}, "not on the device"),
+        (aten.arange.default, (3,), {"device": None}, "not on the device"),
+        (aten.copy_.default, (there, here), {}, "a copy between devices"),
+        (aten._to_copy.default, (here,), {"device": torch.device("meta")}, "a copy between devices"),
+        (aten._local_scalar_dense.default, (of_one,), {}, "a copy between devices"),
+        (aten.uniform_.default, (there,), {}, "not on the device"),
+        (aten.multinomial.default, (there, 1), {}, "draws random numbers"),
+    )
+    for func, args, kwargs in judged:
+        assert why_not(func, args, kwargs, torch.device("meta")) is None, func
+    for func, args, kwargs, why in passed_over:
+        assert why_not(func, args, kwargs, torch.device("meta")) == why, func
 
 
 def test_an_index_among_equals_is_not_judged():
@@ -194,8 +372,15 @@ def test_what_was_in_memory_before_it_is_overwritten_does_not_matter():
     with observer:
         value.fill_(2.0)
         value.copy_(torch.ones(3))
-    assert {row.operator for row in observer.ranking.ranked()} >= {"aten.fill_.Scalar", "aten.copy_.default"}
+        value.mul_(math.nan).zero_()
+        torch._foreach_copy_([value.mul_(math.nan)], [torch.ones(3)])
+        torch._foreach_zero_([value.mul_(math.nan)])
+    rows = {row.operator: row for row in observer.ranking.ranked()}
+    assert rows.keys() >= {"aten.fill_.Scalar", "aten.copy_.default"}
+    assert [each.name for each in rows["aten.copy_.default"].inputs] == ["src"]
     assert observer.ranking.unjudged() == ()
+    # By keyword as well, but read.
+    assert unread(aten._fused_adam_.tensor_lr, {}) == frozenset()
 
 
 def test_what_the_cpu_computes_takes_the_place_of_a_broken_result_in_place_and_in_lists():
@@ -224,6 +409,16 @@ def test_a_call_that_the_cpu_knows_under_another_name_is_held_against_it():
     assert differing(device, reference) == (
         "aten.native_batch_norm.default is called with eps=0.01, where the reference has eps=1e-05"
     )
+
+
+def test_the_backward_of_a_softmax_that_writes_16_bits_is_no_other_call_than_that_of_the_reference():
+    device, reference = Called(CPU), Called(CPU)
+    made = torch.randn(2, 5).softmax(1)
+    with suppress(RuntimeError), device:
+        torch.ops.aten._softmax_backward_data(made, made, 1, torch.float16)
+    with reference:
+        torch.ops.aten._softmax_backward_data(made, made, 1, torch.float32)
+    assert (len(device.calls), differing(device, reference)) == (1, "")
 
 
 def test_an_operator_in_whose_place_none_shows_is_named_and_a_copy_instead_of_a_view_takes_no_place():

@@ -101,8 +101,9 @@ def audit_step(
             default device are not on the CPU, the model is wrapped to be parallel, the optimizer has none of its
             parameters or computes losses by itself, as LBFGS does, the loss does not depend on the model, runs the
             backward pass itself or reaches the original model or other parameters of the optimizer, what hangs on them
-            cannot be copied, anything is compiled by torch.compile, the device is not there, modules matches nothing,
-            or prepare replaces functions of torch or methods of the model's classes for all sides.
+            cannot be copied, an iteration registers buffers, anything is compiled by torch.compile, the device is not
+            there, modules matches nothing, or prepare replaces functions of torch or methods of the model's classes for
+            all sides.
 
     Example:
         A network that is not for images, with an optimizer that is not SGD; first as it is, then with a fault.
@@ -265,6 +266,7 @@ def _checked(reference: Reference) -> ModuleFinding | None:
         unsteady = find_unsteady(reference)
         if unsteady is None:
             _require_gradients(reference)
+            _require_buffers(reference)
             _require_modules(reference)
     return unsteady
 
@@ -274,6 +276,17 @@ def _require_gradients(reference: Reference) -> None:
         raise UsageError(
             "found no gradient at any parameter of the model after the backward pass, expected some; the loss function "
             "must call the model that it is given, and its parameters must require gradients."
+        )
+
+
+def _require_buffers(reference: Reference) -> None:
+    registered = reference.capture.registered
+    if registered:
+        more = f" and {len(registered) - 1} more" if len(registered) > 1 else ""
+        raise UsageError(
+            f"found buffer {registered[0]}{more} registered by the iteration itself, expected every buffer to be there "
+            "before it, because all sides start from the same state. Run the model once before the audit, as in a few "
+            "training iterations, or register the buffer where the module is built."
         )
 
 

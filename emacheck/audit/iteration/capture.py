@@ -32,6 +32,7 @@ class Capture:
         foreign_draws: Random operators whose numbers could not be drawn on the CPU.
         checkpointed: Modules that activation checkpointing calls again in the backward pass.
         repeated: Those that a program called there by other means than ``torch.utils.checkpoint``.
+        registered: Names of buffers that were not there before the iteration.
     """
 
     calls: list[Call]
@@ -41,6 +42,7 @@ class Capture:
     foreign_draws: frozenset[str] = frozenset()
     checkpointed: frozenset[str] = frozenset()
     repeated: frozenset[str] = frozenset()
+    registered: tuple[str, ...] = ()
 
 
 def capture(
@@ -66,6 +68,7 @@ def capture(
         The record, from which each call can be repeated alone.
     """
     recorder = _Recorder(draws=Draws(seed))
+    buffers = {name for name, _ in model.named_buffers(remove_duplicate=False)}
     model.zero_grad(set_to_none=True)
     top = Call(name=LOSS, index=0, kind="function", args=(snapshot(batch),), gradients_on=backward)
     recorder.stack.append(top)
@@ -98,12 +101,13 @@ def capture(
     model.zero_grad(set_to_none=True)
     return Capture(
         calls=recorder.calls,
-        losses={name: value.detach() for name, value in losses.items()},
+        losses={name: value.detach() for name, value in losses.items() if value.requires_grad},
         gradients=gradients,
         digests=digests,
         foreign_draws=frozenset(recorder.draws.foreign),
         checkpointed=frozenset(recorder.checkpointed | recorder.repeated),
         repeated=frozenset(recorder.repeated),
+        registered=tuple(name for name, _ in model.named_buffers(remove_duplicate=False) if name not in buffers),
     )
 
 

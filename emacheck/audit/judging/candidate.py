@@ -14,7 +14,9 @@ from emacheck.audit.iteration.capture import forget
 from emacheck.audit.iteration.nested import tensors
 from emacheck.audit.iteration.repeats import Repeats
 from emacheck.audit.iteration.subject import Candidate
+from emacheck.audit.judging.invariants import first_complaint
 from emacheck.audit.judging.pooling import overflowed, whole_errors
+from emacheck.audit.judging.premises import find_unfit_afterwards, find_unfit_step
 from emacheck.audit.judging.reference import Reference
 from emacheck.audit.judging.watch import Held, Watch
 from emacheck.audit.lockstep.end_to_end import Conditions, distances, iterated
@@ -220,6 +222,10 @@ def judge_optimizer(reference: Reference, candidate: Candidate, variation: Varia
     except Exception as error:  # of the user's code, so it can be anything
         judged.troubles.append(unable(error, module=OPTIMIZER, kind=_kind(candidate)))
         return
+    unfit = find_unfit_step(whole, reference.number)
+    if unfit is not None:
+        judged.troubles.append(unfit)
+        return
     how = Conditions(device=plan.device, precision=plan.precision, variation=variation, seed=plan.seed)
     try:
         with stepped(candidate, reference.capture.gradients, how) as found:
@@ -266,20 +272,20 @@ def judge_iteration(reference: Reference, candidate: Candidate, variation: Varia
         judged.troubles.append(unable(error, module=ITERATION, kind="whole iteration"))
         return
     how = Conditions(device=plan.device, precision=plan.precision, variation=variation, seed=plan.seed)
-    broken, again = None, Repeats(names=reference.repeats.names)
+    again = Repeats(names=reference.repeats.names)
     try:
         with again.watching(candidate) as watched, iterated(watched, reference.batch, how) as found:
             here = distances(found, whole.truth)
-            before = reference.subject.model
-            broken = next(
-                (text for text in (check(candidate.model, before) for check in plan.invariants) if text), None
-            )
+            broken = first_complaint(plan.invariants, candidate.model, reference.subject.model)
     except Exception as error:
         judged.troubles.append(
             trouble(error, module=ITERATION, kind="whole iteration", phase="forward", device=str(plan.device))
         )
         return
-    if broken:
+    unfit = find_unfit_afterwards(reference)
+    if unfit is not None:
+        judged.troubles.append(unfit)
+    elif broken:
         judged.troubles.append(
             ModuleFinding(
                 module=ITERATION,

@@ -1,6 +1,6 @@
 """What holds after any iteration on any device."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -26,7 +26,8 @@ def everything_is_finite(model: torch.nn.Module, before: torch.nn.Module) -> str
             return f"parameter {name} is not finite"
         if parameter.grad is not None and not _finite(parameter.grad):
             return f"gradient of {name} is not finite"
-    known = dict(before.named_buffers())
+    # A buffer that modules share is one for each of them once it has moved.
+    known = dict(before.named_buffers(remove_duplicate=False))
     for name, buffer in model.named_buffers():
         if not _finite(buffer) and not _infinite_before(buffer, known.get(name)):
             return f"buffer {name} is not finite"
@@ -42,6 +43,11 @@ def variances_are_not_negative(model: torch.nn.Module, before: torch.nn.Module) 
 
 
 DEFAULT: tuple[Invariant, ...] = (everything_is_finite, variances_are_not_negative)
+
+
+def first_complaint(invariants: Sequence[Invariant], model: torch.nn.Module, before: torch.nn.Module) -> str:
+    """Return the first complaint of all invariants about a model after an iteration, empty if there is none."""
+    return next((text for text in (check(model, before) for check in invariants) if text), "")
 
 
 def _infinite_before(now: torch.Tensor, before: torch.Tensor | None) -> bool:

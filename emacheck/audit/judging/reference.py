@@ -17,7 +17,7 @@ from emacheck.audit.iteration.draws import Draws
 from emacheck.audit.iteration.repeats import Repeats
 from emacheck.audit.iteration.subject import Candidate, Subject, copied, to_accuracy
 from emacheck.audit.iteration.ties import break_ties
-from emacheck.audit.judging.invariants import DEFAULT, Invariant
+from emacheck.audit.judging.invariants import DEFAULT, Invariant, first_complaint
 from emacheck.audit.limits import OPERATOR, OPERATOR_HALF, Limits
 from emacheck.audit.lockstep.end_to_end import Conditions, Found, Owner, distances, iterated
 from emacheck.audit.lockstep.isolated import Baseline, baselines
@@ -111,6 +111,7 @@ class Reference:
         notes: What limits what the outcome rests on.
         repeats: What activation checkpointing repeated in the reference's whole iteration.
         refused: For what cannot run in a benign variation, why; the variation was left out there.
+        broken: What does not hold after the reference's own whole iteration, empty if all does.
     """
 
     subject: Subject
@@ -121,6 +122,7 @@ class Reference:
     notes: list[str] = field(default_factory=list)
     repeats: Repeats = field(default_factory=lambda: Repeats(names=()))
     refused: dict[str, str] = field(default_factory=dict)
+    broken: str = ""
     _kept: dict[str, Any] = field(default_factory=dict)
 
     def captured(self, *, evaluation: bool = False) -> Capture:
@@ -174,8 +176,7 @@ class Reference:
         try:
             captured = self.captured(evaluation=True)
         except Exception as error:
-            first = str(error).strip().splitlines()[:1]
-            self.notes.append(f"evaluation mode was not audited, the reference fails in it: {''.join(first)}")
+            self.notes.append(f"evaluation mode was not audited, the reference fails in it: {_said(error)}")
             return None
         for call in captured.calls:
             call.by_products = known.get(call.label, frozenset())
@@ -231,6 +232,7 @@ class Reference:
             return
         self.repeats = Repeats(names=captured.checkpointed)
         with self.repeats.watching(candidate) as watched, iterated(watched, self.batch, how) as found:
+            self.broken = first_complaint(self.plan.invariants, candidate.model, self.subject.model)
             yield found
 
     def _whole(self, name: str, run: Any, variations: tuple[Variation, ...]) -> Whole:
@@ -260,8 +262,12 @@ class Reference:
 
     def _refuse(self, name: str, variation: Variation, error: Exception) -> None:
         """Remember that something cannot run in a benign variation that is not the plain one."""
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        self.refused.setdefault(name, f"{variation}: {first}")
+        self.refused.setdefault(name, f"{variation}: {_said(error)}")
+
+
+def _said(error: Exception) -> str:
+    """Return the type of an error and the first line of what it says; a bare assertion says nothing."""
+    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
 
 
 def _some(names: Iterable[str]) -> str:

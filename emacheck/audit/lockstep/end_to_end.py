@@ -163,7 +163,8 @@ def observed(candidate: Candidate, batch: Any, conditions: Conditions, weights: 
     """
     nudged = nudge(candidate.model, conditions.variation)
     starts = {n: p.detach().clone() for n, p in candidate.model.named_parameters()} if nudged else weights
-    buffers = {n: float64(b) for n, b in candidate.model.named_buffers()}
+    # Of a buffer that modules share each has one of its own once it has moved, so each is named on every side.
+    buffers = {n: float64(b) for n, b in candidate.model.named_buffers(remove_duplicate=False)}
     losses = iterate(candidate, batch, conditions)
     found: Found = {}
     for name, value in losses.items():
@@ -174,7 +175,7 @@ def observed(candidate: Candidate, batch: Any, conditions: Conditions, weights: 
             found[module or MODEL, Part("gradient", own)] = partial(on_host, parameter.grad)
         if candidate.optimizer is not None:
             found[module or MODEL, Part("update", own)] = partial(difference, parameter, starts[name])
-    for name, buffer in candidate.model.named_buffers():
+    for name, buffer in candidate.model.named_buffers(remove_duplicate=False):
         module, _, own = name.rpartition(".")
         found[module or MODEL, Part("buffer", own)] = partial(difference, buffer, buffers[name])
     return found

@@ -49,7 +49,8 @@ class HostCall:
             else:
                 output = call.func(**_known(call.func, call.given))
         made = results(call.func, call.given, output)
-        return {name: made[name] for name in made if call.compared is None or name in call.compared}
+        made = {name: made[name] for name in made if call.compared is None or name in call.compared}
+        return made if call.rounded is None else {name: tensor.to(call.rounded) for name, tensor in made.items()}
 
 
 def host_call(func: Any, args: Any, kwargs: dict[str, Any], precision: Precision) -> HostCall:

@@ -196,7 +196,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             )  # fmt: skip
         if over and again is not None and self._repeated[name] < REPEATED:
             self._repeated[name] += 1
-            self._repeat(name, made, again)
+            self._repeat(name, {each.result: made[each.result] for each in found if each.result in made}, again)
 
     def _limit_of(self, call: HostCall, made: dict[str, torch.Tensor]) -> float:
         short = any(tensor.dtype in _SHORT for _, tensor in tensors((call.given, made)))

@@ -17,8 +17,8 @@ VIEW, MEMORY, COPY, RANDOM, HOST = (
     "not on the device",
 )
 # Views and copies that torch's schemas do not call so.
-_VIEWS = {"_unsafe_view", "_reshape_alias", "lift_fresh", "lift", "set_"}
-_MEMORY = {"resize_", "resize_as_", "record_stream", "pin_memory", "_pin_memory", "is_pinned"}
+_VIEWS = {"_unsafe_view", "lift", "set_"}
+_MEMORY = {"resize_", "resize_as_", "record_stream", "_pin_memory", "is_pinned"}
 _TO_HOST = {"_local_scalar_dense", "item"}
 # What these write to held nothing that counts.
 _OVERWRITING = {"copy_", "fill_", "zero_", "_foreach_copy_", "_foreach_zero_"}

@@ -1,4 +1,4 @@
-"""What the CPU runs in the place of an operator that a device has and it has not, where that is certain."""
+"""What the CPU runs for an operator where it is another one than on the device, and which results mean the same."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,11 +18,13 @@ class StandIn:
         func: The operator.
         given: Its arguments by name.
         compared: Names of those results that mean the same on any device, None for all.
+        rounded: The shorter type that the device returns, None for that of the CPU.
     """
 
     func: Any
     given: Arguments
     compared: frozenset[str] | None = None
+    rounded: torch.dtype | None = None
 
 
 def stand_in(func: Any, given: Arguments) -> StandIn:
@@ -60,6 +62,24 @@ def _softmax(func: Any, given: Arguments) -> StandIn:
     value = given["self"]
     value = value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
     return StandIn(func=func, given={**given, "self": value, "half_to_float": False})
+
+
+def _softmax_backward(func: Any, given: Arguments) -> StandIn:
+    """The CPU refuses to read 32 bits and write 16."""
+    short, kind = given["input_dtype"], given["grad_output"].dtype
+    if short == kind:
+        return StandIn(func=func, given=given)
+    return StandIn(func=func, given={**given, "input_dtype": kind}, rounded=short)
+
+
+def _first_alone(func: Any, given: Arguments) -> StandIn:
+    """What it returns beside its result is for its own backward pass, and another thing, or none, on each device."""
+    return StandIn(func=func, given=given, compared=frozenset({"result.0", "output"}))
+
+
+def _loss_of_pixels(func: Any, given: Arguments) -> StandIn:
+    """Of losses that are not summed up CUDA leaves in the total weight what was in memory; nothing reads it."""
+    return _first_alone(func, given) if given["reduction"] == 0 else StandIn(func=func, given=given)
 
 
 def _batch_norm(func: Any, given: Arguments) -> StandIn:
@@ -105,6 +125,13 @@ _KNOWN: dict[str, Callable[[Any, Arguments], StandIn]] = {
     "convolution_backward_overrideable": _convolution_backward,
     "_softmax": _softmax,
     "_log_softmax": _softmax,
+    "_softmax_backward_data": _softmax_backward,
+    "_log_softmax_backward_data": _softmax_backward,
+    "nll_loss_forward": _loss_of_pixels,
+    "nll_loss2d_forward": _loss_of_pixels,
+    "log_sigmoid_forward": _first_alone,
+    "_embedding_bag": _first_alone,
+    "_embedding_bag_forward_only": _first_alone,
     "native_batch_norm": _batch_norm,
     "cudnn_batch_norm": _batch_norm,
     "miopen_batch_norm": _batch_norm,

@@ -161,6 +161,7 @@ def with_processes(
     """
     from emacheck.audit.iteration.subject import named_tensors
     from emacheck.audit.judging.pooling import overflowed, pooled_errors
+    from emacheck.audit.judging.premises import find_unfit_together
     from emacheck.audit.step import peak_memory
     from emacheck.train.paired.fingerprint import sample_hashes, tensor_hash
 
@@ -169,20 +170,26 @@ def with_processes(
     depths = {error.module: error.depth for error in result.errors}
     between = find_between(
         reports,
-        start={name: tensor_hash(tensor) for name, tensor in named_tensors(training.subject.model)},
+        start={name: tensor_hash(each) for name, each in named_tensors(training.subject.model, remove_duplicate=False)},
         samples=[sample_hashes(batch) for batch in training.joined],
         own=joined.own,
     )
     roundoff = plan.precision.unit_roundoff(_dtype(training.subject))
     errors = reduced_errors(reports, unit_roundoff=roundoff, limit=plan.limits.isolated, depths=depths)
-    unjudged: list[str] = []
+    unfit, unjudged = [], []
     for reference in joined.references:
         progress(f"batch {reference.number} of {len(joined.references)}")
         whole = reference.iteration()
+        trouble = find_unfit_together(whole, reference.number)
+        if trouble is not None:
+            unfit.append(trouble)
+            errors = [error for error in errors if error.batch != reference.number]
+            continue
         here = distances_of(together(reports, reference.number, directory), whole.truth)
         errors += pooled_errors(whole, here, plan=plan, batch=reference.number, depths=depths, level=LEVEL)
         unjudged += overflowed(whole)
-    found = [*between, *find_whole(errors, size=len(reports), explained=bool(result.findings or between))]
+    explained = bool(result.findings or between)
+    found = [*between, *unfit, *find_whole(errors, size=len(reports), explained=explained)]
     return replace(
         result,
         errors=(*result.errors, *errors),

@@ -200,7 +200,8 @@ def _hashes(candidate: "Candidate") -> dict[str, str]:
     from emacheck.audit.iteration.subject import named_tensors
     from emacheck.train.paired.fingerprint import tensor_hash
 
-    return {name.removeprefix(WRAPPED): tensor_hash(tensor) for name, tensor in named_tensors(candidate.model)}
+    named = named_tensors(candidate.model, remove_duplicate=False)
+    return {name.removeprefix(WRAPPED): tensor_hash(tensor) for name, tensor in named}
 
 
 Keep = Callable[[dict[str, Any]], None]
