@@ -1,15 +1,12 @@
 """The audit inside of ``emacheck run``: what it adds to the verdict, to the reports and to what is left of a run."""
 
-import contextlib
 import json
 import math
 import os
-import shutil
 import signal
 import subprocess
 import time
 import xml.etree.ElementTree as ET
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,11 +14,9 @@ from conftest import SLIM, emacheck_process
 
 from emacheck.audit.findings.result import ITERATION, AuditResult, ModuleFinding, TensorError, find, read_result
 from emacheck.audit.findings.verdict import audit_finding
-from emacheck.cli.audit.before import _log, _of_nodes, _told
-from emacheck.cli.audit.ranks import scratch_directory
+from emacheck.cli.audit.before import _told
 from emacheck.cli.judging import with_audit
 from emacheck.curve import Curve
-from emacheck.errors import TrainingError, UsageError
 from emacheck.judge import Outcome, decide, make_rules
 from emacheck.judge.comparison import compare
 from emacheck.record import Record
@@ -33,7 +28,6 @@ from emacheck.report.text import text
 from emacheck.report.wording import headline
 from emacheck.strict_json import to_json
 from emacheck.train.launching.parent import MARK
-from emacheck.train.launching.processes import Processes
 
 # What audit.json holds and report.json elsewhere, or not at all.
 BESIDE = ("tensors", "operators")
@@ -277,58 +271,6 @@ def test_what_the_audit_means_for_the_verdict_is_said_before_the_training(tmp_pa
     assert told.startswith(f"Audit: {audit.outcome}. ")
     assert str(tmp_path / "audit.html") in told
     assert "The verdict" not in told if said is None else said in told.splitlines()[-1]
-
-
-def raised(error):
-    """Expect an error, if there is one."""
-    return contextlib.nullcontext() if error is None else pytest.raises(type(error))
-
-
-@pytest.mark.parametrize(
-    ("error", "printed", "kept"),
-    [
-        (None, "", True),
-        (UsageError("no such device"), "words", False),
-        (TrainingError("it crashed"), "last words", True),
-        (TrainingError("it crashed"), "", False),
-        (TrainingError("it crashed at once"), None, False),
-        (KeyboardInterrupt(), "", False),
-    ],
-)
-def test_a_log_of_the_audit_stays_unless_the_audit_was_refused_or_said_nothing(tmp_path, error, printed, kept):
-    with raised(error), _log(tmp_path) as log:
-        if printed is not None:
-            log.write_text(printed)
-        if error is not None:
-            raise error
-    assert (tmp_path / "audit.log").is_file() == kept
-
-
-@pytest.mark.parametrize(
-    ("error", "kept"),
-    [
-        (None, False),
-        (TrainingError("what the processes printed is kept in {}"), True),
-        (TrainingError("it crashed"), False),
-        (KeyboardInterrupt(), False),
-    ],
-)
-def test_what_processes_print_stays_where_a_message_names_it_and_their_tensors_never_do(error, kept):
-    with raised(error), scratch_directory() as directory:
-        (directory / "batch1.pt").touch()
-        (directory / "output.log").touch()
-        if error is not None:
-            raise type(error)(str(error).format(directory))
-    assert [path.name for path in directory.glob("*")] == (["output.log"] if kept else [])
-    if kept:
-        shutil.rmtree(directory)
-    assert not directory.exists()
-
-
-def test_of_several_nodes_a_note_says_which_was_audited():
-    nodes = Processes(launched=True, nproc_per_node=2, nnodes=3)
-    assert _of_nodes(nodes).startswith("of 3 nodes, only that of rank 0 was audited, with 2 processes; ")
-    assert "with one process; " in _of_nodes(replace(nodes, nproc_per_node=1))
 
 
 @pytest.mark.training
