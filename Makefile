@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 UPSTREAM := .venv-upstream
-OLDEST := .venv-oldest
+OLDEST := .venv-oldest/.torch-2.4.1
+NEWEST := .venv-newest/.torch-2.14.1
 # Threads of one process that spin while they wait take the cores from the other one's.
 export OMP_WAIT_POLICY ?= PASSIVE
 DEMO_DIR ?= work_dirs/demo-$(shell date +%Y%m%d_%H%M%S)
 
-.PHONY: demo test lint slow test-upstream test-oldest test-slurm docs rules clean
+.PHONY: demo test lint slow test-upstream test-oldest test-newest test-slurm docs rules clean
 
 # What a person waits for: all that neither trains nor takes long by itself.
 test: lint
@@ -29,8 +30,12 @@ test-upstream: $(UPSTREAM)/.upstream
 	$(UPSTREAM)/bin/python -m pytest -m "upstream and not slow"
 
 # The quick tests with the oldest torch that is supported; of that there is a build for CUDA only, 5 GB.
-test-oldest: $(OLDEST)/.oldest
-	$(OLDEST)/bin/python -m pytest --numprocesses 2 -m "not slow and not training"
+test-oldest: $(OLDEST)
+	$(<D)/bin/python -m pytest --numprocesses 2 -m "not slow and not training"
+
+# And with the newest one, of which there is a build for CUDA only as well, 6 GB.
+test-newest: $(NEWEST)
+	$(<D)/bin/python -m pytest --numprocesses 2 -m "not slow and not training"
 
 # emacheck under a real Slurm, set up on this machine for these tests; needs root and Debian's slurm-wlm and munge.
 test-slurm: $(INSTALLED)
@@ -64,13 +69,13 @@ $(UPSTREAM)/.upstream: $(UPSTREAM)/.installed
 	$(UPSTREAM)/bin/python -m pip install --quiet --constraint constraints.txt mmengine==0.10.7
 	touch $@
 
-$(OLDEST)/.oldest: pyproject.toml constraints.txt
-	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
-	grep --invert-match '^torch==' constraints.txt > $(OLDEST)/constraints.txt
-	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/constraints.txt torch==2.4.1 --editable '.[train,test]'
-	$(OLDEST)/bin/python -c 'import cv2' 2>/dev/null || $(OLDEST)/bin/python -m pip install --quiet \
+$(OLDEST) $(NEWEST): pyproject.toml constraints.txt
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	grep --invert-match '^torch==' constraints.txt > $(@D)/constraints.txt
+	$(@D)/bin/python -m pip install --quiet --constraint $(@D)/constraints.txt torch==$(@F:.torch-%=%) --editable '.[train,test]'
+	$(@D)/bin/python -c 'import cv2' 2>/dev/null || $(@D)/bin/python -m pip install --quiet \
 		--constraint constraints.txt --force-reinstall --no-deps opencv-python-headless
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(UPSTREAM) $(OLDEST) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(UPSTREAM) $(dir $(OLDEST) $(NEWEST)) .mypy_cache .ruff_cache .pytest_cache .hypothesis
