@@ -13,7 +13,7 @@ from emacheck.errors import UsageError
 from emacheck.judge import Outcome, make_rules
 from emacheck.judge.advice import rounded_up
 from emacheck.judge.comparison import Comparison, compare
-from emacheck.judge.noise.standard_error import student
+from emacheck.judge.noise.standard_error import block_length, student
 from emacheck.judge.rules.equivalence import Equivalence, last_part
 from emacheck.record import Record
 
@@ -207,6 +207,20 @@ def test_whatever_the_numbers_there_is_a_finding_and_a_pass_is_finite():
 
     check()
     assert PASS in seen
+
+
+@pytest.mark.parametrize("once", [1e78, 1e200])
+def test_a_loss_that_is_without_bounds_once_is_no_pass_and_no_crash(once):
+    values = np.linspace(2.0, 1.0, 80)
+    reference, candidate = (values + np.random.default_rng(seed).normal(0, 0.1, 80) for seed in (1, 2))
+    candidate[60] = once
+    assert finding_on(record(reference), record(candidate)).outcome is not PASS
+
+
+@pytest.mark.parametrize("exponent", [-600, -1, 1, 600])
+def test_the_length_of_the_blocks_does_not_depend_on_the_unit(exponent):
+    series = np.cumsum(np.random.default_rng(0).normal(size=400))
+    assert block_length(np.ldexp(series, exponent)) == block_length(series) > 1
 
 
 def test_a_loss_that_is_zero_in_both_short_runs_is_undecided_and_no_crash():

@@ -109,6 +109,8 @@ def block_length(values: Floats) -> int:
     """
     count = len(values)
     centred = values - np.mean(values)
+    # The choice does not depend on the unit, and in this one, a power of two, no square overflows or vanishes.
+    centred = np.ldexp(centred, -math.frexp(float(np.max(np.abs(centred))))[1])
     around = min(max(5, math.ceil(math.sqrt(math.log10(count)))), count - 1)
     furthest = min(math.ceil(math.sqrt(count)) + around, count - 1)
     covariance = np.array([centred[: count - lag] @ centred[lag:] / count for lag in range(furthest + 1)])
@@ -122,7 +124,7 @@ def block_length(values: Floats) -> int:
     weighted = 2 * np.minimum(1, 2 * (1 - lags / bandwidth)) * covariance[1 : bandwidth + 1]
     slope, variance = float(weighted @ lags), float(covariance[0] + weighted.sum())
     # Neighbours that alternate more than noise make the mean more certain: single values are then the safe choice.
-    best = (1.5 * slope**2 / variance**2 * count) ** (1 / 3) if variance > 0 else 1.0
+    best = (1.5 * (slope / variance) ** 2 * count) ** (1 / 3) if variance > 0 else 1.0
     return round(min(max(best, 1), 3 * math.sqrt(count), count / 3))
 
 
