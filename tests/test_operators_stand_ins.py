@@ -125,6 +125,18 @@ def test_what_cuda_returns_otherwise_than_the_cpu_beside_a_right_result_is_no_er
         assert row.repeats is (None if passes else True)
 
 
+@pytest.mark.parametrize("size", [(4,), (3, 4, 4)])
+def test_the_backward_of_a_loss_that_is_not_summed_up_is_judged_whatever_its_total_weight_is(size):
+    name = "nll_loss_forward" if len(size) == 1 else "nll_loss2d_forward"
+    value, labels = torch.randn(2, *size, requires_grad=True), torch.zeros(2, *size[1:], dtype=torch.long)
+    observer = Observer(CPU, Precision(), limit=30.0)
+    with ReplacedOperator((name,), beside(torch.tensor(float("nan")))), observer:
+        F.cross_entropy(value, labels, reduction="none").sum().backward()
+    rows = {row.operator: row.passes for row in observer.ranking.ranked()}
+    assert rows[f"aten.{name.replace('forward', 'backward')}.default"]
+    assert observer.ranking.unjudged() == ()
+
+
 def test_the_total_weight_of_a_loss_that_is_summed_up_is_compared():
     observer = Observer(CPU, Precision(), limit=30.0)
     with ReplacedOperator(("nll_loss_forward",), beside(torch.tensor(3.0))), observer:

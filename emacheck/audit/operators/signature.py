@@ -22,6 +22,8 @@ _MEMORY = {"resize_", "resize_as_", "record_stream", "_pin_memory", "is_pinned"}
 _TO_HOST = {"_local_scalar_dense", "item"}
 # What these write to held nothing that counts.
 _OVERWRITING = {"copy_", "fill_", "zero_", "_foreach_copy_", "_foreach_zero_"}
+# Where their losses are not summed up, the total weight is what CUDA found in memory (ATen/native/cuda/NLLLoss2d.cu).
+_OF_PIXELS = {"nll_loss_backward", "nll_loss2d_backward"}
 # The schema of these does not say that they change running statistics.
 _UNSAID = {
     "native_batch_norm": ("running_mean", "running_var"),
@@ -62,6 +64,8 @@ def unread(func: Any, given: dict[str, Any]) -> frozenset[str]:
         ['out']
     """
     out = {each.name for each in func._schema.arguments if each.kwarg_only and each.name in written(func)}
+    if base_name(func) in _OF_PIXELS and given.get("reduction") == 0:
+        out |= {"total_weight"}
     overwritten = base_name(func) in _OVERWRITING or given.get("beta", 1) == 0
     return frozenset(out | ({"self"} if overwritten else set()))
 
