@@ -190,6 +190,9 @@ def raises(error):
         ),
         (RuntimeError('"conv" not implemented for "Half"'), "INCONCLUSIVE", "conv"),
         (RuntimeError("x out of memory. Tried to allocate"), "INCONCLUSIVE", "smaller crop"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling it"), "INCONCLUSIVE", "more memory"),
+        (RuntimeError("GET was unable to find an engine to execute this"), "INCONCLUSIVE", "compared: GET was unable"),
+        (RuntimeError("CUDA error: no kernel image is available"), "INCONCLUSIVE", "not built for the card"),
         (RuntimeError("kernel launch failed"), "FAIL", "kernel launch failed"),
     ],
 )

@@ -7,8 +7,15 @@ from emacheck.audit.iteration.draws import ForeignDrawError
 from emacheck.audit.lockstep.played import CallMismatchError
 from emacheck.judge.verdict import Outcome
 
-_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "memoryerror")
-_MISSING = ("could not run 'aten::", "not implemented for", "not currently implemented", "no kernel")
+# The last is how cuBLAS and cuDNN say it, which allocate by themselves.
+_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "memoryerror", "status_alloc_failed")
+# The last is how torch says that cuDNN has no algorithm for a convolution (ATen/native/cudnn/Conv_v8.cpp).
+_MISSING = (
+    *("could not run 'aten::", "not implemented for", "not currently implemented"),
+    *("no kernel", "unable to find an engine"),
+)
+# How CUDA says that a build of torch holds no code for the card.
+_NOT_BUILT = "no kernel image"
 
 
 def unable(error: Exception, *, module: str, kind: str) -> ModuleFinding:
@@ -84,9 +91,12 @@ def trouble(error: Exception, *, module: str, kind: str, phase: str, device: str
     elif isinstance(error, NotImplementedError) or any(sign in text.lower() for sign in _MISSING):
         outcome = Outcome.INCONCLUSIVE
         found = re.search(r"aten::[\w.]+", text) or re.search(r'"(\w+)" not implemented', text)
-        name = found.group(found.lastindex or 0) if found else first
-        message = (
-            f"{module} ({kind}) needs {name}, which {device} lacks; the module was not compared (--cpu-fallback lets "
-            "the CPU run it)"
-        )
+        message = f"{module} ({kind}) cannot run on {device}, so it was not compared: {first}"
+        if found:
+            message = (
+                f"{module} ({kind}) needs {found.group(found.lastindex or 0)}, which {device} lacks; the module was "
+                "not compared (--cpu-fallback lets the CPU run it)"
+            )
+        elif _NOT_BUILT in text.lower():
+            message += ". This torch was not built for the card: install a build that was"
     return ModuleFinding(module=module, kind=kind, outcome=outcome, phase=phase, introduced=True, message=message)

@@ -9,7 +9,8 @@ from emacheck.train.launching.last_words import end_of
 
 # Less does not even hold a header and some last words.
 FULL_BYTES = 1 << 20
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "memoryerror")
+# The last is how cuBLAS and cuDNN say it, which allocate by themselves.
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "memoryerror", "status_alloc_failed")
 # How torch says that a batch found no room, and that a process which loads data was killed for that.
 # The last is Python's, where shared memory is missing or may not be written to.
 NO_SHARED_MEMORY = ("unable to allocate shared memory", "out of shared memory", "_multiprocessing.semlock(")
