@@ -1,6 +1,7 @@
 """The table of devices, entry points, and what a user is told when a device is not there."""
 
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -312,6 +313,14 @@ def test_what_only_describes_a_device_may_raise_anything(monkeypatch):
     assert accelerator.describe_device(device)["name"] == "Intel XPU"
     assert accelerator.peak_memory(device) is None
     assert accelerator.generator_state(device) is None
+
+
+def test_a_version_of_a_library_may_be_what_a_function_says(monkeypatch):
+    versions = ("platform.python_version", "platform.libc_ver.nothing", "json.loads", "sys.byteorder")
+    has_module(monkeypatch, **ONE)
+    facts = accelerator.describe_device(Device(kind=replace(KINDS["xpu"], versions=versions)))
+    said = {name: facts[name] for name in versions if name in facts}
+    assert said == {"platform.python_version": platform.python_version(), "sys.byteorder": sys.byteorder}
 
 
 def test_names_start_with_the_table():

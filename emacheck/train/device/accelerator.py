@@ -173,6 +173,8 @@ def describe_device(device: Device) -> dict[str, str]:
     names = [*([f"{device.kind.module}.__version__"] if device.kind.module else []), *device.kind.versions]
     for name in names:
         value = attribute(name)
+        if callable(value):
+            value = _answer(attribute(name.rpartition(".")[0]), name.rpartition(".")[2])
         if value is not None:
             facts[name] = str(value)
     return facts | {name: os.environ[name] for name in sorted(os.environ) if name.startswith(device.kind.variables)}

@@ -48,7 +48,7 @@ class DeviceKind:
         amp: The precision that ``--amp`` means.
         tf32_switches: Boolean attributes, as dotted names from ``torch`` on, that let the device compute float32 with
             fewer bits. All are switched off for fp32 and on for tf32; one that is not there is left out.
-        versions: Dotted names, from a module on, of the versions of driver and libraries.
+        versions: Dotted names, from a module on, of the versions of driver and libraries, or functions that say them.
         variables: How the names of the environment variables begin that the device's module reads.
         fallback_variables: Those of them that let the CPU run operators in the place of the device, unseen.
         float32_variables: Those of them that keep the device, if they are 1, from computing float32 with fewer bits.
@@ -93,7 +93,7 @@ KINDS: dict[str, DeviceKind] = {
             precisions=PRECISIONS,
             # Convolutions use TF32 by default.
             tf32_switches=("torch.backends.cuda.matmul.allow_tf32", "torch.backends.cudnn.allow_tf32"),
-            versions=("torch.version.cuda", "torch.version.hip"),
+            versions=("torch.version.cuda", "torch.version.hip", "torch.backends.cudnn.version"),
         ),
         DeviceKind(
             type="sdaa",
