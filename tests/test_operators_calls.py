@@ -292,6 +292,17 @@ def test_a_call_that_the_cpu_knows_under_another_name_is_held_against_it():
     )
 
 
+def test_the_backward_of_a_batch_norm_that_computes_what_nobody_asked_for_is_no_other_call():
+    device, reference = Called(CPU), Called(CPU)
+    value, ones, zeros = torch.randn(2, 3, 4), torch.ones(3), torch.zeros(3)
+    kept, saved = (ones, zeros, ones), (zeros, ones)
+    with suppress(NotImplementedError), device:
+        torch.ops.aten.cudnn_batch_norm_backward(value, value, *kept, *saved, 1e-5, torch.empty(0, dtype=torch.uint8))
+    with reference:
+        torch.ops.aten.native_batch_norm_backward(value, value, *kept, *saved, True, 1e-5, [True, False, False])
+    assert (len(device.calls), differing(device, reference)) == (1, "")
+
+
 def test_the_backward_of_a_softmax_that_writes_16_bits_is_no_other_call_than_that_of_the_reference():
     device, reference = Called(CPU), Called(CPU)
     made = torch.randn(2, 5).softmax(1)

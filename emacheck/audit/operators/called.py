@@ -11,8 +11,9 @@ from emacheck.audit.operators.signature import bound, inputs, settings, why_not
 from emacheck.audit.operators.stand_ins import stand_in
 from emacheck.dispatch.executed import COPIES
 
-# Where a result goes and how it lies in memory is each device's own.
-_OWN = {"device", "memory_format", "layout", "pin_memory"}
+# Where a result goes and how it lies in memory is each device's own, and which gradients a kernel makes besides those
+# that are asked for: cuDNN's backward of a batch norm makes all, whatever is frozen.
+_OWN = {"device", "memory_format", "layout", "pin_memory", "output_mask"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
