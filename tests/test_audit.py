@@ -180,6 +180,11 @@ def raises(error):
     return prepare
 
 
+ILLEGAL_ACCESS = """CUDA error: an illegal memory access was encountered
+CUDA kernel errors might be asynchronously reported at some other API call, so the stacktrace below might be incorrect.
+For debugging consider passing CUDA_LAUNCH_BLOCKING=1"""
+
+
 @pytest.mark.parametrize(
     ("error", "outcome", "words"),
     [
@@ -193,6 +198,8 @@ def raises(error):
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling it"), "INCONCLUSIVE", "more memory"),
         (RuntimeError("GET was unable to find an engine to execute this"), "INCONCLUSIVE", "compared: GET was unable"),
         (RuntimeError("CUDA error: no kernel image is available"), "INCONCLUSIVE", "not built for the card"),
+        (RuntimeError(ILLEGAL_ACCESS), "FAIL", "was encountered (cpu says so late"),
+        (RuntimeError(ILLEGAL_ACCESS), "FAIL", "with CUDA_LAUNCH_BLOCKING=1)"),
         (RuntimeError("kernel launch failed"), "FAIL", "kernel launch failed"),
     ],
 )

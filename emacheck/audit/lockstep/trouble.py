@@ -16,6 +16,8 @@ _MISSING = (
 )
 # How CUDA says that a build of torch holds no code for the card.
 _NOT_BUILT = "no kernel image"
+# How torch says what to set for an error of a device that runs behind the host (c10/cuda/CUDAException.cpp).
+_LATE = re.compile(r"asynchronously reported.*?passing (\w+=\w+)", re.DOTALL)
 
 
 def unable(error: Exception, *, module: str, kind: str) -> ModuleFinding:
@@ -73,6 +75,11 @@ def trouble(error: Exception, *, module: str, kind: str, phase: str, device: str
     text = str(error).strip()
     first = text.splitlines()[0] if text else type(error).__name__
     outcome, message = Outcome.FAIL, f"{module} ({kind}) fails on {device} and runs on the reference: {first}"
+    if late := _LATE.search(text):
+        message += (
+            f" ({device} says so late, and often answers nothing more after it: look at the first module of which this "
+            f"is said, with {late[1]})"
+        )
     if isinstance(error, CallMismatchError):
         message = f"{module} ({kind}) does other things than the reference: {first}"
     elif isinstance(error, ForeignDrawError):
