@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -313,6 +314,16 @@ def test_what_only_describes_a_device_may_raise_anything(monkeypatch):
     assert accelerator.describe_device(device)["name"] == "Intel XPU"
     assert accelerator.peak_memory(device) is None
     assert accelerator.generator_state(device) is None
+
+
+def test_why_torch_sees_no_device_is_said_as_torch_says_it(monkeypatch):
+    def too_old():
+        warnings.warn("CUDA initialization: The NVIDIA driver on your system\nis too old", UserWarning, stacklevel=1)
+        return False
+
+    has_module(monkeypatch, is_available=too_old, device_count=lambda: 0)
+    with pytest.raises(UsageError, match=r"least 1 \(torch says: CUDA .* driver on your system is too old\)\. Check"):
+        accelerator.open_device(parse_device("xpu"))
 
 
 def test_a_version_of_a_library_may_be_what_a_function_says(monkeypatch):

@@ -5,6 +5,7 @@ import datetime
 import importlib
 import os
 import platform
+import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
@@ -41,7 +42,9 @@ def open_device(device: Device, count: int = 1) -> None:
 
     module = device_module(device)
     try:
-        found = _count(module)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            found = _count(module)
     except Exception as error:  # whatever a driver raises
         raise UsageError(
             f"{device.option} {device}: torch.{device.type} does not say how many devices there are "
@@ -53,10 +56,17 @@ def open_device(device: Device, count: int = 1) -> None:
         each = ", one for each process of this node (--nproc-per-node)" if count > numbered else ""
         raise UsageError(
             f"{device.option} {device}: torch {torch.__version__} {brought}sees "
-            f"{counted(found, f'{device.type} device')}, expected at least {max(numbered, count)}{each}. {CHECK_DRIVER}"
+            f"{counted(found, f'{device.type} device')}, expected at least {max(numbered, count)}{each}"
+            f"{_reason(said)}. {CHECK_DRIVER}"
         )
     _select(device, module)
     step_marker(device)
+
+
+def _reason(said: list[warnings.WarningMessage]) -> str:
+    """Return what torch warned of when it was asked for devices, such as of a driver that is too old for it."""
+    words = " ".join(" ".join(str(each.message).split()) for each in said)
+    return f" (torch says: {words})" if words else ""
 
 
 def step_marker(device: Device) -> Callable[[], Any] | None:
