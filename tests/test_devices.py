@@ -242,6 +242,19 @@ def test_auto_is_the_cpu_where_torch_finds_no_accelerator():
     assert str(parse_device("auto")) == "cpu"
 
 
+def test_auto_is_not_the_cpu_where_torch_cannot_use_a_device_that_is_there(monkeypatch):
+    def too_old():
+        warnings.warn("CUDA initialization: The NVIDIA driver on your system is too old", UserWarning, stacklevel=1)
+        return False
+
+    has_module(monkeypatch, is_available=too_old)
+    torch = pytest.importorskip("torch")
+    if hasattr(torch, "accelerator"):
+        monkeypatch.setattr(torch.accelerator, "is_available", too_old)
+    with pytest.raises(UsageError, match=r"^--device auto: torch .* sees no device \(torch says: CUDA .* too old\)\."):
+        accelerator.detect()
+
+
 @pytest.fixture
 def package(tmp_path):
     """Write an installed package that describes devices, and return how to ask emacheck about them."""

@@ -277,9 +277,27 @@ def detect(option: str = OPTION) -> str:
         option: The option for which a device is looked for, which messages name.
 
     Raises:
-        UsageError: If a vendor's module is installed that cannot be imported or sees no device: what passed on the CPU
-            would be taken for a PASS of that device.
+        UsageError: If a vendor's module is installed that cannot be imported or sees no device, or torch warns that it
+            cannot use the device: what passed on the CPU would be taken for a PASS of that device.
     """
+    import torch
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found, installed = _found(option)
+    # Where there is no device at all torch warns of nothing.
+    unusable = [each for each in said if "initialization" in str(each.message)]
+    if found == "cpu" and (installed or unusable):
+        what = f"{', '.join(str(kind.module) for kind in installed)} is installed here, and " if installed else ""
+        raise UsageError(
+            f"{option} auto: {what}torch {torch.__version__} sees no device{' of it' if installed else ''}"
+            f"{_reason(unusable)}. {CHECK_DRIVER} To train on the CPU all the same: {option} cpu"
+        )
+    return found
+
+
+def _found(option: str) -> tuple[str, list[DeviceKind]]:
+    """Return the type of the accelerator that torch finds, and the rows whose module is installed."""
     import torch
 
     installed = [kind for kind in _kinds(option) if kind.module is not None and _is_installed(kind.module)]
@@ -292,12 +310,7 @@ def detect(option: str = OPTION) -> str:
         found = next((kind.type for kind in installed if _is_there(kind)), found) if found == "cpu" else found
     else:
         found = next((kind.type for kind in _kinds(option) if kind.type != "cpu" and _is_there(kind)), "cpu")
-    if found == "cpu" and installed:
-        raise UsageError(
-            f"{option} auto: {', '.join(str(kind.module) for kind in installed)} is installed here, and torch "
-            f"{torch.__version__} sees no device of it. {CHECK_DRIVER} To train on the CPU all the same: {option} cpu"
-        )
-    return found
+    return found, installed
 
 
 def _kinds(option: str) -> list[DeviceKind]:
