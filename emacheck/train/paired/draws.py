@@ -9,7 +9,7 @@ the raw 64-bit integers of PCG64, whose stream numpy keeps, by sums of integers 
 - a normal number is the sum of eight 16-bit parts, of two integers, less its mean and over its standard deviation
   (P. Hall 1927: within 0.15 of the normal kurtosis, and never beyond 4.9 standard deviations).
 
-torch adds in an order of its own as well, and changed it between 2.6 and 2.9. EMANet divides the ``bases`` it starts
+torch adds in an order of its own as well, and changed it between 2.6 and 2.8. EMANet divides the ``bases`` it starts
 with by their norms, so these are summed here, one square after the other.
 """
 
