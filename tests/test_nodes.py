@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from conftest import free_port, wait_until
 
+from emacheck.cli.refusals import heard_by_other_nodes
 from emacheck.errors import TrainingError, UsageError
 from emacheck.train.launching import nodes, supervision
 from emacheck.train.launching.meeting import note_meeting
@@ -45,25 +46,29 @@ IN_THE_STORE = "ranks.agree({'device': 'sdaa'})"
 IN_A_DRIVER = "time.sleep(300)"
 
 
-def train_on_two_nodes(tmp_path, monkeypatch, work, place):
-    """Run a program on two nodes; return what each of them said, and how long it took."""
+def train_on_two_nodes(tmp_path, monkeypatch, work, place, before=lambda _: None):
+    """Run a program on two nodes, after what each does before; return what each said, and how long it took."""
     (tmp_path / "program_of_a_test.py").write_text(work, encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
 
     def run(node):
         (tmp_path / str(node)).mkdir()
         numbered = {} if "rdzv_endpoint" in place else {"node_rank": node}
+        processes = Processes(launched=True, nnodes=2, **{"node_rank": None, **numbered, **place})
+        request = TrainingRequest(preset="smoke", config=None)
         try:
+            with heard_by_other_nodes(PROGRAM, processes, lambda: request, timeout=90):
+                before(node)
             supervision.run_program(
                 PROGRAM,
                 tmp_path / str(node),
                 progress=print,
                 timeout=90,
-                processes=Processes(launched=True, nnodes=2, **{"node_rank": None, **numbered, **place}),
-                request=TrainingRequest(preset="smoke", config=None),
+                processes=processes,
+                request=request,
                 iterations=3,
             )
-        except (TrainingError, UsageError) as error:
+        except (TrainingError, UsageError, ZeroDivisionError) as error:
             return error
         return None
 
@@ -110,6 +115,16 @@ def test_at_a_rendezvous_what_one_node_refuses_alone_is_refused_by_all(tmp_path,
     assert [type(each) for each in said] == [UsageError, UsageError]
     refused = "--config: cannot be read here"
     assert sorted(map(str, said)) == [refused, f"on node 1 ({socket.gethostname()}): {refused}"]
+    assert seconds < 60
+
+
+@pytest.mark.training
+def test_a_bug_on_one_node_before_they_meet_ends_the_other_at_once_with_its_name(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    work, place = WORK.format("pass", 0, IN_THE_STORE), meet(free_port())
+    said, seconds = train_on_two_nodes(tmp_path, monkeypatch, work, place, before=lambda node: node and 1 // 0)
+    assert isinstance(said[1], ZeroDivisionError)
+    assert str(said[0]).startswith(f"on node 1 ({socket.gethostname()}): the command there ended with ZeroDivision")
     assert seconds < 60
 
 

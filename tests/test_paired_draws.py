@@ -13,12 +13,13 @@ import pytest
 import torch
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
+from mmseg.models.decode_heads.ema_head import EMAModule
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from emacheck.errors import TrainingError
 from emacheck.train.paired import batches, draws, dropout
-from emacheck.train.paired.fingerprint import batch_hash, sample_hashes, state_hash
+from emacheck.train.paired.fingerprint import batch_hash, sample_hashes, state_hash, tensor_hash
 
 WEIGHTS = """
 import torch
@@ -110,6 +111,29 @@ def test_the_numbers_themselves_never_change():
     assert draws.stream(0, "conv1.weight").random_raw(2).tolist() == [12662103089672243770, 2327551784735828559]
     assert draws.normal(draws.stream(0), 2).tolist() == [1.1314911345200767, 1.2025433806378274]
     assert draws.uniform(draws.stream(0), 2).tolist() == [0.854988248730165, 0.1266201045069597]
+
+
+def test_the_bases_that_emanet_starts_with_never_change():
+    """Each torch adds the squares of a norm in an order of its own."""
+    with draws.OwnDraws(0):
+        bases = EMAModule(channels=512, num_bases=64, num_stages=3, momentum=0.1).bases
+    assert tensor_hash(bases) == "7cf78e3f5e16487fbbc0eedb9a96e4dbcad7f610fe3b4083473a78489bd1d477"
+
+
+@pytest.mark.parametrize("ask", [{"dim": (0, 1)}, {"dim": 0, "ord": 1}, {"dim": 1, "dtype": torch.float64}, {}])
+def test_other_norms_are_left_to_torch(ask):
+    values = torch.arange(6.0).reshape(2, 3)
+    expected = torch.linalg.vector_norm(values, **ask)
+    with draws.OwnDraws(0):
+        assert torch.equal(torch.linalg.vector_norm(values, **ask), expected)
+
+
+@pytest.mark.parametrize(("keepdim", "shape"), [(False, (2, 4)), (True, (2, 1, 4))])
+def test_a_norm_has_the_shape_that_was_asked_for(keepdim, shape):
+    with draws.OwnDraws(0):
+        found = torch.linalg.vector_norm(torch.full((2, 9, 4), 2.0), dim=1, keepdim=keepdim)
+    assert found.shape == shape
+    assert found.eq(6).all()
 
 
 def test_an_index_keeps_its_position_on_the_way_to_a_worker():

@@ -8,6 +8,7 @@ import click
 
 from emacheck.cli import TROUBLE, say
 from emacheck.errors import EmacheckError
+from emacheck.printable import printable
 from emacheck.train.launching.refusing import tell_other_nodes
 
 if TYPE_CHECKING:
@@ -37,7 +38,22 @@ def heard_by_other_nodes(
         if processes.nnodes == 1:
             raise
         say(error)
-        click.echo(f"The other nodes are told as soon as they come, for which they have {timeout:g} s ...", err=True)
-        if not tell_other_nodes(str(error), program, processes, request(), timeout=timeout):
-            click.echo("They were not reached, and one that waits for this node does so until its --timeout.", err=True)
+        _tell(str(error), program, processes, request, timeout)
         raise click.exceptions.Exit(TROUBLE) from error
+    except (click.exceptions.Exit, click.Abort):
+        raise
+    except Exception as error:
+        # What the system refused, or a bug; whoever called says more of it here, after the others have heard.
+        if processes.nnodes > 1:
+            ended = f"ended with {type(error).__name__}: {error}"
+            click.echo(f"emacheck: {printable(ended, length=None)}", err=True)
+            _tell(f"the command there {ended}", program, processes, request, timeout)
+        raise
+
+
+def _tell(
+    said: str, program: "Program", processes: "Processes", request: "Callable[[], TrainingRequest]", timeout: float
+) -> None:
+    click.echo(f"The other nodes are told as soon as they come, for which they have {timeout:g} s ...", err=True)
+    if not tell_other_nodes(said, program, processes, request(), timeout=timeout):
+        click.echo("They were not reached, and one that waits for this node does so until its --timeout.", err=True)

@@ -2,7 +2,8 @@
 
 mmengine seeds each worker once (``dataset/utils.py``, ``worker_init_fn``), so another number of workers augments other
 images in another way. Here every sample is drawn from a seed of its own: that of the run and of its position in the
-order of the samples. The position goes with the index from the sampler to whichever process loads the sample.
+order of the samples. The position goes with the index from the sampler to whichever process loads the sample. Images
+are computed alike on every host.
 """
 
 import random
@@ -16,6 +17,7 @@ from mmengine.dist import get_dist_info
 from mmengine.registry import DATA_SAMPLERS, DATASETS
 
 from emacheck.train.paired.draws import stream
+from emacheck.train.paired.images import as_on_x86
 
 
 class PlacedIndex(int):
@@ -90,7 +92,8 @@ class SeededSamples:
         before = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
         seed_host(self._seed, position)
         try:
-            return self._dataset[int(index)]
+            with as_on_x86():
+                return self._dataset[int(index)]
         finally:
             # In the training process the model may draw from these generators as well.
             random.setstate(before[0])

@@ -8,6 +8,9 @@ the raw 64-bit integers of PCG64, whose stream numpy keeps, by sums of integers 
 - a uniform number is the upper 53 bits of one integer times 2^-53;
 - a normal number is the sum of eight 16-bit parts, of two integers, less its mean and over its standard deviation
   (P. Hall 1927: within 0.15 of the normal kurtosis, and never beyond 4.9 standard deviations).
+
+torch adds in an order of its own as well, and changed it between 2.6 and 2.8. EMANet divides the ``bases`` it starts
+with by their norms, so these are summed here, one square after the other.
 """
 
 import hashlib
@@ -69,8 +72,22 @@ def normal(source: np.random.PCG64, count: int) -> Floats:
 DISTRIBUTIONS = {"normal_": normal, "uniform_": uniform}
 
 
+def norm(tensor: torch.Tensor, axis: int, *, keepdim: bool = False) -> torch.Tensor:
+    """Return the Euclidean norm along one axis, sqrt(((x1^2 + x2^2) + x3^2) + ...), each operation rounded to its type.
+
+    Example:
+        >>> norm(torch.tensor([[3.0, 4.0], [6.0, 8.0]]), 1).tolist()
+        [5.0, 10.0]
+    """
+    values = tensor.detach().numpy()
+    # Sums of numpy part an axis as they like; only running sums have one order.
+    total = np.add.accumulate(values * values, axis=axis).take([-1], axis=axis)
+    root = torch.from_numpy(np.sqrt(total))
+    return root if keepdim else root.squeeze(axis)
+
+
 class OwnDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While active, ``normal_`` and ``uniform_`` on CPU tensors fill with numbers of our own.
+    """While active, ``normal_`` and ``uniform_`` fill CPU tensors with our own numbers, and norms are summed in order.
 
     The weights are then redrawn by name: :meth:`redraw` fills each parameter and buffer that still holds what it was
     filled with from the stream of its name, so that neither the order of building nor earlier draws matter. What
@@ -87,10 +104,13 @@ class OwnDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._fills: dict[int, tuple[str, float, float, torch.Tensor]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Fill instead of drawing, and leave every other operator alone."""
+        """Fill instead of drawing, sum norms in order, and leave every other operator alone."""
         name = func.overloadpacket.__name__
         target: Any = args[0] if args else None
-        if name not in DISTRIBUTIONS or target.device.type != "cpu" or not target.is_floating_point():
+        on_host = isinstance(target, torch.Tensor) and target.device.type == "cpu" and target.is_floating_point()
+        if on_host and _is_euclidean(name, args, kwargs):
+            return norm(target, args[2][0], keepdim=args[3:] == (True,))
+        if name not in DISTRIBUTIONS or not on_host:
             return func(*args, **(kwargs or {}))
         first, second = (float(value) for value in (*args[1:3], *(0.0, 1.0)[len(args[1:3]) :]))
         key = (name, *target.shape)
@@ -136,6 +156,14 @@ class DrawsOfBuffers(OwnDraws):  # type: ignore[no-untyped-call]
         if func.overloadpacket.__name__ in DISTRIBUTIONS and isinstance(args[0], torch.nn.Parameter):
             return args[0].detach().zero_()
         return super().__torch_dispatch__(func, types, args, kwargs)
+
+
+def _is_euclidean(name: str, args: tuple[Any, ...], kwargs: Any) -> bool:
+    """Tell whether an operator is the norm along one axis, in a type that numpy has."""
+    if name != "linalg_vector_norm" or kwargs or len(args) < 3:
+        return False
+    order, axes = args[1:3]
+    return bool(order == 2 and axes and len(axes) == 1 and args[0].numel() and args[0].dtype != torch.bfloat16)
 
 
 def _tensors(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
