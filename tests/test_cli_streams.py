@@ -12,8 +12,8 @@ from emacheck import cli
 
 
 def code_and_errors_of(arguments, cwd, *, stdout, stderr=subprocess.PIPE):
-    command = [sys.executable, "-m", "emacheck", *arguments]
-    done = subprocess.run(command, cwd=cwd, stdout=stdout, stderr=stderr, text=True, check=False)
+    command, environment = [sys.executable, "-m", "emacheck", *arguments], {**os.environ, "PYTHONUNBUFFERED": ""}
+    done = subprocess.run(command, cwd=cwd, env=environment, stdout=stdout, stderr=stderr, text=True, check=False)
     return done.returncode, done.stderr
 
 
@@ -47,6 +47,14 @@ def test_output_that_cannot_be_written_is_trouble_that_says_what_to_do_and_no_bu
             "elsewhere.\n"
         )
         assert code_and_errors_of(["show", "good.json"], logs, stdout=full, stderr=full) == (2, None)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_can_be_written_in_part_only_is_trouble_and_no_verdict(logs, unbuffered):
+    command = f"ulimit -f 1; exec {sys.executable} -m emacheck compare reference.json good.json --json > cut.json"
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(["sh", "-c", command], cwd=logs, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, "File too large" in done.stderr) == (2, True), done
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ PACKAGE = Path(__file__).parent.parent / "emacheck"
 IMPORTS = (ast.Import, ast.ImportFrom)
 # Words and forms that any room may use; they know none of the rooms.
 GROUND = {
-    "counted", "curve", "errors", "exit_code", "experiment", "module_path", "oddity", "on_cpu", "printable",
-    "printed", "rank_files", "record", "regular_file", "strict_json", "uninterrupted", "workplace", "writable",
+    "bundle_files", "counted", "curve", "errors", "exit_code", "experiment", "module_path", "oddity", "on_cpu",
+    "printable", "printed", "rank_files", "record", "regular_file", "strict_json", "uninterrupted", "workplace",
+    "writable",
 }  # fmt: skip
 # From the first to the last, as data flows; each may import what it names.
 ROOMS = {

@@ -90,6 +90,14 @@ def test_a_changed_byte_is_found(store, file):
         find_bundle(SMOKE)
 
 
+def test_a_changed_byte_is_found_by_the_commands_that_read_a_reference_as_a_log_too(store, said):
+    path = store / SMOKE / "iterations.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"4.1595", b"4.1596", 1))
+    for command in (["show", store / SMOKE], ["compare", store / SMOKE, SHIPPED / SMOKE]):
+        code, shown, error = said(*map(str, command))
+        assert (code, shown, "changed or damaged" in error) == (2, "", True), error
+
+
 @pytest.mark.parametrize("file", ["run.json", "iterations.jsonl"])
 def test_a_missing_file_is_found(store, file):
     (store / SMOKE / file).unlink()
@@ -242,17 +250,17 @@ def test_what_a_reference_says_is_shown_and_never_obeyed(store, said):
 
 def test_an_incomplete_run_cannot_become_a_reference(store, tmp_path):
     run = tmp_path / "run"
-    shutil.copytree(store / SMOKE, run)
+    shutil.copytree(store / SMOKE, run, ignore=shutil.ignore_patterns("bundle.json"))
     header = json.loads((run / "run.json").read_text(encoding="utf-8"))
     (run / "run.json").write_text(json.dumps({**header, "complete": False}), encoding="utf-8")
-    with pytest.raises(BundleError, match="incomplete"):
+    with pytest.raises(BundleError, match="this run is incomplete"):
         write_bundle(run, store, name="x/cpu-fp32")
     assert not (store / "x").exists()
 
 
 def test_a_run_with_a_nan_cannot_become_a_reference(store, tmp_path):
     run = tmp_path / "run"
-    shutil.copytree(store / SMOKE, run)
+    shutil.copytree(store / SMOKE, run, ignore=shutil.ignore_patterns("bundle.json"))
     lines = (run / "iterations.jsonl").read_text(encoding="utf-8").splitlines()
     row = json.loads(lines[7])
     row["metrics"]["grad_norm"] = "NaN"

@@ -17,8 +17,10 @@ from emacheck.cli.command_line import quoted
 from emacheck.judge import Outcome
 from emacheck.oddity import OddityKind, oddity
 from emacheck.printable import printable
+from emacheck.report.card import card
 from emacheck.report.document import document
 from emacheck.report.github import annotations
+from emacheck.report.html.page import html
 from emacheck.report.junit import junit
 from emacheck.report.markdown import markdown
 from emacheck.report.markdown_text import escaped
@@ -157,3 +159,18 @@ def test_names_from_a_log_are_no_commands_for_the_server_that_runs_the_job():
         for output in shown:
             assert not re.search(r"(?m)^\s*::|##\w*\[", output), output
         assert json.loads(shown[-1])["candidate"]["metrics"] == sorted(names)
+
+
+def test_what_headers_say_differently_is_shown_and_never_obeyed():
+    def record(seed):
+        loss = Curve(name="loss", iterations=range(20), values=range(40, 20, -1))
+        return Record(name="log", format="x", curves={"loss": loss}, header={"seed": seed})
+
+    verdict = decide(compare(record("5"), record("6\n::error::x\n##[error]\x1b[2J\u202e<img src=x>")))
+    asked = {"command": "emacheck", "environment": {}}
+    assert document(verdict, **asked)["pairing"]["why"].startswith("seed 5 against 6\n::error")
+    forms = [text(verdict, command="", colour=False), to_json(document(verdict, **asked))]
+    forms += [markdown(verdict, **asked, plot=None), card(verdict, **asked), html(verdict, **asked)]
+    for output in forms:
+        assert not re.search(r"(?m)^\s*::|##\w*\[|[\x1b\u202e]", output), output
+        assert "<img" not in output or output in forms[:2]

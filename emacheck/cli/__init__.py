@@ -84,6 +84,8 @@ def main() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started the program
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - open until the end
+        else:
+            _buffer(name)
     try:
         code = invoke(sys.argv[1:])
         heed_no_more()
@@ -92,6 +94,16 @@ def main() -> None:
         _let_go_of_output()
         code = TROUBLE
     sys.exit(code)
+
+
+def _buffer(name: str) -> None:
+    """Give a standard stream a buffer: without one (PYTHONUNBUFFERED), Python loses the rest of a short write."""
+    stream = getattr(sys, name)
+    if isinstance(getattr(stream, "buffer", None), io.RawIOBase):
+        how = {"encoding": stream.encoding, "errors": stream.errors, "line_buffering": True}
+        buffered = io.TextIOWrapper(io.BufferedWriter(stream.detach()), **how)
+        for each in (name, f"__{name}__"):
+            setattr(sys, each, buffered)
 
 
 def invoke(arguments: list[str]) -> int:
@@ -111,6 +123,7 @@ def invoke(arguments: list[str]) -> int:
         if not isinstance(error, BrokenPipeError):
             with suppress(OSError):
                 click.echo(f"emacheck: {_system_trouble(error)}", err=True)
+            _let_go_of_output()
         return TROUBLE
 
 

@@ -101,6 +101,7 @@ def read_log(
 
     Raises:
         LogError: If there is nothing to read, it cannot be read, or it is in no format that is known.
+        BundleError: If it is a stored reference that was changed or damaged.
         MissingExtraError: If it takes an optional package to read it.
         UsageError: If there is no such reader, or it is named together with a pattern.
 

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from emacheck.bundle_files import BUNDLE_FILE, FORMAT_VERSION, REPEATS, record_of
 from emacheck.errors import BundleError, OutputError
 from emacheck.logs import read_log
 from emacheck.record import Record
-from emacheck.reference.bundle import BUNDLE_FILE, FORMAT_VERSION, REPEATS, Bundle, read_bundle, record_of
+from emacheck.reference.bundle import Bundle, read_bundle
 from emacheck.regular_file import sha256_of
 from emacheck.uninterrupted import uninterrupted
 from emacheck.workplace import workplace_for

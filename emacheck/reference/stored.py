@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from emacheck.bundle_files import BUNDLE_FILE
 from emacheck.errors import BundleError, UsageError
 from emacheck.experiment import differences
 from emacheck.rank_files import RUN_FILE
-from emacheck.reference.bundle import BUNDLE_FILE, Bundle, name_of, read_bundle, shipped_root
+from emacheck.reference.bundle import Bundle, name_of, read_bundle, shipped_root
 from emacheck.regular_file import text_of
 
 

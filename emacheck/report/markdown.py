@@ -134,7 +134,7 @@ def _records(verdict: Verdict) -> str:
     rows += [(escaped(key), *(escaped(known.get(key, "")) for known in provenances)) for key in keys]
     shown_rows = table(("", "reference", "candidate"), rows, "lll")
     count = len(first_curve(verdict).iterations)
-    return f"{shown_rows}\n\nIn common: {counted(count, 'iteration')}; {start_sentence(verdict)}."
+    return f"{shown_rows}\n\nIn common: {counted(count, 'iteration')}; {escaped(start_sentence(verdict))}."
 
 
 def _headers(verdict: Verdict) -> str:

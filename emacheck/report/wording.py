@@ -269,4 +269,4 @@ def hint_sentence(verdict: Verdict) -> str:
 
 def start_sentence(verdict: Verdict) -> str:
     """Return whether both runs are paired, and how that is known."""
-    return str(pairing_of(verdict.comparison))
+    return printable(str(pairing_of(verdict.comparison)), length=MESSAGE_LENGTH)
