@@ -114,6 +114,19 @@ def test_the_iteration_of_a_fail_of_coverage_is_the_first_that_the_candidate_lac
     assert (coverage.iteration, "the candidate lacks 3 iterations between 50 and 70 " in coverage.message) == (50, True)
 
 
+@pytest.mark.parametrize(("theirs", "ours"), [(50, 20), (20, 50), (10, 7), (10, 20), (1, 10)])
+def test_what_a_record_lacks_because_it_logs_at_another_interval_is_not_missing(theirs, ours):
+    def every(interval, last=3500):
+        at = np.arange(interval, last + 1, interval)
+        curve = emacheck.Curve(name="loss", iterations=at, values=2 + 1 / at)
+        return emacheck.Record(name="", format="", curves={"loss": curve})
+
+    coverage = verdict_on(every(theirs), every(ours), "coverage").worst
+    assert (coverage.outcome, coverage.observed, len(coverage.limited_by)) == (PASS, 0, 1)
+    died = verdict_on(every(theirs), every(ours, last=1800), "coverage").worst
+    assert (died.outcome, died.iteration > 1800) == (FAIL, True)
+
+
 def test_iterations_that_only_the_reference_lacks_are_inconclusive():
     verdict = verdict_on(record(falling()[:50]), record(falling()))
     assert verdict.outcome is INCONCLUSIVE
