@@ -285,3 +285,15 @@ def test_an_absolute_limit_of_the_size_of_the_loss_excuses_nothing():
         mean_absolute_error={"limit": 1e-3},
     )
     assert chosen.outcome is PASS, "a limit that somebody set means what it says"
+
+
+@pytest.mark.parametrize(("factor", "outcome"), [(0.5, INCONCLUSIVE), (1.2, INCONCLUSIVE), (1.005, PASS), (1.0, PASS)])
+def test_an_absolute_limit_of_the_size_of_the_loss_lets_nothing_pass_by_itself_that_is_off(factor, outcome):
+    small = record(1e-4 * falling())
+    verdict = verdict_on(small, record(factor * 1e-4 * falling()), "mean_absolute_error")
+    assert (verdict.outcome, verdict.worst.limit) == (outcome, 0.0002)
+    assert ("set a limit of your own" in verdict.worst.message) is (outcome is INCONCLUSIVE)
+    chosen = verdict_on(small, record(0.5e-4 * falling()), "mean_absolute_error", mean_absolute_error={"limit": 1e-3})
+    assert chosen.outcome is PASS
+    of_nothing = verdict_on(record(np.zeros(20)), record(np.full(20, 1e-4)), "mean_absolute_error")
+    assert of_nothing.outcome is INCONCLUSIVE
