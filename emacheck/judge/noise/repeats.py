@@ -1,5 +1,6 @@
 """Which repeats of the reference can show what is benign."""
 
+from collections.abc import Mapping
 from itertools import combinations
 
 import numpy as np
@@ -27,6 +28,17 @@ def distinct_repeats(comparison: Comparison, metric: str) -> tuple[Record, ...]:
 
 def _numbers(curve: Curve) -> tuple[bytes, bytes]:
     return curve.iterations.tobytes(), curve.values.tobytes()
+
+
+def on_candidates_device(comparison: Comparison, repeat: Record) -> bool:
+    """Tell whether a repeat says that it was trained where the candidate was, and the reference that it was not.
+
+    Such a run is no repeat of the reference, and as wrong as the candidate if the device is.
+    """
+    records = (comparison.reference, comparison.candidate, repeat)
+    said = [each for each in (record.provenance.get("device") for record in records) if isinstance(each, Mapping)]
+    facts = [(each.get("type"), each.get("name")) for each in said]
+    return len(facts) == len(records) and facts[2] == facts[1] != facts[0]
 
 
 def two_groups(values: Floats) -> tuple[float, float, list[int]]:

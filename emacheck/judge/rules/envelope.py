@@ -1,7 +1,6 @@
 """The envelope: how far further runs of the reference stray from it, and whether the candidate strays farther."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -17,7 +16,7 @@ from emacheck.judge.forensics.pairing import paired_by_curves
 from emacheck.judge.forensics.standstill import standstill
 from emacheck.judge.noise.band import Band, fit_band
 from emacheck.judge.noise.growth import MARGIN
-from emacheck.judge.noise.repeats import distinct_repeats, two_groups
+from emacheck.judge.noise.repeats import distinct_repeats, on_candidates_device, two_groups
 from emacheck.judge.noise.rounding import SATURATION, known_precision, rounding, unsaid_precision
 from emacheck.judge.rules.means import MeanRelativeError
 from emacheck.judge.verdict import Finding, Outcome
@@ -168,7 +167,7 @@ def _not_benign(comparison: Comparison, metric: str, repeats: tuple[Record, ...]
         still = standstill(repeat.curves[metric], stretches=stretches) if moves else None
         if still is not None:
             return f"{metric} of the repeat {repeat.name} {still}, while the reference's moves: it is no repeat of it"
-        if _on_its_device(comparison, repeat):
+        if on_candidates_device(comparison, repeat):
             return f"the repeat {repeat.name} was trained on the device of the candidate, not on that of the reference"
         if different := different_data(reference, repeat):
             return f"the repeat {repeat.name} is not paired with the reference: {', '.join(different)}"
@@ -178,13 +177,6 @@ def _not_benign(comparison: Comparison, metric: str, repeats: tuple[Record, ...]
                 "on, and the two do not fluctuate together"
             )
     return None
-
-
-def _on_its_device(comparison: Comparison, repeat: Record) -> bool:
-    """Tell whether a repeat says that it was trained where the candidate was, and the reference that it was not."""
-    ours, theirs, its = (each.provenance.get("device") for each in (comparison.reference, comparison.candidate, repeat))
-    facts = [(each.get("type"), each.get("name")) for each in (ours, theirs, its) if isinstance(each, Mapping)]
-    return len(facts) == 3 and facts[2] == facts[1] != facts[0]
 
 
 def _in_two_groups(comparison: Comparison, metric: str, repeats: tuple[Record, ...]) -> str | None:
