@@ -42,6 +42,14 @@ class TestPairedRuns:
         if noise == "white":
             assert all("by chance, with 99.5% confidence" in each.message for each in over if each.outcome is not FAIL)
 
+    def test_a_single_iteration_shows_no_noise_that_its_bias_could_be_held_against(self):
+        one, several = (
+            bias_of(decide(replace(compare(record(np.full(n, 2.0)), record(np.full(n, 2.06))), stated=True)))
+            for n in (1, 2)
+        )
+        assert (one.outcome, "over its limit, but the differences are too few" in one.message) == (INCONCLUSIVE, True)
+        assert several.outcome is FAIL
+
     @pytest.mark.parametrize(("count", "size", "low"), [(20, 0.01, 0.97), (100, 0.03, 0.95), (1000, 0.05, 0.97)])
     def test_what_is_low_from_beginning_to_end_fails_by_its_bias_where_the_noise_allows_it(self, count, size, low):
         seeds = range(30)

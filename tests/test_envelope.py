@@ -81,6 +81,18 @@ def test_a_small_fault_from_iteration_2_on_is_found_and_named(repeats, size, pow
     assert found >= power * trials
 
 
+@pytest.mark.parametrize("repeats", [2, 8])
+def test_one_loss_of_exactly_0_does_not_hide_a_fault_at_the_other_iterations(repeats):
+    rng = np.random.default_rng(repeats)
+    chaos = Chaos(rng, "even")
+    batches = np.where(np.arange(LENGTH) == 40, 0.0, REFERENCE)  # as of a batch in which every pixel is ignored
+    benign, *others = [run(batches * (1 + chaos.differences())) for _ in range(1 + repeats)]
+    wrong = run(batches * (1 + chaos.differences() + 1e-2 * (np.arange(LENGTH) > 0)))
+    for candidate, outcome in ((benign, PASS), (wrong, FAIL)):
+        finding = Envelope().check(compare(run(batches), candidate, repeats=others))[0]
+        assert (finding.outcome, finding.limit < 1000) == (outcome, True)
+
+
 def test_more_repeats_make_the_limit_sharper():
     rng = np.random.default_rng(0)
     limits = {}

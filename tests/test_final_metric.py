@@ -1,6 +1,7 @@
 """The last validation scores: close ones pass, others do not, and scores after other training are not compared."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -191,6 +192,20 @@ def test_repeats_that_do_not_show_how_far_good_runs_differ_widen_nothing(repeats
     finding = with_repeats(record(mIoU=12.3, at=(2000,), loss=2.9), repeats)
     assert (finding.outcome, finding.limit) == (INCONCLUSIVE, 1.0)
     assert "validated repeats of the reference would show" in finding.message
+
+
+def test_repeats_of_the_candidates_device_widen_nothing():
+    def on(device, made):
+        return replace(made, provenance={"device": {"type": device, "name": device}})
+
+    reference, candidate = on("cpu", record(mIoU=14.0, at=(2000,))), on("sdaa", record(mIoU=12.3, at=(2000,), loss=2.9))
+    found = [
+        FinalMetric().check(
+            compare(reference, candidate, repeats=[on(device, each) for each in repeats_with(13.4, 15.2)])
+        )
+        for device in ("cpu", "sdaa")
+    ]
+    assert [finding.outcome for (finding,) in found] == [PASS, INCONCLUSIVE]
 
 
 def test_repeats_however_far_apart_excuse_nothing_beyond_what_fails_an_unsettled_score():

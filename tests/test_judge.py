@@ -114,6 +114,19 @@ def test_the_iteration_of_a_fail_of_coverage_is_the_first_that_the_candidate_lac
     assert (coverage.iteration, "the candidate lacks 3 iterations between 50 and 70 " in coverage.message) == (50, True)
 
 
+@pytest.mark.parametrize(("theirs", "ours"), [(50, 20), (20, 50), (10, 7), (10, 20), (1, 10)])
+def test_what_a_record_lacks_because_it_logs_at_another_interval_is_not_missing(theirs, ours):
+    def every(interval, last=3500):
+        at = np.arange(interval, last + 1, interval)
+        curve = emacheck.Curve(name="loss", iterations=at, values=2 + 1 / at)
+        return emacheck.Record(name="", format="", curves={"loss": curve})
+
+    coverage = verdict_on(every(theirs), every(ours), "coverage").worst
+    assert (coverage.outcome, coverage.observed, len(coverage.limited_by)) == (PASS, 0, 1)
+    died = verdict_on(every(theirs), every(ours, last=1800), "coverage").worst
+    assert (died.outcome, died.iteration > 1800) == (FAIL, True)
+
+
 def test_iterations_that_only_the_reference_lacks_are_inconclusive():
     verdict = verdict_on(record(falling()[:50]), record(falling()))
     assert verdict.outcome is INCONCLUSIVE
@@ -272,3 +285,15 @@ def test_an_absolute_limit_of_the_size_of_the_loss_excuses_nothing():
         mean_absolute_error={"limit": 1e-3},
     )
     assert chosen.outcome is PASS, "a limit that somebody set means what it says"
+
+
+@pytest.mark.parametrize(("factor", "outcome"), [(0.5, INCONCLUSIVE), (1.2, INCONCLUSIVE), (1.005, PASS), (1.0, PASS)])
+def test_an_absolute_limit_of_the_size_of_the_loss_lets_nothing_pass_by_itself_that_is_off(factor, outcome):
+    small = record(1e-4 * falling())
+    verdict = verdict_on(small, record(factor * 1e-4 * falling()), "mean_absolute_error")
+    assert (verdict.outcome, verdict.worst.limit) == (outcome, 0.0002)
+    assert ("set a limit of your own" in verdict.worst.message) is (outcome is INCONCLUSIVE)
+    chosen = verdict_on(small, record(0.5e-4 * falling()), "mean_absolute_error", mean_absolute_error={"limit": 1e-3})
+    assert chosen.outcome is PASS
+    of_nothing = verdict_on(record(np.zeros(20)), record(np.full(20, 1e-4)), "mean_absolute_error")
+    assert of_nothing.outcome is INCONCLUSIVE

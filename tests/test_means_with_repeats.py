@@ -11,11 +11,13 @@ import pytest
 from emacheck import Curve, Record, decide
 from emacheck.judge import Outcome
 from emacheck.judge.comparison import compare
+from emacheck.judge.noise.repeats import two_groups
+from emacheck.judge.rules.envelope import GROUPS
 from emacheck.judge.rules.means import MeanRelativeError
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
-from simulated_curves import benign_runs, record
+from simulated_curves import NOISES_WITH_REPEATS, benign_runs, record
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 LENGTH = 100
@@ -68,7 +70,7 @@ def test_a_candidate_that_is_no_farther_from_a_noisy_reference_than_its_repeats_
     found = Counter()
     for seed in range(10):
         draw = np.random.default_rng(seed)
-        reference, *others = (2 + draw.normal(size=LENGTH) * size for size in (0.4, 0.04, 0.04, 0.04, 0.04))
+        reference, *others = (2 + draw.normal(size=LENGTH) * size for size in (0.16, 0.04, 0.04, 0.04, 0.04))
         candidate, *repeats = map(record, others)
         comparison = replace(compare(record(reference), candidate, repeats=repeats), stated=True)
         found[finding_of(decide(comparison), "mean_relative_error").outcome] += 1
@@ -125,6 +127,49 @@ def test_repeats_that_the_envelope_refuses_excuse_nothing():
     verdict = decide(comparison)
     assert finding_of(verdict, "envelope").outcome is INCONCLUSIVE
     assert finding_of(verdict, "mean_relative_error").outcome is FAIL
+
+
+@pytest.mark.parametrize("wrong", [1, 2, 4])
+def test_repeats_that_are_as_wrong_as_the_candidate_excuse_nothing(wrong):
+    draw = np.random.default_rng(wrong)
+    reference, candidate, *others = benign_runs(draw, LENGTH, 0.02, "white", 6)
+    late = np.where(np.arange(LENGTH) < 10, 1.0, 0.61)  # as of a device that goes wrong after the first iterations
+    others = [each * late if at < wrong else each for at, each in enumerate(others)]
+    repeats = [replace(record(each), name=f"run {at}") for at, each in enumerate(others)]
+    comparison = replace(compare(record(reference), record(candidate * late), repeats=repeats), stated=True)
+    verdict = decide(comparison)
+    assert {finding_of(verdict, rule).outcome for rule in ("mean_relative_error", "bias", "worst_window")} == {FAIL}
+    envelope = finding_of(verdict, "envelope")
+    assert envelope.outcome is INCONCLUSIVE
+    named = {1: "is run 0", 2: "are run 0, run 1", 4: "are run 0, run 1, run 2, ..."}[wrong]
+    assert envelope.message.startswith("loss of reference and repeats falls into two groups, on average 0.3")
+    assert envelope.message.endswith(f"on the other side than the reference {named}")
+
+
+def test_benign_runs_are_seldom_taken_for_two_groups():
+    apart = 0
+    for seed in range(300):
+        draw, noise = np.random.default_rng(seed), NOISES_WITH_REPEATS[seed % len(NOISES_WITH_REPEATS)]
+        between, within, _ = two_groups(np.array(benign_runs(draw, LENGTH, 0.2, noise, 3 + 2 * (seed % 2))))
+        apart += between > GROUPS * within
+    assert apart <= 3
+
+
+def test_a_repeat_that_says_that_it_was_trained_on_the_candidates_device_excuses_nothing():
+    reference, candidate, *others = benign_runs(np.random.default_rng(0), LENGTH, 0.08, "white", 6)
+
+    def on(device, values):
+        return replace(record(values), name=device, provenance={"device": {"type": device, "name": device}})
+
+    def judged_with(*devices):
+        repeats = [on(device, values) for device, values in zip(devices, others, strict=True)]
+        comparison = compare(on("cpu", reference), on("sdaa", candidate), repeats=repeats)
+        return finding_of(decide(replace(comparison, stated=True)), "envelope")
+
+    assert judged_with("cpu", "cpu", "cpu", "cpu").outcome is PASS
+    finding = judged_with("cpu", "cpu", "cpu", "sdaa")
+    assert finding.outcome is INCONCLUSIVE
+    assert finding.message == "the repeat sdaa was trained on the device of the candidate, not on that of the reference"
 
 
 @pytest.mark.parametrize("rule", ["mean_relative_error", "worst_window"])

@@ -8,7 +8,7 @@ import numpy as np
 
 from emacheck.judge.arithmetic import average
 from emacheck.judge.comparison import Comparison
-from emacheck.judge.noise.standard_error import mean_by_chance
+from emacheck.judge.noise.standard_error import FEWEST_VALUES, mean_by_chance
 from emacheck.judge.rules.means import Bias
 from emacheck.judge.verdict import Finding, Outcome
 
@@ -46,7 +46,10 @@ def _by_chance(comparison: Comparison, finding: Finding) -> Finding:
     reach = reaches[0]
     why = f"it may be {reach:.2g} by chance, with {1 - CHANCE / 2:.1%} confidence"
     if math.isinf(reach):
-        why = "the differences change so slowly that they are worth fewer than 4 independent ones"
+        few = len(differences) < FEWEST_VALUES
+        why = "the differences " + (
+            "are too few" if few else "change so slowly that they are worth fewer than 4 independent ones"
+        )
     more = "give more repeats" if comparison.repeats else "show by --repeat how far benign runs are"
     message = f"over its limit, but {why}: train longer, or {more}; {finding.message}"
     return replace(finding, outcome=Outcome.INCONCLUSIVE, message=message)

@@ -8,6 +8,7 @@ import numpy as np
 
 from emacheck.curve import Floats, Integers
 from emacheck.judge.comparison import EMPTY, Comparison
+from emacheck.judge.near_zero import CLOSE
 from emacheck.judge.noise.repeats import distinct_repeats
 
 # Spacing of float32 numbers relative to their size: a loss cannot differ by less without being equal.
@@ -184,7 +185,9 @@ def fit_band(comparison: Comparison, metric: str, false_alarms: float) -> Band |
     values = np.array([curve.values[np.searchsorted(curve.iterations, common)] for curve in curves])
     with np.errstate(invalid="ignore", over="ignore"):
         differences = np.abs(values[1:] - values[0])
-        floor = SPACING * np.abs(values[0]) + max(curve.quantum for curve in curves)
+        sizes = np.abs(values[0])
+        # Where all are 0 nothing differs, and the logarithm of that would pull down the scale of all other iterations.
+        floor = SPACING * np.fmax(sizes, CLOSE * np.sum(sizes / sizes.size)) + max(curve.quantum for curve in curves)
     equal = values[1] == values[0]
     differences = np.maximum(differences, np.maximum(floor, np.finfo(np.float64).tiny))
     benign = differences[1:]

@@ -178,8 +178,8 @@ def mean_by_chance(values: Floats, confidence: float = 0.99) -> float:
         (0.21, inf, 0.0)
     """
     count, largest = len(values), float(np.max(np.abs(values), initial=0.0))
-    if not largest > 0 or np.ptp(values / largest) <= CONSTANT:
-        return 0.0
+    if not largest > 0 or (count > 1 and np.ptp(values / largest) <= CONSTANT):
+        return 0.0  # nothing varies; of a single value that is not known
     scaled = values / largest
     if count < FEWEST_VALUES:
         return math.inf

@@ -26,7 +26,9 @@ def either_suffices(comparison: Comparison, findings: Sequence[Finding]) -> list
     for finding in findings:
         other = next(rule for rule in ALTERNATIVES if rule != finding.rule)
         better = said.get((finding.metric, other)) if finding.rule in ALTERNATIVES else None
-        if better is None or finding.outcome is Outcome.PASS:
+        if better is None:
+            settled.append(_by_itself(comparison, finding))
+        elif finding.outcome is Outcome.PASS:
             settled.append(finding)
         elif better.outcome is Outcome.PASS:
             settled.append(_accepted(comparison, finding, better))
@@ -38,14 +40,33 @@ def either_suffices(comparison: Comparison, findings: Sequence[Finding]) -> list
     return settled
 
 
+def _by_itself(comparison: Comparison, finding: Finding) -> Finding:
+    """Return a finding beside which there is no alternative; undecided if the default limit is too wide for it."""
+    level = _too_low_for_the_limit(comparison, finding)
+    if finding.outcome is not Outcome.PASS or level is None or finding.observed <= SMALL * level:
+        return finding
+    message = (
+        f"within the default limit, but that is made for losses near 1, and the error is more than {SMALL:.0%} of the "
+        f"reference's level, {level:.2g}: set a limit of your own; {finding.message}"
+    )
+    return replace(finding, outcome=Outcome.INCONCLUSIVE, message=message)
+
+
 def _accepted(comparison: Comparison, finding: Finding, accepting: Finding) -> Finding:
-    if accepting.rule == MeanAbsoluteError.name and accepting.limit == MeanAbsoluteError().limit:
-        level = average(np.abs(comparison.curve(finding.metric).reference))
-        if not accepting.limit <= SMALL * level:
-            message = (
-                f"{accepting.rule} passes, but its limit is more than {SMALL:.0%} of the reference's level, "
-                f"{level:.2g}; {finding.message}"
-            )
-            return replace(finding, message=message)
+    level = _too_low_for_the_limit(comparison, accepting)
+    if level is not None:
+        message = (
+            f"{accepting.rule} passes, but its limit is more than {SMALL:.0%} of the reference's level, "
+            f"{level:.2g}; {finding.message}"
+        )
+        return replace(finding, message=message)
     message = f"over its limit, accepted because {accepting.rule} passes; {finding.message}"
     return replace(finding, outcome=Outcome.PASS, message=message)
+
+
+def _too_low_for_the_limit(comparison: Comparison, finding: Finding) -> float | None:
+    """Return the reference's level where the default limit of the absolute error is too much for it, else None."""
+    if finding.rule != MeanAbsoluteError.name or finding.limit != MeanAbsoluteError().limit:
+        return None
+    level = average(np.abs(comparison.curve(finding.metric).reference))
+    return None if finding.limit <= SMALL * level else level

@@ -26,8 +26,8 @@ class Coverage:
     Iterations that the candidate lacks are FAIL (a run that died early); iterations that only the reference lacks, no
     common iteration at all, or fewer than ``minimum`` common ones are INCONCLUSIVE. So are iterations at which a record
     is there, but the metric is not in it or cannot be read, and records of which one counts from 0 and the other one
-    from 1. Where one record logs at a larger interval than the other,
-    iterations in between are not missing, and the finding says that they were not compared.
+    from 1. Where the records log at unlike intervals, a record
+    lacks only what it would have logged, and the finding says that the rest was not compared.
 
     Attributes:
         limit: Allowed share of iterations that are not in both records.
@@ -63,7 +63,8 @@ class Coverage:
             outcome, would_pass_at, message = Outcome.INCONCLUSIVE, None, otherwise
         elif common == 0:
             outcome = Outcome.INCONCLUSIVE
-            message = f"no iteration is in both: the reference has {_span(lacks)}, the candidate has {_span(extra)}"
+            theirs, ours = _span(paired.only_reference), _span(paired.only_candidate)
+            message = f"no iteration is in both: the reference has {theirs}, the candidate has {ours}"
         elif not share <= self.limit:
             gone, absent = np.setdiff1d(lacks, unread[1]), np.setdiff1d(extra, unread[0])
             outcome = Outcome.FAIL if len(gone) else Outcome.INCONCLUSIVE
@@ -186,16 +187,18 @@ def without_interval(
         return lacks, extra, ()
     coarse, other = ("reference", "candidate") if intervals[0] > intervals[1] else ("candidate", "reference")
     interval = max(intervals)
-    places, counts = np.unique(
-        (reference if coarse == "reference" else candidate).iterations % interval, return_counts=True
-    )
-    on_grid = [
-        iterations[(iterations % interval == places[np.argmax(counts)]) | np.isin(iterations, known)]
-        for iterations, known in zip((lacks, extra), reversed(unread), strict=True)
-    ]
+    lacks = _on_grid(lacks, candidate, intervals[1], unread[1])
+    extra = _on_grid(extra, reference, intervals[0], unread[0])
     finer = "iteration" if min(intervals) == 1 else f"{min(intervals)} iterations"
     said = f"the {coarse} logs every {interval} iterations, the {other} every {finer}: only common ones were compared"
-    return (on_grid[0], extra, (said,)) if coarse == "candidate" else (lacks, on_grid[1], (said,))
+    return lacks, extra, (said,)
+
+
+def _on_grid(missing: Integers, curve: Curve, interval: int, known: Integers) -> Integers:
+    """Return which of the iterations that a curve lacks it would have recorded, or has a record of all the same."""
+    places, counts = np.unique(curve.iterations % interval, return_counts=True)
+    due: Integers = missing[(missing % interval == places[np.argmax(counts)]) | np.isin(missing, known)]
+    return due
 
 
 def _interval(iterations: Integers) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 
 from emacheck.counted import counted
 from emacheck.errors import UsageError
+from emacheck.judge.arithmetic import average
 from emacheck.judge.comparison import EMPTY, Comparison
 from emacheck.judge.forensics.broken import told_of_steps_left_out, without_steps_left_out
 from emacheck.judge.forensics.headers import different_data
@@ -15,10 +16,16 @@ from emacheck.judge.forensics.pairing import paired_by_curves
 from emacheck.judge.forensics.standstill import standstill
 from emacheck.judge.noise.band import Band, fit_band
 from emacheck.judge.noise.growth import MARGIN
-from emacheck.judge.noise.repeats import distinct_repeats
+from emacheck.judge.noise.repeats import distinct_repeats, on_candidates_device, two_groups
 from emacheck.judge.noise.rounding import SATURATION, known_precision, rounding, unsaid_precision
+from emacheck.judge.rules.means import MeanRelativeError
 from emacheck.judge.verdict import Finding, Outcome
 from emacheck.record import Record
+
+GROUPS = 4.0
+"""How many times farther from each other than within themselves two groups of runs are that are not of one kind."""
+NAMED = 3
+"""So many repeats are named at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +36,9 @@ class Envelope:
     reference give the scale, which grows with the iteration as the differences do, so that the first iterations count
     with the weight that they have: there the scale is smallest.
 
-    Repeats that are no benign variations would excuse anything: one that stands still or is not paired with the
-    reference makes the finding INCONCLUSIVE, and so does a scale that in the first iterations is beyond rounding and
-    SATURATION.
+    Repeats that are no benign variations would excuse anything: one that stands still, is not paired with the
+    reference or was trained on the candidate's device makes the finding INCONCLUSIVE, and so do runs that fall into two
+    groups, and a scale that in the first iterations is beyond rounding and SATURATION.
 
     Attributes:
         alpha: Probability of FAIL for a benign candidate, over all metrics together (each gets its share).
@@ -94,8 +101,8 @@ class Envelope:
         if not (np.all(np.isfinite(band.reference)) and math.isfinite(band.limit)):
             broken = "reference or a repeat has values that are NaN or infinite"
             return Finding.of(self, metric, Outcome.INCONCLUSIVE, f"the {broken}")
-        if too_wide := _too_wide(comparison, metric, band):
-            return Finding.of(self, metric, Outcome.INCONCLUSIVE, too_wide)
+        if unlike := _too_wide(comparison, metric, band) or _in_two_groups(comparison, metric, repeats):
+            return Finding.of(self, metric, Outcome.INCONCLUSIVE, unlike)
         if self.limit > 0:
             band = replace(band, limit=self.limit)
         # argmax returns the first NaN if there is one, which is the worst iteration indeed.
@@ -160,6 +167,8 @@ def _not_benign(comparison: Comparison, metric: str, repeats: tuple[Record, ...]
         still = standstill(repeat.curves[metric], stretches=stretches) if moves else None
         if still is not None:
             return f"{metric} of the repeat {repeat.name} {still}, while the reference's moves: it is no repeat of it"
+        if on_candidates_device(comparison, repeat):
+            return f"the repeat {repeat.name} was trained on the device of the candidate, not on that of the reference"
         if different := different_data(reference, repeat):
             return f"the repeat {repeat.name} is not paired with the reference: {', '.join(different)}"
         if _apart(Comparison(reference=reference, candidate=repeat, metrics=(metric,))):
@@ -168,6 +177,29 @@ def _not_benign(comparison: Comparison, metric: str, repeats: tuple[Record, ...]
                 "on, and the two do not fluctuate together"
             )
     return None
+
+
+def _in_two_groups(comparison: Comparison, metric: str, repeats: tuple[Record, ...]) -> str | None:
+    """Say that some of reference and repeats are far from the others, while those of each group are close, if so.
+
+    Runs that share a fault, such as those of the candidate's device, are such a group. Of repeats that are within the
+    limits of the means nothing is excused, so their groups do not matter.
+    """
+    curves = [record.curves[metric] for record in (comparison.reference, *repeats)]
+    common = comparison.curve(metric).iterations
+    values = np.array([curve.values[np.isin(curve.iterations, common)] for curve in curves])
+    if len(values) < 3 or not common.size or not np.all(np.isfinite(values)):
+        return None
+    between, within, others = two_groups(values)
+    level = average(np.abs(values[0]))
+    if not (between > MeanRelativeError().limit * level and between > GROUPS * within):
+        return None
+    named = ", ".join(repeats[run - 1].name for run in others[:NAMED]) + ", ..." * (len(others) > NAMED)
+    return (
+        f"{metric} of reference and repeats falls into two groups, on average {between:.2g} from each other and up to "
+        f"{within:.2g} within, so not all of them are benign variations of one run: on the other side than the "
+        f"reference {'are' if len(others) > 1 else 'is'} {named}"
+    )
 
 
 def _apart(comparison: Comparison) -> bool:

@@ -13,7 +13,7 @@ from emacheck.judge.advice import option
 from emacheck.judge.comparison import EMPTY, Comparison
 from emacheck.judge.forensics.broken import of_no_class
 from emacheck.judge.forensics.metric_names import class_score, is_score
-from emacheck.judge.noise.repeats import distinct_repeats
+from emacheck.judge.noise.repeats import distinct_repeats, on_candidates_device
 from emacheck.judge.verdict import Finding, Outcome
 
 # A fraction of 1 may be printed, and summed, a little too high.
@@ -94,7 +94,8 @@ class FinalMetric:
     def _benign(self, comparison: Comparison, name: str) -> tuple[float, ...]:
         """Return the last scores of the repeats that were validated last when the reference was; none if too few."""
         at = comparison.reference.validation[name].iterations[-1]
-        curves = (r.validation.get(name, EMPTY) for r in distinct_repeats(comparison, comparison.metrics[0]))
+        repeats = distinct_repeats(comparison, comparison.metrics[0])
+        curves = (r.validation.get(name, EMPTY) for r in repeats if not on_candidates_device(comparison, r))
         last = tuple(float(c.values[-1]) for c in curves if len(c) and c.iterations[-1] == at)
         return last if len(last) >= max(self.minimum, 2) and all(map(math.isfinite, last)) else ()
 
