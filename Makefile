@@ -25,7 +25,7 @@ lint: $(INSTALLED)
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --durations 15 -m "slow or training"
 
-# The run tests with the last upstream mmengine instead of onedl-mmengine, in an environment of its own.
+# The run tests with the last upstream mmengine, mmcv and mmsegmentation instead of onedl's, in an environment of its own.
 test-upstream: $(UPSTREAM)/.upstream
 	$(UPSTREAM)/bin/python -m pytest -m "upstream and not slow"
 
@@ -63,10 +63,13 @@ rules: $(INSTALLED)
 		--force-reinstall --no-deps opencv-python-headless
 	touch $@
 
-# Both supply the import name mmengine, so one has to go before the other comes.
-$(UPSTREAM)/.upstream: $(UPSTREAM)/.installed
-	$(UPSTREAM)/bin/python -m pip uninstall --quiet --yes onedl-mmengine mmengine
+# Both supply the same import names, so one has to go before the other comes. Upstream mmsegmentation imports the
+# compiled operators of mmcv, of which EMANet calls none: here they are named and not compiled.
+$(UPSTREAM)/.upstream: $(UPSTREAM)/.installed tests/uncompiled_mmcv.py
+	$(UPSTREAM)/bin/python -m pip uninstall --quiet --yes $(foreach name,mmengine mmcv mmsegmentation,onedl-$(name) $(name)) mmcv-lite
 	$(UPSTREAM)/bin/python -m pip install --quiet --constraint constraints.txt mmengine==0.10.7
+	$(UPSTREAM)/bin/python -m pip install --quiet --no-deps mmcv-lite==2.1.0 mmsegmentation==1.2.2
+	cp tests/uncompiled_mmcv.py $$($(UPSTREAM)/bin/python -c 'import mmcv; print(mmcv.__path__[0])')/_ext.py
 	touch $@
 
 $(OLDEST) $(NEWEST): pyproject.toml constraints.txt
