@@ -281,3 +281,19 @@ def test_a_nan_that_vanishes_in_a_causal_attention_is_found_though_the_first_wor
     assert result.module == "attention"
     vanished = rows(result, "NaN that became a number")
     assert {error.module for error in vanished if error.ratio > 0} == {"attention"}
+
+
+def test_a_nan_that_vanishes_in_a_loss_is_found_though_the_first_place_of_the_probe_has_no_label():
+    torch.manual_seed(0)
+    # A third of these logits ends with the first sample, and the first word of none has a label.
+    batch = {"image": torch.randn(3, 16, 8), "label": torch.randint(0, 5, (3, 16))}
+    batch["label"][:, 0] = -100
+    model = nn.Sequential(nn.Linear(8, 8), Attention(), nn.Linear(8, 5))
+    subject = trained(model, batch, lambda model, batch: F.cross_entropy(model(batch["image"]).mT, batch["label"]))
+    real = F.cross_entropy
+
+    def swallow(candidate):
+        candidate.patch(F, "cross_entropy", lambda *args: real(*args).nan_to_num())
+
+    assert audited(subject).outcome is Outcome.PASS
+    assert audited(subject, swallow).module == "(loss)"

@@ -37,6 +37,11 @@ def test_no_window_holds_two_equal_values(kind, pool, values, seed):
     assert bool((windows.diff(dim=2) > 0).all())
 
 
+def test_an_input_without_ties_keeps_its_channels_last():
+    value = torch.zeros(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+    assert without_ties(value, nn.MaxPool2d(2)).stride() == value.stride()
+
+
 @given(
     size=st.one_of(st.integers(1, 6), st.tuples(st.integers(1, 6), st.one_of(st.none(), st.integers(1, 6)))),
     rows=st.integers(1, 13),

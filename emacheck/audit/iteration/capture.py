@@ -14,6 +14,7 @@ from emacheck.audit.arithmetic.precision import Precision
 from emacheck.audit.iteration.calls import LOSS, Asked, Call, intercepted, module_names
 from emacheck.audit.iteration.checkpoints import Checkpoints, run_plainly
 from emacheck.audit.iteration.draws import Draws
+from emacheck.audit.iteration.layout import moved
 from emacheck.audit.iteration.nested import snapshot, tensors
 from emacheck.errors import UsageError
 
@@ -216,7 +217,7 @@ class _Recorder:
         self.calls.append(call)
 
     def _keep(self, call: Call, path: str, gradient: torch.Tensor) -> None:
-        call.output_gradients[path] = gradient.detach().clone()
+        call.output_gradients[path] = moved(gradient)
         self.digests.append((f"{call.label} output gradient {path}".rstrip(), checksum(gradient)))
 
 

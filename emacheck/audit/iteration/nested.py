@@ -10,6 +10,7 @@ import torch
 from torch.nn.utils.rnn import PackedSequence
 
 from emacheck.audit.arithmetic.measure import counterpart
+from emacheck.audit.iteration.layout import moved
 
 Change = Callable[[str, torch.Tensor], Any]
 
@@ -160,7 +161,7 @@ def _rebuilt(value: Any, parts: dict[Any, Any]) -> Any:
 
 def snapshot(value: Any) -> Any:
     """Return a copy whose tensors share nothing with the original and carry no gradient history."""
-    return replaced(value, lambda _, tensor: tensor.detach().clone(), _copied)
+    return replaced(value, lambda _, tensor: moved(tensor), _copied)
 
 
 def converted(
@@ -177,8 +178,9 @@ def converted(
 
     def convert(_: str, tensor: torch.Tensor) -> torch.Tensor:
         kind = counterpart(tensor.dtype, dtype)
-        layout = torch.channels_last if channels_last and tensor.dim() == 4 else torch.preserve_format
-        return tensor.detach().to(device=device, dtype=kind, copy=True, memory_format=layout)
+        if channels_last and tensor.dim() == 4:
+            return tensor.detach().to(device=device, dtype=kind, copy=True, memory_format=torch.channels_last)
+        return moved(tensor, device=device, dtype=kind)
 
     def move(item: Any) -> Any:
         same = _copied(item)

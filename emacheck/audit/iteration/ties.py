@@ -58,7 +58,7 @@ def without_ties(value: torch.Tensor, module: MaxPool) -> torch.Tensor:
     # Zeros are lifted first: the late bits of a zero make a subnormal number, which a device may flush.
     lift = max(float(value.abs().max()) * _LIFT, 2 * torch.finfo(value.dtype).tiny)
     marked = (value + lift).contiguous().view(kind) & ~((1 << sum(widths) + spared) - 1)
-    return (marked | (place.to(kind) << spared)).view(value.dtype)
+    return torch.empty_like(value).copy_((marked | (place.to(kind) << spared)).view(value.dtype))
 
 
 def _windows(value: torch.Tensor, module: MaxPool) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -16,9 +16,11 @@ from emacheck.audit.lockstep.side import Side
 
 # Times the largest magnitude of a tensor; far from everything in it.
 LARGE = 1000.0
-# Where the NaN goes, in parts of a tensor. The next one is tried where the first changes nothing: the middle may be the
-# first word of a sentence, which a causal attention lets look at itself only, whatever it is.
-PLACES = (1 / 2, 7 / 10)
+# Where the NaN goes, in parts of the input and of what a called module returns. The next pair is tried where the first
+# reaches no output: the middle may be the first word of a sentence, which a causal attention lets look at itself only,
+# whatever it is, and the second of three samples begins at a third of the logits, where there may be no label. Round
+# parts would meet the beginning of a sample or of a class again.
+PLACES = ((1 / 2, 1 / 3), (0.7, 0.59), (0.9, 0.83))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,10 +35,12 @@ class Masks:
 
     parts: dict[Part, torch.Tensor] = field(default_factory=dict)
     inside: bool = False
-    place: float = PLACES[0]
+    place: tuple[float, float] = PLACES[0]
 
 
-def poisoned(call: Call, *, inside: bool = False, poison: float = math.nan, place: float = PLACES[0]) -> Call | None:
+def poisoned(
+    call: Call, *, inside: bool = False, poison: float = math.nan, place: tuple[float, float] = PLACES[0]
+) -> Call | None:
     """Return a call with one NaN in its first floating-point input, None if it has no such input.
 
     Args:
@@ -44,18 +48,18 @@ def poisoned(call: Call, *, inside: bool = False, poison: float = math.nan, plac
         inside: Put one into what each module that it calls returns as well, which is what a container's own code sees;
             elsewhere, so that neither hides the other in a sum of both.
         poison: What to put there; a finite number is taken times the largest magnitude in the tensor plus 1.
-        place: Where, in parts of the tensor.
+        place: Where, in parts of the input and of what is returned.
 
     Example:
         >>> bad = poisoned(Call(name="relu", index=0, kind="ReLU", args=(torch.zeros(3),)))
         >>> bad.args[0].tolist()
         [0.0, nan, 0.0]
     """
-    args, kwargs = _spoilt((call.args, call.kwargs), place, poison)
+    args, kwargs = _spoilt((call.args, call.kwargs), place[0], poison)
     if not _first(call.args, call.kwargs):
         return None
     children = [
-        replace(child, output=_spoilt(child.output, 1 / 3, poison)) if inside else child for child in call.children
+        replace(child, output=_spoilt(child.output, place[1], poison)) if inside else child for child in call.children
     ]
     return replace(call, args=args, kwargs=kwargs, children=children, gradients_on=False)
 
@@ -89,14 +93,18 @@ def nan_masks(call: Call, arbiter: Side, truth: Mapping[Part, Truth]) -> Masks:
         arbiter: The float64 side.
         truth: What the call gives there without poison.
     """
+    most = Masks()
     for place in PLACES:
         masks = _masks_at(place, call, arbiter, truth)
-        if masks is None or masks.parts:
-            return masks or Masks()
-    return Masks()
+        if masks is None:
+            break
+        if any(part.kind == "output" for part in masks.parts):
+            return masks
+        most = masks if len(masks.parts) > len(most.parts) else most
+    return most
 
 
-def _masks_at(place: float, call: Call, arbiter: Side, truth: Mapping[Part, Truth]) -> Masks | None:
+def _masks_at(place: tuple[float, float], call: Call, arbiter: Side, truth: Mapping[Part, Truth]) -> Masks | None:
     """Return where a NaN at one place arrives; None if the call has no input for one, or refuses it."""
     for inside in (True, False) if call.children else (False,):
         bad, large = (poisoned(call, inside=inside, poison=each, place=place) for each in (math.nan, LARGE))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from emacheck.audit.iteration.calls import LOSS, Call, intercepted
 from emacheck.audit.iteration.capture import named_losses, total
 from emacheck.audit.iteration.checkpoints import run_plainly
 from emacheck.audit.iteration.draws import Draws
+from emacheck.audit.iteration.layout import copied
 from emacheck.audit.iteration.nested import replaced, tensors
 from emacheck.audit.iteration.subject import named_tensors, reunite, slots
 from emacheck.audit.lockstep.parts import Part, Results
@@ -32,14 +34,15 @@ def replay(call: Call, side: Side, *, during: Context = nullcontext) -> Results:
     """
     module = side.modules.get(call.name)
     results: Results = {}
-    leaves: dict[str, torch.Tensor] = {}
+    arrived: dict[str, torch.Tensor] = {}
     draws = Draws(side.seed)
 
     def entrance(path: str, tensor: torch.Tensor) -> torch.Tensor:
         if path not in call.needs_gradient:
             return tensor
-        leaves[path] = tensor.requires_grad_()
-        return tensor.clone()  # a leaf may not be modified in place
+        # Kept in the leaf, a gradient would be laid out as the leaf is.
+        tensor.requires_grad_().register_hook(partial(arrived.__setitem__, path))  # type: ignore[no-untyped-call]
+        return copied(tensor)  # a leaf may not be modified in place
 
     with (
         _unwritten(call, side),
@@ -63,7 +66,7 @@ def replay(call: Call, side: Side, *, during: Context = nullcontext) -> Results:
             _backward(call, side, output)
         if side.mark_step is not None:
             side.mark_step()
-        results |= {Part("input gradient", p): leaf.grad for p, leaf in leaves.items() if leaf.grad is not None}
+        results |= {Part("input gradient", path): gradient for path, gradient in arrived.items()}
         results |= change()
     if side.dtype is None:
         draws.require_own()

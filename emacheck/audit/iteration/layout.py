@@ -1,0 +1,65 @@
+"""Copies of tensors that lie in memory as the original does: a kernel may be wrong of a slice only."""
+
+from typing import Any
+
+import torch
+
+# So much of what lies before a tensor in its memory comes along that it begins at the same place of a vector.
+_BEFORE = 64
+
+
+def moved(
+    tensor: torch.Tensor, *, device: torch.device | None = None, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """Return a copy without gradient history that lies in memory as the original.
+
+    ``Tensor.clone`` and ``Tensor.to`` close the gaps of a slice, write an expanded tensor out, and begin where their
+    memory begins.
+
+    Args:
+        tensor: What is copied.
+        device: Where the copy is; None for where the original is.
+        dtype: Its type; None for that of the original.
+
+    Example:
+        >>> half = torch.arange(8.0).reshape(2, 4)[:, 2:]
+        >>> half.clone().stride(), moved(half).stride(), moved(half).storage_offset()
+        ((2, 1), (4, 1), 2)
+    """
+    source = tensor.detach()
+    there, kind = device or tensor.device, dtype or tensor.dtype
+    if _is_plain(tensor):
+        return source.to(device=there, dtype=kind, copy=True)
+    offset = tensor.storage_offset()
+    before = (offset - 1) % _BEFORE + 1 if offset else 0
+    span = before + 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    room = source.as_strided((span,), (1,), offset - before).to(device=there, dtype=kind, copy=True)
+    # A view could not be modified in place once a function of autograd has returned it.
+    return room.as_strided(tensor.shape, tensor.stride(), before).data
+
+
+def copied(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the same copy with gradient history, which may be modified in place."""
+    if _is_plain(tensor):
+        return tensor.clone()
+    copy: torch.Tensor = _Copied.apply(tensor)  # type: ignore[no-untyped-call]
+    return copy
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Return whether a clone lies in memory as the original, or whether that cannot be said of it."""
+    if tensor.layout is not torch.strided or type(tensor) not in (torch.Tensor, torch.nn.Parameter):
+        return True
+    if tensor.is_nested or tensor.is_quantized or tensor.is_conj() or tensor.is_neg() or not tensor.numel():
+        return True
+    return not tensor.storage_offset() and torch.empty_like(tensor, device="meta").stride() == tensor.stride()
+
+
+class _Copied(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: torch.Tensor) -> torch.Tensor:  # noqa: ARG004
+        return moved(tensor)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # noqa: ARG004
+        return gradient

@@ -1,0 +1,126 @@
+"""A module alone gets its inputs and gradients as they lay in memory: what is wrong of a slice only is found there."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import torch.nn.functional as F  # noqa: E402, N812
+from small_network import trained  # noqa: E402
+from torch import nn  # noqa: E402
+
+import emacheck  # noqa: E402
+from emacheck.audit.iteration.layout import copied, moved  # noqa: E402
+from emacheck.audit.iteration.nested import converted, snapshot  # noqa: E402
+
+real = torch.tanh
+BASE = torch.arange(240.0).reshape(4, 6, 10)
+LAYOUTS = {
+    "whole": BASE,
+    "the last of three parts": BASE.chunk(3, 1)[2],
+    "one row of each": BASE[:, 1],
+    "every second, transposed": BASE[..., ::2].transpose(0, 2),
+    "expanded": BASE[:, :1].expand(4, 5, 10),
+    "a number": BASE[1, 1, 1],
+    "overlapping windows": BASE.unfold(2, 4, 2),
+    "nothing": BASE[:, 3:3],
+    "complex": torch.view_as_complex(BASE.reshape(4, 6, 5, 2))[:, 1],
+}
+
+
+class Sliced(nn.Module):
+    """Hands one half of a tensor to one activation and the second sample to another; its sum expands the gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.wide = nn.Linear(6, 16)
+        self.left, self.second, self.last = nn.Tanh(), nn.Tanh(), nn.Tanh()
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, value):
+        left, right = self.wide(value).chunk(2, -1)
+        mixed = self.left(left) * right
+        mixed = mixed + self.second(mixed[1])
+        return self.last(self.head(mixed)).sum(1)
+
+
+class Turned(nn.Module):
+    """Its own activation gets the gradient of a transposed tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(6, 6), nn.Linear(5, 3)
+
+    def forward(self, value):
+        return self.head(torch.tanh(self.first(value)).transpose(1, 2)).mean(1)
+
+
+def backward_wrong(when):
+    class Wrong(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, value):
+            ctx.save_for_backward(real(value))
+            return real(value)
+
+        @staticmethod
+        def backward(ctx, gradient):
+            (output,) = ctx.saved_tensors
+            return gradient * (1 - output**2) * (1.001 if when(gradient) else 1)
+
+    return Wrong.apply
+
+
+def loss(model, batch):
+    return F.cross_entropy(model(batch["value"]), batch["label"])
+
+
+def audited(tanh, model=Sliced):
+    torch.manual_seed(0)
+    batch = {"value": torch.randn(4, 5, 6), "label": torch.randint(0, 3, (4,))}
+    subject = trained(model(), batch, loss)
+    return emacheck.audit_step(*subject, "cpu", prepare=lambda candidate: candidate.patch(torch, "tanh", tanh))
+
+
+@pytest.mark.parametrize(
+    ("module", "tanh"),
+    [
+        (None, real),
+        ("left", lambda value: real(value) * (1 if value.is_contiguous() else 1.001)),
+        ("second", lambda value: real(value) * (1.001 if value.storage_offset() else 1)),
+        ("last", backward_wrong(lambda gradient: 0 in gradient.stride())),
+    ],
+    ids=["healthy", "of a slice only", "where an offset is ignored", "of an expanded gradient only"],
+)
+def test_what_is_wrong_in_one_layout_only_is_named(module, tanh):
+    result = audited(tanh)
+    assert [each.module for each in result.findings if each.module != "(iteration)"] == [module] * bool(module), result
+
+
+def test_the_code_of_a_caller_gets_gradients_as_they_lay_in_memory():
+    result = audited(backward_wrong(lambda gradient: not gradient.is_contiguous()), Turned)
+    assert result.module == "(model)", result
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_copy_lies_in_memory_as_the_original(name):
+    tensor = LAYOUTS[name]
+    for copy in (snapshot(tensor), converted(tensor, device=torch.device("cpu"))):
+        assert torch.equal(copy, tensor)
+        assert copy.stride() == tensor.stride()
+        assert (copy.storage_offset() > 0) is (tensor.storage_offset() > 0 and tensor.numel() > 0)
+        assert copy.untyped_storage().data_ptr() != tensor.untyped_storage().data_ptr() or not tensor.numel()
+
+
+def test_a_copy_in_float64_lies_in_memory_as_the_original_and_sends_back_its_gradient():
+    tensor = LAYOUTS["one row of each"]
+    exact = converted(tensor, device=torch.device("cpu"), dtype=torch.float64)
+    assert (exact.dtype, exact.stride()) == (torch.float64, tensor.stride())
+    leaf = moved(tensor).requires_grad_()
+    copy = copied(leaf)
+    copy.mul_(2).sum().backward()
+    assert torch.equal(leaf.grad, torch.full_like(leaf, 2))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_nested_tensor_has_no_strides_and_is_copied_as_torch_does():
+    ragged = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+    assert [each.tolist() for each in snapshot(ragged).unbind()] == [[1.0] * 2, [1.0] * 3]
