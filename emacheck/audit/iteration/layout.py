@@ -14,7 +14,7 @@ def moved(
     """Return a copy without gradient history that lies in memory as the original.
 
     ``Tensor.clone`` and ``Tensor.to`` close the gaps of a slice, write an expanded tensor out, and begin where their
-    memory begins.
+    memory begins. So does this where the device has no strides.
 
     Args:
         tensor: What is copied.
@@ -34,8 +34,11 @@ def moved(
     before = (offset - 1) % _BEFORE + 1 if offset else 0
     span = before + 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     room = source.as_strided((span,), (1,), offset - before).to(device=there, dtype=kind, copy=True)
-    # A view could not be modified in place once a function of autograd has returned it.
-    return room.as_strided(tensor.shape, tensor.stride(), before).data
+    try:
+        # A view could not be modified in place once a function of autograd has returned it.
+        return room.as_strided(tensor.shape, tensor.stride(), before).data
+    except (RuntimeError, NotImplementedError):  # a device that has no strides
+        return source.to(device=there, dtype=kind, copy=True)
 
 
 def copied(tensor: torch.Tensor) -> torch.Tensor:
