@@ -35,10 +35,13 @@ def moved(
     span = before + 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     room = source.as_strided((span,), (1,), offset - before).to(device=there, dtype=kind, copy=True)
     try:
-        # A view could not be modified in place once a function of autograd has returned it.
-        return room.as_strided(tensor.shape, tensor.stride(), before).data
-    except (RuntimeError, NotImplementedError):  # a device that has no strides
+        copy = room.as_strided(tensor.shape, tensor.stride(), before)
+    except (RuntimeError, NotImplementedError):
+        copy = None
+    if copy is None or copy.stride() != tensor.stride():  # a device that has no strides, such as XLA
         return source.to(device=there, dtype=kind, copy=True)
+    # A view could not be modified in place once a function of autograd has returned it.
+    return copy.data
 
 
 def copied(tensor: torch.Tensor) -> torch.Tensor:
