@@ -178,7 +178,7 @@ def test_masks_that_belong_to_a_process_are_refused(emacheck_cli, tmp_path):
     ensure_dataset(cache_root() / DEFAULT_NAME)
     options = ("--config", "dropping.py", "--data-root", cache_root() / DEFAULT_NAME)
     env = {"PYTHONPATH": str(tmp_path)}
-    done = emacheck_cli("audit", *TWO, *QUICK, *options, env=env, timeout=600)
+    done = emacheck_cli("audit", *TWO, *QUICK, *options, *FEW_CHANNELS, env=env, timeout=600)
     assert done.code == 2, done
     assert "draws random numbers for the whole batch of a process" in done.err
 
