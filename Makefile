@@ -8,6 +8,8 @@ OLDEST := .venv-oldest/.torch-2.4.1
 NEWEST := .venv-newest/.torch-2.14.1
 # Threads of one process that spin while they wait take the cores from the other one's.
 export OMP_WAIT_POLICY ?= PASSIVE
+# The tests start emacheck thousands of times, which need not compile it each time.
+unexport PYTHONDONTWRITEBYTECODE
 DEMO_DIR ?= work_dirs/demo-$(shell date +%Y%m%d_%H%M%S)
 
 .PHONY: demo test lint slow test-upstream test-oldest test-newest test-slurm docs rules clean

@@ -29,7 +29,7 @@ def place(tmp_path_factory):
 @pytest.mark.training
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_readme_reaches_a_verdict_or_succeeds(emacheck_cli, place, command):
-    done = emacheck_cli(*shlex.split(command), cwd=place)
+    done = emacheck_cli(*shlex.split(command), cwd=place, timeout=600)
     assert done.code in ({0, 1} if command.startswith("compare") else {0}), done
 
 

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.training, pytest.mark.upstream]
 ITERATIONS = 3
 # Three iterations are enough to see what the commands do; by default a verdict wants ten.
 SHORT = ("--iters", ITERATIONS, "--limit", f"coverage.minimum={ITERATIONS}", "--threads", 1, "--no-audit")
-LONG = ("--reference-device", "cpu", "--iters", 90, "--threads", 1, "--no-audit")
+LONG = ("--reference-device", "cpu", "--iters", 90, "--threads", 1, "--no-audit", "--cfg-options", *SLIM)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_another_seed_is_refused_by_name(workshop):
 def test_a_run_finds_the_reference_that_was_made_of_its_own_experiment_beside_others(workshop):
     elsewhere = workshop / "elsewhere"
     elsewhere.mkdir()
-    options = ("--seed", "5", "--iters", "2", "--cfg-options", "optim_wrapper.optimizer.momentum=0.8")
+    options = ("--seed", "5", "--iters", "2", "--cfg-options", "optim_wrapper.optimizer.momentum=0.8", *SLIM)
     made = finished("reference", "make", *options, cwd=elsewhere)
     assert (made.returncode, "smoke/cpu-fp32-seed5-" in made.stdout) == (0, True), made.stdout + made.stderr
     done = finished("run", "--no-audit", "--limit", "coverage.minimum=2", *options, cwd=elsewhere)
@@ -168,6 +168,7 @@ def test_a_config_file_is_trained_against_a_live_reference_with_overrides_after_
         *("--reference-device", "cpu", "--cfg-options", f"train_dataloader.dataset.data_root={data}"),
         "train_dataloader.dataset.pipeline.3.crop_size=(64,64)",
         "train_dataloader.dataset.pipeline.2.scale=(256,128)",
+        *SLIM,
         cwd=workshop,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -199,6 +200,7 @@ def test_a_config_that_counts_in_epochs_is_trained_for_the_iterations_asked_for(
     done = finished(
         *("run", "--config", config, "--iters", "6", "--threads", "1", "--data-root", data, "--no-audit"),
         *("--work-dir", "epochs", "--reference-device", "cpu", "--limit", "coverage.minimum=6"),
+        *("--cfg-options", *SLIM),
         cwd=workshop,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -269,7 +271,7 @@ def test_a_hung_worker_is_ended_and_exits_2(workshop):
 
 def test_a_crashing_worker_shows_its_last_lines_without_a_traceback_of_our_own(workshop):
     done = finished("run", *SHORT, "--work-dir", "crash", "--reference-device", "cpu",
-                    "--cfg-options", "model.decode_head.in_channels=7", cwd=workshop)  # fmt: skip
+                    "--cfg-options", *SLIM, "model.decode_head.in_channels=7", cwd=workshop)  # fmt: skip
     assert done.returncode == 2
     assert "  | RuntimeError" in done.stderr
     assert "ended with exit code 1 after iteration 0" in done.stderr
