@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from conftest import SLIM, emacheck_process
+from conftest import SLIM, emacheck_process, wait_until
 
 from emacheck.audit.findings.result import ITERATION, AuditResult, ModuleFinding, TensorError, find, read_result
 from emacheck.audit.findings.verdict import audit_finding
@@ -240,10 +240,7 @@ def worker_of(process):
 
 
 def is_gone(worker):
-    until = time.monotonic() + 20
-    while worker in workers() and time.monotonic() < until:
-        time.sleep(0.1)
-    return worker not in workers()
+    return wait_until(lambda: worker not in workers())
 
 
 @pytest.fixture

@@ -5,12 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from conftest import emacheck_process
+from conftest import emacheck_process, wait_until
 
 from emacheck.cli.doctor import _shown, _width
 from emacheck.train.doctor import host
@@ -307,26 +306,17 @@ def test_the_device_process_ends_with_the_doctor(simulated_device, tmp_path, sto
     env = simulated_device("hang *")
     doctor = emacheck_process("doctor", "--device", "sdaa", cwd=tmp_path, env=env)
     try:
-        child = _wait_for(lambda: _children(doctor.pid, "emacheck.train.doctor.probe"))
+        child = wait_until(lambda: _children(doctor.pid, "emacheck.train.doctor.probe"))
         results = Path(Path(f"/proc/{child[0]}/cmdline").read_text(encoding="utf-8").split("\0")[4])
-        _wait_for(results.exists)
+        assert wait_until(results.exists)
         if stopped:
             os.kill(child[0], signal.SIGSTOP)
-            _wait_for(lambda: is_stopped(child[0]))
+            assert wait_until(lambda: is_stopped(child[0]))
         os.kill(doctor.pid, signal.SIGKILL)
-        assert _wait_for(lambda: not _alive(child[0]))
+        assert wait_until(lambda: not _alive(child[0]))
     finally:
         doctor.kill()
         doctor.communicate()
-
-
-def _wait_for(condition, seconds=30):
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if found := condition():
-            return found
-        time.sleep(0.05)
-    raise AssertionError("it did not happen in time")
 
 
 def _children(process, word):
