@@ -98,9 +98,9 @@ def test_a_required_rule_judges_where_it_suits_the_logs(emacheck_cli, logs, argu
     ],
     ids=["too deep", "too large", "too long", "no such rule", "no such rule to require", "required as a number"],
 )
-def test_a_file_of_limits_that_nobody_can_use_is_refused(emacheck_cli, logs, content):
+def test_a_file_of_limits_that_nobody_can_use_is_refused(emacheck_here, logs, content):
     (logs / "limits.toml").write_text(content, encoding="utf-8")
-    done = emacheck_cli("compare", "reference.json", "good.json", "--limits", "limits.toml")
+    done = emacheck_here("compare", "reference.json", "good.json", "--limits", "limits.toml")
     assert (done.code, "--limits limits.toml" in done.err, "bug" in done.err) == (2, True, False), done
 
 
@@ -144,8 +144,8 @@ def test_two_arrays_of_a_file_are_told_from_a_metric_that_two_files_have(emachec
         (["--junit", "nowhere/j.xml"], "nowhere"),
     ],
 )
-def test_wrong_options_exit_2_and_say_what_is_right(emacheck_cli, logs, arguments, said):
-    done = emacheck_cli("compare", "reference.json", "good.json", *arguments)
+def test_wrong_options_exit_2_and_say_what_is_right(emacheck_here, logs, arguments, said):
+    done = emacheck_here("compare", "reference.json", "good.json", *arguments)
     assert done.code == 2, done
     assert said in done.err
 
@@ -153,15 +153,15 @@ def test_wrong_options_exit_2_and_say_what_is_right(emacheck_cli, logs, argument
 @pytest.mark.parametrize(
     ("logs_given", "advice"), [((), "emacheck compare cuda.log sdaa.log"), (("good.json",), "emacheck show good.json")]
 )
-def test_fewer_logs_than_two_are_refused_with_what_each_is_for(emacheck_cli, logs, logs_given, advice):
-    done = emacheck_cli("compare", *logs_given)
+def test_fewer_logs_than_two_are_refused_with_what_each_is_for(emacheck_here, logs, logs_given, advice):
+    done = emacheck_here("compare", *logs_given)
     assert (done.code, done.out) == (2, "")
     assert f"expected two logs, LOG_A and LOG_B, found {len(logs_given)}. The first is the reference" in done.err
     assert advice in done.err
 
 
-def test_three_logs_are_refused_with_what_to_do_about_the_third(emacheck_cli, logs):
-    done = emacheck_cli("compare", "reference.json", "good.json", "low.json", "--format", "json")
+def test_three_logs_are_refused_with_what_to_do_about_the_third(emacheck_here, logs):
+    done = emacheck_here("compare", "reference.json", "good.json", "low.json", "--format", "json")
     assert (done.code, done.out) == (2, "")
     assert "expected two logs, LOG_A and LOG_B, found 3" in done.err
     assert "--repeat low.json" in done.err
@@ -171,9 +171,9 @@ FOREIGN = [b"", b"\x00\x01\x02" * 1000, b"hello\nworld\n", b'{"a": ' * 100_000, 
 
 
 @pytest.mark.parametrize("content", FOREIGN, ids=["nothing", "binary", "prose", "nested deeply", "no UTF-8"])
-def test_a_file_that_is_no_log_exits_2(emacheck_cli, logs, content):
+def test_a_file_that_is_no_log_exits_2(emacheck_here, logs, content):
     (logs / "foreign").write_bytes(content)
-    done = emacheck_cli("compare", "reference.json", "foreign")
+    done = emacheck_here("compare", "reference.json", "foreign")
     assert done.code == 2, done
     assert "foreign" in done.err
 
@@ -267,6 +267,6 @@ def test_repeats_of_the_reference_bring_the_envelope_into_play(emacheck_cli, log
     assert (off.code, "FAIL     envelope" in off.out) == (1, True), off
 
 
-def test_a_file_of_limits_may_begin_with_a_byte_order_mark(emacheck_cli, logs):
+def test_a_file_of_limits_may_begin_with_a_byte_order_mark(emacheck_here, logs):
     (logs / "limits.toml").write_text("\ufeff[bias]\r\nlimit = 0.7\r\n", encoding="utf-8")
-    assert emacheck_cli("compare", "reference.json", "reference.json", "--limits", "limits.toml").code == 0
+    assert emacheck_here("compare", "reference.json", "reference.json", "--limits", "limits.toml").code == 0

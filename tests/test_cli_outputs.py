@@ -80,9 +80,9 @@ def test_an_interrupt_while_the_report_is_made_leaves_no_directory_that_would_re
         (["--output-dir", "good.json/d", "--plot", "q.png"], "good.json/d"),
     ],
 )
-def test_outputs_that_clash_or_have_no_place_are_refused_and_leave_nothing(emacheck_cli, logs, arguments, said):
+def test_outputs_that_clash_or_have_no_place_are_refused_and_leave_nothing(emacheck_here, logs, arguments, said):
     before = sorted(logs.iterdir())
-    done = emacheck_cli("compare", "reference.json", "good.json", *arguments)
+    done = emacheck_here("compare", "reference.json", "good.json", *arguments)
     assert (done.code, said in done.err, sorted(logs.iterdir())) == (2, True, before), done
 
 
