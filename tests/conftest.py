@@ -129,10 +129,12 @@ def emacheck_here(tmp_path, monkeypatch, capsys):
     """Do the same without a process of its own, where the command alone is asked and not what starts and ends it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # before which the command puts its own each time
 
     def call(*arguments):
-        code = invoke([str(each) for each in arguments])
-        done = Done(code, *capsys.readouterr())
+        words = [str(each) for each in arguments]
+        monkeypatch.setattr(sys, "argv", ["emacheck", *words])  # of which the command is made that a verdict shows
+        done = Done(invoke(words), *capsys.readouterr())
         assert "Traceback" not in done.err, done
         return done
 
