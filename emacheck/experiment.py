@@ -5,6 +5,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from emacheck.counted import counted
+
 # These parts of an mmengine configuration decide the numbers; paths, hooks that only write, and evaluation do not.
 DECISIVE = (
     "model",
@@ -172,8 +174,7 @@ def _other_joined(reference: Mapping[str, Any], candidate: Mapping[str, Any], na
 
 
 def _parted(experiment: Mapping[str, Any]) -> str:
-    processes = experiment["processes"]
-    return f"{processes} process{'' if processes == 1 else 'es'} x {experiment['config'][BATCH_SIZE]}"
+    return f"{counted(experiment['processes'], 'process', 'processes')} x {experiment['config'][BATCH_SIZE]}"
 
 
 def _joined(experiment: Mapping[str, Any]) -> int | None:

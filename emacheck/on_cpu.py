@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from emacheck.counted import counted
+from emacheck.counted import counted, the_first
 
 SHOWN = 6
 
@@ -28,17 +28,11 @@ def ran_on_the_cpu(
     )
     said = [
         f"{counted(len(names), 'operator')} {how}, and {'says' if len(names) == 1 else 'say'} nothing about it: "
-        f"{_some(names)}"
+        f"{the_first(sorted(names), SHOWN)}"
         for names, how in parts
         if names
     ]
     if allowed:
-        said.append(
-            f"operators of {device} may have run on the CPU, unseen, for the environment allows it: {_some(allowed)}"
-        )
+        settings = the_first(sorted(allowed), SHOWN)
+        said.append(f"operators of {device} may have run on the CPU, unseen, for the environment allows it: {settings}")
     return tuple(said)
-
-
-def _some(names: Collection[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(sorted(names)[:SHOWN]) + more

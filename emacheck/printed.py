@@ -65,6 +65,17 @@ def few_digits(values: Floats) -> float:
     return unit_of(finite)
 
 
+def unit_if_rounded(values: Floats, decimals: int) -> float:
+    """Return the unit of the last of so many decimals if all values are rounded to them, else 0.
+
+    Example:
+        >>> unit_if_rounded(np.array([2.5, 0.0314, np.nan]), 4), unit_if_rounded(np.array([0.03141]), 4)
+        (0.0001, 0.0)
+    """
+    finite = values[np.isfinite(values)].tolist()
+    return 10.0**-decimals if all(round(value, decimals) == value for value in finite) else 0.0
+
+
 def _finite(values: Floats) -> Floats:
     finite: Floats = values[np.isfinite(values) & (values != 0)]
     return finite

@@ -17,6 +17,7 @@ from cityscapes_roots import write_pair
 from hypothesis import HealthCheck, settings
 from simulated_device import environment, require_simulated_device
 
+from emacheck.cli import invoke
 from emacheck.data.cityscapes import DatasetSummary
 from emacheck.data.synthetic import make_dataset
 from emacheck.logs import read_log
@@ -119,6 +120,23 @@ def emacheck_cli(tmp_path):
         out, err = process.communicate(timeout=timeout)
         assert "Traceback" not in err, err
         return Done(process.returncode, out, err)
+
+    return call
+
+
+@pytest.fixture
+def emacheck_here(tmp_path, monkeypatch, capsys):
+    """Do the same without a process of its own, where the command alone is asked and not what starts and ends it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # before which the command puts its own each time
+
+    def call(*arguments):
+        words = [str(each) for each in arguments]
+        monkeypatch.setattr(sys, "argv", ["emacheck", *words])  # of which the command is made that a verdict shows
+        done = Done(invoke(words), *capsys.readouterr())
+        assert "Traceback" not in done.err, done
+        return done
 
     return call
 

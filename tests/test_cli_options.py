@@ -13,8 +13,8 @@ from emacheck.cli.seconds import Seconds
 
 
 @pytest.mark.parametrize("command", [["run"], ["audit"], ["reference", "make"], ["doctor"]])
-def test_a_timeout_that_is_no_number_is_refused(emacheck_cli, command):
-    done = emacheck_cli(*command, "--device", "abacus", "--timeout", "nan")
+def test_a_timeout_that_is_no_number_is_refused(emacheck_here, command):
+    done = emacheck_here(*command, "--device", "abacus", "--timeout", "nan")
     assert done.code == 2
     assert "'--timeout': 'nan' is not a number, expected seconds" in done.err
     assert "found no such device" not in done.err + done.out
@@ -58,15 +58,15 @@ def test_seconds_may_be_without_limit(text, seconds):
 @pytest.mark.parametrize(
     "arguments", [["compare", "reference.json", "good.json"], ["show", "good.json"], ["doctor", "--device", "abacus"]]
 )
-def test_json_is_asked_for_in_two_ways(emacheck_cli, logs, arguments):
-    long, short = emacheck_cli(*arguments, "--format", "json"), emacheck_cli(*arguments, "--json")
+def test_json_is_asked_for_in_two_ways(emacheck_here, logs, arguments):
+    long, short = emacheck_here(*arguments, "--format", "json"), emacheck_here(*arguments, "--json")
     assert short.code == long.code
     assert json.loads(short.out).keys() == json.loads(long.out).keys()
 
 
 @pytest.mark.parametrize("name", ["curves.pdf", "curves.svg", "curves.JPG"])
-def test_a_picture_that_would_not_be_what_its_name_says_is_refused(emacheck_cli, logs, name):
-    done = emacheck_cli("compare", logs / "reference.json", logs / "good.json", "--plot", name)
+def test_a_picture_that_would_not_be_what_its_name_says_is_refused(emacheck_here, logs, name):
+    done = emacheck_here("compare", logs / "reference.json", logs / "good.json", "--plot", name)
     assert (done.code, f"--plot {name}: found " in done.err, "FILE.png" in done.err) == (2, True, True)
     assert not (logs / name).exists()
 

@@ -23,10 +23,10 @@ def test_json_on_standard_output_is_the_report_and_nothing_else(emacheck_cli, lo
     assert "::error" in done.err
 
 
-def test_every_report_is_written_and_none_is_overwritten(emacheck_cli, logs):
+def test_every_report_is_written_and_none_is_overwritten(emacheck_here, logs):
     files = ("--junit", "junit.xml", "--plot", "p.png", "--html", "p.html", "--card", "c.md")
     asked = ("compare", "reference.json", "low.json", "--output-dir", "out", *files)
-    done = emacheck_cli(*asked)
+    done = emacheck_here(*asked)
     assert (done.code, done.out.splitlines()[0]) == (
         1,
         "Report: out/report.html  (report.md, report.json, report.png, card.md beside it)",
@@ -47,7 +47,7 @@ def test_every_report_is_written_and_none_is_overwritten(emacheck_cli, logs):
     for name in ("reference.json", "low.json"):
         assert sha256((logs / name).read_bytes()).hexdigest() in card
     assert ET.parse(logs / "junit.xml").getroot().findall(".//failure")  # noqa: S314 - our own file
-    again = emacheck_cli(*asked)
+    again = emacheck_here(*asked)
     assert (again.code, "exists already" in again.err) == (2, True), again
 
 
@@ -80,15 +80,15 @@ def test_an_interrupt_while_the_report_is_made_leaves_no_directory_that_would_re
         (["--output-dir", "good.json/d", "--plot", "q.png"], "good.json/d"),
     ],
 )
-def test_outputs_that_clash_or_have_no_place_are_refused_and_leave_nothing(emacheck_cli, logs, arguments, said):
+def test_outputs_that_clash_or_have_no_place_are_refused_and_leave_nothing(emacheck_here, logs, arguments, said):
     before = sorted(logs.iterdir())
-    done = emacheck_cli("compare", "reference.json", "good.json", *arguments)
+    done = emacheck_here("compare", "reference.json", "good.json", *arguments)
     assert (done.code, said in done.err, sorted(logs.iterdir())) == (2, True, before), done
 
 
-def test_further_outputs_may_lie_in_the_new_directory(emacheck_cli, logs):
+def test_further_outputs_may_lie_in_the_new_directory(emacheck_here, logs):
     asked = ("--output-dir", "d", "--junit", "d/j.xml", "--plot", "d/p.png")
-    assert emacheck_cli("compare", "reference.json", "good.json", *asked).code == 0
+    assert emacheck_here("compare", "reference.json", "good.json", *asked).code == 0
     assert {path.name for path in (logs / "d").iterdir()} == {"j.xml", "p.png", *REPORTS}
 
 
@@ -114,11 +114,11 @@ def test_github_gets_annotations_and_a_summary(emacheck_cli, logs):
     assert "FAIL" in (logs / "summary.md").read_text(encoding="utf-8")
 
 
-def test_terminal_sequences_and_markup_in_a_log_are_never_replayed(emacheck_cli, logs):
+def test_terminal_sequences_and_markup_in_a_log_are_never_replayed(emacheck_here, logs):
     evil = "loss\x1b[31m<script>[red]"
     row = [json.dumps({evil: 4 - 0.1 * i, "loss": 4.0, "iter": i, "step": i}) for i in range(1, 20)]
     (logs / "evil.json").write_text("\n".join(row), encoding="utf-8")
-    done = emacheck_cli("compare", "evil.json", "evil.json", "--metric", evil, "--output-dir", "out")
+    done = emacheck_here("compare", "evil.json", "evil.json", "--metric", evil, "--output-dir", "out")
     assert done.code == 0, done
     assert "\x1b" not in done.out
     prose, _, _ = (logs / "out" / "report.md").read_text(encoding="utf-8").partition("```")  # code is never rendered

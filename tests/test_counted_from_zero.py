@@ -75,11 +75,11 @@ def test_a_record_that_does_not_begin_at_zero_stays(first):
     assert record.from_one() is record
 
 
-def test_the_command_line_numbers_both_logs_from_one_and_says_so(emacheck_cli, tmp_path):
+def test_the_command_line_numbers_both_logs_from_one_and_says_so(emacheck_here, tmp_path):
     for first, name in enumerate(("zero.csv", "one.csv")):
         rows = [f"{iteration},{loss!r}" for iteration, loss in enumerate(LOSSES.tolist(), first)]
         (tmp_path / name).write_text("\n".join(["iteration,loss", *rows, ""]))
-    assert emacheck_cli("compare", "zero.csv", "one.csv").code == 3
-    done = emacheck_cli("compare", "zero.csv", "one.csv", "--from-one")
+    assert emacheck_here("compare", "zero.csv", "one.csv").code == 3
+    done = emacheck_here("compare", "zero.csv", "one.csv", "--from-one")
     assert (done.code, done.last_line.endswith("emacheck compare zero.csv one.csv --from-one")) == (0, True), done
     assert done.out.count("[renumbered]") == 1

@@ -71,4 +71,4 @@ def test_nothing_heavy_is_imported() -> None:
 
 def test_first_few_are_quoted_and_counted() -> None:
     assert first_few(["x\x1b[31m"]) == r"'x\x1b[31m'"
-    assert first_few("gfedcba", limit=3) == "'a', 'b', 'c' and 4 more"
+    assert first_few("gfedcba") == "'a', 'b', 'c', 'd', 'e' and 2 more"

@@ -5,12 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from conftest import emacheck_process
+from conftest import emacheck_process, wait_until
 
 from emacheck.cli.doctor import _shown, _width
 from emacheck.train.doctor import host
@@ -100,11 +99,8 @@ def test_a_crash_is_one_line_and_what_comes_behind_is_still_tried(doctor, simula
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("crash _softmax signal=KILL", "crashed: its process was ended by SIGKILL"),
         ("hang _softmax", "hung: no answer for 30 s, so its process was ended."),
         ("missing _softmax", "NotImplementedError: Could not run 'aten::_softmax.out'"),
-        ("memory limit=50000000", "OutOfMemoryError: SDAA out of memory"),
-        ("scale upsample_bilinear2d by=0.5", "of the loss"),
     ],
 )
 def test_a_broken_training_is_an_error(doctor, simulated_device, fault, words):
@@ -129,10 +125,12 @@ def test_what_only_limits_is_a_warning(doctor, simulated_device):
 
 
 @pytest.mark.slow
-def test_float32_with_fewer_bits_is_an_error(doctor, simulated_device):
-    code, lines = doctor("--device", "sdaa", env=simulated_device("scale convolution_overrideable by=3e-4"))
+def test_numbers_that_are_wrong_are_errors(doctor, simulated_device):
+    faults = ("scale convolution_overrideable by=3e-4", "scale upsample_bilinear2d by=0.5")
+    code, lines = doctor("--device", "sdaa", env=simulated_device(*faults))
     assert code == 2
-    assert lines["fp32"]["status"] == "error"
+    assert [name for name, line in lines.items() if line["status"] == "error"] == ["fp32", "training"]
+    assert "of the loss" in lines["training"]["found"]
     assert "of a convolution 3.0e-04 (limit 1e-05)" in lines["fp32"]["found"]
     assert lines["bf16"]["status"] == "ok"
 
@@ -143,8 +141,6 @@ def test_a_device_that_is_not_there(doctor, simulated_device):
     assert code == 2
     assert list(lines) == [*HOST, "device"]
     assert "sees 0 sdaa devices, expected at least 1" in lines["device"]["found"]
-    _, lines = doctor("--device", "sdaa:2", env=simulated_device())
-    assert "sees 2 sdaa devices, expected at least 3" in lines["device"]["found"]
 
 
 def test_a_device_whose_module_is_not_installed_or_that_is_unknown(doctor):
@@ -311,26 +307,17 @@ def test_the_device_process_ends_with_the_doctor(simulated_device, tmp_path, sto
     env = simulated_device("hang *")
     doctor = emacheck_process("doctor", "--device", "sdaa", cwd=tmp_path, env=env)
     try:
-        child = _wait_for(lambda: _children(doctor.pid, "emacheck.train.doctor.probe"))
+        child = wait_until(lambda: _children(doctor.pid, "emacheck.train.doctor.probe"))
         results = Path(Path(f"/proc/{child[0]}/cmdline").read_text(encoding="utf-8").split("\0")[4])
-        _wait_for(results.exists)
+        assert wait_until(results.exists)
         if stopped:
             os.kill(child[0], signal.SIGSTOP)
-            _wait_for(lambda: is_stopped(child[0]))
+            assert wait_until(lambda: is_stopped(child[0]))
         os.kill(doctor.pid, signal.SIGKILL)
-        assert _wait_for(lambda: not _alive(child[0]))
+        assert wait_until(lambda: not _alive(child[0]))
     finally:
         doctor.kill()
         doctor.communicate()
-
-
-def _wait_for(condition, seconds=30):
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if found := condition():
-            return found
-        time.sleep(0.05)
-    raise AssertionError("it did not happen in time")
 
 
 def _children(process, word):

@@ -11,8 +11,8 @@ from emacheck.judge.verdict import AUDIT
 from emacheck.oddity import OddityKind
 
 
-def test_explain_without_a_name_lists_every_rule_and_oddity_with_a_sentence(emacheck_cli):
-    done = emacheck_cli("explain")
+def test_explain_without_a_name_lists_every_rule_and_oddity_with_a_sentence(emacheck_here):
+    done = emacheck_here("explain")
     assert (done.code, done.err) == (0, "")
     listed = {line.split()[0]: line.split()[1:] for line in done.out.splitlines() if line.startswith("  ")}
     assert {*RULES, AUDIT, *map(str, OddityKind)} <= {name for name, about in listed.items() if len(about) > 2}
@@ -22,8 +22,8 @@ def test_explain_without_a_name_lists_every_rule_and_oddity_with_a_sentence(emac
 
 
 @pytest.mark.parametrize("name", [*RULES, AUDIT])
-def test_every_rule_is_explained_with_what_its_outcomes_mean(emacheck_cli, name):
-    done = emacheck_cli("explain", name)
+def test_every_rule_is_explained_with_what_its_outcomes_mean(emacheck_here, name):
+    done = emacheck_here("explain", name)
     assert (done.code, done.out.splitlines()[0]) == (0, f"{name}, rule")
     assert "INCONCLUSIVE" in done.out
     assert not [line for line in done.out.splitlines() if line != line.rstrip()]
@@ -31,32 +31,32 @@ def test_every_rule_is_explained_with_what_its_outcomes_mean(emacheck_cli, name)
     assert [mark for mark in ("](", "**", "`") if mark in done.out] == []
 
 
-def test_an_explanation_ends_with_the_pages_that_say_more(emacheck_cli):
-    assert emacheck_cli("explain", "envelope").out.splitlines()[-1] == (
+def test_an_explanation_ends_with_the_pages_that_say_more(emacheck_here):
+    assert emacheck_here("explain", "envelope").out.splitlines()[-1] == (
         "See also: emacheck explain references.md, emacheck explain rules-paired.md"
     )
 
 
-def test_a_name_may_be_written_as_findings_are(emacheck_cli):
-    assert emacheck_cli("explain", "Bias[loss]").out == emacheck_cli("explain", "bias").out
+def test_a_name_may_be_written_as_findings_are(emacheck_here):
+    assert emacheck_here("explain", "Bias[loss]").out == emacheck_here("explain", "bias").out
 
 
-def test_a_name_of_a_rule_and_of_an_oddity_is_explained_as_both(emacheck_cli):
-    lines = emacheck_cli("explain", "ranks").out.splitlines()
+def test_a_name_of_a_rule_and_of_an_oddity_is_explained_as_both(emacheck_here):
+    lines = emacheck_here("explain", "ranks").out.splitlines()
     assert [line for line in lines if line.startswith("ranks, ")] == ["ranks, rule", "ranks, oddity of a log"]
 
 
-def test_a_page_may_be_named_without_its_suffix_unless_that_is_a_rule(emacheck_cli):
-    assert "In continuous integration" in emacheck_cli("explain", "ci").out
-    assert emacheck_cli("explain", "audit").out.startswith("audit, rule\n")
+def test_a_page_may_be_named_without_its_suffix_unless_that_is_a_rule(emacheck_here):
+    assert "In continuous integration" in emacheck_here("explain", "ci").out
+    assert emacheck_here("explain", "audit").out.startswith("audit, rule\n")
 
 
 @pytest.mark.parametrize("name", ["devices.md", "docs/devices.md"])
-def test_a_page_that_a_message_names_is_shown_as_a_whole(emacheck_cli, name):
-    done = emacheck_cli("explain", name)
+def test_a_page_that_a_message_names_is_shown_as_a_whole(emacheck_here, name):
+    done = emacheck_here("explain", name)
     assert done.code == 0
     assert ("Adding a device" in done.out, "](" in done.out) == (True, False)
-    assert "devices.md" in emacheck_cli("explain").out
+    assert "devices.md" in emacheck_here("explain").out
 
 
 def test_every_page_that_a_message_of_the_package_names_can_be_shown():
@@ -68,8 +68,8 @@ def test_every_page_that_a_message_of_the_package_names_can_be_shown():
     assert [page for page in named if not (package.parent / "docs" / page).is_file()] == []
 
 
-def test_a_name_that_is_none_is_refused_with_what_was_perhaps_meant(emacheck_cli):
-    done = emacheck_cli("explain", "bais")
+def test_a_name_that_is_none_is_refused_with_what_was_perhaps_meant(emacheck_here):
+    done = emacheck_here("explain", "bais")
     assert (done.code, done.out) == (2, "")
     said = "there is no rule, oddity or page 'bais' to explain. Did you mean bias? emacheck explain lists them."
     assert done.err == f"emacheck: {said}\n"

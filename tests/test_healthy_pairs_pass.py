@@ -132,11 +132,11 @@ def chaos_of(curve, factor):
     return replace(curve, values=curve.values * factor)
 
 
-def test_what_the_user_says_of_the_precision_is_refused_where_a_log_says_another(tmp_path, emacheck_cli):
+def test_what_the_user_says_of_the_precision_is_refused_where_a_log_says_another(tmp_path, emacheck_here):
     for name, form in (("a", "csv_table"), ("b", "csv_table"), ("c", "run_directory")):
         write(tmp_path / name, form, training(40), Log(length=40))
-    assert emacheck_cli("compare", "a", "b", "--paired", "--precision", "bf16").code == 0
-    refused = emacheck_cli("compare", "c", "c", "--precision", "bf16")
+    assert emacheck_here("compare", "a", "b", "--paired", "--precision", "bf16").code == 0
+    refused = emacheck_here("compare", "c", "c", "--precision", "bf16")
     assert refused.code == 2
     assert "--precision bf16: the reference, c, says that it computed in fp32. Drop the option." in refused.err
 

@@ -14,8 +14,8 @@ IMPORTS = (ast.Import, ast.ImportFrom)
 # Words and forms that any room may use; they know none of the rooms.
 GROUND = {
     "bundle_files", "counted", "curve", "errors", "exit_code", "experiment", "module_path", "oddity", "on_cpu",
-    "printable", "printed", "rank_files", "record", "regular_file", "strict_json", "uninterrupted", "workplace",
-    "writable",
+    "picture", "printable", "printed", "rank_files", "record", "regular_file", "strict_json", "uninterrupted",
+    "workplace", "writable",
 }  # fmt: skip
 # From the first to the last, as data flows; each may import what it names.
 ROOMS = {

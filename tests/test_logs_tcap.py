@@ -107,6 +107,11 @@ def tcap_json(step, data, *, mark="TCAPPDLL"):
     return f"{mark} {json.dumps({'timestamp': '1.5', 'type': 'LOG', 'step': step, 'data': data})}\n"
 
 
+def test_tcap_json_with_a_name_that_is_no_text_is_read(log):
+    record = log(tcap_json([0, 0], "{'train.loss': '4.5', 7: 'x'}") + tcap_json([0, 1], "{'train.loss': '4.25'}"))
+    assert points(record) == [(0, 4.5), (1, 4.25)]
+
+
 def test_tcap_json_with_its_data_as_python_or_as_an_object(log):
     record = log(
         'TCAPPDLL {"type": "METADATA", "metric": "train.loss", "metadata": {"unit": "", "GOAL": "MINIMIZE"}}\n'

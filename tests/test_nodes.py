@@ -87,7 +87,6 @@ def meet(port):
     ("fails", "rank", "waits"),
     [
         ("raise RuntimeError('device lost')", 1, IN_THE_STORE),
-        pytest.param("raise RuntimeError('device lost')", 0, IN_THE_STORE, marks=pytest.mark.slow),
         ("os.kill(os.getpid(), signal.SIGKILL)", 1, IN_A_DRIVER),
         pytest.param("os.kill(os.getpid(), signal.SIGKILL)", 0, IN_A_DRIVER, marks=pytest.mark.slow),
     ],

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import falling, write_scalars
+from conftest import SHIPPED, SMOKE, falling, write_scalars
 
 from emacheck import Curve, Record
 from emacheck.judge import Outcome, decide, default_rules, make_rules
@@ -191,31 +191,27 @@ def test_unpaired_runs_that_part_in_their_last_iterations_are_inconclusive_thoug
     assert {f.outcome for f in parted.findings if f.rule == "equivalence"} == {PASS}
 
 
-def test_the_user_can_say_whether_runs_are_paired(emacheck_cli, tmp_path):
+def test_the_user_can_say_whether_runs_are_paired(emacheck_here, tmp_path):
     for name, seed in (("a.json", 1), ("b.json", 2)):
         write_scalars(tmp_path / name, noisy(seed).round(3).tolist())
-    paired = emacheck_cli("compare", "a.json", "b.json", "--paired")
-    unpaired = emacheck_cli("compare", "a.json", "b.json", "--unpaired")
+    paired = emacheck_here("compare", "a.json", "b.json", "--paired")
+    unpaired = emacheck_here("compare", "a.json", "b.json", "--unpaired")
     assert (paired.code, unpaired.code) == (1, 0), (paired, unpaired)
     assert ", not paired | emacheck compare" in unpaired.last_line
-    report = json.loads(emacheck_cli("compare", "a.json", "b.json", "--unpaired", "--format", "json").out)
+    report = json.loads(emacheck_here("compare", "a.json", "b.json", "--unpaired", "--format", "json").out)
     assert report["pairing"] == {"kind": "unpaired", "why": "as stated; no fingerprints prove it"}
 
 
-def test_a_rule_that_the_user_names_on_the_command_line_means_what_it_says(emacheck_cli, tmp_path):
+def test_a_rule_that_the_user_names_on_the_command_line_means_what_it_says(emacheck_here, tmp_path):
     for name, seed in (("a.csv", 1), ("b.csv", 2)):
         rows = "".join(f"{i},{loss:.4f}\n" for i, loss in enumerate(noisy(seed, spread=0.1), 50))
         (tmp_path / name).write_text(f"iteration,loss\n{rows}", encoding="utf-8")
-    codes = [emacheck_cli("compare", "a.csv", "b.csv", *how).code for how in ((), ("--rule", "mean_relative_error"))]
+    codes = [emacheck_here("compare", "a.csv", "b.csv", *how).code for how in ((), ("--rule", "mean_relative_error"))]
     assert codes == [3, 1]
 
 
-@pytest.mark.training
-def test_what_fingerprints_prove_cannot_be_denied(emacheck_cli):
-    reference = "references/emanet_r50-d8_smoke/cpu-fp32"
-    from conftest import ROOT
-
-    done = emacheck_cli("compare", ROOT / reference, ROOT / reference, "--unpaired")
+def test_what_fingerprints_prove_cannot_be_denied(emacheck_here):
+    done = emacheck_here("compare", SHIPPED / SMOKE, SHIPPED / SMOKE, "--unpaired")
     assert done.code == 2
     assert "the fingerprints in both records prove that they are paired" in done.err
 

@@ -211,6 +211,13 @@ def test_an_override_without_effect_is_refused_with_what_was_perhaps_meant(resol
         resolved("", option)
 
 
+def test_an_override_that_does_not_fit_the_configuration_is_refused(resolved):
+    with pytest.raises(
+        UsageError, match=r"^--cfg-options optim_wrapper\.optimizer\.lr\.x=1: found something that cannot"
+    ):
+        resolved("", "optim_wrapper.optimizer.lr.x=1")
+
+
 @pytest.mark.parametrize(
     "option", ["resume=False", "auto_scale_lr.enable=True", "val_dataloader.dataset.data_root=x", "compile=True"]
 )

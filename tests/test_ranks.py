@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.training
 NODE_1 = f"node 1 ({socket.gethostname()})"
 SIZES = (3, 1)  # the ranks need not have batches of one size
+TYPES = (torch.float32, torch.bfloat16)
 
 
 def as_rank(rank, work, folder):
@@ -57,15 +58,26 @@ def normalise(layer, batch, direction):
 def normalise_rank(rank):
     from emacheck.train.device.sync_bn import HostSyncBatchNorm, synchronise_on_host
 
-    layer = make_layer(torch.nn.SyncBatchNorm)
-    assert synchronise_on_host(torch.nn.Sequential(layer)) == 1
-    assert type(layer) is HostSyncBatchNorm
     _, direction, parts = batches()
-    return normalise(layer, parts[rank], direction.split(SIZES)[rank])
+    made = []
+    for dtype in TYPES:
+        layer = make_layer(torch.nn.SyncBatchNorm)
+        assert synchronise_on_host(torch.nn.Sequential(layer)) == 1
+        assert type(layer) is HostSyncBatchNorm
+        made.append(normalise(layer, parts[rank].to(dtype), direction.split(SIZES)[rank].to(dtype)))
+    return made
 
 
-def test_batch_norm_over_two_ranks_is_batch_norm_over_the_joined_batch(tmp_path):
-    first, second = on_two_ranks(normalise_rank, tmp_path)
+@pytest.fixture(scope="module")
+def normalised(tmp_path_factory):
+    """What both ranks made of their batches, in float32 and in bfloat16."""
+    return dict(
+        zip(TYPES, zip(*on_two_ranks(normalise_rank, tmp_path_factory.mktemp("ranks")), strict=True), strict=True)
+    )
+
+
+def test_batch_norm_over_two_ranks_is_batch_norm_over_the_joined_batch(normalised):
+    first, second = normalised[torch.float32]
     whole, direction, _ = batches()
     exact = normalise(make_layer(torch.nn.BatchNorm2d).double(), whole.double(), direction.double())
     usual = normalise(make_layer(torch.nn.BatchNorm2d), whole, direction)
@@ -78,17 +90,8 @@ def test_batch_norm_over_two_ranks_is_batch_norm_over_the_joined_batch(tmp_path)
         assert torch.equal(first[at], second[at])
 
 
-def normalise_rank_in_bf16(rank):
-    from emacheck.train.device.sync_bn import synchronise_on_host
-
-    layer = make_layer(torch.nn.SyncBatchNorm)
-    synchronise_on_host(torch.nn.Sequential(layer))
-    _, direction, parts = batches()
-    return normalise(layer, parts[rank].bfloat16(), direction.split(SIZES)[rank].bfloat16())
-
-
-def test_a_batch_of_fewer_bits_is_normalised_like_the_same_batch_in_float32(tmp_path):
-    first, second = on_two_ranks(normalise_rank_in_bf16, tmp_path)
+def test_a_batch_of_fewer_bits_is_normalised_like_the_same_batch_in_float32(normalised):
+    first, second = normalised[torch.bfloat16]
     whole, direction, _ = (each.bfloat16().float() if torch.is_tensor(each) else each for each in batches())
     wanted = normalise(make_layer(torch.nn.BatchNorm2d), whole, direction)
     for at in (0, 1):

@@ -146,16 +146,16 @@ def test_a_file_outside_of_a_reference_is_refused_and_a_record_that_cannot_be_re
         read_bundle(store / SMOKE)
 
 
-def test_verify_exits_2_and_names_the_damaged_file(store, emacheck_cli):
-    assert emacheck_cli("reference", "verify").code == 0
+def test_verify_exits_2_and_names_the_damaged_file(store, emacheck_here):
+    assert emacheck_here("reference", "verify").code == 0
     (store / SMOKE / "run.json").write_text("{}", encoding="utf-8")
-    done = emacheck_cli("reference", "verify")
+    done = emacheck_here("reference", "verify")
     assert (done.code, "run.json: found SHA-256" in done.err) == (2, True), done
 
 
-def test_list_and_show_tell_where_a_reference_comes_from(store, emacheck_cli):
-    assert SMOKE in emacheck_cli("reference", "list").out
-    shown = emacheck_cli("reference", "show", SMOKE).out
+def test_list_and_show_tell_where_a_reference_comes_from(store, emacheck_here):
+    assert SMOKE in emacheck_here("reference", "list").out
+    shown = emacheck_here("reference", "show", SMOKE).out
     assert '"torch": "2.13.0' in shown
     assert '"seed": 0' in shown
 

@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SLIM, emacheck_process, finished, wait_for_iterations, wait_until
+from conftest import SHIPPED, SLIM, SMOKE, emacheck_process, finished, wait_for_iterations, wait_until
 
+from emacheck.cli import invoke
 from emacheck.data.synthetic import DEFAULT_NAME
 from emacheck.logs import read_log
 
@@ -60,7 +61,7 @@ def test_a_run_passes_against_its_own_reference_and_leaves_record_and_reports(fi
 
 
 def test_two_runs_with_the_same_options_are_bit_identical_in_every_recorded_loss(references, first_run):
-    one = read_log(references / "emanet_r50-d8_smoke" / "cpu-fp32")
+    one = read_log(references / SMOKE)
     two = read_log(first_run[0])
     recorded = {"loss", "decode.loss_ce", "decode.acc_seg", "aux.loss_ce", "aux.acc_seg", "lr", "grad_norm"}
     assert recorded | {"seconds", "data_seconds"} == set(one.curves) == set(two.curves)
@@ -72,7 +73,7 @@ def test_two_runs_with_the_same_options_are_bit_identical_in_every_recorded_loss
 
 
 def test_the_smoke_preset_starts_from_the_weights_and_sees_the_batches_of_its_stored_reference(first_run):
-    stored = read_log(ROOT / "references" / "emanet_r50-d8_smoke" / "cpu-fp32")
+    stored = read_log(SHIPPED / SMOKE)
     run = read_log(first_run[0])
     assert run.provenance["experiment"]["draws"] == 2
     assert run.initial_state == stored.initial_state
@@ -102,13 +103,17 @@ def test_the_provenance_says_what_the_run_was_made_with(first_run):
     assert 2**28 < provenance["peak_memory_bytes"]["host"] < 3 * 2**30
 
 
-def test_another_momentum_is_refused_by_name_before_anything_is_trained(workshop):
-    done = finished(
-        "run", *SHORT, "--work-dir", "momentum", "--cfg-options", "optim_wrapper.optimizer.momentum=0.8", cwd=workshop
-    )
+def test_another_experiment_is_refused_by_name_before_anything_is_trained(workshop):
+    other = ("--seed", 1, "--precision", "bf16", "--cfg-options", "optim_wrapper.optimizer.momentum=0.8")
+    done = finished("run", *SHORT, "--reference", SMOKE, "--work-dir", "other", *other, cwd=workshop)
     assert done.returncode == 2
-    assert "optim_wrapper.optimizer.momentum: reference 0.9, candidate 0.8" in done.stderr
-    assert not (workshop / "momentum").exists()
+    for said in (
+        "seed: reference 0, candidate 1",
+        "precision: reference 'fp32', candidate 'bf16'",
+        "optim_wrapper.optimizer.momentum: reference 0.9, candidate 0.8",
+    ):
+        assert said in done.stderr
+    assert not (workshop / "other").exists()
 
 
 def test_another_number_of_workers_is_the_same_experiment_and_bit_identical(workshop):
@@ -117,11 +122,6 @@ def test_another_number_of_workers_is_the_same_experiment_and_bit_identical(work
     assert done.returncode == 0, done.stdout + done.stderr
     assert "bit-identical" in done.stdout
     assert read_log(workshop / "workers").provenance["workers"] == 2
-
-
-def test_another_seed_is_refused_by_name(workshop):
-    done = finished("run", *SHORT, "--seed", "1", "--work-dir", "seed", cwd=workshop)
-    assert (done.returncode, "seed: reference 0, candidate 1" in done.stderr) == (2, True), done.stderr
 
 
 def test_a_run_finds_the_reference_that_was_made_of_its_own_experiment_beside_others(workshop):
@@ -134,50 +134,10 @@ def test_a_run_finds_the_reference_that_was_made_of_its_own_experiment_beside_ot
     assert (done.returncode, "bit-identical" in done.stdout) == (0, True), done.stdout + done.stderr
 
 
-def test_another_precision_than_the_references_is_refused_by_name(workshop):
-    reference = ("--reference", "emanet_r50-d8_smoke/cpu-fp32")
-    done = finished("run", *SHORT, "--precision", "bf16", *reference, "--work-dir", "precision", cwd=workshop)
-    assert (done.returncode, "precision: reference 'fp32', candidate 'bf16'" in done.stderr) == (2, True), done.stderr
-
-
-def test_cfg_options_that_do_not_fit_the_configuration_exit_2(workshop):
-    unfit = "optim_wrapper.optimizer.lr.x=1"
-    done = finished("run", *SHORT, "--work-dir", "unfit", "--cfg-options", unfit, cwd=workshop)
-    assert done.returncode == 2
-    assert "--cfg-options" in done.stderr
-
-
 @pytest.mark.slow
-def test_a_config_file_is_trained_against_a_live_reference_with_overrides_after_one_option(workshop):
-    from emacheck.train.presets import config_path
-    from emacheck.train.request import TrainingRequest
-
-    config = workshop / "short.py"
-    config.write_text(
-        f"_base_ = ['{config_path(TrainingRequest(preset='cityscapes', config=None))}']\n"
-        "crop_size = (64, 64)\n"
-        "model = dict(data_preprocessor=dict(size=crop_size), decode_head=dict(dropout_ratio=0.0),\n"
-        "             auxiliary_head=dict(dropout_ratio=0.0))\n"
-        "train_dataloader = dict(num_workers=0, persistent_workers=False)\n",
-        encoding="utf-8",
-    )
-    data = workshop / "cache" / "synthetic-cityscapes-v1"
-    done = finished(
-        *("run", "--config", config, "--iters", "2", "--threads", "1", "--limit", "coverage.minimum=2", "--no-audit"),
-        *("--work-dir", "live"),
-        *("--reference-device", "cpu", "--cfg-options", f"train_dataloader.dataset.data_root={data}"),
-        "train_dataloader.dataset.pipeline.3.crop_size=(64,64)",
-        "train_dataloader.dataset.pipeline.2.scale=(256,128)",
-        *SLIM,
-        cwd=workshop,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "bit-identical" in done.stdout
-    assert read_log(workshop / "live" / "reference").complete
-
-
-@pytest.mark.slow
-def test_a_config_that_counts_in_epochs_is_trained_for_the_iterations_asked_for(workshop):
+def test_a_config_that_counts_in_epochs_is_trained_for_the_iterations_asked_for_with_overrides_after_one_option(
+    workshop,
+):
     from emacheck.train.presets import config_path
     from emacheck.train.request import TrainingRequest
 
@@ -189,7 +149,7 @@ def test_a_config_that_counts_in_epochs_is_trained_for_the_iterations_asked_for(
         "train_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),\n"
         "                  dict(type='RandomCrop', crop_size=crop_size), dict(type='PackSegInputs')]\n"
         "train_dataloader = dict(num_workers=0, persistent_workers=False,\n"
-        "                        dataset=dict(pipeline=train_pipeline, indices=8),\n"
+        "                        dataset=dict(pipeline=train_pipeline, indices=16),\n"
         "                        sampler=dict(type='DefaultSampler', shuffle=True))\n"
         "train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=2)\n"
         "param_scheduler = [dict(type='StepLR', by_epoch=True, step_size=1)]\n"
@@ -198,12 +158,15 @@ def test_a_config_that_counts_in_epochs_is_trained_for_the_iterations_asked_for(
     )
     data = workshop / "cache" / "synthetic-cityscapes-v1"
     done = finished(
-        *("run", "--config", config, "--iters", "6", "--threads", "1", "--data-root", data, "--no-audit"),
-        *("--work-dir", "epochs", "--reference-device", "cpu", "--limit", "coverage.minimum=6"),
-        *("--cfg-options", *SLIM),
+        *("run", "--config", config, "--iters", "6", "--threads", "1", "--no-audit", "--work-dir", "epochs"),
+        *("--reference-device", "cpu", "--limit", "coverage.minimum=6"),
+        *("--cfg-options", f"train_dataloader.dataset.data_root={data}", "train_dataloader.dataset.indices=8"),
+        *SLIM,
         cwd=workshop,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "bit-identical" in done.stdout
+    assert read_log(workshop / "epochs" / "reference").complete
     rates = read_log(workshop / "epochs").curves["lr"].values
     # 8 images in batches of 2 are 4 iterations an epoch; the rate falls tenfold after the first.
     assert len(rates) == 6
@@ -225,7 +188,7 @@ def test_a_killed_worker_exits_2_with_its_last_words_and_keeps_the_partial_recor
     assert len(record.curves["loss"]) >= 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_an_interrupt_exits_2_keeps_the_partial_record_and_leaves_no_process(workshop, number):
     directory = workshop / f"interrupted-{number}"
     process = emacheck_process("run", *LONG, "--work-dir", directory, cwd=workshop)
@@ -269,20 +232,14 @@ def test_a_hung_worker_is_ended_and_exits_2(workshop):
     wait_until_gone(workshop / "hung")
 
 
-def test_a_crashing_worker_shows_its_last_lines_without_a_traceback_of_our_own(workshop):
-    done = finished("run", *SHORT, "--work-dir", "crash", "--reference-device", "cpu",
-                    "--cfg-options", *SLIM, "model.decode_head.in_channels=7", cwd=workshop)  # fmt: skip
+def test_a_crashing_worker_shows_its_last_lines_without_a_traceback_of_our_own_and_what_they_suggest(workshop):
+    impossible = "model.decode_head.channels=2000000"
+    done = finished("run", *SHORT, "--work-dir", "crash", "--reference-device", "cpu", "--cfg-options", *SLIM,
+                    impossible, cwd=workshop)  # fmt: skip
     assert done.returncode == 2
     assert "  | RuntimeError" in done.stderr
     assert "ended with exit code 1 after iteration 0" in done.stderr
-
-
-@pytest.mark.slow
-def test_a_worker_that_runs_out_of_memory_says_so(workshop):
-    impossible = "model.decode_head.channels=2000000"
-    done = finished("run", *SHORT, "--work-dir", "memory", "--reference-device", "cpu", "--cfg-options", impossible,
-                    cwd=workshop)  # fmt: skip
-    assert (done.returncode, "It ran out of memory." in done.stderr) == (2, True), done.stderr
+    assert "It ran out of memory." in done.stderr
 
 
 def test_an_existing_work_dir_is_not_touched(workshop, first_run):
@@ -304,18 +261,16 @@ def test_a_changed_data_set_is_not_trained_on(workshop, tmp_path, monkeypatch):
 def test_a_rewritten_reference_exits_2_and_an_unasked_one_is_not_touched(workshop, first_run, tmp_path):
     from emacheck.reference.making import write_bundle
 
-    name = "emanet_r50-d8_smoke/cpu-fp32"
-    write_bundle(first_run[0], tmp_path / "store", name=name)
+    write_bundle(first_run[0], tmp_path / "store", name=SMOKE)
     refused = finished("reference", "make", "--iters", "1", "--into", tmp_path / "store", cwd=workshop)
     assert (refused.returncode, "exists already" in refused.stderr) == (2, True)
     rewritten = finished("reference", "make", "--iters", "1", "--into", tmp_path / "store", "--rewrite", cwd=workshop)
     assert (rewritten.returncode, "blesses itself" in rewritten.stderr) == (2, True), rewritten.stderr
-    assert len(read_log(tmp_path / "store" / name).curves["loss"]) == 1
+    assert len(read_log(tmp_path / "store" / SMOKE).curves["loss"]) == 1
 
 
 def test_more_iterations_than_the_reference_holds_are_refused(workshop):
-    name = "emanet_r50-d8_smoke/cpu-fp32"
-    done = finished("run", "--iters", "99", "--work-dir", "more", "--reference", name, cwd=workshop)
+    done = finished("run", "--iters", "99", "--work-dir", "more", "--reference", SMOKE, cwd=workshop)
     assert (done.returncode, "holds 3 iterations" in done.stderr) == (2, True), done.stderr
 
 
@@ -355,20 +310,13 @@ def test_more_iterations_than_the_reference_holds_are_refused(workshop):
         (["--audit-batches", "0"], "--audit-batches"),
     ],
 )
-def test_wrong_options_exit_2_at_once_and_say_what_is_right(workshop, arguments, said):
-    done = finished("run", *arguments, cwd=workshop, timeout=30)
-    assert done.returncode == 2, done.stdout
-    assert said in done.stderr
-
-
-def test_an_unreadable_configuration_exits_2(workshop):
-    (workshop / "broken.py").write_text("model = dict(", encoding="utf-8")
-    done = finished("run", "--config", "broken.py", "--reference-device", "cpu", "--work-dir", "broken", cwd=workshop)
-    assert (done.returncode, "mmengine cannot read" in done.stderr) == (2, True), done.stderr
+def test_wrong_options_exit_2_at_once_and_say_what_is_right(workshop, monkeypatch, capsys, arguments, said):
+    monkeypatch.chdir(workshop)
+    assert invoke(["run", *arguments]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_a_machine_without_torch_says_which_extra_to_install(workshop, monkeypatch, capsys):
-    from emacheck.cli import invoke
     from emacheck.train import packages
 
     monkeypatch.setattr(packages, "find_spec", lambda _: None)

@@ -77,25 +77,12 @@ def test_a_checkpoint_is_resumed_on_the_device_as_if_nothing_had_happened(train,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("device", ["cpu", "sdaa"])
-def test_fp16_scales_the_loss_with_a_scaler_that_is_enabled(train, device):
-    seen = train(device, "fp16")
+@pytest.mark.parametrize(("device", "first", "skips"), [("cpu", 2**16, 0), ("sdaa", 2**40, 1)])
+def test_fp16_scales_the_loss_and_halves_the_scale_with_each_step_whose_gradients_overflow(train, device, first, skips):
+    seen = train(device, "fp16", 4, f"optim_wrapper.loss_scale={{'init_scale': {first}}}")
     assert seen["enabled"] is True
-    assert seen["scale"] == [65536.0] * 4
-    assert seen["skipped"] == [0, 0, 0, 0]
-
-
-@pytest.mark.slow
-def test_fp16_skips_a_step_whose_gradients_overflow_and_halves_the_scale(train):
-    seen = train("sdaa", "fp16", 4, f"optim_wrapper.loss_scale={{'init_scale': {2.0**40}}}")
-    assert seen["scale"] == [2.0**40, 2.0**39, 2.0**38, 2.0**37]
-    assert seen["skipped"] == [1, 2, 3, 4]
-
-
-@pytest.mark.slow
-def test_a_constant_scale_is_counted_as_well(train):
-    seen = train("sdaa", "fp16", 2, f"optim_wrapper.loss_scale={2.0**40}")
-    assert (seen["scale"], seen["skipped"]) == ([2.0**40] * 2, [1, 2])
+    assert seen["scale"] == [first * 0.5 ** (skips * at) for at in range(4)]
+    assert seen["skipped"] == [skips * at for at in range(1, 5)]
 
 
 @pytest.mark.slow
@@ -252,16 +239,20 @@ def test_a_loss_scale_with_which_nothing_is_trained_is_refused(scale):
 
 
 @pytest.mark.parametrize(("scale", "first"), [(512, 512.0), (8.0, 8.0), ({"init_scale": 4}, 4.0), ("dynamic", 65536.0)])
-def test_a_loss_scale_may_be_a_whole_number(scale, first):
+def test_a_loss_scale_may_be_a_whole_number_and_stays_if_it_is_one(scale, first):
     import torch
 
     from emacheck.train.device.vanilla_mmengine import DeviceAmpOptimWrapper, ask_for_precision
 
     asked = config(type="AmpOptimWrapper", loss_scale=scale)
     ask_for_precision(asked, "fp16")
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
     made = DeviceAmpOptimWrapper(dtype="float16", loss_scale=asked.optim_wrapper.loss_scale, optimizer=optimizer)
-    assert made.loss_scaler.get_scale() == first
+    made.update_params((float("inf") * weight).sum())
+    assert (made.used_scale, made.skipped_steps) == (first, 1)
+    constant = isinstance(scale, int | float)
+    assert made.loss_scaler.get_scale() == (first if constant else first / 2)
 
 
 def test_settings_of_mixed_precision_do_not_keep_a_plain_wrapper_from_being_built():

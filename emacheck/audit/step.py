@@ -28,7 +28,7 @@ from emacheck.audit.judging.premises import find_unfit
 from emacheck.audit.judging.reference import Plan, Reference
 from emacheck.audit.limits import Limits
 from emacheck.audit.operators.explain import explain
-from emacheck.counted import counted
+from emacheck.counted import counted, the_first
 from emacheck.dispatch.executed import Executed
 from emacheck.errors import UsageError
 from emacheck.judge.verdict import Outcome
@@ -282,11 +282,10 @@ def _require_gradients(reference: Reference) -> None:
 def _require_buffers(reference: Reference) -> None:
     registered = reference.capture.registered
     if registered:
-        more = f" and {len(registered) - 1} more" if len(registered) > 1 else ""
         raise UsageError(
-            f"found buffer {registered[0]}{more} registered by the iteration itself, expected every buffer to be there "
-            "before it, because all sides start from the same state. Run the model once before the audit, as in a few "
-            "training iterations, or register the buffer where the module is built."
+            f"found buffer {the_first(registered, 1)} registered by the iteration itself, expected every buffer to be "
+            "there before it, because all sides start from the same state. Run the model once before the audit, as in "
+            "a few training iterations, or register the buffer where the module is built."
         )
 
 
@@ -335,10 +334,9 @@ def _notes_on_optimizer(subject: Subject, candidate: Candidate) -> list[str]:
     missing = not_updated(subject, candidate)
     if not missing:
         return []
-    more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
     return [
-        f"the candidate's optimizer does not hold {missing[0]}{more} of its model, so it never updates "
-        f"{'them' if more else 'it'}; a port takes over the parameters of the module that it replaces"
+        f"the candidate's optimizer does not hold {the_first(missing, 1)} of its model, so it never updates "
+        f"{'them' if len(missing) > 1 else 'it'}; a port takes over the parameters of the module that it replaces"
     ]
 
 
@@ -365,9 +363,8 @@ def _notes(
     if foreign:
         notes.append(f"drawn on the device and so not comparable: {', '.join(sorted(foreign))}")
     if refused:
-        name, why = next(iter(refused.items()))
-        more = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
-        notes.append(f"{name}{more} cannot run in a benign variation, which does not count there; the first in {why}")
+        names, why = the_first(list(refused), 1), next(iter(refused.values()))
+        notes.append(f"{names} cannot run in a benign variation, which does not count there; the first in {why}")
     unjudged = sorted({name for each in judged for name in each.unjudged})
     if unjudged:
         notes.append(

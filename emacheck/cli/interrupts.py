@@ -7,12 +7,13 @@ import time
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from emacheck.uninterrupted import INTERRUPTS
+
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
-# Windows has no SIGHUP and no SIGALRM.
+# Windows has no SIGHUP.
 NUMBERS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
-ALL = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM") if hasattr(signal, name))
 # As long as processes are given to end; a terminal that closes sends SIGHUP more than once.
 QUIET_SECONDS = 20.0
 AGAIN_SECONDS = 0.05
@@ -38,7 +39,7 @@ def heed_signals() -> None:
 
 def heed_no_more() -> None:
     """Let no signal change the exit code of a command that has ended: a second Ctrl-C would end it by SIGINT."""
-    for number in ALL:
+    for number in INTERRUPTS:
         signal.signal(number, signal.SIG_IGN)
     # Python as well ends it by SIGINT if a KeyboardInterrupt, though caught, left the exec of a string, as a dataclass
     # is made by (CPython, Python/pythonrun.c, run_eval_code_obj); the next such exec makes it forget.

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
+from emacheck.counted import the_first
 from emacheck.errors import DataError
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1
 GENERATOR_NAME = "emacheck synthetic Cityscapes"
 GENERATOR_VERSION = 1
+SHOWN = 5
 TRAIN_CITIES = ("noiseheim", "pixelburg", "rasterfeld", "synthetia")
 VAL_CITIES = ("mockstadt",)
 KNOWN_HASHES = {(0, 1): "9b335918d618e2bd0763ca0417ae24e97931d1ee4631b4070a81b8478172d65b"}
@@ -172,16 +174,14 @@ def make_again(root: Path, seed: int) -> str:
     return f"emacheck data make {shlex.quote(str(root))} --seed {seed}"
 
 
-def first_few(names: Iterable[str], *, limit: int = 5) -> str:
+def first_few(names: Iterable[str]) -> str:
     """Quote the first names in sorted order and say how many more there are.
 
     Example:
-        >>> first_few(["b", "a", "c"], limit=2)
-        "'a', 'b' and 1 more"
+        >>> first_few("fedcba")
+        "'a', 'b', 'c', 'd', 'e' and 1 more"
     """
-    ordered = sorted(names)
-    more = f" and {len(ordered) - limit} more" if len(ordered) > limit else ""
-    return ", ".join(repr(name) for name in ordered[:limit]) + more
+    return the_first([repr(name) for name in sorted(names)], SHOWN)
 
 
 def _loaded(path: Path) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """What a reader gathers while it goes through a log: records, and remarks on everything that is not one."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from emacheck.logs.quanta import Quanta
 from emacheck.logs.ranks import nothing_in_common, of_mean, of_one, ranks_of
 from emacheck.logs.series import Chosen, curves_of, later_records
 from emacheck.logs.unread import Unread
+from emacheck.logs.values import measured
 from emacheck.oddity import Oddity, OddityKind, oddity
 from emacheck.record import Record
 
@@ -118,6 +120,19 @@ class Gathering:
     def skip(self, what: str, line: int) -> None:
         """Count something that is not read; ``what`` is a plural, such as ``lines that are not valid JSON``."""
         self.count(what, "skipped", line)
+
+    def numbers(
+        self, values: Mapping[str, Any], line: int, read: Callable[[Any], float | None] = measured
+    ) -> dict[str, float]:
+        """Return the numbers among the values of a record, and note what stands in the place of others."""
+        metrics = {}
+        for name, value in values.items():
+            number = read(value)
+            if number is None:
+                self.unreadable(name, value, line)
+            else:
+                metrics[name] = number
+        return metrics
 
     def unreadable(self, name: str, value: object, line: int) -> None:
         """Note what stands in the place of a number; it is remarked if the metric is measured elsewhere."""

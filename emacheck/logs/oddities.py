@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from emacheck.counted import counted
+from emacheck.counted import and_so_on, counted
 from emacheck.curve import Curve, Integers
+from emacheck.logs.naming import is_loss
 from emacheck.logs.series import Chosen, Course, NotFinite
 from emacheck.logs.unread import Unread
 from emacheck.oddity import Oddity, OddityKind, oddity
@@ -119,8 +120,7 @@ def of_each_rank(remarks: Mapping[int, Sequence[Oddity]]) -> list[Oddity]:
             continue
         named[each.kind] = named.get(each.kind, 0) + 1
         if named[each.kind] <= _NAMED:
-            which = ", ".join(map(str, list(ranks)[:_NAMED])) + ", ..." * (len(ranks) > _NAMED)
-            message = f"rank{'s' if len(ranks) > 1 else ''} {which}: {each.message}"
+            message = f"rank{'s' if len(ranks) > 1 else ''} {and_so_on(list(ranks), _NAMED)}: {each.message}"
             joined.append(replace(each, message=message))
     for kind, count in named.items():
         if count > _NAMED:
@@ -163,9 +163,8 @@ def of_values(curves: Mapping[str, Curve], chosen: Chosen, lines: Lines, unread:
         remarks = [*remarks[:_NAMED], oddity(OddityKind.NOT_FINITE, message)]
     loss = curves.get("loss")
     if loss is None:
-        names = ", ".join(list(curves)[:_NAMED])
         verb = "is" if len(curves) == 1 else "are"
-        message = f"no metric is called loss; there {verb} {names}{', ...' if len(curves) > _NAMED else ''}"
+        message = f"no metric is called loss; there {verb} {and_so_on(list(curves), _NAMED)}"
         return [*remarks, oddity(OddityKind.NO_LOSS, message)]
     if len(loss) < len(chosen.iterations):
         missing = np.setdiff1d(chosen.iterations, loss.iterations)
@@ -180,7 +179,7 @@ def of_unread(unread: Mapping[str, Unread], measured: Set[str]) -> list[Oddity]:
     found = [
         oddity(OddityKind.UNREADABLE, f"values of {name} that are no number: {each}", line=each.line)
         for name, each in unread.items()
-        if name in measured or "loss" in name.lower()
+        if name in measured or is_loss(name)
     ]
     more = oddity(OddityKind.UNREADABLE, f"{len(found) - _NAMED} further metrics have values that are no number")
     return found if len(found) <= _NAMED else [*found[:_NAMED], more]

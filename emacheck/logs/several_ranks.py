@@ -10,6 +10,7 @@ from typing import IO
 
 import numpy as np
 
+from emacheck.counted import and_so_on
 from emacheck.curve import Curve
 from emacheck.errors import LogError
 from emacheck.logs import oddities
@@ -114,10 +115,9 @@ def _missing(ranks: Sequence[int]) -> tuple[Oddity, ...]:
     """Remark ranks that print lines, none of which is a record."""
     if not ranks:
         return ()
-    which = ", ".join(map(str, ranks[:LISTED])) + ", ..." * (len(ranks) > LISTED)
     message = (
-        f"no line of rank {which} can be read as a record: what was trained there is not known. Look at these lines, "
-        "or pick another rank with rank=N (--rank N)"
+        f"no line of rank {and_so_on(ranks, LISTED)} can be read as a record: what was trained there is not known. "
+        "Look at these lines, or pick another rank with rank=N (--rank N)"
     )
     return (oddity(OddityKind.RANKS_MISSING, message),)
 

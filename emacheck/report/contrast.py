@@ -1,10 +1,9 @@
 """What the headers of two logs say differently: whether they are logs of one experiment at all."""
 
 from emacheck.judge.forensics import headers
+from emacheck.judge.reasons.reason import listed
 from emacheck.judge.verdict import Verdict
 from emacheck.printable import printable
-
-SHOWN = 6
 
 
 def header_differences(verdict: Verdict) -> tuple[tuple[str, str, str], ...]:
@@ -33,7 +32,4 @@ def experiment_sentence(verdict: Verdict) -> str:
         for name, ours, theirs in header_differences(verdict)
         if (name == "seed" or name.startswith("config.")) and not name.endswith(headers.PATHS)
     ]
-    if not found:
-        return ""
-    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return f"Two different experiments: {'; '.join(found[:SHOWN])}{more}."
+    return f"Two different experiments: {listed(found)}." if found else ""

@@ -147,9 +147,7 @@ def _headers(verdict: Verdict) -> str:
 
 
 def _oddities(verdict: Verdict) -> Iterator[str]:
-    comparison = verdict.comparison
-    sides = (("reference", comparison.reference), ("candidate", comparison.candidate))
-    found = [(side, oddity) for side, record in sides for oddity in record.oddities]
+    found = [(side, oddity) for side, record in verdict.comparison.sides for oddity in record.oddities]
     if len(found) > MOST_REMARKS:  # what limits the verdict is not among those that are only counted
         found.sort(key=lambda each: each[1].effect is Effect.NOTE)
     for side, oddity in found[:MOST_REMARKS]:

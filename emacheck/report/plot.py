@@ -4,10 +4,7 @@ matplotlib is imported when a picture is asked for, through its object interface
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +14,7 @@ from emacheck.curve import Curve, Floats
 from emacheck.judge.comparison import EMPTY, PairedCurve
 from emacheck.judge.figures import number
 from emacheck.judge.verdict import Verdict
+from emacheck.picture import INK, new_figure, png
 from emacheck.printable import printable, shortened
 from emacheck.report.allowed import OF_THE_ENVELOPE, Allowed, allowed
 from emacheck.report.lines import (
@@ -45,7 +43,6 @@ LEFT, RIGHT = CURVE_BOX[0], CURVE_BOX[0] + CURVE_BOX[2]
 SMOOTHED_AT = 2000  # more points than this on a smoothed line are beyond the picture's resolution
 TITLE_LENGTH = 160  # a headline with all that a reader must not overlook, in letters that are still read
 NARROWEST = 1e-12  # of the iterations' size: matplotlib places nothing on an axis that is much narrower
-INK, PALE = "#333333", "#888888"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,12 +78,7 @@ def draw(verdict: Verdict) -> bytes:
         >>> draw(decide(compare(record, record)))[:4]
         b'\x89PNG'
     """
-    with _default_style():
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(12, 8), dpi=100, facecolor="white")
-        canvas = FigureCanvasAgg(figure)
+    with new_figure(12, 8, font=11.0) as figure:
         paired = verdict.comparison.curve(metrics_to_look_at(verdict)[0])
         above = figure.add_axes(CURVE_BOX)
         below = figure.add_axes(DIFFERENCE_BOX, sharex=above)
@@ -98,32 +90,7 @@ def draw(verdict: Verdict) -> bytes:
         _largest(above, below, paired)
         _legend_below(below)
         _partings(below, paired, divergence(verdict).limit)
-        content = BytesIO()
-        canvas.print_figure(content, format="png", metadata={"Software": None})
-    return content.getvalue()
-
-
-@contextmanager
-def _default_style() -> Iterator[None]:
-    """Draw as matplotlib does out of the box, whatever the user's configuration says, so that bytes repeat."""
-    import matplotlib
-
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(
-            {
-                "agg.path.chunksize": 10000,
-                "axes.edgecolor": PALE,
-                "axes.grid": True,
-                "axes.spines.right": False,
-                "axes.spines.top": False,
-                "font.size": 11.0,
-                "grid.color": "#e6e6e6",
-                "legend.fontsize": 10.0,
-                "legend.frameon": False,
-            }
-        )
-        yield
+        return png(figure)
 
 
 def _title(figure: "Figure", verdict: Verdict) -> None:

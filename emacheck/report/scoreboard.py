@@ -7,7 +7,7 @@ from emacheck.judge.figures import beside
 from emacheck.judge.scoreboard import Entry
 from emacheck.judge.verdict import Verdict
 from emacheck.printable import MESSAGE_LENGTH, printable
-from emacheck.report.markdown_text import escaped
+from emacheck.report.markdown_text import escaped, table
 from emacheck.report.wording import headline
 
 NARROWEST = 40
@@ -80,13 +80,12 @@ def scoreboard_markdown(verdict: Verdict, entries: Sequence[Entry]) -> str:
         >>> print(scoreboard_markdown(verdict, scoreboard(comparison, verdict)).splitlines()[-1])
         | bitwise | PASS | 0 | 0 | agrees: all 20 iterations are equal |
     """
+    header = ("rule", "outcome", "observed", "limit", "why")
     rows = [
-        ("rule", "outcome", "observed", "limit", "why"),
-        ("---", "---", "---:", "---:", "---"),
         ("**emacheck**", f"**{verdict.outcome}**", "", "", escaped(_ours(verdict))),
         *((escaped(e.rule), str(e.outcome), *_figures(e), escaped(e.sentence)) for e in entries),
     ]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return table(header, rows, "llrrl")
 
 
 def _figures(entry: Entry) -> tuple[str, str]:

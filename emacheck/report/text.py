@@ -79,12 +79,11 @@ def text(verdict: Verdict, *, command: str, colour: bool, width: int = 100) -> s
 def _records(verdict: Verdict, width: int) -> Iterator[str]:
     comparison = verdict.comparison
     metric = comparison.metrics[0]
-    records = (("reference", comparison.reference), ("candidate", comparison.candidate))
-    names = [printable(record.name) for _, record in records]
-    extents = [f"{printable(record.format)}, {_extent(record, metric)}" for _, record in records]
+    names = [printable(record.name) for _, record in comparison.sides]
+    extents = [f"{printable(record.format)}, {_extent(record, metric)}" for _, record in comparison.sides]
     column = max(map(_cells, names))
     fits = len(MARGIN) + column + 2 + max(map(_cells, extents)) <= width
-    for (side, record), name, extent in zip(records, names, extents, strict=True):
+    for (side, record), name, extent in zip(comparison.sides, names, extents, strict=True):
         if fits:
             yield f"{side}  {name}{' ' * (column - _cells(name))}  {extent}"
         else:

@@ -1,7 +1,6 @@
 """From a preset or a configuration file to the configuration that is trained."""
 
 import re
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from mmengine.config import Config
 
 from emacheck.errors import TrainingError, UsageError
+from emacheck.train.building import entries
 from emacheck.train.overrides import EVALUATION, override
 from emacheck.train.request import TrainingRequest
 
@@ -157,7 +157,7 @@ def _shrink(config: Any, crop: tuple[int, int], scale: tuple[int, int]) -> None:
 
 def _avoid_network(config: Any, notes: list[str]) -> None:
     """Drop pretrained weights that would have to be downloaded."""
-    for owner in _mappings(config.model):
+    for _, owner in entries(config.model):
         for key in ("pretrained", "init_cfg"):
             value = owner.get(key)
             each = value if isinstance(value, list | tuple) else [value]
@@ -187,7 +187,7 @@ def _log_locally(config: Any, notes: list[str]) -> None:
     visualizer = config.get("visualizer")
     if not isinstance(visualizer, dict) or visualizer.get("vis_backends") is None:
         return
-    found = [str(backend.get("type")) for backend in _mappings(visualizer["vis_backends"]) if "type" in backend]
+    found = [str(backend.get("type")) for _, backend in entries(visualizer["vis_backends"]) if "type" in backend]
     visualizer["vis_backends"] = [{"type": "LocalVisBackend"}]
     notes += [f"visualizer: {name} was not used, LocalVisBackend is" for name in found if name != "LocalVisBackend"]
 
@@ -201,16 +201,6 @@ def _without_workers(loader: Any) -> None:
     for key in ("prefetch_factor", "timeout", "multiprocessing_context"):
         if loader.get(key) is not None:
             loader.pop(key)
-
-
-def _mappings(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict):
-        yield value
-        for item in value.values():
-            yield from _mappings(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _mappings(item)
 
 
 def _train_only(config: Any, request: TrainingRequest, run_directory: Path, notes: list[str]) -> None:
@@ -250,7 +240,7 @@ def _end_after(config: Any, iterations: int) -> None:
     if _counts_in_epochs(config.train_cfg):
         return
     whole = config.train_cfg.get("max_iters")
-    for scheduler in _mappings(config.get("param_scheduler")):
+    for _, scheduler in entries(config.get("param_scheduler")):
         # mmengine takes a missing end from max_iters, so that fewer iterations would be another schedule.
         if whole is not None and "type" in scheduler and not scheduler.get("by_epoch", True):
             scheduler.setdefault("end", whole)
@@ -263,4 +253,4 @@ def _place_data(config: Any, data_root: str) -> None:
 
 
 def _rooted(config: Any) -> list[Any]:
-    return [owner for owner in _mappings(config.train_dataloader.get("dataset")) if "data_root" in owner]
+    return [owner for _, owner in entries(config.train_dataloader.get("dataset")) if "data_root" in owner]

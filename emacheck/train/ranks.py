@@ -16,7 +16,7 @@ import torch.distributed as dist
 from mmengine.model import is_model_wrapper
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from emacheck.counted import counted
+from emacheck.counted import counted, the_first
 from emacheck.errors import TrainingError, UsageError
 from emacheck.experiment import differences, digest
 from emacheck.rank_files import rank_file
@@ -241,8 +241,7 @@ def describe_differences(states: Mapping[int, Mapping[str, str]]) -> str | None:
         if whole[each] == most:
             continue
         names = [name for name in {**states[normal], **state} if state.get(name) != states[normal].get(name)]
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        tensors = f"{len(names)} of {len(states[normal])} tensors: {', '.join(names[:SHOWN])}{more}"
+        tensors = f"{len(names)} of {len(states[normal])} tensors: {the_first(names, SHOWN)}"
         found.append(f"rank {each} differs from rank {normal} in {tensors}")
     return "; ".join(found) or None
 

@@ -1,12 +1,11 @@
 """An audit as a picture: the error ratio of every tensor along the network's depth, one panel per phase."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from io import BytesIO
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from emacheck.audit.findings.result import ALONE, PHASES, AuditResult, TensorError
+from emacheck.picture import INK, new_figure, png
 from emacheck.printable import printable
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ STYLES = {
     "end to end": ("#888888", "x", "whole iteration"),
     "processes": ("#CC79A7", "+", "several processes"),
 }
-BAD, BAND, INK = "#D55E00", "#cfe3f1", "#333333"
+BAD, BAND = "#D55E00", "#cfe3f1"
 
 
 def draw(result: AuditResult) -> bytes:
@@ -38,13 +37,8 @@ def draw(result: AuditResult) -> bytes:
         >>> draw(empty)[:4]
         b'\x89PNG'
     """
-    with default_style():
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
+    with new_figure(13, 10) as figure:
         phases = [phase for phase in PHASES if any(error.phase == phase for error in result.errors)] or ["forward"]
-        figure = Figure(figsize=(13, 10), dpi=100, facecolor="white")
-        canvas = FigureCanvasAgg(figure)
         panels = figure.subplots(len(phases), 1, sharex=True, squeeze=False)[:, 0]
         deepest = max((error.depth for error in result.errors), default=1)
         for axes, phase in zip(panels, phases, strict=True):
@@ -54,9 +48,7 @@ def draw(result: AuditResult) -> bytes:
         figure.suptitle(_title(result), x=0.02, ha="left", fontsize=13, color=INK, parse_math=False)
         figure.subplots_adjust(left=0.08, right=0.98, top=0.91, bottom=0.06, hspace=0.22)
         _legend(figure)
-        content = BytesIO()
-        canvas.print_figure(content, format="png", metadata={"Software": None})
-    return content.getvalue()
+        return png(figure)
 
 
 def _title(result: AuditResult) -> str:
@@ -129,25 +121,3 @@ def height(error: TensorError) -> float:
     """Return where a ratio is drawn; what is beyond the axis is drawn at its edge."""
     ratio = HIGHEST if math.isnan(error.ratio) else error.ratio
     return min(max(ratio, LOWEST), HIGHEST)
-
-
-@contextmanager
-def default_style() -> Iterator[None]:
-    """Draw as matplotlib does out of the box, whatever the user's configuration says."""
-    import matplotlib
-
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(
-            {
-                "axes.edgecolor": "#888888",
-                "axes.grid": True,
-                "axes.spines.right": False,
-                "axes.spines.top": False,
-                "font.size": 10.0,
-                "grid.color": "#e6e6e6",
-                "legend.fontsize": 9.0,
-                "legend.frameon": False,
-            }
-        )
-        yield

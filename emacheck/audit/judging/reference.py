@@ -24,6 +24,7 @@ from emacheck.audit.lockstep.isolated import Baseline, baselines
 from emacheck.audit.lockstep.optimizer import stepped
 from emacheck.audit.lockstep.side import Side
 from emacheck.audit.lockstep.variations import OTHER_ORDER, PLAIN, Variation
+from emacheck.counted import the_first
 
 # Ways in which the accepted precision may compute one module, and a whole iteration.
 ISOLATED = (PLAIN, OTHER_ORDER)
@@ -141,8 +142,9 @@ class Reference:
         if "capture" not in self._kept:
             self._kept["capture"] = captured = self.captured()
             if captured.repeated:
+                repeated = the_first(sorted(captured.repeated), 1)
                 self.notes.append(
-                    f"called again in the backward pass, not by torch.utils.checkpoint: {_some(captured.repeated)}; "
+                    f"called again in the backward pass, not by torch.utils.checkpoint: {repeated}; "
                     "their backward pass, and that of what called them, ran in whole iterations only"
                 )
         found: Capture = self._kept["capture"]
@@ -268,9 +270,3 @@ class Reference:
 def _said(error: Exception) -> str:
     """Return the type of an error and the first line of what it says; a bare assertion says nothing."""
     return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
-
-
-def _some(names: Iterable[str]) -> str:
-    """Return the first names of many, and how many more there are."""
-    first, *more = sorted(names)
-    return f"{first} and {len(more)} more" if more else first

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from io import BytesIO
 from typing import TYPE_CHECKING
 
-from emacheck.audit.findings.picture import BAD, BAND, INK, default_style
+from emacheck.audit.findings.picture import BAD, BAND
 from emacheck.audit.selftest.curve_rules import CURVE_RULES
 from emacheck.audit.selftest.trials import Selftest, Trial
+from emacheck.picture import INK, new_figure, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,23 +41,16 @@ def draw(result: Selftest) -> bytes:
         >>> draw(Selftest(faults=(), benign=(), precision="fp32", device="cpu"))[:4]
         b'\x89PNG'
     """
-    with default_style():
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        rows = list(_rows(result.faults))
-        height = TOP + BOTTOM + ROW * max(len(rows), 4)
-        figure = Figure(figsize=(12, height), dpi=100, facecolor="white")
-        canvas = FigureCanvasAgg(figure)
+    rows = list(_rows(result.faults))
+    height = TOP + BOTTOM + ROW * max(len(rows), 4)
+    with new_figure(12, height) as figure:
         matrix, ratios = figure.subplots(1, 2, sharey=True, width_ratios=[len(result.rule_names) * 0.36, 5.2])
         _matrix(matrix, rows, result)
         _ratios(ratios, rows, result)
         figure.subplots_adjust(left=0.29, right=0.985, top=1 - TOP / height, bottom=BOTTOM / height, wspace=0.03)
         figure.text(0.015, 1 - 0.28 / height, _title(result), fontsize=12, color=INK, ha="left")
         _legend(figure, 1 - 0.38 / height)
-        content = BytesIO()
-        canvas.print_figure(content, format="png", metadata={"Software": None})
-    return content.getvalue()
+        return png(figure)
 
 
 def _rows(faults: Sequence[Trial]) -> Iterator[Trial | str]:

@@ -36,7 +36,7 @@ def numbered_otherwise(comparison: Comparison) -> str:
         >>> numbered_otherwise(compare(run(range(1, 101)), counted))
         ''
     """
-    sides = {"reference": comparison.reference, "candidate": comparison.candidate}
+    sides = dict(comparison.sides)
     kinds = {side: _kind(record) for side, record in sides.items()}
     if kinds["reference"] is kinds["candidate"]:
         return ""

@@ -5,6 +5,7 @@ from enum import Enum
 
 import numpy as np
 
+from emacheck.counted import the_first
 from emacheck.curve import Floats
 from emacheck.judge.comparison import EMPTY, Comparison, PairedCurve
 from emacheck.judge.forensics.headers import different_data, different_experiment
@@ -90,8 +91,7 @@ def pairing_of(comparison: Comparison) -> Evidence:
     different = different_experiment(*records)
     # Three equal iterations overrule how many processes there are: one may see the batch of two.
     if different and (by_curves is not True or different_data(*records)):
-        more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
-        return Evidence(pairing=Pairing.UNPAIRED, why=", ".join(different[:SHOWN]) + more)
+        return Evidence(pairing=Pairing.UNPAIRED, why=the_first(different, SHOWN))
     return _BY_CURVES[by_curves]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from emacheck.counted import counted
+from emacheck.counted import counted, the_first
 from emacheck.judge.comparison import EMPTY, Comparison
 from emacheck.judge.forensics.beside import components
 from emacheck.judge.forensics.metric_names import is_gradient_norm, is_rate
@@ -16,8 +16,7 @@ def lacking_components(comparison: Comparison) -> Iterator[Reason]:
     """Say which components of the loss, and losses of validations, the candidate lacks altogether."""
     lacking = _lacking(comparison)
     if lacking:
-        more = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
-        message = f"the candidate lacks {', '.join(lacking[:SHOWN])}{more}, which the reference has"
+        message = f"the candidate lacks {the_first(lacking, SHOWN)}, which the reference has"
         # Another format may have no place for it.
         alike = comparison.reference.format == comparison.candidate.format
         yield Reason(outcome=Outcome.INCONCLUSIVE if alike else None, message=message)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from emacheck.counted import and_so_on
 from emacheck.judge.comparison import Comparison
 from emacheck.judge.rules.alternatives import either_suffices
 from emacheck.judge.rules.means import MeanAbsoluteError, MeanRelativeError
@@ -65,14 +66,12 @@ class Ranks:
                 yield rank, relative
 
     def _nothing(self, comparison: Comparison, metric: str) -> Finding:
-        held = "; ".join(f"the {side} {_listed([*record.of_ranks])}" for side, record in comparison.sides)
+        held = "; ".join(
+            f"the {side} {and_so_on([*record.of_ranks], LISTED) or 'none'}" for side, record in comparison.sides
+        )
         message = f"there are no ranks to hold against each other; several with {metric} are in: {held}"
         return Finding.of(self, metric, Outcome.INCONCLUSIVE, message)
 
 
 def _size(finding: Finding) -> float:
     return math.inf if math.isnan(finding.observed) else abs(finding.observed)
-
-
-def _listed(ranks: list[int]) -> str:
-    return ", ".join(map(str, ranks[:LISTED])) + ", ..." * (len(ranks) > LISTED) if ranks else "none"

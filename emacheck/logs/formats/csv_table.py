@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
+from emacheck.counted import and_so_on
 from emacheck.errors import LogError
 from emacheck.logs.formats import wandb_columns
 from emacheck.logs.gathering import Gathering, averaged
@@ -81,7 +82,7 @@ def read(lines: Iterable[str], name: str, rank: int | None = None, column: str |
     header, waiting = _found(rows, gathering)
     if column is not None:
         _take_only(column, header, name)
-    elif header.iteration is None and not _speaks(header.names):
+    elif header.iteration is None and not any(map(is_loss, header.names)):
         raise LogError(
             f"{name}: this table has no column of iterations. Its columns are: {', '.join(header.names)}. Expected one "
             f"of: {', '.join(ITERATION_COLUMNS)}; or, so that rows can be counted, a column whose name speaks of a "
@@ -110,7 +111,7 @@ def _found(rows: Iterator[tuple[int, str]], gathering: Gathering) -> tuple[_Head
         gathering.lines = number
         header = _header(line)
         first = first or header
-        if header is not None and (header.iteration is not None or (not passed and _speaks(header.names))):
+        if header is not None and (header.iteration is not None or (not passed and any(map(is_loss, header.names)))):
             for _, text in passed:
                 gathering.header.read(text)
             return header, []
@@ -189,10 +190,6 @@ def _plain(cell: str) -> str:
 
 def _named(cells: list[str]) -> list[str]:
     return [cell or f"column {at}" for at, cell in enumerate(cells, 1)]
-
-
-def _speaks(names: list[str]) -> bool:
-    return any("loss" in name.lower() for name in names)
 
 
 def _is_place(header: _Header, cells: list[str]) -> bool:
@@ -310,7 +307,7 @@ def _remark(gathering: Gathering, cells: _Cells, header: _Header) -> None:
         return
     again = [name for at, name in enumerate(header.names, 1) if name.endswith(f" (column {at})")]
     if again and header.only is None:
-        which = ", ".join(again[:3]) + ", ..." * (len(again) > 3)
+        which = and_so_on(again, 3)
         gathering.remark(OddityKind.NAMELESS, f"several columns have one name, which the first keeps: {which}")
     if header.ranges:
         gathering.remark(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
-from emacheck.logs.naming import understood
+from emacheck.logs.naming import is_loss, understood
 from emacheck.logs.values import NOT_FINITE, parse_number
 
 LONGEST_LINE = 1 << 16
@@ -151,7 +151,7 @@ def parsed(line: str) -> FreeLine:
     found = [each for each in METRIC.finditer(line) if is_value(each)]
     for said in _MODE.finditer(line, 0, found[0].start() if found else len(line)):
         result.validation = said[1] is None
-    if not any("loss" in each[2].lower() for each in found):
+    if not any(is_loss(each[2]) for each in found):
         result.unread = list(_unread(line)) if result.validation is not True else []
     if not found and not result.unread:
         _place_header(line, result)
@@ -206,7 +206,7 @@ def _metrics(found: list[re.Match[str]], line: FreeLine) -> Iterator[Measured]:
         validated = validated or validation
         first = seen.setdefault((validation, name.bare), value)
         same = first == value or (math.isnan(first) and math.isnan(value))
-        line.again |= not same and not validation and "loss" in name.bare.lower()
+        line.again |= not same and not validation and is_loss(name.bare)
         if len(seen) > count:
             count = len(seen)
             yield Measured(validation, name.bare, name.printed, value, each[4])
@@ -216,7 +216,7 @@ def _unread(line: str) -> Iterator[tuple[str, str]]:
     """Return the losses that a line names without a number, such as ``loss: None``, and what stands there."""
     for each in _UNREAD.finditer(line) if ":" in line or "=" in line else ():
         name = _named(each[1], each[2])
-        if name is not None and not name.validation and "loss" in name.bare.lower():
+        if name is not None and not name.validation and is_loss(name.bare):
             yield name.printed, each[3]
 
 

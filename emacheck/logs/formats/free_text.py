@@ -27,6 +27,7 @@ from emacheck.logs.formats.free_line import (
 )
 from emacheck.logs.gathering import NO_VALIDATION, Gathering, averaged
 from emacheck.logs.lines import numbered
+from emacheck.logs.naming import is_loss
 from emacheck.logs.values import printed_unit
 from emacheck.oddity import OddityKind
 from emacheck.record import Record
@@ -216,7 +217,7 @@ def _add(train: dict[str, float], found: FreeLine, line: str, place: _Place, log
     columns.add(len(columns), train, line=gathering.lines, rank=found.rank)
     kind.epochs.append(epoch)
     kind.iterations.append(position[2])
-    kind.losses += any("loss" in name.lower() for name in train)
+    kind.losses += any(is_loss(name) for name in train)
     kind.last = position if train or iteration is not None else None  # what comes next is a record of its own
 
 

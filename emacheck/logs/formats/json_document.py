@@ -130,14 +130,8 @@ def _take_lists(document: dict[str, Any], gathering: Gathering) -> None:
     said = the_rank(lists)
     for at in range(max(map(len, lists.values()))):
         iteration = at + 1 if key is None else parse_iteration(lists[key][at]) if at < len(lists[key]) else None
-        values = {
-            name: measured(each[at])
-            for name, each in lists.items()
-            if name != key and not is_rank(name) and at < len(each)
-        }
-        metrics = {name: value for name, value in values.items() if value is not None}
-        for name in values.keys() - metrics.keys():
-            gathering.unreadable(name, lists[name][at], 1)
+        taken = (name for name, each in lists.items() if name != key and not is_rank(name) and at < len(each))
+        metrics = gathering.numbers({name: lists[name][at] for name in taken}, 1)
         rank = 0 if said is None else parse_iteration(lists[said][at]) if at < len(lists[said]) else None
         if iteration is None or rank is None:
             gathering.skip("values without an iteration" if iteration is None else "values without a rank", 1)

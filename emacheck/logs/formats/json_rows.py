@@ -7,7 +7,7 @@ from typing import Any
 from emacheck.logs.formats.json_lines import leading_objects, objects
 from emacheck.logs.formats.mmengine_json import WRITTEN_ALWAYS
 from emacheck.logs.gathering import Gathering
-from emacheck.logs.naming import ITERATION_NAMES, MODE_KEYS, is_rank, says_validation, the_rank, understood
+from emacheck.logs.naming import ITERATION_NAMES, MODE_KEYS, is_loss, is_rank, says_validation, the_rank, understood
 from emacheck.logs.values import measured, parse_iteration
 from emacheck.oddity import OddityKind
 from emacheck.record import Record
@@ -82,7 +82,7 @@ def take(row: Mapping[str, Any], number: int, gathering: Gathering, *, counted: 
     unread = {name: value for name, value in row.items() if name not in left and _stands_for_a_number(value)}
     for name, value in unread.items():
         gathering.unreadable(name, value, number)
-    if not metrics and (key is None or len(row) > 1) and not any("loss" in name.lower() for name in unread):
+    if not metrics and (key is None or len(row) > 1) and not any(is_loss(name) for name in unread):
         return NO_RECORD  # a message of another kind
     if "train_runtime" in metrics:  # the Trainer's summary of the whole training
         gathering.count("summaries of the whole training", "left out", number, kind=OddityKind.LEFT_OUT)

@@ -4,13 +4,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from emacheck.curve import Curve
 from emacheck.logs.formats.json_lines import leading_objects, objects
-from emacheck.logs.gathering import Gathering, averaged
-from emacheck.logs.values import measured, parse_iteration
-from emacheck.oddity import OddityKind
+from emacheck.logs.formats.mmcv_text import curves_of
+from emacheck.logs.gathering import Gathering
+from emacheck.logs.values import parse_iteration
+from emacheck.printed import unit_if_rounded
 from emacheck.record import Record
 
 NAME = "mmcv JSON"
@@ -31,29 +29,19 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
             _take(row, number, gathering)
         elif row:
             _read_header(row, gathering)
-    curves = gathering.curves()
-    interval = gathering.interval
-    if interval > 1 and len(gathering.train) > 1:
-        message = f"recorded every {interval} iterations: mmcv averages each value over all of them"
-        gathering.remark(OddityKind.AVERAGED, message)
-    curves = {
-        key: replace(curve, quantum=_quantum(curve))
-        for key, curve in averaged(curves, interval if len(gathering.train) > 1 else 0).items()
-    }
-    if "lr" in curves:  # the only one that mmcv writes as it is
-        curves["lr"] = replace(curves["lr"], window=1)
-    return gathering.record(curves)
+    curves = curves_of(gathering)
+    return gathering.record(
+        {key: replace(curve, quantum=unit_if_rounded(curve.values, DECIMALS)) for key, curve in curves.items()}
+    )
 
 
 def _take(row: dict[str, Any], number: int, gathering: Gathering) -> None:
     epoch, iteration = parse_iteration(row.get("epoch", 1)), parse_iteration(row.get("iter"))
-    values = {key: measured(value) for key, value in row.items() if key not in NOT_METRICS}
-    metrics = {key: value for key, value in values.items() if value is not None}
-    for key in values.keys() - metrics.keys():
-        gathering.unreadable(key, row[key], number)
+    values = {key: value for key, value in row.items() if key not in NOT_METRICS}
+    metrics = gathering.numbers(values, number)
     if epoch is None or iteration is None:
         gathering.skip("rows whose epoch or iter is not an integer of 64 bits", number)
-    elif row["mode"] == "train" and (metrics or values):
+    elif row["mode"] == "train" and values:
         gathering.add_either(iteration, metrics, number, epoch=epoch)
     elif metrics:
         # What counts the batches of the validation is smaller than the iteration that the training has reached.
@@ -70,9 +58,3 @@ def _read_header(row: dict[str, Any], gathering: Gathering) -> None:
             gathering.header.read_config(value)
         else:
             gathering.header.put_all("", {key: value})
-
-
-def _quantum(curve: Curve) -> float:
-    """Return 1e-5 if every value is rounded to mmcv's five decimals, else 0."""
-    finite = curve.values[np.isfinite(curve.values)]
-    return 10.0**-DECIMALS if all(round(value, DECIMALS) == value for value in finite.tolist()) else 0.0

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from emacheck.curve import Curve
 from emacheck.logs.formats.mmengine_text import TIMES, metrics_of, take_training
 from emacheck.logs.gathering import Gathering, averaged
 from emacheck.logs.lines import numbered
@@ -38,6 +39,11 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
             end = records[at + 1].start() if at + 1 < len(records) else len(line)
             _take(record, line[record.end() : end], gathering)
     gathering.drop_torn(line)
+    return gathering.record(curves_of(gathering))
+
+
+def curves_of(gathering: Gathering) -> dict[str, Curve]:
+    """Return the curves of a log of mmcv, which averages each value over all iterations since the last record."""
     curves = gathering.curves()
     interval = gathering.interval
     if interval > 1 and len(gathering.train) > 1:
@@ -46,7 +52,7 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
     curves = averaged(curves, interval if len(gathering.train) > 1 else 0)
     if "lr" in curves:  # the only one that mmcv writes as it is
         curves["lr"] = replace(curves["lr"], window=1)
-    return gathering.record(curves)
+    return curves
 
 
 def _whole(lines: Iterable[str]) -> Iterator[tuple[int, str]]:

@@ -7,7 +7,7 @@ import numpy as np
 from emacheck.curve import Curve
 from emacheck.logs.formats.json_lines import leading_objects, objects
 from emacheck.logs.gathering import Gathering, averaged
-from emacheck.logs.values import measured, parse_iteration
+from emacheck.logs.values import parse_iteration
 from emacheck.oddity import OddityKind
 from emacheck.record import Record
 
@@ -28,10 +28,7 @@ def read(lines: Iterable[str], name: str, rank: int | None = None) -> Record:
     of_mmengine = False
     for number, row in objects(lines, gathering):
         of_mmengine = of_mmengine or any(key in row for key in WRITTEN_ALWAYS)
-        values = {key: measured(value) for key, value in row.items() if key not in NOT_METRICS}
-        metrics = {key: value for key, value in values.items() if value is not None}
-        for key in values.keys() - metrics.keys():
-            gathering.unreadable(key, row[key], number)
+        metrics = gathering.numbers({key: value for key, value in row.items() if key not in NOT_METRICS}, number)
         iteration = parse_iteration(row.get("step"))
         if "step" not in row:
             gathering.skip("objects without a step", number)

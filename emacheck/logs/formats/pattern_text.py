@@ -62,8 +62,9 @@ def _take(groups: Mapping[str, str | None], number: int, gathering: Gathering) -
     found = {key: text.strip() for key, text in groups.items() if key not in _POSITIONS and text is not None}
     numbers = {key: parse_number(text.rstrip(",;")) for key, text in found.items() if len(key) <= LONGEST_NAME}
     metrics = {key: value for key, value in numbers.items() if value is not None}
-    for key in found.keys() - metrics.keys():
-        gathering.unreadable(key, found[key], number)
+    for key, text in found.items():
+        if key not in metrics:
+            gathering.unreadable(key, text, number)
     for key in metrics:
         gathering.rounded_to(key, printed_unit(found[key].rstrip(",;")))
     if metrics or found:

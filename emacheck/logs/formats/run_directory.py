@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from emacheck.bundle_files import BUNDLE_FILE, verified_files
-from emacheck.counted import counted
+from emacheck.counted import and_so_on, counted
 from emacheck.errors import LogError
 from emacheck.logs.formats.json_lines import json_object
 from emacheck.logs.gathering import Gathering
@@ -228,10 +228,9 @@ def _missing(header: _Header, ranks: _Ranks, *, has_header: bool) -> str | None:
     processes = counted if isinstance(counted, int) else least
     if len(ranks) == least == processes:
         return None
-    held = ", ".join(map(str, list(ranks)[:LISTED])) + (", ..." if len(ranks) > LISTED else "")
     return (
-        f"found the iterations of rank {held}, expected those of {processes} processes; of several nodes, that "
-        "of rank 0 holds all when the training is over"
+        f"found the iterations of rank {and_so_on(list(ranks), LISTED)}, expected those of {processes} processes; "
+        "of several nodes, that of rank 0 holds all when the training is over"
     )
 
 
@@ -263,10 +262,9 @@ def _no_run(folder: Path, *, has_header: bool) -> str:
             "or the file was removed. Repeat the run."
         )
     names = sorted(entry.name + "/" * entry.is_dir() for entry in itertools.islice(folder.iterdir(), 1000))
-    more = ", ..." if len(names) > LISTED else ""
     message = (
         f"{folder}: this is no run directory: expected {RUN_FILE} and {ITERATIONS}, found "
-        f"{', '.join(names[:LISTED]) + more if names else 'nothing'}. Give a log file or the directory of a run."
+        f"{and_so_on(names, LISTED) or 'nothing'}. Give a log file or the directory of a run."
     )
     if (folder / "candidate" / ITERATIONS).is_file():
         return f"{message}\n  Perhaps you mean {folder / 'candidate'}"

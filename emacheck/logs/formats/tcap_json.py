@@ -78,14 +78,12 @@ def _add(data: dict[Any, Any], step: Any, gathering: Gathering, *, summary: bool
     if epoch is None or iteration is None or rank is None:
         gathering.skip("records whose epoch, iteration or rank is not an integer of 64 bits", line)
         return
-    numbers = {str(key): _number(each) for key, each in data.items()}
-    metrics = {key: number for key, number in numbers.items() if number is not None}
-    for key in numbers.keys() - metrics.keys():
-        gathering.unreadable(key, data[key], line)
+    values = {str(key): each for key, each in data.items()}
+    metrics = gathering.numbers(values, line, _number)
     if summary:  # of an epoch, or of the whole run
         gathering.count("means of an epoch", "left out", line, kind=OddityKind.LEFT_OUT)
         metrics = {key: number for key, number in metrics.items() if gathering.known(key)[0]}
-    if any(not gathering.known(key)[0] for key in (metrics or ({} if summary else numbers))):
+    if any(not gathering.known(key)[0] for key in (metrics or ({} if summary else values))):
         gathering.add(iteration, metrics, line, epoch=epoch, rank=rank)
     elif metrics:  # its iteration counts the batches of the validation
         gathering.add_validation(metrics, line, rank=rank)

@@ -97,10 +97,7 @@ def _add(fields: dict[str, str], piece: str, gathering: Gathering) -> None:
     if iteration is None or epoch is None or rank is None:
         gathering.skip("records whose epoch, iteration or rank is not an integer of 64 bits", line)
         return
-    numbers = {key: parse_number(text) for key, text in values.items()}
-    metrics = {key: value for key, value in numbers.items() if value is not None}
-    for key in numbers.keys() - metrics.keys():
-        gathering.unreadable(key, values[key], line)
+    metrics = gathering.numbers(values, line, parse_number)
     if any(key.startswith("train.") for key in (metrics or values)):
         gathering.add(iteration, metrics, line, epoch=epoch, rank=rank)
     elif metrics:  # its iteration counts the batches of the validation

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from emacheck.curve import Curve
 from emacheck.errors import LogError
 from emacheck.logs.formats.json_lines import unique
@@ -14,6 +12,7 @@ from emacheck.logs.gathering import Gathering
 from emacheck.logs.lines import Lines
 from emacheck.logs.values import measured, parse_iteration
 from emacheck.oddity import OddityKind
+from emacheck.printed import unit_if_rounded
 from emacheck.record import Record
 
 NAME = "Hugging Face trainer state"
@@ -37,16 +36,14 @@ def read(lines: Lines, name: str, rank: int | None = None) -> Record:
         if iteration is None:
             gathering.skip("entries of log_history without a step", at)
             continue
-        values = {key: measured(value) for key, value in row.items() if key not in NOT_METRICS}
-        metrics = {key: value for key, value in values.items() if value is not None}
+        values = {key: value for key, value in row.items() if key not in NOT_METRICS}
+        metrics = {key: number for key, value in values.items() if (number := measured(value)) is not None}
         if "train_runtime" in metrics:
             summaries += 1
         elif any(key.startswith(("eval_", "test_")) for key in metrics):
             gathering.add_validation(metrics, at, iteration=iteration)
         elif metrics or "loss" in row:
-            for key in values.keys() - metrics.keys():
-                gathering.unreadable(key, row[key], at)
-            gathering.add(iteration, metrics, at)
+            gathering.add(iteration, gathering.numbers(values, at), at)
     if summaries:
         gathering.remark(OddityKind.LEFT_OUT, f"summaries of the whole training are left out: {summaries}")
     gathering.header.put_all("config", {key: value for key, value in state.items() if key != "log_history"})
@@ -76,6 +73,4 @@ def _stated(curves: Mapping[str, Curve], state: Mapping[str, Any], gathering: Ga
         message = f"the loss is a mean of {window or 'several'} iterations, as the Trainer logs it"
         gathering.remark(OddityKind.AVERAGED, message)
     loss = curves["loss"]
-    finite = loss.values[np.isfinite(loss.values)].tolist()
-    rounded = all(round(value, DECIMALS) == value for value in finite)
-    return {**curves, "loss": replace(loss, window=window, quantum=10.0**-DECIMALS if rounded else 0.0)}
+    return {**curves, "loss": replace(loss, window=window, quantum=unit_if_rounded(loss.values, DECIMALS))}

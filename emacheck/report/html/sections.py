@@ -136,7 +136,7 @@ def largest_differences(paired: PairedCurve) -> Table:
 
 def oddities(verdict: Verdict) -> tuple[tuple[str, str], ...]:
     """Return side and message of everything that is odd about the records, what limits the verdict first."""
-    sides = (("reference", verdict.comparison.reference), ("candidate", verdict.comparison.candidate))
+    sides = verdict.comparison.sides
     found = [(side, oddity) for side, record in sides for oddity in record.oddities]
     found.sort(key=lambda each: each[1].effect is Effect.NOTE)
     said = [(side, "the run ended before its time") for side, record in sides if not record.complete]
