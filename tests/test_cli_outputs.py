@@ -92,15 +92,18 @@ def test_further_outputs_may_lie_in_the_new_directory(emacheck_here, logs):
     assert {path.name for path in (logs / "d").iterdir()} == {"j.xml", "p.png", *REPORTS}
 
 
-def test_a_disk_that_is_too_small_for_the_picture_leaves_no_report_that_says_pass(emacheck_cli, logs):
-    command = ("compare", "reference.json", "good.json", "--output-dir", "out")
+def run_with_files_of_at_most(size, *command, **more):
     limited = (
-        "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); "
+        f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size})); "
         "os.execv(sys.executable, [sys.executable, '-m', 'emacheck', *sys.argv[1:]])"
     )
-    small = subprocess.run(
-        [sys.executable, "-c", limited, *command], cwd=logs, check=False, capture_output=True, text=True
-    )
+    command = (sys.executable, "-c", limited, *command)
+    return subprocess.run(command, check=False, capture_output=True, text=True, **more)
+
+
+def test_a_disk_that_is_too_small_for_the_picture_leaves_no_report_that_says_pass(emacheck_cli, logs):
+    command = ("compare", "reference.json", "good.json", "--output-dir", "out")
+    small = run_with_files_of_at_most(20_000, *command, cwd=logs)
     assert small.returncode == 2, small
     assert "report.png: cannot be written" in small.stderr
     assert not (logs / "out").exists()
@@ -112,6 +115,19 @@ def test_github_gets_annotations_and_a_summary(emacheck_cli, logs):
     done = emacheck_cli("compare", "reference.json", "low.json", "--github", env=env)
     assert "::error title=" in done.out
     assert "FAIL" in (logs / "summary.md").read_text(encoding="utf-8")
+
+
+def test_a_disk_that_is_too_small_for_the_summary_leaves_no_half_of_it(emacheck_cli, logs):
+    summary = logs / "summary.md"
+    summary.write_bytes(b"of a step before\n")
+    command = ("compare", "reference.json", "low.json", "--github")
+    env = {"GITHUB_STEP_SUMMARY": str(summary)}
+    small = run_with_files_of_at_most(500, *command, cwd=logs, env=os.environ | env)
+    assert small.returncode == 2, small
+    assert "summary.md: cannot be written" in small.stderr
+    assert summary.read_bytes() == b"of a step before\n"
+    assert emacheck_cli(*command, env=env).code == 1
+    assert summary.read_bytes().startswith(b"of a step before\n# emacheck: FAIL\n")
 
 
 def test_terminal_sequences_and_markup_in_a_log_are_never_replayed(emacheck_here, logs):

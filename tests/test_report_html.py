@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -125,6 +126,16 @@ class TestContent:
         shown = html(Verdict(comparison=compare(record, record), findings=verdict.findings), command="", environment={})
         assert "candidate: loss</figcaption>" in shown
         assert "candidate: grad_norm</figcaption>" in shown
+
+    def test_the_lines_are_told_apart_where_a_server_forbids_the_stylesheet(self):
+        values = 3.0 + np.sin(np.arange(1.0, 41.0))
+        curves = [Curve(name="loss", iterations=range(1, 41), values=values * far) for far in (1.0, 1.1)]
+        records = [Record(name="", format="", curves={"loss": curve}) for curve in curves]
+        verdict = Verdict(comparison=compare(*records), findings=(a_finding(),))
+        paths = re.findall(r'<path class="([^"]+)"([^>]*) d="', html(verdict, command="", environment={}))
+        looks = dict(path for path in paths if path[0].startswith(("reference", "candidate")))
+        assert {"reference", "reference raw", "candidate", "candidate raw"} <= set(looks)
+        assert len(set(looks.values())) == len(looks), looks
 
     def test_repeats_to_the_byte(self):
         again = audited()

@@ -302,6 +302,7 @@ def _print_text(verdict: "Verdict", command: str, directory: Path | None) -> Non
 
 def _tell_github(verdict: "Verdict", command: str, audit: "AuditResult | None", *, to_stderr: bool) -> None:
     from emacheck.report.github import annotations
+    from emacheck.report.write import append
 
     # GitHub reads workflow commands from both streams, so standard output can stay pure JSON.
     for line in annotations(verdict):
@@ -309,8 +310,7 @@ def _tell_github(verdict: "Verdict", command: str, audit: "AuditResult | None", 
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:
         try:
-            with Path(summary).open("a", encoding="utf-8") as file:
-                file.write(_markdown(verdict, command, audit))
+            append(Path(summary), _markdown(verdict, command, audit))
         except OSError as error:
             raise OutputError(f"$GITHUB_STEP_SUMMARY {summary}: cannot be written ({error.strerror}).") from error
 

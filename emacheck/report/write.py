@@ -50,6 +50,35 @@ def write_together(contents: Mapping[Path, bytes | str]) -> None:
                 written.unlink(missing_ok=True)
 
 
+def append(path: Path, text: str) -> None:
+    """Append text to a file, or nothing where there is no room for all of it.
+
+    Args:
+        path: Need not exist. A pipe or terminal keeps what it was given.
+        text: Written as UTF-8.
+
+    Raises:
+        OSError: If it could not be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile() as file:
+        ...     append(Path(file.name), "# PASS")
+        ...     Path(file.name).read_text()
+        '# PASS'
+    """
+    with path.open("ab", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END) if file.seekable() else None
+        rest = memoryview(text.encode("utf-8", errors="backslashreplace"))
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError:
+            if size is not None:
+                file.truncate(size)
+            raise
+
+
 def _beside(target: Path) -> Path:
     return target.parent / f".emacheck-{os.getpid()}-{secrets.token_hex(4)}"
 

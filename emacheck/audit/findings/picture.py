@@ -81,9 +81,8 @@ def _panel(axes: "Axes", phase: str, errors: Sequence[TensorError], deepest: int
         group = [error for error in errors if error.level == level]
         good, bad = [e for e in group if e.passes], [e for e in group if not e.passes]
         for part, shade, size in ((good, colour, 9), (bad, BAD, 28)):
-            axes.scatter(
-                [e.depth for e in part], [height(e) for e in part], s=size, c=shade, marker=marker, linewidths=0.8
-            )
+            places = ([e.depth for e in part], [height(e) for e in part])
+            axes.scatter(*places, s=size, c=shade, marker=marker, linewidths=0.8, zorder=2)  # above the grid
     _name(axes, errors)
 
 
