@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from emacheck.bundle_files import BUNDLE_FILE, verified_files
+from emacheck.bundle_files import bundle_around, verified_files
 from emacheck.counted import counted
 from emacheck.errors import LogError
 from emacheck.logs.formats.json_lines import json_object
@@ -70,8 +70,9 @@ def read_directory(folder: Path, rank: int | None = None) -> Record:
     has_header, files = (folder / RUN_FILE).is_file(), rank_files(folder)
     if not files:
         raise LogError(_no_run(folder, has_header=has_header))
-    if (folder / BUNDLE_FILE).is_file():
-        verified_files(folder)
+    bundle = bundle_around(folder)
+    if bundle is not None:
+        verified_files(bundle)
     for path in files.values():
         if not path.is_file():  # a pipe may never say anything, and a device may never end
             raise LogError(
