@@ -50,6 +50,10 @@ _PROVEN = {
     True: Evidence(pairing=Pairing.PAIRED, why="same initial state, same batches"),
     False: Evidence(pairing=Pairing.UNPAIRED, why="different initial states or batches"),
 }
+_DRAWN_ON_DEVICE = Evidence(
+    pairing=Pairing.UNKNOWN,
+    why="same initial state, same batches, but a run drew on its device, and each device draws other numbers",
+)
 _BY_CURVES = {
     True: Evidence(pairing=Pairing.PAIRED, why="the first iterations agree as far as rounding allows"),
     False: Evidence(
@@ -80,13 +84,16 @@ def pairing_of(comparison: Comparison) -> Evidence:
         unknown - no fingerprints, and the first iterations do not tell
         unpaired - seed 1 against 2
     """
+    records = (comparison.reference, comparison.candidate)
+    if comparison.paired and any(each.provenance.get("draws_on_device") is True for each in records):
+        # Equal hashes say nothing of these draws; equal first iterations do.
+        return _PROVEN[True] if paired_by_curves(comparison) else _DRAWN_ON_DEVICE
     if comparison.paired is not None:
         return _PROVEN[comparison.paired]
     if comparison.stated is not None:
         pairing = Pairing.PAIRED if comparison.stated else Pairing.UNPAIRED
         return Evidence(pairing=pairing, why="as stated; no fingerprints prove it")
     by_curves = paired_by_curves(comparison)
-    records = (comparison.reference, comparison.candidate)
     different = different_experiment(*records)
     # Three equal iterations overrule how many processes there are: one may see the batch of two.
     if different and (by_curves is not True or different_data(*records)):

@@ -9,7 +9,7 @@ import numpy as np
 from emacheck.counted import counted
 from emacheck.errors import UsageError
 from emacheck.judge.arithmetic import average
-from emacheck.judge.comparison import EMPTY, Comparison
+from emacheck.judge.comparison import EMPTY, Comparison, differing_hashes
 from emacheck.judge.forensics.broken import told_of_steps_left_out, without_steps_left_out
 from emacheck.judge.forensics.headers import different_data
 from emacheck.judge.forensics.pairing import paired_by_curves
@@ -136,7 +136,7 @@ class Envelope:
             if lacking := np.setdiff1d(both, repeat.curves[metric].iterations).size:
                 return f"the repeat {repeat.name} lacks {lacking} of the {both.size} iterations that both records have"
         for record in (candidate, *repeats):
-            if any(r != c for r, c in zip(reference.batches, record.batches, strict=False)):
+            if differing_hashes(reference, record)[1]:
                 return f"{record.name} saw other batches than the reference"
         states = {repeat.initial_state for repeat in repeats}
         if comparison.paired is False and states <= {reference.initial_state, None}:
