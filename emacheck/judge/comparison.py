@@ -256,6 +256,8 @@ def _same_start(reference: Record, candidate: Record, metrics: Sequence[str]) ->
     """Return what the fingerprints prove: nothing unless they differ, or are of every batch up to the last in both."""
     if any(differing_hashes(reference, candidate)):
         return False
+    if not (reference.batches and candidate.batches):
+        return None
     curves = [[record.curves.get(metric, EMPTY) for record in (reference, candidate)] for metric in metrics]
     last = max((int(at[-1]) for r, c in curves if (at := pair("", r, c).iterations).size), default=1)
     hashes = [each for record in (reference, candidate) for each in (record.initial_state, *record.batches[:last])]

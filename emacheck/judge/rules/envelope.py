@@ -11,7 +11,7 @@ from emacheck.errors import UsageError
 from emacheck.judge.arithmetic import average
 from emacheck.judge.comparison import EMPTY, Comparison, differing_hashes
 from emacheck.judge.forensics.broken import told_of_steps_left_out, without_steps_left_out
-from emacheck.judge.forensics.headers import different_data
+from emacheck.judge.forensics.headers import asked_otherwise, different_data
 from emacheck.judge.forensics.pairing import paired_by_curves
 from emacheck.judge.forensics.standstill import standstill
 from emacheck.judge.noise.band import Band, fit_band
@@ -37,8 +37,9 @@ class Envelope:
     with the weight that they have: there the scale is smallest.
 
     Repeats that are no benign variations would excuse anything: one that stands still, is not paired with the
-    reference or was trained on the candidate's device makes the finding INCONCLUSIVE, and so do runs that fall into two
-    groups, and a scale that in the first iterations is beyond rounding and SATURATION.
+    reference, was asked for something else, such as another precision, or was trained on the candidate's device makes
+    the finding INCONCLUSIVE, and so do runs that fall into two groups, and a scale that in the first iterations is
+    beyond rounding and SATURATION.
 
     Attributes:
         alpha: Probability of FAIL for a benign candidate, over all metrics together (each gets its share).
@@ -171,6 +172,9 @@ def _not_benign(comparison: Comparison, metric: str, repeats: tuple[Record, ...]
             return f"the repeat {repeat.name} was trained on the device of the candidate, not on that of the reference"
         if different := different_data(reference, repeat):
             return f"the repeat {repeat.name} is not paired with the reference: {', '.join(different)}"
+        # Its weights may have other last bits, so that only the batches tell whether the data is the same.
+        if asked := asked_otherwise(reference, repeat, paired=bool(reference.batches and repeat.batches)):
+            return f"the repeat {repeat.name} was asked for something else: {'; '.join(asked[:NAMED])}"
         if _apart(Comparison(reference=reference, candidate=repeat, metrics=(metric,))):
             return (
                 f"the repeat {repeat.name} is not paired with the reference: {metric} differs from the first iteration "
