@@ -12,6 +12,7 @@ from emacheck.judge import Outcome, decide, default_rules, make_rules
 from emacheck.judge.comparison import compare
 from emacheck.judge.forensics.pairing import Pairing, pairing_of
 from emacheck.judge.rules.coverage import Coverage
+from emacheck.judge.rules.envelope import Envelope
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 
@@ -65,6 +66,9 @@ def test_what_is_drawn_on_a_device_is_not_blamed_on_it_by_the_first_iterations()
     other = compare(run(noisy(1), **same), run(noisy(1) * (1 + 1e-3), **drawn))
     assert (pairing_of(other).pairing, other.paired) == (Pairing.UNKNOWN, True)
     assert decide(other).outcome is PASS
+    repeats = [run(noisy(1) * (1 + 1e-3 * noisy(seed)), **same) for seed in (2, 3, 4)]
+    assert {each.outcome for each in Envelope().check(replace(other, repeats=tuple(repeats)))} == {INCONCLUSIVE}
+    assert [pairing_of(replace(other, stated=said)).pairing for said in (True, False)] == [*Pairing][:2]
     assert decide(replace(other, candidate=run(noisy(1) * (1 + 1e-3), **same))).outcome is FAIL
     assert pairing_of(compare(run(noisy(1), **drawn), run(noisy(1), **drawn))).pairing is Pairing.PAIRED
 

@@ -12,7 +12,7 @@ from emacheck.judge.arithmetic import average
 from emacheck.judge.comparison import EMPTY, Comparison, differing_hashes
 from emacheck.judge.forensics.broken import told_of_steps_left_out, without_steps_left_out
 from emacheck.judge.forensics.headers import asked_otherwise, different_data
-from emacheck.judge.forensics.pairing import paired_by_curves
+from emacheck.judge.forensics.pairing import Pairing, drawn_on_device, paired_by_curves, pairing_of
 from emacheck.judge.forensics.standstill import standstill
 from emacheck.judge.noise.band import Band, fit_band
 from emacheck.judge.noise.growth import MARGIN
@@ -93,6 +93,8 @@ class Envelope:
     def _check(self, comparison: Comparison, metric: str, false_alarms: float) -> Finding:
         repeats = distinct_repeats(comparison, metric)
         obstacle = self._obstacle(comparison, metric, repeats) or _not_benign(comparison, metric, repeats)
+        if not obstacle and drawn_on_device(comparison) and pairing_of(comparison).pairing is not Pairing.PAIRED:
+            obstacle = "a run drew random numbers on its device, and each device draws others"
         if not obstacle and len(repeats) < self.minimum:
             message = f"{metric} is equal in both and in the repeats: nothing varies it"
             return Finding.of(replace(self, limit=1.0), metric, Outcome.PASS, message, observed=0.0)
