@@ -15,6 +15,14 @@ REPEATS = "repeats"
 FORMAT_VERSION = 1
 
 
+def bundle_around(run_directory: Path) -> Path | None:
+    """Return the bundle that a run directory is, or of which it is a repeat; None if it is neither."""
+    if (run_directory / BUNDLE_FILE).is_file():
+        return run_directory
+    above = run_directory.resolve().parent
+    return above.parent if above.name == REPEATS and (above.parent / BUNDLE_FILE).is_file() else None
+
+
 def verified_files(path: Path) -> tuple[str, ...]:
     """Return the names of the files that a bundle lists, each with the hash that it had when the bundle was made.
 

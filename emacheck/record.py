@@ -30,7 +30,7 @@ class Record:
         of_ranks: The training curves of each rank by metric name, where ``curves`` are the means of several ranks.
         provenance: What is known about how the run was made; empty for a bare log.
         initial_state: Hash of the weights and buffers before the first iteration, if recorded.
-        batches: Hash of the input batch of each iteration, if recorded.
+        batches: Hash of the input batch of each iteration, if recorded; None for one whose hash is not known.
         blank: Iterations at which there is a training record, but nothing in it that can be read; increasing.
         complete: False when the run is known to have ended before its time.
         oddities: What a reader should know about this record, and what each of it means for a verdict.
@@ -53,7 +53,7 @@ class Record:
     of_ranks: Mapping[int, Mapping[str, Curve]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     initial_state: str | None = None
-    batches: tuple[str, ...] = ()
+    batches: tuple[str | None, ...] = ()
     blank: Integers = field(default_factory=lambda: np.zeros(0, np.int64))
     complete: bool = True
     oddities: tuple[Oddity, ...] = ()

@@ -220,6 +220,18 @@ def test_other_batches_or_weights_are_inconclusive_unless_the_repeats_vary_the_w
     assert outcome(replace(reference, initial_state="t"), varied) is PASS
 
 
+@pytest.mark.parametrize("asked", [{"precision": "bf16"}, {"config": {"optim_wrapper.optimizer.lr": 0.02}}], ids=str)
+def test_repeats_that_were_asked_for_something_else_than_the_reference_are_none(asked):
+    experiment = {"precision": "fp32", "seed": 0, "config": {"optim_wrapper.optimizer.lr": 0.01}}
+    reference = run(REFERENCE, provenance={"experiment": experiment})
+    repeats = some_repeats(provenance={"experiment": {"precision": "fp32"}})
+    finding = Envelope().check(compare(reference, reference, repeats=repeats))[0]
+    assert finding.outcome is PASS
+    wrong = replace(repeats[0], provenance={"experiment": {**experiment, **asked}})
+    finding = Envelope().check(compare(reference, reference, repeats=[wrong, *repeats[1:]]))[0]
+    assert (finding.outcome, "was asked for something else" in finding.message) == (INCONCLUSIVE, True), finding.message
+
+
 @pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf])
 def test_a_candidate_that_is_not_finite_fails_and_a_reference_that_is_not_proves_nothing(poison):
     values = REFERENCE.copy()

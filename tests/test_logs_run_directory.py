@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -108,8 +109,39 @@ def test_run_directory_drops_a_torn_last_line_and_skips_a_broken_one(tmp_path):
     assert "lines that are not the JSON object of an iteration: 1 skipped, the first on line 2" in said(record)
 
 
-def test_run_directory_with_a_batch_that_has_no_hash_has_no_batches(tmp_path):
-    assert read_log(make_run(tmp_path, [iteration(1, batch="aa", loss=4.5), iteration(2, loss=4.0)])).batches == ()
+@pytest.mark.parametrize(
+    ("hashes", "known"), [(("aa", None), ("aa", None)), ((None, None), ()), (("", "bb"), (None, "bb")), (("", ""), ())]
+)
+def test_run_directory_has_the_hashes_of_the_batches_that_have_one(tmp_path, hashes, known):
+    rows = [iteration(at, batch=batch, loss=4.5) for at, batch in enumerate(hashes, 1)]
+    assert read_log(make_run(tmp_path, rows)).batches == known
+
+
+def test_a_run_directory_that_counts_from_0_keeps_the_order_of_its_batches(tmp_path):
+    of_zero, of_one = (
+        read_log(
+            make_run(tmp_path / str(first), [iteration(first + at, batch=f"{at}", loss=4.5 - at) for at in (0, 1)])
+        )
+        for first in (0, 1)
+    )
+    assert compare(of_one, of_zero.from_one()).paired is True
+
+
+def test_processes_that_share_a_batch_are_paired_with_one_that_has_it_whole_by_the_documented_hash(tmp_path):
+    samples = [[f"{at}-{number}" for number in range(4)] for at in range(1, 31)]
+    losses = [4.5 - 0.1 * at + 0.01 * (at % 3) for at in range(1, 31)]
+    # Neither names its number of processes: the files are all there are.
+    bare = {"provenance": {}}
+    whole = [sha256("\n".join(each).encode()).hexdigest() for each in samples]
+    rows = [
+        iteration(at, batch=batch, loss=loss) for at, (batch, loss) in enumerate(zip(whole, losses, strict=True), 1)
+    ]
+    one, two = make_run(tmp_path / "one", rows, **bare), make_run(tmp_path / "two", rows, **bare)
+    for rank, file in ((0, "iterations.jsonl"), (1, "iterations.rank1.jsonl")):
+        parts = [{**row, "samples": each[rank::2]} for row, each in zip(rows, samples, strict=True)]
+        (two / file).write_text("".join(json.dumps(row) + "\n" for row in parts))
+    verdict = decide(compare(read_log(one), read_log(two)))
+    assert (verdict.outcome, verdict.comparison.paired) == (Outcome.PASS, True)
 
 
 def test_run_directory_of_another_format_version_is_refused(tmp_path):

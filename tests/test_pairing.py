@@ -1,6 +1,7 @@
 """Whether two runs are paired, which rules that calls for, and what is not blamed on a device if nobody knows."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from emacheck.judge import Outcome, decide, default_rules, make_rules
 from emacheck.judge.comparison import compare
 from emacheck.judge.forensics.pairing import Pairing, pairing_of
 from emacheck.judge.rules.coverage import Coverage
+from emacheck.judge.rules.envelope import Envelope
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 
@@ -29,9 +31,46 @@ def run(values, *, iterations=None, window=1, scores=None, **fields):
 
 
 def test_fingerprints_count_before_everything_else():
-    same = {"initial_state": "a", "batches": ("b",)}
+    same = {"initial_state": "a", "batches": ("b",) * 200}
     ours, theirs = run(noisy(1), header={"seed": "1"}, **same), run(noisy(2), header={"seed": "2"}, **same)
     assert pairing_of(compare(ours, theirs)).pairing is Pairing.PAIRED
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"initial_state": None, "batches": ("b",) * 199 + ("c",)},
+        {"initial_state": "a", "batches": (None,) * 199 + ("c",)},
+        {"initial_state": "x", "batches": ()},
+    ],
+    ids=["no state", "no other batch", "no batches"],
+)
+def test_one_hash_that_differs_is_enough_to_tell_that_runs_are_not_paired(other):
+    comparison = compare(run(noisy(1), initial_state="a", batches=("b",) * 200), run(noisy(1), **other))
+    assert comparison.paired is False
+    finding = decide(comparison).findings[0]
+    assert (finding.rule, finding.outcome, finding.observed) == ("fingerprints", INCONCLUSIVE, 1)
+
+
+@pytest.mark.parametrize("batches", [("b",), ("b",) * 199, ("b",) * 199 + (None,), ("",) * 200], ids=str)
+def test_runs_are_proven_to_be_paired_by_the_hashes_of_all_batches_only(batches):
+    one = run(noisy(1), initial_state="a", batches=batches)
+    assert compare(one, one).paired is None
+    stated = compare(one, run(noisy(1), initial_state="", batches=("b",) * 200))
+    assert stated.paired is None
+
+
+def test_what_is_drawn_on_a_device_is_not_blamed_on_it_by_the_first_iterations():
+    same = {"initial_state": "a", "batches": ("b",) * 200}
+    drawn = {**same, "provenance": {"draws_on_device": True}}
+    other = compare(run(noisy(1), **same), run(noisy(1) * (1 + 1e-3), **drawn))
+    assert (pairing_of(other).pairing, other.paired) == (Pairing.UNKNOWN, True)
+    assert decide(other).outcome is PASS
+    repeats = [run(noisy(1) * (1 + 1e-3 * noisy(seed)), **same) for seed in (2, 3, 4)]
+    assert {each.outcome for each in Envelope().check(replace(other, repeats=tuple(repeats)))} == {INCONCLUSIVE}
+    assert [pairing_of(replace(other, stated=said)).pairing for said in (True, False)] == [*Pairing][:2]
+    assert decide(replace(other, candidate=run(noisy(1) * (1 + 1e-3), **same))).outcome is FAIL
+    assert pairing_of(compare(run(noisy(1), **drawn), run(noisy(1), **drawn))).pairing is Pairing.PAIRED
 
 
 @pytest.mark.parametrize(
@@ -108,7 +147,7 @@ def test_runs_that_say_that_they_are_of_other_seeds_need_not_prove_that_they_are
 
 
 def test_paired_runs_without_repeats_are_held_against_rounding():
-    same = {"initial_state": "a", "batches": ("b",)}
+    same = {"initial_state": "a", "batches": ("b",) * 200}
     late = np.where(np.arange(200) < 1, 1.0, 1.0001)
     verdict = decide(compare(run(noisy(1), **same), run(noisy(1) * late, **same)))
     assert (verdict.outcome, verdict.worst.rule, verdict.worst.iteration) == (FAIL, "first_iterations", 2)

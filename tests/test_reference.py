@@ -98,6 +98,29 @@ def test_a_changed_byte_is_found_by_the_commands_that_read_a_reference_as_a_log_
         assert (code, shown, "changed or damaged" in error) == (2, "", True), error
 
 
+def test_a_changed_byte_is_found_in_a_repeat_that_is_given_by_itself(store, said, monkeypatch):
+    repeats = store / SMOKE / "repeats"
+    assert said("show", str(repeats / "02"))[0] == 0
+    path = repeats / "03" / "iterations.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"4.1595", b"4.1596", 1))
+    (store / "link").symlink_to(repeats / "03")
+    monkeypatch.chdir(repeats / "03")
+    for place in (repeats / "03", ".", store / "link"):
+        code, shown, error = said("compare", str(SHIPPED / SMOKE), str(SHIPPED / SMOKE), "--repeat", str(place))
+        assert (code, shown, "changed or damaged" in error) == (2, "", True), error
+
+
+@pytest.mark.parametrize("run", [".", "repeats/03"])
+def test_a_reference_of_a_run_that_cannot_be_one_is_refused_although_its_hashes_fit(store, said, run):
+    path, description = store / SMOKE / run / "run.json", store / SMOKE / "bundle.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"complete": true', '"complete": false'), encoding="utf-8")
+    listed = json.loads(description.read_text(encoding="utf-8"))
+    listed["files"][path.relative_to(store / SMOKE).as_posix()] = sha256_of(path)
+    description.write_text(json.dumps(listed), encoding="utf-8")
+    code, _, error = said("reference", "verify", SMOKE)
+    assert (code, "this run is incomplete" in error) == (2, True), error
+
+
 @pytest.mark.parametrize("file", ["run.json", "iterations.jsonl"])
 def test_a_missing_file_is_found(store, file):
     (store / SMOKE / file).unlink()

@@ -141,6 +141,7 @@ def _measure(
 def _as_stated(comparison: "Comparison", stated: bool | None, precision: str) -> "Comparison":
     """Add what the user says of pairing and precision, unless fingerprints or the records say otherwise."""
     from emacheck.judge.comparison import precision_of
+    from emacheck.judge.forensics.pairing import drawn_on_device
 
     for side, record in comparison.sides:
         if precision and precision_of(record) not in ("", precision):
@@ -148,9 +149,10 @@ def _as_stated(comparison: "Comparison", stated: bool | None, precision: str) ->
                 f"--precision {precision}: the {side}, {record.name}, says that it computed in {precision_of(record)}. "
                 "Drop the option."
             )
-    if comparison.paired is not None and stated not in (None, comparison.paired):
-        said, proven = ("--paired", "not paired") if stated else ("--unpaired", "paired")
-        raise UsageError(f"{said}: the fingerprints in both records prove that they are {proven}. Drop the option.")
+    proven = comparison.paired is not None and not drawn_on_device(comparison)
+    if proven and stated not in (None, comparison.paired):
+        said, are = ("--paired", "not paired") if stated else ("--unpaired", "paired")
+        raise UsageError(f"{said}: the fingerprints in both records prove that they are {are}. Drop the option.")
     return replace(comparison, stated=stated, stated_precision=precision)
 
 

@@ -108,7 +108,7 @@ class Comparison:
         candidate: The record under test.
         metrics: The metrics that the rules judge.
         paired: True when fingerprints prove that both runs started from the same state and saw the same
-            batches, False when they prove the opposite, None when there are none to tell.
+            batches, False when they prove the opposite, None when there are too few to tell.
         repeats: Further runs of the reference that differ from it in benign ways only.
         rank_0: The same comparison of rank 0 alone, where the records are means of several ranks.
         stated: What the user says of the pairing, which counts where no fingerprints tell; None for nothing.
@@ -215,7 +215,7 @@ def compare(
         reference=reference,
         candidate=candidate,
         metrics=tuple(dict.fromkeys(metrics)),
-        paired=_same_start(reference, candidate),
+        paired=_same_start(reference, candidate, metrics),
         repeats=tuple(repeats),
     )
 
@@ -236,10 +236,30 @@ def _require_record(what: str, found: object) -> None:
         )
 
 
-def _same_start(reference: Record, candidate: Record) -> bool | None:
-    if reference.initial_state is None or candidate.initial_state is None:
-        return None
-    if reference.initial_state != candidate.initial_state:
+def differing_hashes(reference: Record, candidate: Record) -> tuple[bool, tuple[int, ...]]:
+    """Tell whether the initial states differ, and which batches do, counted from 1. What one lacks tells nothing.
+
+    Example:
+        >>> one, other = (
+        ...     Record(name="", format="", curves={}, batches=hashes) for hashes in (("a", "b", "c"), ("a", None, "x"))
+        ... )
+        >>> differing_hashes(one, other)
+        (False, (3,))
+    """
+    batches = zip(reference.batches, candidate.batches, strict=False)
+    differing = tuple(at for at, (r, c) in enumerate(batches, 1) if r and c and r != c)
+    states = reference.initial_state, candidate.initial_state
+    return all(states) and states[0] != states[1], differing
+
+
+def _same_start(reference: Record, candidate: Record, metrics: Sequence[str]) -> bool | None:
+    """Return what the fingerprints prove: nothing unless they differ, or are of every batch up to the last in both."""
+    if any(differing_hashes(reference, candidate)):
         return False
-    common = min(len(reference.batches), len(candidate.batches))
-    return reference.batches[:common] == candidate.batches[:common] if common else None
+    if not (reference.batches and candidate.batches):
+        return None
+    curves = [[record.curves.get(metric, EMPTY) for record in (reference, candidate)] for metric in metrics]
+    last = max((int(at[-1]) for r, c in curves if (at := pair("", r, c).iterations).size), default=1)
+    hashes = [each for record in (reference, candidate) for each in (record.initial_state, *record.batches[:last])]
+    covered = min(len(reference.batches), len(candidate.batches)) >= max(last, 1)
+    return True if covered and all(hashes) else None

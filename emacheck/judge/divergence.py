@@ -7,7 +7,7 @@ import numpy as np
 
 from emacheck.counted import counted
 from emacheck.curve import Floats
-from emacheck.judge.comparison import Comparison, PairedCurve
+from emacheck.judge.comparison import Comparison, PairedCurve, differing_hashes
 from emacheck.judge.forensics.pairing import Pairing, pairing_of
 from emacheck.judge.noise.growth import GROWTH, first_rounding, noise, size
 from emacheck.judge.noise.rounding import AMPLIFICATION
@@ -179,11 +179,11 @@ def _identical(comparison: Comparison, paired: PairedCurve) -> Divergence:
 def _unpaired(comparison: Comparison, paired: PairedCurve, why: str) -> Divergence:
     reference, candidate = comparison.reference, comparison.candidate
     iteration = int(paired.iterations[0])
-    if comparison.paired is False and reference.initial_state != candidate.initial_state:
+    state, batches = differing_hashes(reference, candidate)
+    if state:
         why = "the runs start from different weights"
-    elif comparison.paired is False:
-        pairs = zip(reference.batches, candidate.batches, strict=False)
-        iteration = next(i for i, (r, c) in enumerate(pairs, 1) if r != c)
+    elif batches:
+        iteration = batches[0]
         why = f"the runs see different batches from iteration {iteration} on"
     evidence = f"{why}; iteration {paired.iterations[0]}: {_pair(paired, 0)}."
     return Divergence(iteration=iteration, kind=Kind.UNPAIRED, evidence=evidence)

@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from emacheck.bundle_files import verified_files
 from emacheck.errors import BundleError, EmacheckError
 from emacheck.logs import read_log
@@ -53,7 +55,8 @@ def read_bundle(path: Path) -> Bundle:
     """Read a bundle and verify the hash of each of its files.
 
     Raises:
-        BundleError: If a file is missing, changed, unreadable or not listed, or the format is unknown.
+        BundleError: If a file is missing, changed, unreadable or not listed, the format is unknown, or a record is none
+            that can be a reference.
     """
     name, files = name_of(path), verified_files(path)
     repeats = sorted({Path(member).parent for member in files} - {Path()})
@@ -62,7 +65,22 @@ def read_bundle(path: Path) -> Bundle:
         others = tuple(read_log(path / repeat, name=f"{name}/{repeat}") for repeat in repeats)
     except EmacheckError as error:
         raise BundleError(f"{path}: {error}") from error
+    for place, each in zip((Path(), *repeats), (record, *others), strict=True):
+        require_fit(each, path / place)
     return Bundle(name=name, path=path, record=_told_apart(record, path), repeats=others)
+
+
+def require_fit(record: Record, run_directory: Path) -> None:
+    """Refuse a record that can be no reference.
+
+    Raises:
+        BundleError: If the run is incomplete, or holds NaN or infinity.
+    """
+    if not record.complete or record.initial_state is None or "loss" not in record.curves:
+        raise BundleError(f"{run_directory}: this run is incomplete; only a complete run can be a reference.")
+    unfit = [name for name, curve in record.curves.items() if not np.all(np.isfinite(curve.values))]
+    if unfit:
+        raise BundleError(f"{run_directory}: NaN or infinity in {', '.join(unfit)}; such a run cannot be a reference.")
 
 
 def shipped_root() -> Path:

@@ -11,8 +11,7 @@ from typing import TextIO
 from emacheck.bundle_files import BUNDLE_FILE, FORMAT_VERSION, REPEATS, record_of
 from emacheck.errors import BundleError, OutputError
 from emacheck.logs import read_log
-from emacheck.record import Record
-from emacheck.reference.bundle import Bundle, read_bundle
+from emacheck.reference.bundle import Bundle, read_bundle, require_fit
 from emacheck.regular_file import sha256_of
 from emacheck.uninterrupted import uninterrupted
 from emacheck.workplace import workplace_for
@@ -124,7 +123,7 @@ def write_bundle(
     for at, repeat in enumerate(repeats, 1):
         members |= {f"{REPEATS}/{at:02}/{file.name}": file for file in record_of(repeat)}
     for run in (run_directory, *repeats):
-        _fit_for_reference(read_log(run), run)
+        require_fit(read_log(run), run)
     target = root / name
     if not rewrite:
         _refuse_existing(target)
@@ -175,12 +174,3 @@ def _put_in_place(staged: Path, target: Path, *, rewrite: bool) -> None:
 
 def _not_written(target: Path, error: OSError) -> OutputError:
     return OutputError(f"{target}: cannot be written ({error.strerror}). Choose another place with --into.")
-
-
-def _fit_for_reference(record: Record, run_directory: Path) -> None:
-    loss = record.curves.get("loss")
-    if not record.complete or record.initial_state is None or loss is None:
-        raise BundleError(f"{run_directory}: this run is incomplete; only a complete run can be a reference.")
-    unfit = [name for name, curve in record.curves.items() if not all(abs(v) < float("inf") for v in curve.values)]
-    if unfit:
-        raise BundleError(f"{run_directory}: NaN or infinity in {', '.join(unfit)}; such a run cannot be a reference.")

@@ -113,7 +113,8 @@ def _software(record: Record) -> str:
 
 
 def _batches(record: Record) -> str:
-    return hash_of_samples(record.batches)[:KNOWN_DIGITS] if record.batches else ""
+    known = [each for each in record.batches if each]
+    return hash_of_samples(known)[:KNOWN_DIGITS] if known and len(known) == len(record.batches) else ""
 
 
 def _compared(verdict: Verdict) -> str:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from emacheck.experiment import BATCH_SIZE, joined_alike, loading_alike
+from emacheck.experiment import BATCH_SIZE, differences, joined_alike, loading_alike
 from emacheck.record import Record
 
 # A path differs between any two machines and decides nothing.
@@ -82,6 +82,26 @@ def different_data(reference: Record, candidate: Record) -> tuple[str, ...]:
         ('seed 1 against 2',)
     """
     return tuple(entry for entry, settled in _different(reference, candidate).items() if settled)
+
+
+def asked_otherwise(reference: Record, candidate: Record, *, paired: bool) -> tuple[str, ...]:
+    """Return what two runs were asked for differently, as far as both say it and it may not differ.
+
+    Args:
+        reference: What the candidate is measured against.
+        candidate: The record under test.
+        paired: Whether both are known to see the same batches, which is proof enough of equal data; runs of other seeds
+            are compared as such.
+
+    Example:
+        >>> def record(**experiment):
+        ...     return Record(name="", format="", curves={}, provenance={"experiment": experiment})
+        >>> asked_otherwise(record(precision="fp32", name="a"), record(precision="bf16", name="b"), paired=False)
+        ("precision: reference 'fp32', candidate 'bf16'",)
+    """
+    ours, theirs = _experiments(reference, candidate)
+    stated = (ours.keys() & theirs.keys()) - {"name", "data_hash" if paired else "seed"}
+    return tuple(differences({key: ours[key] for key in stated}, {key: theirs[key] for key in stated}))
 
 
 def _different(reference: Record, candidate: Record) -> dict[str, bool]:

@@ -51,6 +51,10 @@ _PROVEN = {
     True: Evidence(pairing=Pairing.PAIRED, why="same initial state, same batches"),
     False: Evidence(pairing=Pairing.UNPAIRED, why="different initial states or batches"),
 }
+_DRAWN_ON_DEVICE = Evidence(
+    pairing=Pairing.UNKNOWN,
+    why="same initial state, same batches, but a run drew on its device, and each device draws other numbers",
+)
 _BY_CURVES = {
     True: Evidence(pairing=Pairing.PAIRED, why="the first iterations agree as far as rounding allows"),
     False: Evidence(
@@ -81,18 +85,34 @@ def pairing_of(comparison: Comparison) -> Evidence:
         unknown - no fingerprints, and the first iterations do not tell
         unpaired - seed 1 against 2
     """
-    if comparison.paired is not None:
+    drawn = drawn_on_device(comparison)
+    if comparison.paired is not None and not drawn:
         return _PROVEN[comparison.paired]
     if comparison.stated is not None:
         pairing = Pairing.PAIRED if comparison.stated else Pairing.UNPAIRED
         return Evidence(pairing=pairing, why="as stated; no fingerprints prove it")
     by_curves = paired_by_curves(comparison)
+    if drawn:
+        return _PROVEN[True] if by_curves else _DRAWN_ON_DEVICE
     records = (comparison.reference, comparison.candidate)
     different = different_experiment(*records)
     # Three equal iterations overrule how many processes there are: one may see the batch of two.
     if different and (by_curves is not True or different_data(*records)):
         return Evidence(pairing=Pairing.UNPAIRED, why=the_first(different, SHOWN))
     return _BY_CURVES[by_curves]
+
+
+def drawn_on_device(comparison: Comparison) -> bool:
+    """Tell whether fingerprints prove two runs to be paired but for what one drew on its device, as its record says.
+
+    Example:
+        >>> from emacheck import Record
+        >>> one = Record(name="", format="", curves={}, provenance={"draws_on_device": True})
+        >>> drawn_on_device(Comparison(reference=one, candidate=one, paired=True))
+        True
+    """
+    drew = (record.provenance.get("draws_on_device") is True for _, record in comparison.sides)
+    return bool(comparison.paired) and any(drew)
 
 
 def paired_by_curves(comparison: Comparison) -> bool | None:

@@ -9,10 +9,10 @@ import numpy as np
 from emacheck.counted import counted
 from emacheck.errors import UsageError
 from emacheck.judge.arithmetic import average
-from emacheck.judge.comparison import EMPTY, Comparison
+from emacheck.judge.comparison import EMPTY, Comparison, differing_hashes
 from emacheck.judge.forensics.broken import told_of_steps_left_out, without_steps_left_out
-from emacheck.judge.forensics.headers import different_data
-from emacheck.judge.forensics.pairing import paired_by_curves
+from emacheck.judge.forensics.headers import asked_otherwise, different_data
+from emacheck.judge.forensics.pairing import Pairing, drawn_on_device, paired_by_curves, pairing_of
 from emacheck.judge.forensics.standstill import standstill
 from emacheck.judge.noise.band import Band, fit_band
 from emacheck.judge.noise.growth import MARGIN
@@ -37,8 +37,9 @@ class Envelope:
     with the weight that they have: there the scale is smallest.
 
     Repeats that are no benign variations would excuse anything: one that stands still, is not paired with the
-    reference or was trained on the candidate's device makes the finding INCONCLUSIVE, and so do runs that fall into two
-    groups, and a scale that in the first iterations is beyond rounding and SATURATION.
+    reference, was asked for something else, such as another precision, or was trained on the candidate's device makes
+    the finding INCONCLUSIVE, and so do runs that fall into two groups, and a scale that in the first iterations is
+    beyond rounding and SATURATION.
 
     Attributes:
         alpha: Probability of FAIL for a benign candidate, over all metrics together (each gets its share).
@@ -92,6 +93,8 @@ class Envelope:
     def _check(self, comparison: Comparison, metric: str, false_alarms: float) -> Finding:
         repeats = distinct_repeats(comparison, metric)
         obstacle = self._obstacle(comparison, metric, repeats) or _not_benign(comparison, metric, repeats)
+        if not obstacle and drawn_on_device(comparison) and pairing_of(comparison).pairing is not Pairing.PAIRED:
+            obstacle = "a run drew random numbers on its device, and each device draws others"
         if not obstacle and len(repeats) < self.minimum:
             message = f"{metric} is equal in both and in the repeats: nothing varies it"
             return Finding.of(replace(self, limit=1.0), metric, Outcome.PASS, message, observed=0.0)
@@ -136,7 +139,7 @@ class Envelope:
             if lacking := np.setdiff1d(both, repeat.curves[metric].iterations).size:
                 return f"the repeat {repeat.name} lacks {lacking} of the {both.size} iterations that both records have"
         for record in (candidate, *repeats):
-            if any(r != c for r, c in zip(reference.batches, record.batches, strict=False)):
+            if differing_hashes(reference, record)[1]:
                 return f"{record.name} saw other batches than the reference"
         states = {repeat.initial_state for repeat in repeats}
         if comparison.paired is False and states <= {reference.initial_state, None}:
@@ -171,6 +174,9 @@ def _not_benign(comparison: Comparison, metric: str, repeats: tuple[Record, ...]
             return f"the repeat {repeat.name} was trained on the device of the candidate, not on that of the reference"
         if different := different_data(reference, repeat):
             return f"the repeat {repeat.name} is not paired with the reference: {', '.join(different)}"
+        # Its weights may have other last bits, so that only the batches tell whether the data is the same.
+        if asked := asked_otherwise(reference, repeat, paired=bool(reference.batches and repeat.batches)):
+            return f"the repeat {repeat.name} was asked for something else: {'; '.join(asked[:NAMED])}"
         if _apart(Comparison(reference=reference, candidate=repeat, metrics=(metric,))):
             return (
                 f"the repeat {repeat.name} is not paired with the reference: {metric} differs from the first iteration "

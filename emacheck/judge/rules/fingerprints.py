@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from emacheck.judge.comparison import Comparison
+from emacheck.judge.comparison import Comparison, differing_hashes
 from emacheck.judge.verdict import Finding, Outcome
 
 
@@ -28,11 +28,12 @@ class Fingerprints:
         iteration = None
         if comparison.paired is None:
             observed, outcome = math.nan, Outcome.INCONCLUSIVE
-            message = "not both records carry fingerprints: nothing proves that they start alike"
+            message = (
+                "not both records carry fingerprints of the initial state and of every batch: nothing proves that they "
+                "are paired"
+            )
         else:
-            state = reference.initial_state != candidate.initial_state
-            pairs = zip(reference.batches, candidate.batches, strict=False)
-            differing = [i for i, (r, c) in enumerate(pairs, 1) if r != c]
+            state, differing = differing_hashes(reference, candidate)
             observed = float(state + len(differing))
             outcome = Outcome.PASS if observed <= self.limit else Outcome.INCONCLUSIVE
             iteration = 1 if state else (differing[0] if differing else None)

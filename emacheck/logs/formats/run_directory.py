@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from emacheck.bundle_files import BUNDLE_FILE, verified_files
+from emacheck.bundle_files import bundle_around, verified_files
 from emacheck.counted import and_so_on, counted
 from emacheck.errors import LogError
 from emacheck.logs.formats.json_lines import json_object
@@ -70,8 +70,9 @@ def read_directory(folder: Path, rank: int | None = None) -> Record:
     has_header, files = (folder / RUN_FILE).is_file(), rank_files(folder)
     if not files:
         raise LogError(_no_run(folder, has_header=has_header))
-    if (folder / BUNDLE_FILE).is_file():
-        verified_files(folder)
+    bundle = bundle_around(folder)
+    if bundle is not None:
+        verified_files(bundle)
     for path in files.values():
         if not path.is_file():  # a pipe may never say anything, and a device may never end
             raise LogError(
@@ -87,7 +88,7 @@ def read_directory(folder: Path, rank: int | None = None) -> Record:
             ranks[number] = _read_iterations(lines, gathering, number)
         gathering.oddities += lines.remarks
     complete = _complete(header, ranks, gathering, has_header=has_header)
-    missing = _missing(header, ranks, has_header=has_header)
+    missing = _missing(header, ranks)
     if missing is not None:
         # One rank of several is all that was asked for.
         complete = complete and rank is not None
@@ -181,7 +182,7 @@ def _read_iteration(line: str, gathering: Gathering, rank: int, batches: dict[in
             gathering.skip(f"values of {name} that are not a number", gathering.lines)
     batch, samples = row.get("batch"), row.get("samples")
     batches[iteration] = _Batch(
-        hash=batch if isinstance(batch, str) else None,
+        hash=batch if isinstance(batch, str) and batch else None,
         samples=tuple(map(str, samples)) if isinstance(samples, list) else (),
     )
     gathering.add(iteration, metrics, gathering.lines, rank=rank)
@@ -221,16 +222,17 @@ def _on_cpu(provenance: Mapping[str, Any]) -> tuple[str, ...]:
     return ran_on_the_cpu(str(device.get("type")), **{key: [str(each) for each in names[key]] for key in names})
 
 
-def _missing(header: _Header, ranks: _Ranks, *, has_header: bool) -> str | None:
+def _missing(header: _Header, ranks: _Ranks) -> str | None:
     """Say which ranks there are, if those are not all of them and no others."""
     least = max(ranks) + 1
-    counted = (header.provenance.get("experiment") or {}).get("processes", 1) if has_header else least
-    processes = counted if isinstance(counted, int) else least
+    stated = (header.provenance.get("experiment") or {}).get("processes")
+    processes = stated if isinstance(stated, int) else least
     if len(ranks) == least == processes:
         return None
     return (
-        f"found the iterations of rank {and_so_on(list(ranks), LISTED)}, expected those of {processes} processes; "
-        "of several nodes, that of rank 0 holds all when the training is over"
+        f"found the iterations of rank {and_so_on(list(ranks), LISTED)}, expected those of "
+        f"{counted(processes, 'process', 'processes')}; of several nodes, that of rank 0 holds all when the training "
+        "is over"
     )
 
 
@@ -247,11 +249,11 @@ def _joined(ranks: _Ranks) -> dict[int, _Batch]:
     return joined
 
 
-def _in_order(batches: Mapping[int, _Batch]) -> tuple[str, ...]:
-    """Return the hashes of iterations 1, 2, 3, ...; none at all if one is missing, for they count by position."""
-    hashes = [batches.get(iteration, _Batch()).hash for iteration in range(1, len(batches) + 1)]
-    known = [value for value in hashes if value is not None]
-    return tuple(known) if len(known) == len(hashes) else ()
+def _in_order(batches: Mapping[int, _Batch]) -> tuple[str | None, ...]:
+    """Return the hashes of iterations 1, 2, 3, ..., or 0, 1, 2, ...: they count by position. None if none is known."""
+    first = 0 if 0 in batches else 1
+    hashes = tuple(batches.get(first + at, _Batch()).hash for at in range(len(batches)))
+    return hashes if any(hashes) else ()
 
 
 def _no_run(folder: Path, *, has_header: bool) -> str:
