@@ -186,7 +186,7 @@ class DeviceAmpOptimWrapper(AmpOptimWrapper):  # type: ignore[misc]
         self.skipped_steps = 0
 
     def backward(self, loss: torch.Tensor, **kwargs: Any) -> None:
-        """Scale the loss and go backward, and note by what it was scaled: gradients may be accumulated before a step."""
+        """Scale the loss and go backward, and note the scale: gradients may be accumulated before a step."""
         self.used_scale = self.loss_scaler.get_scale()
         super().backward(loss, **kwargs)
 
