@@ -1,12 +1,16 @@
 """The gradient norm of the record is that of the gradients, and not of the order in which a device adds squares."""
 
+import json
 import math
+from types import SimpleNamespace
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from emacheck.train.recorder import sum_of_squares  # noqa: E402
+pytest.importorskip("mmengine")
+
+from emacheck.train.recorder import RecorderHook, sum_of_squares  # noqa: E402
 
 
 def tensors():
@@ -33,3 +37,28 @@ def test_one_gradient_that_is_not_finite_is_not_hidden(value):
     spoilt = tensors()
     spoilt[0][1, 2, 0, 1] = value
     assert not math.isfinite(sum_of_squares(spoilt))
+
+
+@pytest.mark.parametrize("clip", [None, {"max_norm": 1.0}, {"type": "value", "clip_value": 0.5}])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_the_recorded_norm_is_that_before_clipping_and_unscaled_as_mmengine_logs_it(clip, precision, tmp_path):
+    from mmengine.optim import OptimWrapper
+
+    from emacheck.train.device.vanilla_mmengine import DeviceAmpOptimWrapper
+
+    model = torch.nn.Linear(2, 1, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    settings = {"optimizer": optimizer, "clip_grad": clip and dict(clip), "accumulative_counts": 2}
+    made = OptimWrapper(**settings) if precision == "fp32" else DeviceAmpOptimWrapper(dtype="float16", **settings)
+    made.initialize_count_status(model, 0, 5)
+    runner = SimpleNamespace(model=model, optim_wrapper=made, max_iters=5, cfg=SimpleNamespace(draws=2))
+    recorder = RecorderHook(tmp_path, 5)
+    recorder.before_train(runner)
+    for factor in (1.0, 1.0, 1.0, math.inf if precision == "fp16" else 1.0, 2.0):
+        recorder.before_train_iter(runner, 0, {"inputs": [torch.ones(1)]})
+        made.update_params((model.weight * torch.tensor([3.0, 4.0])).sum() * factor)
+        recorder.after_train_iter(runner, 0)
+    recorder.close()
+    rows = [json.loads(line)["metrics"] for line in (tmp_path / "iterations.jsonl").read_text().splitlines()]
+    assert [row.get("grad_norm") for row in rows] == [None, 5.0, None, None if precision == "fp16" else 5.0, 10.0]
+    assert [row.get("lr") for row in rows] == [None, 0.1, None, None if precision == "fp16" else 0.1, 0.1]

@@ -247,6 +247,22 @@ def test_gradient_norms_and_learning_rates_that_the_candidate_lacks_are_said_in_
     assert finding_on(reference, run(format="another")).limited_by == ()
 
 
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize(("counted", "outcome"), [((4, 8), PASS), ((4,), INCONCLUSIVE)])
+def test_a_norm_is_missing_of_right_where_a_step_was_counted_as_left_out_whatever_is_accumulated(
+    every, counted, outcome
+):
+    def record(missing, left_out):
+        at = [each for each in range(every, COUNT + 1, every) if each not in missing]
+        norms = curve_of("grad_norm", 2 + LOSS[np.array(at) - 1], at)
+        skipped = [sum(each <= iteration for each in left_out) for iteration in range(1, COUNT + 1)]
+        whole = run(precision="fp16", skipped_steps=np.array(skipped))
+        return replace(whole, curves={**whole.curves, "grad_norm": norms})
+
+    comparison = compare(record((4,), (4,)), record((4, 8), counted), metrics=["grad_norm"])
+    assert decide(comparison).outcome is outcome
+
+
 @pytest.mark.parametrize("left_out", [1, 2, 3, 5])
 def test_first_steps_that_a_scaler_left_out_of_both_runs_speak_against_nobody_and_a_wrong_gradient_after_them_does(
     left_out,

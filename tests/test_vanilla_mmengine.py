@@ -113,6 +113,21 @@ def test_gradients_are_unscaled_in_front_of_the_step_and_one_that_is_not_finite_
     assert (seen[1:], weight.tolist(), wrapper.used_scale) == ([[2.0, 2.0]], [1.0, 2.0], 32768.0)
 
 
+def test_the_scale_is_that_of_the_iteration_also_where_gradients_are_accumulated():
+    import torch
+
+    from emacheck.train.device.vanilla_mmengine import DeviceAmpOptimWrapper
+
+    weight = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+    optimizer = torch.optim.SGD([weight], lr=0.5)
+    wrapper, used = DeviceAmpOptimWrapper(dtype="float16", optimizer=optimizer, accumulative_counts=2), []
+    wrapper.initialize_count_status(torch.nn.Identity(), 0, 4)
+    for factor in (float("inf"), 2.0, 2.0, 2.0):
+        wrapper.update_params((factor * weight).sum())
+        used.append((wrapper.used_scale, wrapper.skipped_steps))
+    assert used == [(65536.0, 0), (65536.0, 1), (32768.0, 1), (32768.0, 1)]
+
+
 def config(**wrapper):
     from mmengine.config import Config
 

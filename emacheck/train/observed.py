@@ -9,7 +9,8 @@ import logging
 import re
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import mmengine.device
@@ -213,9 +214,31 @@ def elsewhere(model: torch.nn.Module, wanted: Device) -> str:
 
 def optimizers(wrapper: Any) -> Iterable[torch.optim.Optimizer]:
     """Return the optimizers of an optimizer wrapper of mmengine."""
-    if isinstance(wrapper, OptimWrapperDict):
-        return [each.optimizer for each in wrapper.values()]
-    return [wrapper.optimizer]
+    return [each.optimizer for each in _wrappers(wrapper)]
+
+
+def call_before_clipping(wrapper: Any, call: Callable[[torch.optim.Optimizer], Any]) -> None:
+    """Have an optimizer wrapper of mmengine call something whenever it is about to clip gradients.
+
+    Args:
+        wrapper: The optimizer wrapper, or several.
+        call: Takes the optimizer whose gradients they are; in fp16 they are unscaled by then, and may be NaN.
+    """
+    for each in _wrappers(wrapper):
+        calls = vars(each).setdefault("_before_clipping", [])
+        calls.append(call)
+        if len(calls) == 1 and hasattr(each, "_clip_grad"):
+            each._clip_grad = partial(_clip, each, calls, each._clip_grad)
+
+
+def _clip(wrapper: Any, calls: list[Callable[[torch.optim.Optimizer], Any]], clip: Callable[[], Any]) -> None:
+    for call in calls:
+        call(wrapper.optimizer)
+    clip()
+
+
+def _wrappers(wrapper: Any) -> list[Any]:
+    return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
 
 
 def compiled_graphs() -> int:

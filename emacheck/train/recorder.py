@@ -17,7 +17,7 @@ from emacheck.strict_json import encode_value
 from emacheck.train import ranks
 from emacheck.train.device.accelerator import peak_memory
 from emacheck.train.device.devices import Device
-from emacheck.train.observed import optimizers
+from emacheck.train.observed import call_before_clipping, optimizers
 from emacheck.train.paired.fingerprint import batch_hash, sample_hashes, state_hash
 from emacheck.train.tcap_log import TcapLog
 
@@ -34,10 +34,10 @@ class EnoughIterations(Exception):  # noqa: N818 - it ends a loop, it is not an 
 class RecorderHook(Hook):  # type: ignore[misc]
     """Record losses, accuracy, learning rate, gradient norm, times and the batch's hash of every iteration.
 
-    The gradient norm is sqrt(sum of squares over all parameters' gradients) as the optimizer sees them (after
-    unscaling and clipping), and the learning rate is the one the optimizer used: both are taken in front of the step,
-    and neither is there in an iteration without one. With loss scaling, ``loss_scale`` is the scale that the iteration
-    used and ``skipped_steps`` how many steps were left out so far because a scaled gradient was not finite.
+    The gradient norm is sqrt(sum of squares over all parameters' gradients), unscaled and, as mmengine logs it, not yet
+    clipped: that of clipped ones is mostly the limit. The learning rate is the one the optimizer used. Neither is there
+    in an iteration without a step. With loss scaling, ``loss_scale`` is the scale that the iteration used and
+    ``skipped_steps`` how many steps were left out so far because a scaled gradient was not finite.
 
     Args:
         run_directory: Where ``iterations.jsonl`` (of rank 1 ``iterations.rank1.jsonl``, and so on) is written, one line
@@ -66,6 +66,7 @@ class RecorderHook(Hook):  # type: ignore[misc]
         self._tcap_log = TcapLog(tcap_log, rank=ranks.rank()) if tcap_log is not None else None
         self._file: TextIO | None = None
         self._square = 0.0
+        self._unclipped: dict[torch.optim.Optimizer, float] = {}
         self._rate: float | None = None
         self._samples: list[str] = []
         self._batch = ""
@@ -78,6 +79,7 @@ class RecorderHook(Hook):  # type: ignore[misc]
         self._file = self._path.open("w", encoding="utf-8")
         for optimizer in optimizers(runner.optim_wrapper):
             optimizer.register_step_pre_hook(self._before_step)
+        call_before_clipping(runner.optim_wrapper, self._before_clipping)
         self._mark = time.perf_counter()
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:  # noqa: ARG002
@@ -86,14 +88,18 @@ class RecorderHook(Hook):  # type: ignore[misc]
         self._samples = sample_hashes(data_batch)
         # Records that were drawn in the first way hold hashes over whole batches.
         self._batch = batch_hash(data_batch) if runner.cfg.draws == 1 else hash_of_samples(self._samples)
-        self._square, self._rate = 0.0, None
+        self._square, self._unclipped, self._rate = 0.0, {}, None
+
+    def _before_clipping(self, optimizer: torch.optim.Optimizer) -> None:
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        # Who watches the operators of the training is not to take ours for its own.
+        with _disable_current_modes():
+            self._unclipped[optimizer] = sum_of_squares(gradients) if gradients else 0.0
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:  # noqa: ARG002
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        if gradients:
-            # Who watches the operators of the training is not to take ours for its own.
-            with _disable_current_modes():
-                self._square += sum_of_squares(gradients)
+        if optimizer not in self._unclipped:
+            self._before_clipping(optimizer)
+        self._square += self._unclipped.pop(optimizer)
         self._rate = float(optimizer.param_groups[0]["lr"])
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:  # noqa: ARG002

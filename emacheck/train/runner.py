@@ -18,7 +18,7 @@ from emacheck.train.device.accelerator import generator_state, seed_device
 from emacheck.train.device.devices import Device
 from emacheck.train.device.sync_bn import synchronise_on_host
 from emacheck.train.loading import EndingWithItsBatch
-from emacheck.train.observed import optimizers
+from emacheck.train.observed import call_before_clipping, optimizers
 from emacheck.train.paired.batches import independent_of_workers
 from emacheck.train.paired.draws import DrawsOfBuffers, OwnDraws
 from emacheck.train.paired.dropout import Masks, draw_dropout_on_the_host
@@ -134,9 +134,10 @@ class StepMarkingHook(Hook):  # type: ignore[misc]
         self._mark_step = mark_step
 
     def before_train(self, runner: Any) -> None:
-        """Be called in front of each step of an optimizer."""
+        """Be called in front of each step of an optimizer, and of what clips its gradients."""
         for optimizer in optimizers(runner.optim_wrapper):
             optimizer.register_step_pre_hook(lambda *_: self._mark_step())
+        call_before_clipping(runner.optim_wrapper, lambda _: self._mark_step())
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:  # noqa: ARG002
         """End the iteration on the device."""

@@ -96,7 +96,7 @@ def broken_metrics(comparison: Comparison) -> Iterator[Broken]:
 def without_steps_left_out(comparison: Comparison, metric: str) -> Comparison:
     """Return a comparison without the iterations at which a scaler of fp16 left a step out, if it does so of a metric.
 
-    There a gradient norm is infinite or NaN, or missing from a record that counts such steps, in either record or a
+    There a gradient norm is infinite or NaN, or missing where the record counts such a step, in either record or a
     repeat. All of it stays where one of them has more of these than a scaler explains, or where nothing but the
     candidate's own values tells of a scaler.
     """
@@ -143,9 +143,11 @@ def _iterations(comparison: Comparison, metric: str) -> Integers:
 
 
 def _without_step(record: Record, metric: str) -> Integers:
-    """Return the iterations at which a metric is not finite, or missing from a record that counts steps left out."""
-    curve, counted_at = record.curves.get(metric, EMPTY), record.curves.get("skipped_steps", EMPTY).iterations
-    lacking = np.setdiff1d(counted_at, curve.iterations, assume_unique=True)
+    """Return the iterations at which a metric is not finite, or missing where a record counts a step left out."""
+    curve, skipped = record.curves.get(metric, EMPTY), record.curves.get("skipped_steps", EMPTY)
+    # Where gradients are accumulated, it is missing wherever no step was due as well.
+    left_out = skipped.iterations[np.diff(skipped.values, prepend=0.0) > 0]
+    lacking = np.setdiff1d(left_out, curve.iterations, assume_unique=True)
     return np.union1d(curve.iterations[~np.isfinite(curve.values)], lacking)
 
 

@@ -169,7 +169,7 @@ class DeviceAmpOptimWrapper(AmpOptimWrapper):  # type: ignore[misc]
         kwargs: Arguments of mmengine's OptimWrapper.
 
     Attributes:
-        used_scale: The loss scale of the last step, 1.0 before the first.
+        used_scale: What the loss of the last backward pass was multiplied with.
         skipped_steps: How many steps were left out because a scaled gradient was not finite.
     """
 
@@ -185,13 +185,17 @@ class DeviceAmpOptimWrapper(AmpOptimWrapper):  # type: ignore[misc]
         self.used_scale = 1.0
         self.skipped_steps = 0
 
+    def backward(self, loss: torch.Tensor, **kwargs: Any) -> None:
+        """Scale the loss and go backward, and note the scale: gradients may be accumulated before a step."""
+        self.used_scale = self.loss_scaler.get_scale()
+        super().backward(loss, **kwargs)
+
     def step(self, **kwargs: Any) -> None:
         """Update the parameters, unless a gradient is not finite, and count the steps that were left out.
 
         Unscaling comes first, and the step is left out here: a fused optimizer would do both by itself, unseen.
         """
         scaler = self.loss_scaler
-        self.used_scale = scaler.get_scale()
         if not scaler.is_enabled():
             super().step(**kwargs)
             return
