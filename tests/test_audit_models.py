@@ -11,7 +11,7 @@ from torch import nn  # noqa: E402
 from unlike_networks import CASES, SGD, squares, trained  # noqa: E402
 
 import emacheck  # noqa: E402
-from emacheck.audit.iteration.nested import converted  # noqa: E402
+from emacheck.audit.iteration.nested import snapshot  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
 
 
@@ -120,7 +120,7 @@ def test_an_accuracy_beside_a_loss_is_not_judged_in_evaluation_mode_either(key, 
 
 def test_the_lengths_of_packed_sequences_stay_on_the_cpu():
     packed = nn.utils.rnn.pack_padded_sequence(torch.randn(2, 3, 4), torch.tensor([3, 2]), batch_first=True)
-    moved = converted(packed, device=torch.device("meta"))
+    moved = snapshot(packed, device=torch.device("meta"))
     assert (moved.data.device.type, moved.batch_sizes.device.type) == ("meta", "cpu")
     assert moved.batch_sizes.equal(packed.batch_sizes)
 

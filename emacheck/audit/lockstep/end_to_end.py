@@ -17,7 +17,7 @@ from emacheck.audit.arithmetic.precision import Precision
 from emacheck.audit.iteration.calls import LOSS, MODEL
 from emacheck.audit.iteration.capture import named_losses, total
 from emacheck.audit.iteration.draws import Draws
-from emacheck.audit.iteration.nested import converted, tensors
+from emacheck.audit.iteration.nested import snapshot, tensors
 from emacheck.audit.iteration.subject import Candidate, move, parameters_of
 from emacheck.audit.lockstep.parts import Part
 from emacheck.audit.lockstep.variations import PLAIN, Variation
@@ -211,7 +211,7 @@ def iterate(candidate: Candidate, batch: Any, conditions: Conditions) -> dict[st
     model, layout = candidate.model, conditions.variation.channels_last
     with _seeded(conditions.seed), ExitStack() as computing:
         data = candidate.change_batch(batch) if candidate.change_batch else batch
-        data = converted(data, device=conditions.device, dtype=conditions.dtype, channels_last=layout)
+        data = snapshot(data, device=conditions.device, dtype=conditions.dtype, channels_last=layout)
         draws = computing.enter_context(active(candidate, conditions))
         model.zero_grad(set_to_none=True)
         with ExitStack() as stack:

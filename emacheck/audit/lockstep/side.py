@@ -11,7 +11,7 @@ from emacheck.audit.arithmetic.precision import Precision
 from emacheck.audit.iteration.calls import MODEL, module_names
 from emacheck.audit.iteration.capture import LossFunction
 from emacheck.audit.iteration.draws import Draws
-from emacheck.audit.iteration.nested import converted
+from emacheck.audit.iteration.nested import snapshot
 from emacheck.audit.lockstep.variations import PLAIN, Variation
 
 Context = Callable[[], Any]
@@ -73,5 +73,5 @@ class Side:
 
     def bring(self, value: Any, seed: int = 0) -> Any:
         """Return a copy of recorded values as this side takes them."""
-        value = converted(value, device=self.device, dtype=self.dtype, channels_last=self.variation.channels_last)
+        value = snapshot(value, device=self.device, dtype=self.dtype, channels_last=self.variation.channels_last)
         return self.variation.nudged(value, seed)
