@@ -34,6 +34,15 @@ def test_a_whole_iteration_starts_from_the_same_count_of_steps_each_time():
     assert max(error.accepted for error in updates) < 1e-5
 
 
+def test_modules_that_share_a_buffer_share_it_on_every_side():
+    model, optimizer, batch = trained("a buffer that two modules share")
+    result = emacheck.audit_step(model, optimizer, batch, squares, "cpu")
+    buffers = {e.module: e for e in result.errors if e.level == "end to end" and e.tensor == "buffer mean"}
+    # Where the arbiter's modules each write to one of their own, a mean may be anything.
+    assert set(buffers) == {"0", "3"}
+    assert max(each.accepted for each in buffers.values()) < 1e-5
+
+
 def test_a_whole_complex_tensor_is_compared_not_its_real_part():
     model, optimizer, batch = trained("complex numbers")
 
