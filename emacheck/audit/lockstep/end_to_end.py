@@ -3,7 +3,7 @@
 import copy
 import random
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -215,9 +215,7 @@ def iterate(candidate: Candidate, batch: Any, conditions: Conditions) -> dict[st
         data = snapshot(data, device=conditions.device, dtype=conditions.dtype, channels_last=layout)
         draws = computing.enter_context(active(candidate, conditions))
         model.zero_grad(set_to_none=True)
-        with ExitStack() as stack:
-            if conditions.dtype is None:
-                stack.enter_context(conditions.precision.context(conditions.device.type))
+        with nullcontext() if conditions.dtype else conditions.precision.context(conditions.device.type):
             losses = named_losses(candidate.loss(model, data))
         (total(losses) * conditions.precision.loss_scale).backward()  # type: ignore[no-untyped-call]
         _step(candidate, conditions.precision.loss_scale)

@@ -1,7 +1,7 @@
 """A side of the audit: a model on a device in an arithmetic, where recorded calls are repeated."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,14 +62,9 @@ class Side:
             stack.enter_context(draws)
             yield
 
-    @contextmanager
-    def forward(self) -> Iterator[None]:
+    def forward(self) -> AbstractContextManager[Any]:
         """What holds during a forward pass only."""
-        if self.dtype is not None:
-            yield
-        else:
-            with self.precision.context(self.device.type):
-                yield
+        return nullcontext() if self.dtype is not None else self.precision.context(self.device.type)
 
     def bring(self, value: Any, seed: int = 0) -> Any:
         """Return a copy of recorded values as this side takes them."""
