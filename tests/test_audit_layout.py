@@ -12,6 +12,7 @@ import emacheck  # noqa: E402
 from emacheck.audit.iteration.layout import moved  # noqa: E402
 from emacheck.audit.iteration.nested import snapshot  # noqa: E402
 from emacheck.audit.lockstep.played import computed  # noqa: E402
+from emacheck.audit.operators.called import Called  # noqa: E402
 
 real = torch.tanh
 BASE = torch.arange(240.0).reshape(4, 6, 10)
@@ -147,6 +148,13 @@ def test_what_a_call_is_given_may_be_modified_in_place_and_says_what_gradient_ar
         given.mul_(2)
     given.abs().sum().backward()
     assert arrived["0"].shape == given.shape
+
+
+def test_no_operator_of_the_audits_own_runs_between_those_of_a_call():
+    value, called = moved(BASE), Called(torch.device("cpu"))
+    with called:
+        computed(value, {""}, lambda _: ())
+    assert called.calls == []
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")

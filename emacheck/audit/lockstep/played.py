@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 from emacheck.audit.iteration.calls import Asked, Call
 from emacheck.audit.iteration.nested import kept_in_objects, numbers, replaced, tensors
@@ -79,8 +80,9 @@ def computed(value: Any, paths: Collection[str], answer: Answer, *, made_of: Ite
     found = {path: tensor for path, tensor in tensors(value) if path in paths}
     if not found or not torch.is_grad_enabled():
         return value
-    # Something must ask for gradients, or none is sent.
-    asking = torch.zeros((), requires_grad=True)
+    # Something must ask for gradients, or none is sent; it is none of the module's operators.
+    with _disable_current_modes():
+        asking = torch.zeros((), requires_grad=True)
     played = _Played.apply(answer, found, asking, *made_of)  # type: ignore[no-untyped-call]
     return replaced(value, dict(zip(found, played, strict=True)).get)
 
