@@ -3,7 +3,9 @@
 import json
 import math
 import random
+import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,13 +20,17 @@ from emacheck.audit.iteration.calls import LOSS  # noqa: E402
 from emacheck.audit.iteration.draws import DrawsOfSamples  # noqa: E402
 from emacheck.audit.iteration.subject import Subject, named_tensors  # noqa: E402
 from emacheck.audit.judging.reference import Plan, Reference  # noqa: E402
+from emacheck.audit.lockstep.end_to_end import distances  # noqa: E402
 from emacheck.audit.lockstep.parts import Part  # noqa: E402
-from emacheck.cli.audit.joined import Joined, distances_of, read_reports, together, with_processes  # noqa: E402
+from emacheck.cli.audit.joined import Joined, read_reports, together, with_processes  # noqa: E402
 from emacheck.cli.audit.rank import REPORTS_FILE, _own_gradients, _reduced, _smallest, tensors_file  # noqa: E402
 from emacheck.cli.audit.training import (  # noqa: E402
+    WARM_UP,
     AuditedTraining,
     _draw_batches,
+    _warm_up,
     bases_are_means_of_unit_vectors,
+    left_out,
     training_loss,
 )
 from emacheck.judge import Outcome  # noqa: E402
@@ -37,7 +43,8 @@ def test_a_tensor_that_only_the_processes_or_only_the_one_process_has_is_far_off
         ("head", Part("update", "x")),
     )
     one = torch.ones(2, dtype=torch.float64)
-    found = distances_of({both: one * 1.5, made: one}, {both: Truth(tensor=one), due: Truth(tensor=one)})
+    here = {both: lambda: one * 1.5, made: lambda: one}
+    found = distances(here, {both: Truth(tensor=one), due: Truth(tensor=one)})
     assert (found[both].norm, found[due], found[made], len(found)) == (0.5, FAR, FAR, 3)
 
 
@@ -55,13 +62,13 @@ def test_the_losses_of_all_ranks_are_their_parts_of_the_mean_and_the_tensors_are
     of_rank = [(LOSS, Part("output", f"loss of rank {rank}")) for rank in (0, 1)]
     gradient = "conv", Part("gradient", "weight")
     first, second = (together(read, number, tmp_path) for number in (1, 2))
-    assert {place: value.tolist() for place, value in first.items()} == {
+    assert {place: value().tolist() for place, value in first.items()} == {
         of_rank[0]: 0.5,
         of_rank[1]: 1.0,
         gradient: [1],
     }
-    assert (second[of_rank[0]].item(), second[gradient].tolist()) == (1.5, [2])
-    assert second[of_rank[1]].isnan()
+    assert (second[of_rank[0]]().item(), second[gradient]().tolist()) == (1.5, [2])
+    assert second[of_rank[1]]().isnan()
 
 
 EMPTY = AuditResult(device="sdaa", precision="fp32", errors=(), findings=())
@@ -299,6 +306,53 @@ def test_the_loss_that_is_audited_is_the_one_that_mmengine_trains():
     due, _ = model.parse_losses(model(**batch, mode="loss"))
     assert list(found) == ["loss_ce", "aux_loss"]
     assert sum(found.values()) == due == 3.75 + 21.25 + 3.75
+
+
+def configured(model, **settings):
+    """Return what is asked of a runner of mmengine, with a loader of one batch."""
+    optim = pytest.importorskip("mmengine.optim")
+    wrapper = optim.OptimWrapper(optimizer=torch.optim.SGD(model.parameters(), lr=1.0), **settings)
+    batch = {"inputs": torch.ones(2, 4)}
+    return SimpleNamespace(
+        model=model, cfg=SimpleNamespace(train_dataloader={}, get={}.get), optim_wrapper=wrapper,
+        build_dataloader=lambda *_, **__: [batch],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, ""),
+        (
+            {"clip_grad": {"max_norm": 35, "norm_type": 2}},
+            r"the clipping of gradients \(max_norm 35, norm_type 2\) was not",
+        ),
+        ({"accumulative_counts": 4}, "adds up the gradients of 4 iterations"),
+    ],
+)
+def test_what_a_training_does_to_gradients_before_its_step_is_noted_for_the_audit_leaves_it_out(settings, words):
+    notes = left_out(configured(torch.nn.Linear(4, 1), **settings))
+    assert len(notes) == bool(words)
+    assert all(re.search(words, note) for note in notes)
+
+
+def test_the_state_to_audit_is_trained_with_gradients_clipped_as_configured():
+    engine = pytest.importorskip("mmengine.model")
+
+    class Network(engine.BaseModel):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch.nn.Linear(4, 1)
+
+        def forward(self, inputs, mode="tensor"):
+            assert mode == "loss"
+            return {"loss": self.linear(inputs).square().mean()}
+
+    model = Network()
+    before = model.linear.weight.detach().clone()
+    _warm_up(configured(model, clip_grad={"max_norm": 0.001}), lambda _: None)
+    away = (model.linear.weight.detach() - before).norm()
+    assert 0 < away <= WARM_UP * 0.001
 
 
 class Loader:

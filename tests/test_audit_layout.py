@@ -9,8 +9,10 @@ from small_network import trained  # noqa: E402
 from torch import nn  # noqa: E402
 
 import emacheck  # noqa: E402
-from emacheck.audit.iteration.layout import copied, moved  # noqa: E402
-from emacheck.audit.iteration.nested import converted, snapshot  # noqa: E402
+from emacheck.audit.iteration.layout import moved  # noqa: E402
+from emacheck.audit.iteration.nested import snapshot  # noqa: E402
+from emacheck.audit.lockstep.played import computed  # noqa: E402
+from emacheck.audit.operators.called import Called  # noqa: E402
 
 real = torch.tanh
 BASE = torch.arange(240.0).reshape(4, 6, 10)
@@ -54,6 +56,17 @@ class Turned(nn.Module):
         return self.head(torch.tanh(self.first(value)).transpose(1, 2)).mean(1)
 
 
+class Pooled(nn.Module):
+    """Pools one half of a tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.wide, self.pool, self.head = nn.Linear(6, 16), nn.MaxPool1d(2), nn.Linear(4, 3)
+
+    def forward(self, value):
+        return self.head(self.pool(self.wide(value).chunk(2, -1)[1])).mean(1)
+
+
 def backward_wrong(when):
     class Wrong(torch.autograd.Function):
         @staticmethod
@@ -73,11 +86,11 @@ def loss(model, batch):
     return F.cross_entropy(model(batch["value"]), batch["label"])
 
 
-def audited(tanh, model=Sliced):
+def audited(broken, model=Sliced, *, owner=torch, name="tanh"):
     torch.manual_seed(0)
     batch = {"value": torch.randn(4, 5, 6), "label": torch.randint(0, 3, (4,))}
     subject = trained(model(), batch, loss)
-    return emacheck.audit_step(*subject, "cpu", prepare=lambda candidate: candidate.patch(torch, "tanh", tanh))
+    return emacheck.audit_step(*subject, "cpu", prepare=lambda candidate: candidate.patch(owner, name, broken))
 
 
 @pytest.mark.parametrize(
@@ -95,6 +108,16 @@ def test_what_is_wrong_in_one_layout_only_is_named(module, tanh):
     assert [each.module for each in result.findings if each.module != "(iteration)"] == [module] * bool(module), result
 
 
+def test_a_max_pooling_that_is_wrong_of_a_slice_only_is_named():
+    pool = F.max_pool1d
+
+    def of_slices(value, *given, **named):
+        return pool(value, *given, **named) * (1 if value.is_contiguous() else 1.001)
+
+    result = audited(of_slices, Pooled, owner=F, name="max_pool1d")
+    assert result.module == "pool", result
+
+
 def test_the_code_of_a_caller_gets_gradients_as_they_lay_in_memory():
     result = audited(backward_wrong(lambda gradient: not gradient.is_contiguous()), Turned)
     assert result.module == "(model)", result
@@ -103,21 +126,35 @@ def test_the_code_of_a_caller_gets_gradients_as_they_lay_in_memory():
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_copy_lies_in_memory_as_the_original(name):
     tensor = LAYOUTS[name]
-    for copy in (snapshot(tensor), converted(tensor, device=torch.device("cpu"))):
+    for copy in (snapshot(tensor), snapshot(tensor, device=torch.device("cpu"))):
         assert torch.equal(copy, tensor)
         assert copy.stride() == tensor.stride()
         assert (copy.storage_offset() > 0) is (tensor.storage_offset() > 0 and tensor.numel() > 0)
         assert copy.untyped_storage().data_ptr() != tensor.untyped_storage().data_ptr() or not tensor.numel()
 
 
-def test_a_copy_in_float64_lies_in_memory_as_the_original_and_sends_back_its_gradient():
+def test_a_copy_in_float64_lies_in_memory_as_the_original():
     tensor = LAYOUTS["one row of each"]
-    exact = converted(tensor, device=torch.device("cpu"), dtype=torch.float64)
+    exact = snapshot(tensor, device=torch.device("cpu"), dtype=torch.float64)
     assert (exact.dtype, exact.stride()) == (torch.float64, tensor.stride())
-    leaf = moved(tensor).requires_grad_()
-    copy = copied(leaf)
-    copy.mul_(2).sum().backward()
-    assert torch.equal(leaf.grad, torch.full_like(leaf, 2))
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_what_a_call_is_given_may_be_modified_in_place_and_says_what_gradient_arrives(name):
+    arrived = {}
+    (given,) = computed((moved(LAYOUTS[name]),), {"0"}, lambda gradients: arrived.update(gradients) or ())
+    assert given.stride() == LAYOUTS[name].stride()
+    if name not in ("expanded", "overlapping windows"):  # of these one number has several places
+        given.mul_(2)
+    given.abs().sum().backward()
+    assert arrived["0"].shape == given.shape
+
+
+def test_no_operator_of_the_audits_own_runs_between_those_of_a_call():
+    value, called = moved(BASE), Called(torch.device("cpu"))
+    with called:
+        computed(value, {""}, lambda _: ())
+    assert called.calls == []
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")

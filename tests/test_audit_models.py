@@ -11,7 +11,7 @@ from torch import nn  # noqa: E402
 from unlike_networks import CASES, SGD, squares, trained  # noqa: E402
 
 import emacheck  # noqa: E402
-from emacheck.audit.iteration.nested import converted  # noqa: E402
+from emacheck.audit.iteration.nested import snapshot  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
 
 
@@ -32,6 +32,15 @@ def test_a_whole_iteration_starts_from_the_same_count_of_steps_each_time():
     updates = [e for e in result.errors if e.level == "end to end" and e.tensor.startswith("update")]
     # Held against iterations with other counts, a count that is wrong would be accepted.
     assert max(error.accepted for error in updates) < 1e-5
+
+
+def test_modules_that_share_a_buffer_share_it_on_every_side():
+    model, optimizer, batch = trained("a buffer that two modules share")
+    result = emacheck.audit_step(model, optimizer, batch, squares, "cpu")
+    buffers = {e.module: e for e in result.errors if e.level == "end to end" and e.tensor == "buffer mean"}
+    # Where the arbiter's modules each write to one of their own, a mean may be anything.
+    assert set(buffers) == {"0", "3"}
+    assert max(each.accepted for each in buffers.values()) < 1e-5
 
 
 def test_a_whole_complex_tensor_is_compared_not_its_real_part():
@@ -120,7 +129,7 @@ def test_an_accuracy_beside_a_loss_is_not_judged_in_evaluation_mode_either(key, 
 
 def test_the_lengths_of_packed_sequences_stay_on_the_cpu():
     packed = nn.utils.rnn.pack_padded_sequence(torch.randn(2, 3, 4), torch.tensor([3, 2]), batch_first=True)
-    moved = converted(packed, device=torch.device("meta"))
+    moved = snapshot(packed, device=torch.device("meta"))
     assert (moved.data.device.type, moved.batch_sizes.device.type) == ("meta", "cpu")
     assert moved.batch_sizes.equal(packed.batch_sizes)
 

@@ -118,11 +118,12 @@ def test_what_is_exchanged_wrongly_fails_in_its_phase_and_module(emanet, broken,
 
 def farthest(subject):
     """Run two processes in float64; return how far they are from the arbiter, by kind of tensor."""
-    from emacheck.cli.audit.joined import distances_of, read_reports, together
+    from emacheck.audit.lockstep.end_to_end import distances
+    from emacheck.cli.audit.joined import read_reports, together
 
     directory = ran(subject, double=True)
     found = together(read_reports(directory), 1, directory)
-    here = distances_of(found, subject.joined.references[0].iteration().truth)
+    here = distances(found, subject.joined.references[0].iteration().truth)
     kinds = {part.kind for _, part in here}
     return {kind: max(each.norm for (_, part), each in here.items() if part.kind == kind) for kind in kinds}
 

@@ -37,9 +37,24 @@ def test_no_window_holds_two_equal_values(kind, pool, values, seed):
     assert bool((windows.diff(dim=2) > 0).all())
 
 
-def test_an_input_without_ties_keeps_its_channels_last():
-    value = torch.zeros(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
-    assert without_ties(value, nn.MaxPool2d(2)).stride() == value.stride()
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.zeros(2, 3, 4, 4).contiguous(memory_format=torch.channels_last),
+        torch.zeros(2, 6, 4, 4)[:, 3:],
+        torch.zeros(2, 3, 4, 4).transpose(2, 3),
+    ],
+    ids=["channels last", "a slice", "transposed"],
+)
+def test_an_input_without_ties_lies_in_memory_as_it_did(value):
+    apart = without_ties(value, nn.MaxPool2d(2))
+    assert apart.stride() == value.stride()
+    assert (apart.storage_offset() > 0) is (value.storage_offset() > 0)
+
+
+@pytest.mark.parametrize("value", [torch.zeros(1, 1, 1, 4).expand(1, 1, 4, 4), torch.zeros(1, 1, 10).unfold(2, 4, 2)])
+def test_an_input_in_which_one_number_has_several_places_has_no_ties_either(value):
+    assert without_ties(value, nn.MaxPool2d(2)).unique().numel() == 4
 
 
 @given(

@@ -17,7 +17,7 @@ from zoo.networks import ZOO, total  # noqa: E402
 from zoo.orders import ORDERS, Order  # noqa: E402
 from zoo.trial import read  # noqa: E402
 
-from emacheck.audit.iteration.nested import converted  # noqa: E402
+from emacheck.audit.iteration.nested import snapshot  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def iteration(network, order=None):
     torch.manual_seed(0)
     # Where nothing is dropped, norms take the statistics of the batch.
     model = entry.build().double().train(network != "language")
-    batch = converted(entry.batch(0), device=torch.device("cpu"), dtype=torch.float64)
+    batch = snapshot(entry.batch(0), device=torch.device("cpu"), dtype=torch.float64)
     if order is None:
         loss = total(entry.loss(model, batch))
         loss.backward()

@@ -98,6 +98,53 @@ class Teacher(nn.Module):
         return self.head(self.student(x) - self.teacher(x))
 
 
+class Queue(nn.Module):
+    """Its buffer is longer after each iteration."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 1)
+        self.register_buffer("seen", torch.zeros(0, 8))
+
+    def forward(self, x):
+        self.seen = torch.cat((self.seen, x.detach().tanh()))
+        return self.linear(x) + self.seen.mean()
+
+
+class Centred(nn.Module):
+    """Writes to a running mean that may be another module's as well."""
+
+    def __init__(self, mean):
+        super().__init__()
+        self.register_buffer("mean", mean)
+
+    def forward(self, x):
+        if self.training:
+            self.mean.lerp_(x.detach().mean(0), 0.1)
+        return x - self.mean
+
+
+def centred():
+    mean = torch.zeros(8)
+    return nn.Sequential(Centred(mean), nn.Linear(8, 8), nn.Tanh(), Centred(mean), nn.Linear(8, 1))
+
+
+class ToSparse(nn.Module):
+    def forward(self, x):
+        return x.relu().to_sparse()
+
+
+class Graph(nn.Module):
+    """Is given a sparse matrix."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(8, 4))
+
+    def forward(self, x):
+        return torch.sparse.mm(x, self.weight)
+
+
 class Counting(torch.optim.Optimizer):
     """Keeps the number of its step in the group, as fused optimizers do."""
 
@@ -216,6 +263,15 @@ CASES = {
     "convolutions of volumes": (volume, (2, 2, 4, 4, 8), SGD, scaled("1"), "1"),
     "fused attention": (Causal, (3, 5, 16), torch.optim.AdamW, scaled("out"), "out"),
     "weights written in the forward pass": (Teacher, (6, 8), SGD, scaled("teacher"), "teacher"),
+    "a buffer that grows": (
+        lambda: nn.Sequential(nn.Linear(8, 8), Queue()),
+        (6, 8),
+        SGD,
+        scaled("1.linear"),
+        "1.linear",
+    ),
+    "a buffer that two modules share": (centred, (6, 8), SGD, scaled("3"), "3"),
+    "a sparse input": (lambda: nn.Sequential(ToSparse(), Graph(), nn.Linear(4, 1)), (6, 8), SGD, scaled("1"), "1"),
     "an optimizer that counts in its group": (plain, (6, 8), Counting, rate, "(optimizer)"),
 }
 

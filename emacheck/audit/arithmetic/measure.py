@@ -87,12 +87,16 @@ def float64(tensor: torch.Tensor) -> torch.Tensor:
 def difference(now: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
     """Return now - start in float64 on the CPU; what is infinite and stays so has not changed.
 
+    All of what takes another shape, as a buffer may that is replaced, is new.
+
     Example:
         >>> difference(torch.tensor([3.0, -math.inf]), torch.tensor([1.0, -math.inf])).tolist()
         [2.0, 0.0]
     """
-    before = on_host(start)
-    found = float64(now).sub_(before)
+    before, found = on_host(start), float64(now)
+    if found.shape != before.shape:
+        return found
+    found.sub_(before)
     return found if bool(torch.isfinite(found.sum())) else found.masked_fill_(on_host(now) == before, 0.0)
 
 

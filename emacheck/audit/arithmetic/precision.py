@@ -59,13 +59,11 @@ class Precision:
         """What the loss is multiplied by before it is differentiated, so that fp16 gradients do not vanish."""
         return 2.0**10 if self.name == "fp16" else 1.0
 
-    @contextmanager
-    def context(self, device_type: str) -> Iterator[None]:
+    def context(self, device_type: str) -> AbstractContextManager[Any]:
         """Switch this arithmetic on for a forward pass."""
-        with ExitStack() as stack:
-            if self.name in _AUTOCAST:
-                stack.enter_context(torch.autocast(device_type, dtype=_AUTOCAST[self.name], cache_enabled=False))
-            yield
+        if not self.half:
+            return nullcontext()
+        return torch.autocast(device_type, dtype=_AUTOCAST[self.name], cache_enabled=False)
 
     def lists(self) -> AbstractContextManager[None]:
         """Let autocast on the CPU choose types as autocast on accelerators does, where this arithmetic is autocast.

@@ -1,7 +1,5 @@
 """Copies of tensors that lie in memory as the original does: a kernel may be wrong of a slice only."""
 
-from typing import Any
-
 import torch
 
 # So much of what lies before a tensor in its memory comes along that it begins at the same place of a vector.
@@ -9,9 +7,13 @@ _BEFORE = 64
 
 
 def moved(
-    tensor: torch.Tensor, *, device: torch.device | None = None, dtype: torch.dtype | None = None
+    tensor: torch.Tensor,
+    *,
+    device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    channels_last: bool = False,
 ) -> torch.Tensor:
-    """Return a copy without gradient history that lies in memory as the original.
+    """Return a copy without gradient history that lies in memory as the original, and may be modified in place.
 
     ``Tensor.clone`` and ``Tensor.to`` close the gaps of a slice, write an expanded tensor out, and begin where their
     memory begins. So does this where the device has no strides.
@@ -20,6 +22,7 @@ def moved(
         tensor: What is copied.
         device: Where the copy is; None for where the original is.
         dtype: Its type; None for that of the original.
+        channels_last: Lay out one with four dimensions with the channels last instead.
 
     Example:
         >>> half = torch.arange(8.0).reshape(2, 4)[:, 2:]
@@ -28,6 +31,8 @@ def moved(
     """
     source = tensor.detach()
     there, kind = device or tensor.device, dtype or tensor.dtype
+    if channels_last and tensor.dim() == 4:
+        return source.to(device=there, dtype=kind, copy=True, memory_format=torch.channels_last)
     if _is_plain(tensor):
         return source.to(device=there, dtype=kind, copy=True)
     offset = tensor.storage_offset()
@@ -44,14 +49,6 @@ def moved(
     return copy.data
 
 
-def copied(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the same copy with gradient history, which may be modified in place."""
-    if _is_plain(tensor):
-        return tensor.clone()
-    copy: torch.Tensor = _Copied.apply(tensor)  # type: ignore[no-untyped-call]
-    return copy
-
-
 def _is_plain(tensor: torch.Tensor) -> bool:
     """Return whether a clone lies in memory as the original, or whether that cannot be said of it."""
     if tensor.layout is not torch.strided or type(tensor) not in (torch.Tensor, torch.nn.Parameter):
@@ -59,13 +56,3 @@ def _is_plain(tensor: torch.Tensor) -> bool:
     if tensor.is_nested or tensor.is_quantized or tensor.is_conj() or tensor.is_neg() or not tensor.numel():
         return True
     return not tensor.storage_offset() and torch.empty_like(tensor, device="meta").stride() == tensor.stride()
-
-
-class _Copied(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, tensor: torch.Tensor) -> torch.Tensor:  # noqa: ARG004
-        return moved(tensor)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # noqa: ARG004
-        return gradient

@@ -159,40 +159,26 @@ def _rebuilt(value: Any, parts: dict[Any, Any]) -> Any:
     return same
 
 
-def snapshot(value: Any) -> Any:
-    """Return a copy whose tensors share nothing with the original and carry no gradient history."""
-    return replaced(value, lambda _, tensor: moved(tensor), _copied)
-
-
-def converted(
-    value: Any, *, device: torch.device, dtype: torch.dtype | None = None, channels_last: bool = False
+def snapshot(
+    value: Any, *, device: torch.device | None = None, dtype: torch.dtype | None = None, channels_last: bool = False
 ) -> Any:
-    """Return a copy on a device, floating-point tensors in another precision if one is given.
+    """Return a copy whose tensors share nothing with the original, carry no gradient history and lie in memory as it.
 
     Args:
         value: A nested value.
-        device: Where its tensors go; objects that are no tensors but have a method ``to`` go there as well.
+        device: Where its tensors go, and objects that are no tensors but have a method ``to``; None to stay.
         dtype: What floating-point tensors become, and complex ones accordingly; None to keep what they are.
         channels_last: Lay out four-dimensional tensors with the channels last.
     """
 
     def convert(_: str, tensor: torch.Tensor) -> torch.Tensor:
-        kind = counterpart(tensor.dtype, dtype)
-        if channels_last and tensor.dim() == 4:
-            return tensor.detach().to(device=device, dtype=kind, copy=True, memory_format=torch.channels_last)
-        return moved(tensor, device=device, dtype=kind)
+        return moved(tensor, device=device, dtype=counterpart(tensor.dtype, dtype), channels_last=channels_last)
 
     def move(item: Any) -> Any:
-        same = _copied(item)
-        return same.to(device) if hasattr(same, "to") and not isinstance(same, torch.nn.Module) else same
+        # What is immutable or a module stays itself.
+        if not hasattr(item, "to") or isinstance(item, torch.nn.Module | type):
+            return item
+        same = copy.deepcopy(item)
+        return same if device is None else same.to(device)
 
     return replaced(value, convert, move)
-
-
-def _copied(item: Any) -> Any:
-    """Copy an object that may hold tensors; what is immutable or a module stays itself."""
-    if item is None or isinstance(item, bool | int | float | complex | str | bytes | torch.nn.Module | type):
-        return item
-    if hasattr(item, "to"):
-        return copy.deepcopy(item)
-    return item

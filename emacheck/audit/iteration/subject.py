@@ -15,8 +15,8 @@ from emacheck.audit.iteration.nested import replaced, tensors
 from emacheck.errors import UsageError
 
 Context = Callable[[], AbstractContextManager[Any]]
-# A module, a name in it, and the weight that it has under this name.
-Slot = tuple[torch.nn.Module, str, torch.nn.Parameter]
+# A module, a name in it, and the weight or buffer that it has under this name.
+Slot = tuple[torch.nn.Module, str, torch.Tensor]
 _HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 
@@ -196,17 +196,23 @@ def slots(model: torch.nn.Module) -> list[Slot]:
     ]
 
 
-def reunite(before: list[Slot]) -> None:
-    """Make weights that moved shared again where they were shared, and give them what hung on them.
+def buffer_slots(model: torch.nn.Module) -> list[Slot]:
+    """Return every place of a model that holds a buffer."""
+    return [(each, k, buffer) for each in model.modules() for k, buffer in each._buffers.items() if buffer is not None]
 
-    On some devices a moved weight is a new object, one for each module that holds it, without hooks and attributes.
+
+def reunite(before: list[Slot]) -> None:
+    """Make weights and buffers that moved shared again where they were shared, and give them what hung on them.
+
+    A moved buffer is a new object, one for each module that holds it, without hooks and attributes, and so is on some
+    devices a moved weight.
 
     Args:
         before: The places as they were before.
     """
-    first: dict[int, torch.nn.Parameter] = {}
+    first: dict[int, torch.Tensor] = {}
     for holder, key, old in before:
-        now = holder._parameters[key]
+        now = getattr(holder, key)
         if now is None:
             continue
         if first.setdefault(id(old), now) is not now:
@@ -215,8 +221,8 @@ def reunite(before: list[Slot]) -> None:
             _hang(old, now)
 
 
-def _hang(old: torch.nn.Parameter, new: torch.nn.Parameter) -> None:
-    """Give a weight the attributes and hooks of another one."""
+def _hang(old: torch.Tensor, new: torch.Tensor) -> None:
+    """Give a weight or buffer the attributes and hooks of another one."""
     vars(new).update(vars(old))
     for hooks in _HOOKS:
         if getattr(old, hooks, None):
@@ -252,10 +258,10 @@ def _follow(name: str, value: Any, parameter: torch.Tensor) -> Any:
 
 
 def move(candidate: Candidate, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
-    """Move a candidate's model and optimizer to a device or into a precision; shared weights stay shared."""
+    """Move a candidate's model and optimizer to a device or into a precision; what is shared stays shared."""
     model = candidate.model
     before = list(model.parameters())
-    places = slots(model)
+    places = [*slots(model), *buffer_slots(model)]
     if device is not None:
         model.to(device=device)
     if dtype is not None:

@@ -7,6 +7,7 @@ import torch
 from torch.nn.modules.pooling import _AdaptiveMaxPoolNd, _MaxPoolNd
 
 from emacheck.audit.iteration.calls import Call
+from emacheck.audit.iteration.layout import moved
 
 # Explicit bits of mantissa, those of them at the end that benign variations may change, and the integer type of the
 # same size.
@@ -58,7 +59,12 @@ def without_ties(value: torch.Tensor, module: MaxPool) -> torch.Tensor:
     # Zeros are lifted first: the late bits of a zero make a subnormal number, which a device may flush.
     lift = max(float(value.abs().max()) * _LIFT, 2 * torch.finfo(value.dtype).tiny)
     marked = (value + lift).contiguous().view(kind) & ~((1 << sum(widths) + spared) - 1)
-    return torch.empty_like(value).copy_((marked | (place.to(kind) << spared)).view(value.dtype))
+    apart = (marked | (place.to(kind) << spared)).view(value.dtype)
+    same = moved(value)
+    if 0 not in same.stride():
+        same.copy_(apart)
+    # What stands in several places, as in an expanded tensor, cannot be told apart where it is.
+    return same if torch.equal(same, apart) else torch.empty_like(value).copy_(apart)
 
 
 def _windows(value: torch.Tensor, module: MaxPool) -> tuple[tuple[int, ...], tuple[int, ...]]:

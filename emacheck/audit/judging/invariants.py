@@ -26,7 +26,7 @@ def everything_is_finite(model: torch.nn.Module, before: torch.nn.Module) -> str
             return f"parameter {name} is not finite"
         if parameter.grad is not None and not _finite(parameter.grad):
             return f"gradient of {name} is not finite"
-    # A buffer that modules share is one for each of them once it has moved.
+    # With every name of a buffer that modules share: a candidate's may each have their own.
     known = dict(before.named_buffers(remove_duplicate=False))
     for name, buffer in model.named_buffers():
         if not _finite(buffer) and not _infinite_before(buffer, known.get(name)):

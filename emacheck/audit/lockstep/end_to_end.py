@@ -3,7 +3,7 @@
 import copy
 import random
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,8 +17,8 @@ from emacheck.audit.arithmetic.precision import Precision
 from emacheck.audit.iteration.calls import LOSS, MODEL
 from emacheck.audit.iteration.capture import named_losses, total
 from emacheck.audit.iteration.draws import Draws
-from emacheck.audit.iteration.nested import converted, tensors
-from emacheck.audit.iteration.subject import Candidate, move, parameters_of
+from emacheck.audit.iteration.nested import snapshot, tensors
+from emacheck.audit.iteration.subject import Candidate, buffer_slots, move, parameters_of
 from emacheck.audit.lockstep.parts import Part
 from emacheck.audit.lockstep.variations import PLAIN, Variation
 
@@ -56,7 +56,8 @@ def preserved(candidate: Candidate) -> Iterator[dict[str, torch.Tensor]]:
     """
     model, optimizer = candidate.model, candidate.optimizer
     weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    buffers = [(m, k, b.clone()) for m in model.modules() for k, b in m._buffers.items() if b is not None]
+    places = buffer_slots(model)
+    buffers = {id(buffer): buffer.clone() for _, _, buffer in places}
     modes = [(module, module.training) for module in model.modules()]
     # Some optimizers count their steps in the group, or in themselves.
     kept = None if optimizer is None else _kept(optimizer, model)
@@ -67,8 +68,8 @@ def preserved(candidate: Candidate) -> Iterator[dict[str, torch.Tensor]]:
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(weights[name])
-        for module, key, value in buffers:
-            module._buffers[key] = value
+        for module, key, before in places:
+            module._buffers[key] = buffers[id(before)]
         for module, mode in modes:
             module.training = mode
         if optimizer is not None and kept is not None:
@@ -163,7 +164,7 @@ def observed(candidate: Candidate, batch: Any, conditions: Conditions, weights: 
     """
     nudged = nudge(candidate.model, conditions.variation)
     starts = {n: p.detach().clone() for n, p in candidate.model.named_parameters()} if nudged else weights
-    # Of a buffer that modules share each has one of its own once it has moved, so each is named on every side.
+    # A buffer that modules share is named in each: in several processes torch has moved it, and each has its own.
     buffers = {n: float64(b) for n, b in candidate.model.named_buffers(remove_duplicate=False)}
     losses = iterate(candidate, batch, conditions)
     found: Found = {}
@@ -211,12 +212,10 @@ def iterate(candidate: Candidate, batch: Any, conditions: Conditions) -> dict[st
     model, layout = candidate.model, conditions.variation.channels_last
     with _seeded(conditions.seed), ExitStack() as computing:
         data = candidate.change_batch(batch) if candidate.change_batch else batch
-        data = converted(data, device=conditions.device, dtype=conditions.dtype, channels_last=layout)
+        data = snapshot(data, device=conditions.device, dtype=conditions.dtype, channels_last=layout)
         draws = computing.enter_context(active(candidate, conditions))
         model.zero_grad(set_to_none=True)
-        with ExitStack() as stack:
-            if conditions.dtype is None:
-                stack.enter_context(conditions.precision.context(conditions.device.type))
+        with nullcontext() if conditions.dtype else conditions.precision.context(conditions.device.type):
             losses = named_losses(candidate.loss(model, data))
         (total(losses) * conditions.precision.loss_scale).backward()  # type: ignore[no-untyped-call]
         _step(candidate, conditions.precision.loss_scale)

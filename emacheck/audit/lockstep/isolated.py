@@ -84,9 +84,9 @@ def baselines(
     accepted: list[Side],
     *,
     wanted: Callable[[Call], bool],
-    poison: Callable[[Call], bool] = lambda call: False,  # noqa: ARG005
-    elsewhere: bool = False,
-    refused: Refused = lambda name, variation, error: None,  # noqa: ARG005
+    poison: Callable[[Call], bool],
+    elsewhere: bool,
+    refused: Refused,
 ) -> Iterator[Baseline]:
     """Yield what each call should give; a caller comes after those it called, as it needs their gradients.
 

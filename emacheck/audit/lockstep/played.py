@@ -1,9 +1,11 @@
-"""The calls that a repeated call makes: they are not run, but answered with what the reference recorded for them."""
+"""What a repeated call is given: its inputs, and for the calls that it makes what the reference recorded for them."""
 
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 from emacheck.audit.iteration.calls import Asked, Call
 from emacheck.audit.iteration.nested import kept_in_objects, numbers, replaced, tensors
@@ -39,24 +41,13 @@ class Player:
             self.results[Part("input of", f"{prefix} {path}")] = torch.tensor(number, dtype=torch.float64)
         output = self.side.bring(child.output)
         flowing = [(p, t) for p, t in given.items() if t.requires_grad]
-        if not torch.is_grad_enabled() or not child.differentiable:
-            return output
-        return self._with_gradients(child, prefix, output, flowing)
 
-    def _with_gradients(self, child: Call, prefix: str, output: Any, flowing: list[tuple[str, torch.Tensor]]) -> Any:
-        paths = [path for path, _ in tensors(output) if path in child.differentiable]
-        found = dict(tensors(output))
-
-        def note(gradients: tuple[torch.Tensor | None, ...]) -> list[torch.Tensor]:
-            for path, gradient in zip(paths, gradients, strict=True):
-                if gradient is not None:
-                    self.results[Part("gradient at", f"{prefix} {path}".rstrip())] = gradient.detach().clone()
+        def answer(arrived: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+            for path, gradient in arrived.items():
+                self.results[Part("gradient at", f"{prefix} {path}".rstrip())] = gradient.detach().clone()
             return [self._answer(child, path, tensor) for path, tensor in flowing]
 
-        anchor = torch.zeros((), device=self.side.device, requires_grad=True)
-        played = _Played.apply(note, [found[p] for p in paths], anchor, *(t for _, t in flowing))  # type: ignore[no-untyped-call]
-        carried = dict(zip(paths, played, strict=True))
-        return replaced(output, carried.get)
+        return computed(output, child.differentiable, answer, made_of=[tensor for _, tensor in flowing])
 
     def _answer(self, child: Call, path: str, tensor: torch.Tensor) -> torch.Tensor:
         gradient = child.input_gradients.get(path)
@@ -71,15 +62,46 @@ class Player:
             raise CallMismatchError(f"{self.call.label} did not call {self.call.children[self.at].label}")
 
 
+# Called with the gradients that arrive, by path; returns those that go on.
+Answer = Callable[[dict[str, torch.Tensor]], Iterable[torch.Tensor]]
+
+
+def computed(value: Any, paths: Collection[str], answer: Answer, *, made_of: Iterable[torch.Tensor] = ()) -> Any:
+    """Return recorded values as if they had just been computed, so that they may be modified in place.
+
+    Gradients do not go through a leaf, which may not be modified and would lay them out as it is laid out itself.
+
+    Args:
+        value: A nested value that nobody else uses.
+        paths: Of those of its tensors through which gradients flow.
+        answer: Called in the backward pass.
+        made_of: What it was computed from: where the gradients go on to.
+    """
+    found = {path: tensor for path, tensor in tensors(value) if path in paths}
+    if not found or not torch.is_grad_enabled():
+        return value
+    # Something must ask for gradients, or none is sent; it is none of the module's operators.
+    with _disable_current_modes():
+        asking = torch.zeros((), requires_grad=True)
+    played = _Played.apply(answer, found, asking, *made_of)  # type: ignore[no-untyped-call]
+    return replaced(value, dict(zip(found, played, strict=True)).get)
+
+
 class _Played(torch.autograd.Function):
     """Returns recorded outputs and, backward, recorded gradients."""
 
     @staticmethod
-    def forward(ctx: Any, note: Any, outputs: list[torch.Tensor], *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:  # noqa: ARG004
-        ctx.note = note
+    def forward(
+        ctx: Any,
+        answer: Answer,
+        outputs: dict[str, torch.Tensor],
+        *inputs: torch.Tensor,  # noqa: ARG004
+    ) -> tuple[torch.Tensor, ...]:
+        ctx.answer, ctx.paths = answer, tuple(outputs)
         ctx.set_materialize_grads(False)
-        return tuple(outputs)
+        return tuple(outputs.values())
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor | None) -> Any:
-        return (None, None, None, *ctx.note(gradients))
+        pairs = zip(ctx.paths, gradients, strict=True)
+        return (None, None, None, *ctx.answer({path: gradient for path, gradient in pairs if gradient is not None}))

@@ -65,7 +65,12 @@ def poisoned(
 
 
 def _first(*values: Any) -> str:
-    return next((path for path, t in tensors(values) if t.is_floating_point() and t.numel()), "")
+    """Return the path of the first floating-point tensor; a sparse or nested one has no place for a number."""
+    return next((path for path, t in tensors(values) if t.is_floating_point() and _is_dense(t) and t.numel()), "")
+
+
+def _is_dense(tensor: torch.Tensor) -> bool:
+    return tensor.layout is torch.strided and not tensor.is_nested
 
 
 def _spoilt(value: Any, place: float, poison: float) -> Any:
@@ -126,7 +131,7 @@ def _masks_at(place: tuple[float, float], call: Call, arbiter: Side, truth: Mapp
 
 def _comparable(part: Part, tensor: torch.Tensor, moved: Results, truth: Mapping[Part, Truth]) -> bool:
     shapes = (moved[part].shape, truth[part].tensor.shape) if part in moved and part in truth else ()
-    return shapes == (tensor.shape, tensor.shape)
+    return _is_dense(tensor) and shapes == (tensor.shape, tensor.shape)
 
 
 def swallowed(call: Call, masks: Masks, candidate: Side) -> dict[Part, float]:

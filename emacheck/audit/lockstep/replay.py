@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from typing import Any
 
 import torch
@@ -13,11 +12,10 @@ from emacheck.audit.iteration.calls import LOSS, Call, intercepted
 from emacheck.audit.iteration.capture import named_losses, total
 from emacheck.audit.iteration.checkpoints import run_plainly
 from emacheck.audit.iteration.draws import Draws
-from emacheck.audit.iteration.layout import copied
-from emacheck.audit.iteration.nested import replaced, tensors
+from emacheck.audit.iteration.nested import tensors
 from emacheck.audit.iteration.subject import named_tensors, reunite, slots
 from emacheck.audit.lockstep.parts import Part, Results
-from emacheck.audit.lockstep.played import Player
+from emacheck.audit.lockstep.played import Player, computed
 from emacheck.audit.lockstep.side import Context, Side
 
 
@@ -37,12 +35,9 @@ def replay(call: Call, side: Side, *, during: Context = nullcontext) -> Results:
     arrived: dict[str, torch.Tensor] = {}
     draws = Draws(side.seed)
 
-    def entrance(path: str, tensor: torch.Tensor) -> torch.Tensor:
-        if path not in call.needs_gradient:
-            return tensor
-        # Kept in the leaf, a gradient would be laid out as the leaf is.
-        tensor.requires_grad_().register_hook(partial(arrived.__setitem__, path))  # type: ignore[no-untyped-call]
-        return copied(tensor)  # a leaf may not be modified in place
+    def arrive(gradients: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        arrived.update(gradients)
+        return ()
 
     with (
         _unwritten(call, side),
@@ -50,7 +45,7 @@ def replay(call: Call, side: Side, *, during: Context = nullcontext) -> Results:
         _in_place(module, call, side) as change,
         torch.set_grad_enabled(call.gradients_on),
     ):
-        args, kwargs = replaced(side.bring((call.args, call.kwargs), seed=1), entrance)
+        args, kwargs = computed(side.bring((call.args, call.kwargs), seed=1), call.needs_gradient, arrive)
         draws.position = call.draws
         given = [(path, tensor, tensor._version) for path, tensor in tensors((args, kwargs))]
         with side.forward(), run_plainly(), during():

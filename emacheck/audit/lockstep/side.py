@@ -1,7 +1,7 @@
 """A side of the audit: a model on a device in an arithmetic, where recorded calls are repeated."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from emacheck.audit.arithmetic.precision import Precision
 from emacheck.audit.iteration.calls import MODEL, module_names
 from emacheck.audit.iteration.capture import LossFunction
 from emacheck.audit.iteration.draws import Draws
-from emacheck.audit.iteration.nested import converted
+from emacheck.audit.iteration.nested import snapshot
 from emacheck.audit.lockstep.variations import PLAIN, Variation
 
 Context = Callable[[], Any]
@@ -62,16 +62,11 @@ class Side:
             stack.enter_context(draws)
             yield
 
-    @contextmanager
-    def forward(self) -> Iterator[None]:
+    def forward(self) -> AbstractContextManager[Any]:
         """What holds during a forward pass only."""
-        if self.dtype is not None:
-            yield
-        else:
-            with self.precision.context(self.device.type):
-                yield
+        return nullcontext() if self.dtype is not None else self.precision.context(self.device.type)
 
     def bring(self, value: Any, seed: int = 0) -> Any:
         """Return a copy of recorded values as this side takes them."""
-        value = converted(value, device=self.device, dtype=self.dtype, channels_last=self.variation.channels_last)
+        value = snapshot(value, device=self.device, dtype=self.dtype, channels_last=self.variation.channels_last)
         return self.variation.nudged(value, seed)

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,30 +59,20 @@ class Variation:
     @contextmanager
     def active(self) -> Iterator[None]:
         """Compute this way."""
-        with Rounded(self.rounding) if self.rounding else nullcontext():
-            yield from self._kernels()
-
-    def _kernels(self) -> Iterator[None]:
-        threads = torch.get_num_threads()
-        if self.threads:
-            torch.set_num_threads(self.threads)
-        try:
-            if self.onednn:
-                yield
-            else:
+        with ExitStack() as stack:
+            if self.rounding:
+                stack.enter_context(Rounded(self.rounding))
+            stack.callback(torch.set_num_threads, torch.get_num_threads())
+            if self.threads:
+                torch.set_num_threads(self.threads)
+            if not self.onednn:
                 with warnings.catch_warnings():
                     # torch warns that its TF32 switch has no effect here.
                     warnings.simplefilter("ignore", UserWarning)
-                    switched_off = torch.backends.mkldnn.flags(enabled=False)
-                    switched_off.__enter__()
-                try:
-                    yield
-                finally:
-                    switched_off.__exit__(None, None, None)
-        finally:
-            torch.set_num_threads(threads)
+                    stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+            yield
 
-    def nudged(self, value: Any, seed: int = 0) -> Any:
+    def nudged(self, value: Any, seed: int) -> Any:
         """Return a nested value, floats moved by about their last bit: x (1 + k ulps eps) with k in -1, 0, 1."""
         if not self.last_bit or not seed:
             return value

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from emacheck.audit.arithmetic.measure import counterpart
 from emacheck.audit.arithmetic.precision import Precision
-from emacheck.audit.iteration.nested import converted, replaced
+from emacheck.audit.iteration.nested import replaced, snapshot
 from emacheck.audit.lockstep.variations import PLAIN, Variation
 from emacheck.audit.operators.signature import bound, results, unread
 from emacheck.audit.operators.stand_ins import stand_in
@@ -39,7 +39,7 @@ class HostCall:
             variation: A benign variation.
             dtype: float64 for the arbiter, None for the accepted precision.
         """
-        given = _retyped(converted(self.given, device=CPU, dtype=dtype, channels_last=variation.channels_last), dtype)
+        given = _retyped(snapshot(self.given, device=CPU, dtype=dtype, channels_last=variation.channels_last), dtype)
         given = variation.nudged(given, seed=1)
         call = stand_in(self.func, given)
         with _alone(), variation.active():
@@ -71,7 +71,7 @@ def host_call(func: Any, args: Any, kwargs: dict[str, Any], precision: Precision
         given = bound(func, args, kwargs)
         blank = unread(func, given)
         given = {
-            name: replaced(value, _blank) if name in blank else converted(value, device=CPU)
+            name: replaced(value, _blank) if name in blank else snapshot(value, device=CPU)
             for name, value in given.items()
         }
     return HostCall(func=func, given=replaced(given, lambda _, tensor: tensor, _on_cpu), precision=precision)

@@ -7,9 +7,10 @@ synchronised treats each share by itself; everything else is a mean over samples
 import copy
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,10 +35,9 @@ if TYPE_CHECKING:
 
     import torch
 
-    from emacheck.audit.arithmetic.measure import Distance, Truth
     from emacheck.audit.iteration.subject import Subject
     from emacheck.audit.judging.reference import Plan, Reference
-    from emacheck.audit.lockstep.end_to_end import Owner
+    from emacheck.audit.lockstep.end_to_end import Found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +162,7 @@ def with_processes(
     from emacheck.audit.iteration.subject import named_tensors
     from emacheck.audit.judging.pooling import overflowed, pooled_errors
     from emacheck.audit.judging.premises import find_unfit_together
+    from emacheck.audit.lockstep.end_to_end import distances
     from emacheck.audit.step import peak_memory
     from emacheck.train.paired.fingerprint import sample_hashes, tensor_hash
 
@@ -185,7 +186,7 @@ def with_processes(
             unfit.append(trouble)
             errors = [error for error in errors if error.batch != reference.number]
             continue
-        here = distances_of(together(reports, reference.number, directory), whole.truth)
+        here = distances(together(reports, reference.number, directory), whole.truth)
         errors += pooled_errors(whole, here, plan=plan, batch=reference.number, depths=depths, level=LEVEL)
         unjudged += overflowed(whole)
     explained = bool(result.findings or between)
@@ -210,29 +211,22 @@ def _dtype(subject: "Subject") -> "torch.dtype":
     return next(subject.model.parameters()).dtype
 
 
-def distances_of(found: Mapping["Owner", "torch.Tensor"], truth: Mapping["Owner", "Truth"]) -> "dict[Owner, Distance]":
-    """Return how far every tensor is from the arbiter's; what only one side has is far off."""
-    from emacheck.audit.arithmetic.measure import FAR, distance
-
-    here = {owner: distance(found[owner], true) if owner in found else FAR for owner, true in truth.items()}
-    return here | {owner: FAR for owner in found if owner not in truth}
-
-
-def together(reports: list[RankReport], number: int, directory: Path) -> dict["Owner", "torch.Tensor"]:
+def together(reports: list[RankReport], number: int, directory: Path) -> "Found":
     """Return what the processes did on a batch: the loss of each as its part of the mean, and rank 0's tensors."""
     import torch
 
+    from emacheck.audit.arithmetic.measure import on_host
     from emacheck.audit.iteration.calls import LOSS
     from emacheck.audit.lockstep.parts import Part
 
-    found: dict[Any, torch.Tensor] = {}
+    found: Found = {}
     for report in reports:
         for name, value in report.batches[number - 1].losses.items():
             part = Part("output", _of_rank(name, report.rank))
-            found[LOSS, part] = torch.tensor(value / len(reports), dtype=torch.float64)
+            found[LOSS, part] = partial(torch.tensor, value / len(reports), dtype=torch.float64)
     for name, tensor in torch.load(directory / tensors_file(number), weights_only=True).items():
         kind, module, path = parse_key(name)
-        found[module, Part(kind, path)] = tensor
+        found[module, Part(kind, path)] = partial(on_host, tensor)
     return found
 
 

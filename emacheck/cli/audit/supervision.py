@@ -70,7 +70,7 @@ def audit_in_worker(job: AuditJob, *, timeout: float, log: Path | None = None, i
     return read_result(_in_worker(job, (), RESULT_FILE, timeout=timeout, log=log, instead=instead))
 
 
-def prepare_in_worker(job: AuditJob, *, timeout: float, log: Path | None = None, instead: str = "") -> tuple[str, str]:
+def prepare_in_worker(job: AuditJob, *, timeout: float, log: Path | None, instead: str) -> tuple[str, str]:
     """Prepare the state to audit in a process of its own, so that several processes find it in the cache.
 
     Args:
@@ -96,8 +96,8 @@ def _in_worker(
     answer: str,
     *,
     timeout: float,
-    log: Path | None = None,
-    instead: str = "",
+    log: Path | None,
+    instead: str,
 ) -> Any:
     """Start the worker, watch it, and return what it wrote into the file of its answer."""
     with (

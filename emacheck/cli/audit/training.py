@@ -104,12 +104,30 @@ def prepare_training(
         batch_hashes=[batch_hash(batch) for batch in drawn],
         place=place,
         joined=joined,
-        notes=tuple(
-            f"{key} of the configuration was not turned on, so what it changes in a training was not audited"
-            for key in TURNED_ON_LATER
-            if runner.cfg.get(key)
-        ),
+        notes=left_out(runner),
     )
+
+
+def left_out(runner: Any) -> tuple[str, ...]:
+    """Return what a training of this configuration does and its audit does not, a sentence each."""
+    wrapper = runner.optim_wrapper
+    notes = [
+        f"{key} of the configuration was not turned on, so what it changes in a training was not audited"
+        for key in TURNED_ON_LATER
+        if runner.cfg.get(key)
+    ]
+    if wrapper.clip_grad_kwargs:
+        settings = ", ".join(f"{name} {value}" for name, value in wrapper.clip_grad_kwargs.items())
+        notes.append(
+            f"the clipping of gradients ({settings}) was not audited: the optimizer stepped with them as the backward "
+            "pass left them"
+        )
+    if wrapper._accumulative_counts > 1:
+        notes.append(
+            f"a training adds up the gradients of {wrapper._accumulative_counts} iterations before it steps; here each "
+            "iteration stepped by itself"
+        )
+    return tuple(notes)
 
 
 def enter_state(runner: Any, place: Path) -> str:
@@ -261,20 +279,23 @@ def _key(request: TrainingRequest, runner: Any) -> str:
     }
     fields = {name: value for name, value in asdict(request).items() if name in ("seed", "threads", "data_hash")}
     fields |= {"config": digest(config), "draws": runner.cfg.draws, "torch": torch.__version__, "warm_up": WARM_UP}
+    if runner.optim_wrapper.clip_grad_kwargs:
+        fields["clipped"] = True
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _warm_up(runner: Any, progress: Callable[[str], None]) -> None:
     """Train 30 iterations on the CPU from the stock initialisation, the learning rate at its start."""
     runner.model.train()
-    optimizer = _optimizer(runner)
+    # It clips gradients where the configuration says so, without which some trainings diverge.
+    wrapper = runner.optim_wrapper
     for iteration, batch in enumerate(_draw_batches(_loader(runner, 0), WARM_UP, 0), 1):
         if iteration % PROGRESS_EVERY == 0:
             progress(f"Preparing the state to audit, iteration {iteration} of {WARM_UP}")
         losses = training_loss(runner.model, batch)
-        optimizer.zero_grad()
+        wrapper.zero_grad()
         sum(losses.values()).backward()
-        optimizer.step()
+        wrapper.step()
 
 
 def _loader(runner: Any, seed: int) -> Any:
