@@ -326,3 +326,17 @@ def test_an_operator_in_whose_place_none_shows_is_named_and_a_copy_instead_of_a_
         value.relu()
     assert unseen(device, reference) == ""
     assert unseen(reference, reference) == ""
+
+
+def test_a_comparison_is_judged_beside_a_number_that_equals_a_rounded_scalar():
+    value = torch.tensor([0.1, 0.2, -0.3])
+
+    def otherwise(at):
+        return lambda func, args, kwargs: func(*args, **kwargs) ^ torch.tensor([at == each for each in range(3)])
+
+    for at, found in ((0, []), (1, [("aten.gt.Scalar", "result")]), (2, [("aten.gt.Scalar", "result")])):
+        observer = Observer(CPU, Precision(), limit=30.0)
+        with ReplacedOperator(("gt",), otherwise(at)), observer:
+            value > 0.1  # noqa: B015
+        wrong = [(row.operator, row.result) for row in observer.ranking.ranked() if not row.passes]
+        assert (wrong, observer.ranking.unjudged()) == (found, ())

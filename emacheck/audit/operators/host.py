@@ -12,7 +12,7 @@ from emacheck.audit.arithmetic.measure import counterpart
 from emacheck.audit.arithmetic.precision import Precision
 from emacheck.audit.iteration.nested import converted, replaced
 from emacheck.audit.lockstep.variations import PLAIN, Variation
-from emacheck.audit.operators.signature import bound, results, unread
+from emacheck.audit.operators.signature import any_layout, bound, results, unread
 from emacheck.audit.operators.stand_ins import stand_in
 
 CPU = torch.device("cpu")
@@ -39,7 +39,8 @@ class HostCall:
             variation: A benign variation.
             dtype: float64 for the arbiter, None for the accepted precision.
         """
-        given = _retyped(converted(self.given, device=CPU, dtype=dtype, channels_last=variation.channels_last), dtype)
+        last = variation.channels_last and any_layout(self.func)
+        given = _retyped(converted(self.given, device=CPU, dtype=dtype, channels_last=last), dtype)
         given = variation.nudged(given, seed=1)
         call = stand_in(self.func, given)
         with _alone(), variation.active():
