@@ -75,6 +75,41 @@ def test_a_choice_among_equals_is_noted_as_not_judged():
     assert "the last bits of its numbers decide an integer; the first is router output 1" in result.notes[0]
 
 
+class Alike(Routed):
+    """Routes a thousand tokens, for one of which two experts are all but equal."""
+
+    def forward(self, value):
+        scores = self.gate(value)
+        near = scores[:1, :1].expand(1, 4) * (1 + torch.tensor([0.0, 1.0, 0.0, 0.0], device=scores.device) * 2.0**-24)
+        weight, _ = self.router(torch.cat([near, scores[1:]]))
+        return self.expert(value) * weight
+
+
+def choosing(change):
+    def prepare(candidate):
+        candidate.model.router.register_forward_hook(lambda _, __, output: (output[0], change(output[1].clone())))
+
+    return prepare
+
+
+@pytest.mark.parametrize(
+    ("first", "others", "outcome"),
+    [(0, 0, "PASS"), (1, 0, "PASS"), (2, 0, "PASS"), (0, 1, "FAIL")],
+)
+def test_integers_beside_one_that_last_bits_decide_are_judged(first, others, outcome):
+    def change(indices):
+        indices[0], indices[1:] = (indices[0] + first) % 4, (indices[1:] + others) % 4
+        return indices
+
+    torch.manual_seed(0)
+    subject = Alike(), None, (torch.randn(1000, 6), torch.randint(0, 4, (1000,))), loss
+    result = audited(subject, choosing(change), evaluation=False, end_to_end=False)
+    assert str(result.outcome) == outcome, text(result, command="")
+    assert not any("decide an integer" in note for note in result.notes)
+    (index,) = [error for error in result.errors if error.tensor == "output 1"]
+    assert index.accepted == pytest.approx(1e-3)
+
+
 def test_an_index_of_a_million_that_is_off_by_one_is_found():
     torch.manual_seed(0)
     ids, labels = torch.full((4,), 1_000_000), torch.randint(0, 4, (4,))

@@ -271,6 +271,13 @@ def test_a_reduced_gradient_is_held_against_the_mean_of_the_processes_own_also_i
     assert _reduced(model, own, scale) == ({} if away is None else {"weight": pytest.approx(away, nan_ok=True)})
 
 
+def test_a_gradient_that_is_zero_on_every_process_is_as_it_should_be(one_process):
+    model = torch.nn.Linear(3, 1, bias=False)
+    own, _ = _own_gradients(model)
+    model(torch.zeros(2, 3)).sum().backward()
+    assert _reduced(model, own, 1.0) == {"weight": 0.0}
+
+
 def test_a_tensor_is_kept_in_float32_only_if_nothing_is_lost():
     short, long = torch.tensor([0.5], dtype=torch.float64), torch.tensor([1 / 3], dtype=torch.float64)
     assert (_smallest(short).dtype, _smallest(long).dtype) == (torch.float32, torch.float64)

@@ -76,7 +76,7 @@ def test_the_text_for_people_has_every_line_and_ends_with_the_command(emacheck_c
 
 @pytest.mark.training
 def test_a_crash_is_one_line_and_what_comes_behind_is_still_tried(doctor, simulated_device):
-    code, lines = doctor("--device", "sdaa", env=simulated_device("crash mm"))
+    code, lines = doctor("--device", "sdaa", env=simulated_device("crash tccl::allreduce", "crash mm"))
     assert list(lines) == [
         *HOST,
         "device",
@@ -90,6 +90,7 @@ def test_a_crash_is_one_line_and_what_comes_behind_is_still_tried(doctor, simula
     ]
     assert code == 2
     assert lines["precisions"]["status"] == "error"
+    assert "simulated sdaa: crash in tccl::allreduce" in lines["communication"]["found"]
     assert "crashed: its process was ended by SIGABRT" in lines["precisions"]["found"]
     assert "simulated sdaa: crash in aten::mm" in lines["precisions"]["found"]
     assert lines["training"]["status"] == "ok"

@@ -326,3 +326,34 @@ def test_an_operator_in_whose_place_none_shows_is_named_and_a_copy_instead_of_a_
         value.relu()
     assert unseen(device, reference) == ""
     assert unseen(reference, reference) == ""
+
+
+def test_a_comparison_is_judged_beside_a_number_that_equals_a_rounded_scalar():
+    value = torch.tensor([0.1, 0.2, -0.3])
+
+    def otherwise(at):
+        return lambda func, args, kwargs: func(*args, **kwargs) ^ torch.tensor([at == each for each in range(3)])
+
+    for at, found in ((0, []), (1, [("aten.gt.Scalar", "result")]), (2, [("aten.gt.Scalar", "result")])):
+        observer = Observer(CPU, Precision(), limit=30.0)
+        with ReplacedOperator(("gt",), otherwise(at)), observer:
+            value > 0.1  # noqa: B015
+        wrong = [(row.operator, row.result) for row in observer.ranking.ranked() if not row.passes]
+        assert (wrong, observer.ranking.unjudged()) == (found, ())
+
+
+def test_an_index_of_a_device_that_lies_outside_ends_no_process_and_the_operator_that_made_it_is_wrong():
+    def outside(func, args, kwargs):
+        if "backward" in str(func):
+            return torch.zeros_like(args[1])
+        values, indices = func(*args, **kwargs)
+        return values, indices + 10**9
+
+    observer, value = Observer(CPU, Precision(), limit=30.0), torch.randn(1, 2, 8, 8, requires_grad=True)
+    with ReplacedOperator(("max_pool2d_with_indices", "max_pool2d_with_indices_backward"), outside), observer:
+        F.max_pool2d(value, 2).sum().backward()
+    wrong = [(row.operator, row.result) for row in observer.ranking.ranked() if not row.passes]
+    assert wrong == [("aten.max_pool2d_with_indices.default", "result.1")]
+    (listed,) = observer.ranking.unjudged()
+    assert listed.operator == "aten.max_pool2d_with_indices_backward.default"
+    assert "one of its indices lies outside of its input" in listed.why

@@ -195,6 +195,28 @@ def test_an_operator_that_sees_no_nan_in_a_nan_is_wrong_and_one_that_got_nothing
     assert [(row.operator, row.why) for row in ranking.unjudged()] == [("aten.where.self", "its inputs hold NaN")]
 
 
+@pytest.mark.parametrize("swallows", [False, True])
+def test_a_nan_that_one_part_of_a_complex_number_is_made_of_has_not_vanished_from_the_other_one(swallows):
+    value = torch.randn(3, 8)
+    value[1, 4] = math.nan
+    change = (lambda func, args, kwargs: func(*args, **kwargs).nan_to_num(0.0)) if swallows else None
+    ranking = observed("_fft_r2c" if swallows else "none", change, lambda: torch.fft.rfft(value), probed=True)
+    assert wrong(ranking) == [("aten._fft_r2c.default", "result")] * swallows
+
+
+def test_a_wrong_kernel_that_cannot_read_every_memory_layout_is_found():
+    torch.manual_seed(0)
+    query, name = torch.randn(1, 2, 3, 8), "_scaled_dot_product_flash_attention_for_cpu"
+    attend = lambda: F.scaled_dot_product_attention(query, query, query)  # noqa: E731
+    off = lambda func, args, kwargs: (func(*args, **kwargs)[0] * 1.001, func(*args, **kwargs)[1])  # noqa: E731
+    assert wrong(observed(name, off, attend)) == [(f"aten.{name}.default", "result.0")]
+
+    value, name = torch.randn(1, 2, 8, 8, requires_grad=True), "fractional_max_pool2d_backward"
+    pool = lambda: F.fractional_max_pool2d(value, 2, 4).square().sum().backward()  # noqa: E731
+    off = lambda func, args, kwargs: func(*args, **kwargs) * 1.001  # noqa: E731
+    assert wrong(observed(name, off, pool)) == [(f"aten.{name}.default", "result")]
+
+
 def test_complex_terms_that_cancel_are_judged_without_a_warning():
     torch.manual_seed(0)
     value = torch.randn(8, dtype=torch.complex64)

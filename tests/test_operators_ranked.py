@@ -58,15 +58,16 @@ def test_calls_are_counted_and_the_worst_operator_comes_first():
     for name, ratio, limit in (("first", 29.0, 30.0), ("nan", math.nan, 30.0), ("half", 20.0, 10.0)):
         ranking.worst[name] = row(name, ratio, limit=limit)
         ranking.add(name, traits(), over=not ratio <= limit)
+    ranking.add("half", traits(), over=True)
     ranking.add("half", traits("backward"), over=False)
     ranking.add("half", traits("backward"), over=False)
     ranked = ranking.ranked()
     assert [(each.operator, each.calls, each.over, each.only) for each in ranked] == [
         ("nan", 1, 1, ""),
-        ("half", 3, 1, "in phase forward"),
+        ("half", 4, 2, "in phase forward"),
         ("first", 1, 0, ""),
     ]
-    assert ranking.calls == 5
+    assert ranking.calls == 6
     assert [each.badness for each in ranked] == [math.inf, 2.0, 29 / 30]
 
 
@@ -76,8 +77,9 @@ def test_what_was_not_judged_is_listed_unless_only_a_probe_was_left_out_of_what_
     for name in ("judged", "probed", "probed"):
         ranking.skip_probe(name, "its inputs hold NaN")
     ranking.skip("judged", "the CPU lacks it")
+    ranking.skip("judged", "the CPU lacks it")
     assert ranking.unjudged() == (
-        Unjudged(operator="judged", calls=1, why="the CPU lacks it"),
+        Unjudged(operator="judged", calls=2, why="the CPU lacks it"),
         Unjudged(operator="probed", calls=2, why="its inputs hold NaN"),
     )
 

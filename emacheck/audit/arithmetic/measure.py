@@ -196,6 +196,20 @@ def distance(candidate: torch.Tensor, truth: Truth, *, slope: bool = False) -> D
     )
 
 
+def unlike(candidate: torch.Tensor, truth: Truth) -> Distance:
+    """Return the share of a tensor's integers that are not the arbiter's, as every relative distance.
+
+    Example:
+        >>> unlike(torch.tensor([1, 2, 3, 4]), Truth(tensor=torch.tensor([1, 2, 3, 5]))).norm
+        0.25
+    """
+    found = on_host(candidate)
+    if found.shape != truth.tensor.shape or not found.numel():
+        return distance(candidate, truth)
+    share = float((found.double() != truth.tensor).double().mean())
+    return Distance(norm=share, peak=share, absolute=share)
+
+
 def _endless(tensor: torch.Tensor) -> torch.Tensor:
     """Return in float64 what is close to the largest number of its type, as in a mask of ``finfo(x.dtype).min``, at it.
 

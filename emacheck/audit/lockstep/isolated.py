@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from emacheck.audit.arithmetic.measure import FAR, SAME, Distance, Truth, continuous, distance
+from emacheck.audit.arithmetic.measure import FAR, SAME, Distance, Truth, continuous, distance, unlike
 from emacheck.audit.findings.result import PHASE_OF
 from emacheck.audit.iteration.calls import Call
 from emacheck.audit.iteration.nested import tensors
@@ -25,6 +25,8 @@ FEW = 4
 # What tells luck: how far they move with the last bits of what they are made of, in 16 bits also with other roundings.
 MOVES = tuple(Variation(last_bit=seed) for seed in range(1, 9))
 MOVES_HALF = tuple(Variation(last_bit=seed, rounding=seed) for seed in range(3, 11))
+# Of an integer output in which more elements than this share move with the last bits nothing could be over a limit.
+RARE = 1 / 30
 
 # Told the name of what cannot run in a variation, the variation and what was raised.
 Refused = Callable[[str, Variation, Exception], None]
@@ -140,7 +142,7 @@ def _baseline(
         if at == 0:
             call.input_gradients = _input_gradients(results)
             types = {part: tensor.dtype for part, tensor in results.items()}
-    found |= dict.fromkeys(_undecided(call, accepted[0], truth), FAR)
+    found |= _undecided(call, accepted, truth)
     vague = [part for part, here in found.items() if not here.norm < arbiter.precision.vague]
     found |= {part: _with_scale(found[part], part, truth, call) for part in vague}
     judged = {p: with_chance(here, truth[p]) for p, here in found.items() if math.isfinite(here.absolute)}
@@ -155,19 +157,24 @@ def _baseline(
     )
 
 
-def _undecided(call: Call, side: Side, truth: Mapping[Part, Truth]) -> list[Part]:
-    """Return the integer outputs that change when the inputs change in their last bits, as where two are nearly equal.
+def _undecided(call: Call, accepted: list[Side], truth: Mapping[Part, Truth]) -> dict[Part, Distance]:
+    """Return what is accepted of integer outputs of which a variation, or last bits of inputs, decide some elements.
 
-    Any device may decide such a case otherwise.
+    Two values are nearly equal there, and any device may decide otherwise. It is the largest share of elements that
+    change, or endless where too many do.
     """
     if not any(path not in call.by_products and not continuous(tensor) for path, tensor in tensors(call.output)):
-        return []
-    moved = replay(call, replace(side, variation=MOVED))
-    return [
-        part
-        for part, tensor in moved.items()
-        if part.kind == "output" and part in truth and not continuous(tensor) and distance(tensor, truth[part]) != SAME
-    ]
+        return {}
+    moves = [replace(each, ulps=MOVED.ulps) for each in (MOVES_HALF if accepted[0].precision.half else MOVES)]
+    sides = [*accepted, *(replace(accepted[0], variation=each) for each in (MOVED, *moves))]
+    every = [results for side in sides if (results := _varied(call, side, _silent)) is not None]
+    parts = [p for p, each in every[0].items() if p.kind == "output" and p in truth and not continuous(each)]
+    most = {p: max(unlike(each[p], truth[p]).norm if p in each else math.inf for each in every) for p in parts}
+    return {p: Distance(norm=m, peak=m, absolute=m) if m < RARE else FAR for p, m in most.items() if m}
+
+
+def _silent(name: str, variation: Variation, error: Exception) -> None:
+    """Say nothing of what cannot run in a variation: that was said before."""
 
 
 def _with_scale(accepted: Distance, part: Part, truth: Mapping[Part, Truth], call: Call) -> Distance:
@@ -280,13 +287,15 @@ def compare(
 ) -> list[Measured]:
     """Compare the candidate's tensors with the arbiter's."""
     found = [
-        Measured(
-            part=p,
-            distance=distance(results[p], a, slope=accepted[p].slope > 0) if p in results else FAR,
-            accepted=accepted[p],
-        )
+        Measured(part=p, distance=_away(results[p], a, accepted[p]) if p in results else FAR, accepted=accepted[p])
         for p, a in truth.items()
         if p in results or p.kind not in OPTIONAL
     ]
     extra = [part for part in results if part not in truth and part not in ignored and part.kind not in OPTIONAL]
     return found + [Measured(part=part, distance=FAR, accepted=SAME) for part in extra]
+
+
+def _away(tensor: torch.Tensor, truth: Truth, accepted: Distance) -> Distance:
+    if accepted.norm and not continuous(tensor):
+        return unlike(tensor, truth)
+    return distance(tensor, truth, slope=accepted.slope > 0)

@@ -1,5 +1,6 @@
 """A call of an operator repeated on the CPU: in float64, or in the accepted precision and its benign variations."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from emacheck.audit.arithmetic.measure import counterpart
 from emacheck.audit.arithmetic.precision import Precision
 from emacheck.audit.iteration.nested import replaced, snapshot
 from emacheck.audit.lockstep.variations import PLAIN, Variation
-from emacheck.audit.operators.signature import bound, results, unread
+from emacheck.audit.operators.signature import any_layout, base_name, bound, results, unread
 from emacheck.audit.operators.stand_ins import stand_in
 
 CPU = torch.device("cpu")
@@ -38,10 +39,15 @@ class HostCall:
         Args:
             variation: A benign variation.
             dtype: float64 for the arbiter, None for the accepted precision.
+
+        Raises:
+            IndexError: If the device gave it an index at which the CPU would write to memory of others.
         """
-        given = _retyped(snapshot(self.given, device=CPU, dtype=dtype, channels_last=variation.channels_last), dtype)
+        last = variation.channels_last and any_layout(self.func)
+        given = _retyped(snapshot(self.given, device=CPU, dtype=dtype, channels_last=last), dtype)
         given = variation.nudged(given, seed=1)
         call = stand_in(self.func, given)
+        _refuse_outside(call.func, call.given)
         with _alone(), variation.active():
             if dtype is None:
                 with self.precision.emulated("cpu"):
@@ -75,6 +81,17 @@ def host_call(func: Any, args: Any, kwargs: dict[str, Any], precision: Precision
             for name, value in given.items()
         }
     return HostCall(func=func, given=replaced(given, lambda _, tensor: tensor, _on_cpu), precision=precision)
+
+
+def _refuse_outside(func: Any, given: dict[str, Any]) -> None:
+    """Let no wrong index of a device end this process: the CPU's kernels of pooling write wherever one says."""
+    name = base_name(func)
+    if "max_pool" not in name or not name.endswith("backward") or not given["indices"].numel():
+        return
+    places = math.prod(given["self"].shape[-3 if "3d" in name else -2 :])
+    low, high = given["indices"].aminmax()
+    if low < 0 or high >= places:
+        raise IndexError("one of its indices lies outside of its input")
 
 
 def _blank(_: str, tensor: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from emacheck.audit.arithmetic.precision import Precision
 from emacheck.audit.findings.operators import Input, OperatorError
 from emacheck.audit.iteration.nested import tensors
+from emacheck.audit.operators.any_answer import why_free
 from emacheck.audit.operators.deviation import (
     Deviation,
     Truths,
@@ -184,6 +185,9 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         )
         worst = max(found, key=_badness)
         over = not worst.ratio <= limit
+        if over and (why := _why_free(call, made)):
+            self.ranking.skip(name, why)
+            return
         self.ranking.add(name, traits, over=over)
         known = self.ranking.worst.get(name)
         if known is None or _badness(worst) / limit > known.badness:
@@ -219,6 +223,11 @@ def _place(made: torch.Tensor | None, should: Truths | None, name: str) -> tuple
         return (), math.nan, math.nan
     with _disable_current_modes():  # what breaks the operators of a candidate is one
         return place(made, should, name)
+
+
+def _why_free(call: HostCall, made: dict[str, torch.Tensor]) -> str:
+    with _disable_current_modes():
+        return why_free(call.func, call.given, made)
 
 
 def _badness(found: Deviation) -> float:

@@ -24,6 +24,8 @@ _TO_HOST = {"_local_scalar_dense", "item"}
 _OVERWRITING = {"copy_", "fill_", "zero_", "_foreach_copy_", "_foreach_zero_"}
 # Where their losses are not summed up, the total weight is what CUDA found in memory (ATen/native/cuda/NLLLoss2d.cu).
 _OF_PIXELS = {"nll_loss_backward", "nll_loss2d_backward"}
+# The CPU's kernels of these are wrong where a gradient has the channels last.
+_CONTIGUOUS = {"adaptive_max_pool3d_backward", "fractional_max_pool2d_backward"}
 # The schema of these does not say that they change running statistics.
 _UNSAID = {
     "native_batch_norm": ("running_mean", "running_var"),
@@ -80,6 +82,22 @@ def is_view(func: Any) -> bool:
     """
     aliases = [each.alias_info for each in func._schema.returns if each.alias_info is not None]
     return base_name(func) in _VIEWS or any(not alias.is_write for alias in aliases)
+
+
+@cache
+def any_layout(func: Any) -> bool:
+    """Return whether an operator takes its inputs in any memory layout.
+
+    Kernels of attention read the last dimension as one piece of memory, as torch sees to before it calls them, and
+    some of pooling misread a gradient with the channels last. What custom operators expect is not known.
+
+    Example:
+        >>> any_layout(torch.ops.aten.convolution.default)
+        True
+        >>> any_layout(torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default)
+        False
+    """
+    return bool(func.namespace == "aten" and "attention" not in base_name(func) and base_name(func) not in _CONTIGUOUS)
 
 
 def bound(func: Any, args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:

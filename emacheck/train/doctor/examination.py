@@ -60,7 +60,7 @@ def device_lines(device: str, *, timeout: float) -> Iterator[Line]:
         return
     remaining = list(STAGE_NAMES)
     while remaining:
-        for lines in _tried(name, remaining, timeout):
+        for lines in _tried(name, tuple(remaining), timeout):
             yield from lines
             stage = remaining.pop(0)
             # Without a device there is nothing to try.
@@ -68,7 +68,7 @@ def device_lines(device: str, *, timeout: float) -> Iterator[Line]:
                 return
 
 
-def _tried(device: str, stages: list[str], timeout: float) -> Iterator[list[Line]]:
+def _tried(device: str, stages: tuple[str, ...], timeout: float) -> Iterator[list[Line]]:
     """Yield the lines of each stage until all are done or one ended the process, which is then its line."""
     with tempfile.TemporaryDirectory(prefix="emacheck-doctor-") as folder:
         results, log = Path(folder) / "results.jsonl", Path(folder) / "log"
