@@ -270,8 +270,11 @@ def package(tmp_path):
     )
 
     def ask(code):
-        code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nfrom emacheck.train.device.devices import *\n{code}"
-        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        code = f"import sys\nfrom emacheck.train.device.devices import *\n{code}"
+        path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+        environment = {**os.environ, "PYTHONPATH": path}
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
     return ask
 
@@ -279,6 +282,33 @@ def package(tmp_path):
 def test_an_entry_point_brings_a_device_of_its_own(package):
     done = package("print(parse_device('hpu:1').communication, 'hpu' in device_names())")
     assert done.stdout == "cpu:gloo,hpu:xxcl True\n", done.stderr
+
+
+ILL_BEHAVED = """
+import atexit, os, signal
+os.write(1, b"loading ...")
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+atexit.register(os._exit, 0)
+"""
+
+
+def test_what_the_package_of_an_entry_point_does_is_not_done_to_the_command(package, tmp_path):
+    described = (tmp_path / "vendor.py").read_text(encoding="utf-8")
+    (tmp_path / "vendor.py").write_text(f"{ILL_BEHAVED}{described}", encoding="utf-8")
+    done = package("import signal\nprint(parse_device('hpu:1'), signal.getsignal(signal.SIGINT).__name__)\nsys.exit(1)")
+    assert (done.returncode, done.stdout) == (1, "hpu:1 default_int_handler\n"), done.stderr
+
+
+def test_a_device_is_found_though_its_module_crashes_at_exit(package, tmp_path):
+    (tmp_path / "torch_hpu.py").write_text(
+        "import atexit, os, sys, types, torch\n"
+        "torch.hpu = types.SimpleNamespace(device_count=lambda: 1)\n"
+        "torch.get_device_module = lambda device: torch.hpu\n"
+        "atexit.register(os.abort)\n",
+        encoding="utf-8",
+    )
+    done = package("probe(parse_device('hpu'))\nprint('found')")
+    assert done.stdout == "found\n", done.stderr
 
 
 OUTSIDE = """

@@ -5,16 +5,18 @@ device type and whose value is a DeviceKind (docs/devices.md).
 """
 
 import contextlib
+import functools
+import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
-from typing import IO
+from typing import IO, Any
 
 from emacheck.errors import UsageError
 from emacheck.exit_code import how_it_ended
@@ -238,19 +240,43 @@ def _kind(name: str, option: str) -> DeviceKind:
             f"Another one needs a row of its own, given by an entry point of the group {ENTRY_POINTS} "
             "(docs/devices.md). Logs from any device can be judged with: emacheck compare LOG_A LOG_B"
         )
+    # A process that has torch is one of those that import the vendor's module anyhow.
+    return _loaded(entry, option) if "torch" in sys.modules else _described(name, option)
+
+
+@functools.cache
+def _described(name: str, option: str) -> DeviceKind:
+    """Ask a process of its own for what an entry point describes, because the vendor's package may come with it.
+
+    What that prints, does to signals or does at exit, such as ending with a code of its own, it does not do to us.
+    """
+    said = _ask(f"{option} {name}: its entry point could not be loaded", option, name)
+    fields = json.loads(said.splitlines()[-1]).items()
+    row: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in fields}
+    return DeviceKind(**row)
+
+
+def description(name: str, option: str) -> str:
+    """Load the entry point of a device in this process, and return its row as one line of JSON.
+
+    Raises:
+        UsageError: If it cannot be loaded, or is no row of this name.
+    """
+    return json.dumps(asdict(_loaded(next(entry for entry in _entries() if entry.name == name), option)))
+
+
+def _loaded(entry: EntryPoint, option: str) -> DeviceKind:
     try:
-        # What a vendor's package prints must not get into a report on standard output.
-        with contextlib.redirect_stdout(sys.stderr):
-            kind = entry.load()
+        kind = entry.load()
     except Exception as error:
         raise UsageError(
-            f"{option} {name}: the entry point {entry.value} of the group {ENTRY_POINTS} cannot be loaded "
+            f"{option} {entry.name}: the entry point {entry.value} of the group {ENTRY_POINTS} cannot be loaded "
             f"({type(error).__name__}: {error}). Repair or uninstall the package that provides it."
         ) from error
-    if not isinstance(kind, DeviceKind) or kind.type != name:
+    if not isinstance(kind, DeviceKind) or kind.type != entry.name:
         raise UsageError(
-            f"{option} {name}: the entry point {entry.value} of the group {ENTRY_POINTS} is {kind!r}, expected a "
-            f"DeviceKind(type={name!r}, ...). Repair or uninstall the package that provides it."
+            f"{option} {entry.name}: the entry point {entry.value} of the group {ENTRY_POINTS} is {kind!r}, expected a "
+            f"DeviceKind(type={entry.name!r}, ...). Repair or uninstall the package that provides it."
         )
     return kind
 

@@ -1,20 +1,28 @@
-"""A process of its own that opens a device or finds one: ``python -m emacheck.train.device.probe OPTION [NAME N]``."""
+"""A process of its own that asks for devices: ``python -m emacheck.train.device.probe OPTION [NAME [N]]``."""
 
+import contextlib
 import sys
 
 from emacheck.errors import EmacheckError
 from emacheck.train.device.accelerator import detect, open_device
-from emacheck.train.device.devices import MARK, REFUSED, parse_device
+from emacheck.train.device.devices import MARK, REFUSED, description, parse_device
 from emacheck.train.launching.parent import end_with_starter
+from emacheck.train.launching.program import leave_with
 
 
 def main(arguments: list[str]) -> int:
-    """Open the device named, if there are as many as asked for; print the type of torch's accelerator if none is."""
+    """Open N devices of a name, print what the entry point of a name describes, or print torch's accelerator."""
     end_with_starter()
     try:
         option, *named = arguments
-        if named:
+        if len(named) == 1:
+            # What the vendor's module printed may lack the end of its line.
+            print(f"\n{description(named[0], option)}")  # noqa: T201 - the answer
+        elif named:
             name, count = named
+            # Then the entry point is loaded here; a torch that cannot be imported is told of by what needs it.
+            with contextlib.suppress(Exception):
+                import torch  # noqa: F401
             open_device(parse_device(name, option), int(count))
         else:
             print(detect(option))  # noqa: T201 - the answer to --device auto
@@ -25,4 +33,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    # What a vendor's module does at exit, such as crash, says nothing about what was found.
+    leave_with(main)
