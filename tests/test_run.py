@@ -233,7 +233,7 @@ def test_a_hung_worker_is_ended_and_exits_2(workshop):
 
 
 def test_a_crashing_worker_shows_its_last_lines_without_a_traceback_of_our_own_and_what_they_suggest(workshop):
-    impossible = "model.decode_head.channels=2000000"
+    impossible = "model.decode_head.channels=2000000000"
     done = finished("run", *SHORT, "--work-dir", "crash", "--reference-device", "cpu", "--cfg-options", *SLIM,
                     impossible, cwd=workshop)  # fmt: skip
     assert done.returncode == 2
