@@ -188,6 +188,17 @@ def test_a_configuration_that_compiles_is_refused_for_its_audit_would_run_other_
     assert "--cfg-options compile=False" in str(refused.value)
 
 
+def test_several_optimizers_are_refused_by_name():
+    torch = pytest.importorskip("torch")
+    optim = pytest.importorskip("mmengine.optim")
+    from emacheck.cli.audit.training import _refuse_several_optimizers
+
+    one = optim.OptimWrapper(torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1))
+    _refuse_several_optimizers(one)
+    with pytest.raises(UsageError, match=r"^optim_wrapper: found several optimizers \(backbone, head\), expected one"):
+        _refuse_several_optimizers(optim.OptimWrapperDict(backbone=one, head=one))
+
+
 def test_a_worker_that_hangs_is_ended(monkeypatch, tmp_path):
     (tmp_path / "python").write_text("#!/bin/sh\nexec sleep 60\n")
     (tmp_path / "python").chmod(0o755)

@@ -62,3 +62,28 @@ def test_the_recorded_norm_is_that_before_clipping_and_unscaled_as_mmengine_logs
     rows = [json.loads(line)["metrics"] for line in (tmp_path / "iterations.jsonl").read_text().splitlines()]
     assert [row.get("grad_norm") for row in rows] == [None, 5.0, None, None if precision == "fp16" else 5.0, 10.0]
     assert [row.get("lr") for row in rows] == [None, 0.1, None, None if precision == "fp16" else 0.1, 0.1]
+
+
+def test_a_rate_that_is_wrong_in_any_parameter_group_moves_a_recorded_rate(tmp_path):
+    from mmengine.optim import OptimWrapper
+
+    from emacheck.judge.forensics.metric_names import is_rate
+
+    def recorded(directory, *rates):
+        directory.mkdir()
+        groups = [{"params": [torch.nn.Parameter(torch.ones(1))], "lr": rate} for rate in rates]
+        model = torch.nn.ParameterList([group["params"][0] for group in groups])
+        made = OptimWrapper(torch.optim.SGD(groups, lr=1.0))
+        runner = SimpleNamespace(model=model, optim_wrapper=made, max_iters=1, cfg=SimpleNamespace(draws=2))
+        recorder = RecorderHook(directory, 1)
+        recorder.before_train(runner)
+        recorder.before_train_iter(runner, 0, {"inputs": [torch.ones(1)]})
+        made.update_params(sum(weight.sum() for weight in model))
+        recorder.after_train_iter(runner, 0)
+        recorder.close()
+        metrics = json.loads((directory / "iterations.jsonl").read_text())["metrics"]
+        return {name: value for name, value in metrics.items() if is_rate(name)}
+
+    assert recorded(tmp_path / "right", 0.25, 0.5, 1.5) == {"lr": 0.25, "lr_mean": 0.75}
+    assert recorded(tmp_path / "wrong", 0.25, 0.5, 1.2) == {"lr": 0.25, "lr_mean": 0.65}
+    assert recorded(tmp_path / "one", 0.25) == {"lr": 0.25}

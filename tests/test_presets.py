@@ -246,3 +246,21 @@ def test_what_a_run_leaves_out_of_a_configuration_is_in_its_notes(resolved):
         "resume was not used: a run starts from its initial weights, or from those of load_from",
         "randomness.deterministic was not used",
     )
+
+
+@pytest.mark.parametrize(
+    ("option", "why"),
+    [
+        ("val_cfg.type=ValLoop", "nothing is evaluated"),
+        ("default_hooks.checkpoint.interval=5", "nothing is saved"),
+        ("default_hooks.visualization.draw=True", "nothing is drawn"),
+    ],
+)
+def test_an_option_for_what_a_run_leaves_out_is_noted_and_changes_nothing(resolved, option, why):
+    lines = (
+        'default_hooks = dict(checkpoint=dict(type="CheckpointHook"), visualization=dict(type="SegVisualizationHook"))'
+    )
+    config, notes = resolved(lines, option)
+    assert notes == (f"{option.partition('=')[0]} was not used, for {why}",)
+    assert config.default_hooks.checkpoint is config.val_cfg is None
+    assert "visualization" not in config.default_hooks

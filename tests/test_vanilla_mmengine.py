@@ -178,6 +178,16 @@ def test_an_audit_builds_the_optimizer_of_a_configuration_in_mixed_precision(wra
     assert asked.optim_wrapper.to_dict() == plain
 
 
+def test_shards_of_a_model_are_refused_and_may_be_switched_off():
+    from emacheck.train.device.vanilla_mmengine import ask_for_precision
+
+    asked = config(type="AmpOptimWrapper", use_fsdp=False)
+    ask_for_precision(asked, "fp16")
+    assert "use_fsdp" not in asked.optim_wrapper
+    with pytest.raises(UsageError, match=r"^optim_wrapper\.use_fsdp: found True, expected False"):
+        ask_for_precision(config(type="AmpOptimWrapper", use_fsdp=True), "bf16")
+
+
 @pytest.mark.parametrize("wrapper", ["ApexOptimWrapper", "own"])
 def test_a_wrapper_without_a_counterpart_is_refused(wrapper):
     from emacheck.train.device.vanilla_mmengine import ask_for_precision

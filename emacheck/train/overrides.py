@@ -11,6 +11,8 @@ from mmengine.runner import Runner
 from emacheck.errors import UsageError
 
 EVALUATION = tuple(f"{when}_{part}" for when in ("val", "test") for part in ("cfg", "dataloader", "evaluator"))
+# Default hooks that a run leaves out, and what it does not do without them.
+LEFT_OUT_HOOKS = {"checkpoint": "nothing is saved", "visualization": "nothing is drawn"}
 # What mmengine's Runner reads of a configuration although it is no argument of its own.
 READ_BESIDES = (
     *("model_wrapper_cfg", "find_unused_parameters", "sync_bn", "compile"),
@@ -58,11 +60,19 @@ def _not_merged(options: tuple[str, ...], error: Exception) -> UsageError:
 
 
 def _chosen(config: Any, overrides: dict[str, Any], notes: list[str]) -> dict[str, Any]:
-    """Return the overrides but those of validation and test, which a run leaves out."""
+    """Return the overrides but those of validation, test, checkpoints and drawing, which a run leaves out."""
     _refuse_without_effect(config, overrides)
-    unused = [key for key in overrides if key.partition(".")[0] in EVALUATION]
-    notes += [f"{key} was not used, for nothing is evaluated" for key in unused]
+    unused = {key: why for key in overrides if (why := _left_out(key))}
+    notes += [f"{key} was not used, for {why}" for key, why in unused.items()]
     return {key: value for key, value in overrides.items() if key not in unused}
+
+
+def _left_out(key: str) -> str | None:
+    """Say what a run does not do, if that is all that a key of the configuration decides."""
+    first, *rest = key.split(".")
+    if first in EVALUATION:
+        return "nothing is evaluated"
+    return LEFT_OUT_HOOKS.get(rest[0]) if first == "default_hooks" and rest else None
 
 
 def _refuse_without_effect(config: Any, overrides: dict[str, Any]) -> None:

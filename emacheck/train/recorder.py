@@ -35,8 +35,9 @@ class RecorderHook(Hook):  # type: ignore[misc]
     """Record losses, accuracy, learning rate, gradient norm, times and the batch's hash of every iteration.
 
     The gradient norm is sqrt(sum of squares over all parameters' gradients), unscaled and, as mmengine logs it, not yet
-    clipped: that of clipped ones is mostly the limit. The learning rate is the one the optimizer used. Neither is there
-    in an iteration without a step. With loss scaling, ``loss_scale`` is the scale that the iteration used and
+    clipped: that of clipped ones is mostly the limit. ``lr`` is the learning rate that the optimizer used for its first
+    parameter group, and where there are several groups, ``lr_mean`` is the mean of all their rates. None of them is
+    there in an iteration without a step. With loss scaling, ``loss_scale`` is the scale that the iteration used and
     ``skipped_steps`` how many steps were left out so far because a scaled gradient was not finite.
 
     Args:
@@ -68,6 +69,7 @@ class RecorderHook(Hook):  # type: ignore[misc]
         self._square = 0.0
         self._unclipped: dict[torch.optim.Optimizer, float] = {}
         self._rate: float | None = None
+        self._rates: list[float] = []
         self._samples: list[str] = []
         self._batch = ""
         self._mark = self._start = 0.0
@@ -88,7 +90,7 @@ class RecorderHook(Hook):  # type: ignore[misc]
         self._samples = sample_hashes(data_batch)
         # Records that were drawn in the first way hold hashes over whole batches.
         self._batch = batch_hash(data_batch) if runner.cfg.draws == 1 else hash_of_samples(self._samples)
-        self._square, self._unclipped, self._rate = 0.0, {}, None
+        self._square, self._unclipped, self._rate, self._rates = 0.0, {}, None, []
 
     def _before_clipping(self, optimizer: torch.optim.Optimizer) -> None:
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
@@ -100,13 +102,18 @@ class RecorderHook(Hook):  # type: ignore[misc]
         if optimizer not in self._unclipped:
             self._before_clipping(optimizer)
         self._square += self._unclipped.pop(optimizer)
-        self._rate = float(optimizer.param_groups[0]["lr"])
+        rates = [float(group["lr"]) for group in optimizer.param_groups]
+        self._rate = rates[0]
+        self._rates += rates
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:  # noqa: ARG002
         """Write one line."""
         metrics = {name: _number(value) for name, value in (outputs or {}).items() if _is_scalar(value)}
         if self._rate is not None:
             metrics["lr"] = self._rate
+            if len(self._rates) > 1:
+                # A rate that is wrong in any group moves the mean.
+                metrics["lr_mean"] = math.fsum(self._rates) / len(self._rates)
             metrics["grad_norm"] = math.sqrt(self._square)
         metrics |= _loss_scaling(runner.optim_wrapper)
         now = time.perf_counter()

@@ -238,6 +238,7 @@ def build_runner(request: TrainingRequest, scratch: Path, device: "Device | None
     config.log_level = "WARNING"
     runner = (SeededRunner if drawn else UndrawnRunner).from_cfg(config)
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    _refuse_several_optimizers(runner.optim_wrapper)
     return runner
 
 
@@ -255,6 +256,23 @@ def _refuse_compiled(config: Any) -> None:
             "modules one by one, so what torch.compile makes of them would not run, and an error in it would pass. "
             "Audit and train what is written with --cfg-options compile=False; what the compiler makes of it shows in "
             "the curves alone."
+        )
+
+
+def _refuse_several_optimizers(wrapper: Any) -> None:
+    """Refuse what trains with a train_step of its own, which says when each optimizer steps.
+
+    Raises:
+        UsageError: If so.
+    """
+    from mmengine.optim import OptimWrapperDict
+
+    from emacheck.errors import UsageError
+
+    if isinstance(wrapper, OptimWrapperDict):
+        raise UsageError(
+            f"optim_wrapper: found several optimizers ({', '.join(wrapper.keys())}), expected one, with which the "
+            "audit steps after each backward pass. What several do shows in the curves alone."
         )
 
 

@@ -110,6 +110,11 @@ def ask_for_precision(config: Any, precision: str) -> None:
             f"Give another --precision, or --cfg-options optim_wrapper.dtype={AUTOCAST[precision]}"
         )
     _check_loss_scale(settings.get("loss_scale", DYNAMIC))
+    if settings.pop("use_fsdp", False):
+        raise UsageError(
+            "optim_wrapper.use_fsdp: found True, expected False: emacheck trains several processes with "
+            f"{DDP}. Leave it out."
+        )
     settings.type = AMP_WRAPPER
     settings.dtype = AUTOCAST[precision]
 
