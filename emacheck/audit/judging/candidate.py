@@ -110,7 +110,7 @@ def judge_alone(
             try:
                 measured = without_luck(baseline, measure(baseline, side), plan.limit_alone)
                 held = watch.drain()
-                vanished = swallowed(call, baseline.nans, side)
+                vanished = swallowed(call, baseline.nans, side, baseline.reference)
             except Exception as error:
                 judged.troubles.append(
                     trouble(error, module=call.name, kind=call.kind, phase="forward", device=str(plan.device))

@@ -44,7 +44,7 @@ class Baseline:
             an integer.
         nans: Where NaN must arrive when the call is poisoned.
         unable: What the reference or the arbiter raised when it repeated the call; then there is nothing to compare.
-        again: Repeats the call in the accepted precision, in a variation.
+        reference: Where the call is repeated in the accepted precision.
         types: In which type the reference keeps each part.
     """
 
@@ -54,7 +54,7 @@ class Baseline:
     unjudged: tuple[Part, ...] = ()
     nans: Masks = field(default_factory=Masks)
     unable: Exception | None = None
-    again: Callable[[Variation], Results] | None = None
+    reference: Side | None = None
     types: dict[Part, torch.dtype] = field(default_factory=dict)
 
 
@@ -152,7 +152,7 @@ def _baseline(
         accepted=judged,
         unjudged=tuple(part for part in truth if part not in judged),
         nans=nan_masks(call, arbiter, truth) if poison(call) else Masks(),
-        again=lambda variation: replay(call, replace(accepted[0], variation=variation)),
+        reference=accepted[0],
         types=types,
     )
 
@@ -269,13 +269,13 @@ def without_luck(baseline: Baseline, measured: list[Measured], limit: float) -> 
     """
     over = {each.part for each in measured if not each.ratio <= limit}
     few = {part for part in over if part in baseline.truth and baseline.truth[part].tensor.numel() <= FEW}
-    if not over or over != few or baseline.again is None:
+    if not over or over != few or baseline.reference is None:
         return measured
     half = any(baseline.accepted[part].slope > 0 for part in few)
     accepted = {part: baseline.accepted[part] for part in few}
     for variation in MOVES_HALF if half else MOVES:
         with suppress(Exception):  # of the user's code, which may refuse what is moved
-            results = baseline.again(variation)
+            results = replay(baseline.call, replace(baseline.reference, variation=variation))
             for part in few & results.keys():
                 moved = distance(results[part], baseline.truth[part], slope=half)
                 accepted[part] = accepted[part].larger(moved if moved.finite else SAME)
