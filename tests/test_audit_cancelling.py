@@ -48,3 +48,23 @@ def test_a_number_that_is_off_by_much_more_fails():
 def test_many_numbers_are_never_all_right_by_luck():
     # Each of these sums is off as above, in which a single one passes.
     assert audit_of_a_sum_off_by(4 * ROUNDING_OF_THE_LARGEST, outputs=8).outcome is emacheck.Outcome.FAIL
+
+
+@pytest.mark.parametrize("labels", ["compared", "cut"])
+def test_last_bits_of_labels_kept_as_floats_excuse_no_loss(labels):
+    torch.manual_seed(0)
+    # Labels from 1 on, for zero has no last bit.
+    batch = torch.rand(8, 3), torch.tensor([1.0, 3.0, 1.0, 2.0, 1.0, 3.0, 2.0, 1.0])
+
+    def loss(model, batch):
+        logits, label = model(batch[0]), batch[1]
+        one_hot = torch.stack([label == each for each in range(4)], 1) if labels == "compared" else None
+        return nn.functional.cross_entropy(logits, label.long() if one_hot is None else one_hot.to(logits))
+
+    def prepare(candidate):
+        right = candidate.loss
+        # The value is off, the gradient is not.
+        candidate.loss = lambda *args: (found := right(*args)) + 0.01 * found.detach()
+
+    result = emacheck.audit_step(nn.Linear(3, 4), None, batch, loss, "cpu", prepare=prepare, end_to_end=False)
+    assert (result.outcome, result.module) == (emacheck.Outcome.FAIL, "(loss)")

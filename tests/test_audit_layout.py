@@ -161,3 +161,37 @@ def test_no_operator_of_the_audits_own_runs_between_those_of_a_call():
 def test_a_nested_tensor_has_no_strides_and_is_copied_as_torch_does():
     ragged = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
     assert [each.tolist() for each in snapshot(ragged).unbind()] == [[1.0] * 2, [1.0] * 3]
+
+
+class Direct(torch.nn.Module):
+    """The kernel of attention itself, which reads the last dimension as one piece of memory."""
+
+    def forward(self, query, key, value):
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value)[0]
+
+
+class Attending(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.projection, self.attention = torch.nn.Linear(8, 24), Direct()
+
+    def forward(self, words):
+        return self.attention(*(each.contiguous() for each in self.projection(words).chunk(3, -1)))
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_kernel_that_misreads_the_channels_last_makes_no_error_acceptable(wrong):
+    torch.manual_seed(0)
+
+    def prepare(candidate):
+        if wrong:
+            candidate.model.attention.register_forward_hook(lambda *given: 1.01 * given[-1])
+
+    def loss(model, batch):
+        return model(batch).square().sum()
+
+    result = emacheck.audit_step(
+        Attending(), None, torch.randn(2, 3, 20, 8), loss, "cpu", prepare=prepare, end_to_end=False
+    )
+    assert (str(result.outcome), result.module) == (("FAIL", "attention") if wrong else ("PASS", None))
+    assert any("channels last" in note for note in result.notes)

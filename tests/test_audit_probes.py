@@ -297,3 +297,31 @@ def test_a_nan_that_vanishes_in_a_loss_is_found_though_the_first_place_of_the_pr
 
     assert audited(subject).outcome is Outcome.PASS
     assert audited(subject, swallow).module == "(loss)"
+
+
+class FewWords(nn.Module):
+    """The CPU's own kernel of attention makes numbers of a NaN in a query in float32, where there are so few words."""
+
+    def __init__(self):
+        super().__init__()
+        self.projection = nn.Linear(8, 24)
+
+    def forward(self, value):
+        return F.scaled_dot_product_attention(*self.projection(value).chunk(3, -1))
+
+
+class SwallowsAsFloat32(nn.Module):
+    """What float32 makes a number and float64 does not."""
+
+    def forward(self, value):
+        return value if value.dtype is torch.float64 else value.nan_to_num()
+
+
+@pytest.mark.parametrize("module", [FewWords, SwallowsAsFloat32])
+def test_a_nan_of_which_the_reference_makes_a_number_as_well_is_no_finding(module):
+    torch.manual_seed(0)
+    batch = {"image": torch.randn(2, 9, 8), "label": torch.randint(0, 5, (2, 9))}
+    model = nn.Sequential(nn.Linear(8, 8), module(), nn.Linear(8, 5))
+    subject = trained(model, batch, lambda model, batch: F.cross_entropy(model(batch["image"]).mT, batch["label"]))
+    assert audited(subject).outcome is Outcome.PASS
+    assert audited(subject, hook("0", torch.nan_to_num)).module == "0"

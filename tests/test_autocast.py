@@ -144,3 +144,23 @@ def test_products_of_float16_are_summed_in_float32_and_rounded_once():
 def test_other_precisions_change_nothing(precision):
     with as_on_accelerators(precision), torch.autocast("cpu"):
         assert torch.ones(2, 3, dtype=torch.bfloat16).softmax(1).dtype is torch.bfloat16
+
+
+@pytest.mark.filterwarnings("ignore:TF32 acceleration:UserWarning")  # torch's, of the switch for oneDNN
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_recurrent_layers_round_as_on_an_accelerator_whether_or_not_there_is_onednn(kind):
+    torch.manual_seed(0)
+    layer, value = getattr(torch.nn, kind)(4, 5, num_layers=2, bidirectional=True), torch.randn(6, 2, 4)
+    packed = torch.nn.utils.rnn.pack_padded_sequence(value, [6, 4])
+    plain, onednn = layer(value)[0], torch.backends.mkldnn.flags
+    with as_on_accelerators("bf16"), torch.autocast("cpu"):
+        outputs = [layer(value)[0], layer(packed)[0].data]
+        with onednn(enabled=False):
+            without = layer(value)[0]
+        outputs[0].sum().backward()
+    assert {each.dtype for each in outputs} == {torch.bfloat16}
+    assert torch.equal(outputs[0], without)
+    assert 0 < (outputs[0].float() - plain).abs().max() < 0.02
+    assert layer.weight_hh_l0.grad.dtype is torch.float32
+    with as_on_accelerators("bf16"):
+        assert torch.equal(layer(value)[0], plain)

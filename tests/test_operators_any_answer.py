@@ -4,8 +4,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import emacheck  # noqa: E402
 from emacheck.audit.arithmetic.precision import Precision  # noqa: E402
 from emacheck.audit.faults.places import ReplacedOperator  # noqa: E402
+from emacheck.audit.operators.any_answer import LeftOpen  # noqa: E402
 from emacheck.audit.operators.observer import Observer  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -81,3 +83,60 @@ def test_the_largest_values_may_come_in_any_order_where_none_is_asked_for(change
         torch.randn(4, 9).topk(3, sorted=False)
     assert [row.operator for row in observer.ranking.ranked() if not row.passes] == found
     assert [row.operator for row in observer.ranking.unjudged()] == listed
+
+
+TIED, APART = torch.tensor([[0.0, 1.0, 0.0, 2.0, 0.0]]), torch.tensor([[0.5, 1.0, 0.0, 2.0, -1.0]])
+
+
+@pytest.mark.parametrize(
+    ("run", "tied", "apart"),
+    [
+        (lambda x: x.sort(1), ["sort"], []),
+        (lambda x: x.sort(0), [], []),
+        (lambda x: x.sort(dim=1, stable=True), [], []),
+        (lambda x: x.topk(3, 1), ["topk"], []),
+        (lambda x: x.topk(2, 1), [], []),
+        (lambda x: x.topk(2, 1, sorted=False), ["topk"], ["topk"]),
+        (lambda x: x.median(1), ["median"], []),
+        (lambda x: x.median(), [], []),
+        (lambda x: x.kthvalue(2), ["kthvalue"], []),
+        (lambda x: x.kthvalue(5, 1, keepdim=True), [], []),
+        (lambda x: torch.zeros(3).put_(PLACES, x[0, :4]), ["put"], ["put"]),
+    ],
+)
+def test_an_answer_is_left_open_where_values_are_equal_or_share_a_place(run, tied, apart):
+    for value, expected in ((TIED, tied), (APART, apart)):
+        watch = LeftOpen()
+        with watch:
+            run(value.clone())
+        assert sorted(watch.found) == expected
+
+
+class Sorted(torch.nn.Module):
+    def __init__(self, stable):
+        super().__init__()
+        self.stable = stable
+
+    def forward(self, value):
+        return torch.sort(value, dim=1, stable=self.stable).values
+
+
+@pytest.mark.parametrize("stable", [False, True])
+def test_a_module_that_may_be_right_to_answer_otherwise_is_named_in_a_note(stable):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(), Sorted(stable))
+
+    def last_first(func, args, kwargs):
+        values, places = func(args[0].flip(1), *args[1:], **kwargs)
+        return values, 5 - places
+
+    def prepare(candidate):
+        candidate.around.append(lambda: ReplacedOperator(("sort",), last_first))
+
+    def loss(model, batch):
+        return (model(batch) * torch.arange(6.0).to(batch)).sum()
+
+    result = emacheck.audit_step(model, None, torch.randn(5, 4), loss, "cpu", prepare=prepare, end_to_end=False)
+    assert (result.outcome, result.module) == (emacheck.Outcome.FAIL, "2")
+    named = [note for note in result.notes if note.startswith("2 (Sorted) is over a limit and runs sort, whose answer")]
+    assert len(named) == (0 if stable else 1)

@@ -44,6 +44,9 @@ WIDEST = (
     "addcdiv", "addcmul", "atan2", "bilinear", "cross", "dot", "vdot", "grid_sampler", "index_put", "tensordot",
     "scatter_add",
 )  # fmt: skip
+# Accelerators run these layers in 16 bits as a whole (ATen/native/cudnn/RNN.cpp); of an LSTM the CPU has a kernel of
+# oneDNN, of which autocast knows nothing, so that it stays in float32.
+RECURRENT = tuple(f"{name}.{kind}" for name in ("lstm", "gru", "rnn_tanh", "rnn_relu") for kind in ("input", "data"))
 # Called with the type of the result, by the overload that takes one.
 NORMS = {"norm.Scalar": "ScalarOpt_dtype", "norm.ScalarOpt_dim": "ScalarOpt_dim_dtype"}
 KEY = "AutocastCPU"
@@ -143,7 +146,8 @@ def _kernels() -> tuple[tuple[str, Kernel], ...]:
         for name, policy in wanted.items()
         if policy is not _lower or not has_kernel(name, KEY)
     ]
-    return (*none, *ours)
+    recurrent = [(name, _recurrent(_overload(name))) for name in RECURRENT]
+    return (*none, *ours, *recurrent)
 
 
 def _listed_for_the_cpu() -> list[str]:
@@ -181,6 +185,18 @@ def _cast_all(
 
 def _lower(operator: Any) -> Kernel:
     return partial(_cast_all, operator, lambda *_: torch.get_autocast_dtype("cpu"))
+
+
+def _recurrent(operator: Any) -> Kernel:
+    def kernel(*args: Any, **kwargs: Any) -> Any:
+        enabled = torch._C._get_mkldnn_enabled()
+        torch._C._set_mkldnn_enabled(False)
+        try:
+            return operator.decompose(*_cast(args, torch.get_autocast_dtype("cpu")), **kwargs)
+        finally:
+            torch._C._set_mkldnn_enabled(enabled)
+
+    return kernel
 
 
 def _float32(operator: Any) -> Kernel:

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -24,9 +24,11 @@ from emacheck.audit.lockstep.isolated import Baseline, Measured, measure, withou
 from emacheck.audit.lockstep.optimizer import stepped
 from emacheck.audit.lockstep.parts import Part
 from emacheck.audit.lockstep.poison import swallowed
+from emacheck.audit.lockstep.replay import replay
 from emacheck.audit.lockstep.side import Side
 from emacheck.audit.lockstep.trouble import trouble, unable
 from emacheck.audit.lockstep.variations import PLAIN, Variation
+from emacheck.audit.operators.any_answer import LeftOpen
 from emacheck.judge.verdict import Outcome
 
 
@@ -110,16 +112,32 @@ def judge_alone(
             try:
                 measured = without_luck(baseline, measure(baseline, side), plan.limit_alone)
                 held = watch.drain()
-                vanished = swallowed(call, baseline.nans, side)
+                vanished = swallowed(call, baseline.nans, side, baseline.reference)
             except Exception as error:
                 judged.troubles.append(
                     trouble(error, module=call.name, kind=call.kind, phase="forward", device=str(plan.device))
                 )
             else:
                 judged.errors += [_error(reference, call, one, evaluation=evaluation) for one in measured]
+                if any(not one.ratio <= plan.limit_alone for one in measured) or any(vanished.values()):
+                    reference.notes += _left_open(baseline)
                 judged.errors += [_held(reference, call, one, evaluation=evaluation) for one in held]
                 judged.errors += [_vanished(reference, call, part, share) for part, share in vanished.items()]
             watch.drain()
+
+
+def _left_open(baseline: Baseline) -> list[str]:
+    """Return a note for each operator of a call that is over a limit whose answer torch leaves to the device."""
+    call, watch = baseline.call, LeftOpen()
+    if baseline.reference is None:
+        return []
+    with suppress(Exception):  # of the user's code, which may refuse to be watched
+        replay(call, replace(baseline.reference, around=(*baseline.reference.around, lambda: watch)))
+    return [
+        f"{call.name} ({call.kind}) is over a limit and runs {name}, whose answer torch leaves to the device there "
+        f"({why}): before you believe it, allow one answer only (stable=True, sorted=True, no index twice)"
+        for name, why in watch.found.items()
+    ]
 
 
 def _remember(judged: Judged, baseline: Baseline) -> None:

@@ -28,6 +28,9 @@ MOVES_HALF = tuple(Variation(last_bit=seed, rounding=seed) for seed in range(3, 
 # Of an integer output in which more elements than this share move with the last bits nothing could be over a limit.
 RARE = 1 / 30
 
+# Of the largest tensor of a call; what a benign variation moves by more was no rounding.
+SHARE = 0.5
+
 # Told the name of what cannot run in a variation, the variation and what was raised.
 Refused = Callable[[str, Variation, Exception], None]
 
@@ -44,7 +47,7 @@ class Baseline:
             an integer.
         nans: Where NaN must arrive when the call is poisoned.
         unable: What the reference or the arbiter raised when it repeated the call; then there is nothing to compare.
-        again: Repeats the call in the accepted precision, in a variation.
+        reference: Where the call is repeated in the accepted precision.
         types: In which type the reference keeps each part.
     """
 
@@ -54,7 +57,7 @@ class Baseline:
     unjudged: tuple[Part, ...] = ()
     nans: Masks = field(default_factory=Masks)
     unable: Exception | None = None
-    again: Callable[[Variation], Results] | None = None
+    reference: Side | None = None
     types: dict[Part, torch.dtype] = field(default_factory=dict)
 
 
@@ -128,17 +131,19 @@ def _baseline(
     types: dict[Part, torch.dtype] = {}
     for at, side in enumerate(accepted):
         results = _varied(call, side, None if at == 0 else refused)
+        here = _distances(results or {}, truth, side)
+        floats = {part: away for part, away in here.items() if results and continuous(results[part])}
+        if side.variation.channels_last and _misread(floats, found, truth, call):
+            refused(call.name, side.variation, ValueError("a kernel of the CPU misreads this memory layout"))
+            results = _varied(call, replace(side, variation=side.variation.attempts()[-1]), refused)
+            here = _distances(results or {}, truth, side)
         if results is None:
             continue
         smallest = side.precision.smallest_slope
-        for part, tensor in results.items():
-            if part in truth:
-                kind = _source_type(part, tensor, call)
-                floor = side.precision.unit_roundoff(kind) if kind.is_floating_point or kind.is_complex else 0.0
-                before = found.get(part, Distance(norm=floor, peak=floor, slope=smallest))
-                # What was copied on the CPU arrived there as it was.
-                here = SAME if part.kind in COPIED else distance(tensor, truth[part], slope=smallest > 0)
-                found[part] = here.larger(before)
+        for part, away in here.items():
+            kind = _source_type(part, results[part], call)
+            floor = side.precision.unit_roundoff(kind) if kind.is_floating_point or kind.is_complex else 0.0
+            found[part] = away.larger(found.get(part, Distance(norm=floor, peak=floor, slope=smallest)))
         if at == 0:
             call.input_gradients = _input_gradients(results)
             types = {part: tensor.dtype for part, tensor in results.items()}
@@ -152,9 +157,34 @@ def _baseline(
         accepted=judged,
         unjudged=tuple(part for part in truth if part not in judged),
         nans=nan_masks(call, arbiter, truth) if poison(call) else Masks(),
-        again=lambda variation: replay(call, replace(accepted[0], variation=variation)),
+        reference=accepted[0],
         types=types,
     )
+
+
+def _distances(results: Results, truth: Mapping[Part, Truth], side: Side) -> dict[Part, Distance]:
+    """Return how far each tensor is from the arbiter's; what was copied on the CPU arrived there as it was."""
+    slope = side.precision.smallest_slope > 0
+    return {
+        part: SAME if part.kind in COPIED else distance(tensor, truth[part], slope=slope)
+        for part, tensor in results.items()
+        if part in truth
+    }
+
+
+def _misread(
+    here: Mapping[Part, Distance], plain: Mapping[Part, Distance], truth: Mapping[Part, Truth], call: Call
+) -> bool:
+    """Return whether a tensor is off by half of the largest that the call makes or is given, where it is not plainly.
+
+    No rounding does that: some kernels, as of attention or of a library of the user's, expect one memory layout.
+    """
+    far = [part for part, away in here.items() if part in plain and not away.absolute <= SHARE * truth[part].norm]
+    if not far:
+        return False
+    given = [t for _, t in tensors((call.args, call.kwargs, call.output_gradients)) if continuous(t)]
+    scale = max(each.norm for each in (*truth.values(), *(Truth(tensor=each) for each in given)))
+    return any(not here[part].absolute <= SHARE * scale and plain[part].absolute <= SHARE * scale for part in far)
 
 
 def _undecided(call: Call, accepted: list[Side], truth: Mapping[Part, Truth]) -> dict[Part, Distance]:
@@ -269,13 +299,13 @@ def without_luck(baseline: Baseline, measured: list[Measured], limit: float) -> 
     """
     over = {each.part for each in measured if not each.ratio <= limit}
     few = {part for part in over if part in baseline.truth and baseline.truth[part].tensor.numel() <= FEW}
-    if not over or over != few or baseline.again is None:
+    if not over or over != few or baseline.reference is None:
         return measured
     half = any(baseline.accepted[part].slope > 0 for part in few)
     accepted = {part: baseline.accepted[part] for part in few}
     for variation in MOVES_HALF if half else MOVES:
         with suppress(Exception):  # of the user's code, which may refuse what is moved
-            results = baseline.again(variation)
+            results = replay(baseline.call, replace(baseline.reference, variation=variation))
             for part in few & results.keys():
                 moved = distance(results[part], baseline.truth[part], slope=half)
                 accepted[part] = accepted[part].larger(moved if moved.finite else SAME)

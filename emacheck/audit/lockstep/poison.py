@@ -134,19 +134,33 @@ def _comparable(part: Part, tensor: torch.Tensor, moved: Results, truth: Mapping
     return _is_dense(tensor) and shapes == (tensor.shape, tensor.shape)
 
 
-def swallowed(call: Call, masks: Masks, candidate: Side) -> dict[Part, float]:
+def swallowed(call: Call, masks: Masks, candidate: Side, reference: Side | None = None) -> dict[Part, float]:
     """Return for each tensor the share of those NaNs that became numbers on the candidate.
 
     More NaNs than the arbiter's are allowed: fast convolution algorithms spread one over a whole tile.
+
+    Args:
+        call: The call.
+        masks: Where NaN must arrive when it is poisoned.
+        candidate: Where to repeat it.
+        reference: The accepted precision. What it makes a number as well is nobody's fault, such as one row of a few
+            words in the CPU's own kernel of attention, whatever float64 does there.
     """
     bad = poisoned(call, inside=masks.inside, place=masks.place) if masks.parts else None
     if bad is None:
         return {}
     results = replay(bad, candidate)
-    return {part: _share(results.get(part), mask) for part, mask in masks.parts.items()}
+    shares = {part: _share(results.get(part), mask) for part, mask in masks.parts.items()}
+    if reference is None or not any(shares.values()):
+        return shares
+    there = replay(bad, reference)
+    masks_there = {part: mask & there[part].isnan() for part, mask in masks.parts.items() if part in there}
+    return {part: _share(results.get(part), mask) for part, mask in masks_there.items()}
 
 
 def _share(tensor: torch.Tensor | None, mask: torch.Tensor) -> float:
+    if not bool(mask.any()):
+        return 0.0
     if tensor is None or tensor.shape != mask.shape:
         return 1.0
     return float(torch.isfinite(tensor.detach().to("cpu"))[mask].double().mean())

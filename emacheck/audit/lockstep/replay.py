@@ -45,7 +45,7 @@ def replay(call: Call, side: Side, *, during: Context = nullcontext) -> Results:
         _in_place(module, call, side) as change,
         torch.set_grad_enabled(call.gradients_on),
     ):
-        args, kwargs = computed(side.bring((call.args, call.kwargs), seed=1), call.needs_gradient, arrive)
+        args, kwargs = computed(side.bring((call.args, call.kwargs), seed=1, labels=True), call.needs_gradient, arrive)
         draws.position = call.draws
         given = [(path, tensor, tensor._version) for path, tensor in tensors((args, kwargs))]
         with side.forward(), run_plainly(), during():

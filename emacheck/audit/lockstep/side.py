@@ -66,7 +66,7 @@ class Side:
         """What holds during a forward pass only."""
         return nullcontext() if self.dtype is not None else self.precision.context(self.device.type)
 
-    def bring(self, value: Any, seed: int = 0) -> Any:
-        """Return a copy of recorded values as this side takes them."""
+    def bring(self, value: Any, seed: int = 0, *, labels: bool = False) -> Any:
+        """Return a copy of recorded values as this side takes them; there may be labels among them."""
         value = snapshot(value, device=self.device, dtype=self.dtype, channels_last=self.variation.channels_last)
-        return self.variation.nudged(value, seed)
+        return self.variation.nudged(value, seed, labels=labels)

@@ -72,8 +72,19 @@ class Variation:
                     stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
             yield
 
-    def nudged(self, value: Any, seed: int) -> Any:
-        """Return a nested value, floats moved by about their last bit: x (1 + k ulps eps) with k in -1, 0, 1."""
+    def nudged(self, value: Any, seed: int, *, labels: bool = False) -> Any:
+        """Return a nested value, floats moved by about their last bit: x (1 + k ulps eps) with k in -1, 0, 1.
+
+        Args:
+            value: The value.
+            seed: What the moves depend on, besides the seed of the variation.
+            labels: Leave whole numbers as they are: they may be labels kept as floats, which no device rounds, and
+                which a program compares with ``==`` or cuts to integers.
+
+        Example:
+            >>> Variation(last_bit=1).nudged(torch.tensor([-1.0, 1.0, 3.0]), seed=1, labels=True).tolist()
+            [-1.0, 1.0, 3.0]
+        """
         if not self.last_bit or not seed:
             return value
         # Not torch's generator: while a module runs alone, torch's draws are those of the module.
@@ -83,7 +94,8 @@ class Variation:
             if tensor.dtype not in (torch.float32, torch.float64):
                 return tensor
             step = torch.from_numpy(generator.integers(-1, 2, tuple(tensor.shape), dtype=np.int8)).to(tensor.device)
-            return tensor * (1 + step.to(tensor.dtype) * self.ulps * torch.finfo(tensor.dtype).eps)
+            moved = tensor * (1 + step.to(tensor.dtype) * self.ulps * torch.finfo(tensor.dtype).eps)
+            return torch.where(tensor == tensor.round(), tensor, moved) if labels else moved
 
         return replaced(value, nudge)
 
