@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: E402, N812
 from torch import nn  # noqa: E402
 
 import emacheck  # noqa: E402
-from emacheck.audit.iteration.subject import copied  # noqa: E402
+from emacheck.audit.iteration.subject import Candidate, copied, move  # noqa: E402
 from emacheck.errors import UsageError  # noqa: E402
 from emacheck.judge import Outcome  # noqa: E402
 
@@ -175,3 +175,14 @@ def test_a_learning_rate_schedule_on_the_optimizer_is_no_obstacle():
     before = model[0].weight.detach().clone()
     assert emacheck.audit_step(model, optimizer, BATCH, squares, "cpu", evaluation=False).outcome is Outcome.PASS
     assert torch.equal(model[0].weight, before)
+
+
+@pytest.mark.parametrize("option", [{}, {"foreach": True}, {"fused": True}, {"capturable": True}])
+def test_a_step_counter_goes_to_the_device_only_where_a_kernel_reads_it_there(option):
+    model, optimizer = trained(lambda parameters: torch.optim.AdamW(parameters, lr=1e-3))
+    optimizer.param_groups[0].update(option)
+    candidate = Candidate(model=model, optimizer=optimizer, loss=squares)
+    move(candidate, device=torch.device("meta"), dtype=torch.float64)
+    (states,) = {(s["step"].device.type, s["step"].dtype, s["exp_avg"].dtype) for s in optimizer.state.values()}
+    read_there = "fused" in option or "capturable" in option
+    assert states == ("meta" if read_there else "cpu", torch.float32, torch.float64)

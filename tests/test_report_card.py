@@ -95,6 +95,24 @@ class TestOutcome:
         assert "It rests on curves and an audit of the device, tensor by tensor." in shown
         assert "- **PASS** audit: 1 (limit 30; x accepted error): " in shown
 
+    def test_of_an_audit_that_failed_names_the_operator_and_its_proof_however_much_limits_it(self):
+        blamed = (
+            "decode_head.ema_module (EMAModule) is wrong on the reference's own inputs: output, first in phase forward"
+        )
+        others = "3 of its tensors are over the limit; 12 more modules are wrong; the whole iteration differs as well"
+        operator = (
+            "decode_head.ema_module: aten.bmm.default (forward) is wrong: ratio 8050 (limit 30), 4 of 7 calls, only "
+            "those with inputs that are not contiguous; with it computed on the CPU the module passes"
+        )
+        remark = f"29 operators ran through the fallback of sdaa, {'and say nothing about it, ' * 12}"
+        message = f"{blamed}; {others}; {operator}"
+        shown = a_card(
+            a_verdict_with(a_finding(rule="audit", message=f"{message}; limited by: {remark}", limited_by=(remark,)))
+        )
+        (line,) = [line for line in shown.splitlines() if line.startswith("- **FAIL** audit")]
+        assert line.replace("\\", "").endswith(message)
+        assert "- limited by: 29 operators" in shown
+
     def test_is_limited_by_what_the_records_lack(self):
         shown = a_card(a_verdict_with(a_finding(limited_by=("odd", "gap", "torn", "short"))))
         assert [line for line in shown.splitlines() if line.startswith("- limited by: ")] == [

@@ -29,6 +29,7 @@ from emacheck.report.wording import (
 MOST_FINDINGS = 3
 MOST_REMARKS = 3
 LENGTH = 300  # of one message
+AUDIT_LENGTH = 800  # of what the audit says, which goes on to the operator that is the cause
 UNKNOWN = "not known"
 Hashes = tuple[str | None, str | None]
 KNOWN_DIGITS = 16  # of a fingerprint
@@ -143,9 +144,12 @@ def _finding(finding: Finding) -> str:
     needed = f", needs {needs(finding)}" if needs(finding) not in ("", "-") else ""
     lines = finding.message.split("\n")
     message = lines[-1 if finding.rule == ModelZoo.name else 0]  # the figures of the model zoo stand below
+    if finding.limited_by:
+        message = message.partition("; limited by: ")[0]  # the remarks stand below, too
+    length = AUDIT_LENGTH if finding.rule == AUDIT else LENGTH
     return (
         f"- **{finding.outcome}** {escaped(full_label(finding))}: {observed} (limit {limit}{needed}; "
-        f"{escaped(finding.unit)}): {escaped(message, length=LENGTH)}"
+        f"{escaped(finding.unit)}): {escaped(message, length=length)}"
     )
 
 

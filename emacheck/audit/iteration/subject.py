@@ -244,17 +244,28 @@ def relink(optimizer: torch.optim.Optimizer, before: list[torch.nn.Parameter], a
         if key not in ("state", "param_groups") and any(id(tensor) in new for _, tensor in tensors(value)):
             vars(optimizer)[key] = replaced(value, lambda _, tensor: new.get(id(tensor), tensor))
     state = {new.get(id(parameter), parameter): values for parameter, values in optimizer.state.items()}
+    read_there = {
+        id(parameter)
+        for group in optimizer.param_groups
+        if group.get("fused") or group.get("capturable")
+        for parameter in group["params"]
+    }
     optimizer.state.clear()
     for parameter, values in state.items():
-        optimizer.state[parameter] = {name: _follow(name, value, parameter) for name, value in values.items()}
+        counts_there = id(parameter) in read_there
+        optimizer.state[parameter] = {
+            name: _follow(name, value, parameter, counts_there=counts_there) for name, value in values.items()
+        }
 
 
-def _follow(name: str, value: Any, parameter: torch.Tensor) -> Any:
+def _follow(name: str, value: Any, parameter: torch.Tensor, *, counts_there: bool) -> Any:
     def follow(_: str, tensor: torch.Tensor) -> torch.Tensor:
+        # A step counter keeps its precision, and stays on the CPU unless a kernel reads it, as torch itself does.
+        if name == "step":
+            return tensor.to(device=parameter.device) if counts_there else tensor
         return tensor.to(device=parameter.device, dtype=counterpart(tensor.dtype, parameter.real.dtype))
 
-    # A step counter stays on the CPU in its own precision, as torch itself keeps it.
-    return value if name == "step" else replaced(value, follow)
+    return replaced(value, follow)
 
 
 def move(candidate: Candidate, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
