@@ -373,7 +373,7 @@ def _unfit_lines(trials: list[Row]) -> list[str]:
 LIMITS = [
     "## What this does not show",
     "",
-    "- Fused attention, LSTM layers, grouped convolutions and bags of words sum in their own order in every trial; only threads, memory layouts, oneDNN and last bits vary them.",
+    "- Fused attention, LSTM layers in fp32, grouped convolutions and bags of words sum in their own order in every trial; only threads, memory layouts, oneDNN and last bits vary them.",
     "- Trials from one state share its reference and its batch, so they are less independent than the intervals take them to be.",
     "- Each fault was tried from one state of each network, mild ones only, and in fp32 only. fp16 was not tried.",
     "- The networks are small: sums have few terms, and a batch is quickly a special case. [What may be a false alarm](audit.md#what-may-be-a-false-alarm) holds here as well.",
