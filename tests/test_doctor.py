@@ -21,7 +21,7 @@ DEVICE = [
     *("device", "driver", "memory", "communication", "fp32", "tf32", "bf16", "fp16"),
     *("training", "repeatability"),
 ]
-ACCELERATOR = [*DEVICE, "autocast"]
+ACCELERATOR = [*DEVICE, "autocast", "dropout"]
 
 
 @pytest.fixture
@@ -87,6 +87,7 @@ def test_a_crash_is_one_line_and_what_comes_behind_is_still_tried(doctor, simula
         "training",
         "repeatability",
         "autocast",
+        "dropout",
     ]
     assert code == 2
     assert lines["precisions"]["status"] == "error"
@@ -117,10 +118,11 @@ def test_what_only_limits_is_a_warning(doctor, simulated_device):
     faults = (
         *("missing tccl::allreduce", "scale upsample_bilinear2d by=2e-2", "memory limit=1500000000"),
         "scale upsample_bilinear2d_backward by=0.3 call=3",  # in the second iteration only
+        "scale bernoulli_.float by=1.1",
     )
     code, lines = doctor("--device", "sdaa", env=simulated_device(*faults))
     warnings = [name for name, line in lines.items() if line["status"] == "warning"]
-    assert warnings == ["memory", "communication", "training", "repeatability"]
+    assert warnings == ["memory", "communication", "training", "repeatability", "dropout"]
     assert code == 0
     assert "cpu:gloo,sdaa:tccl is registered and failed: NotImplementedError" in lines["communication"]["found"]
 

@@ -26,7 +26,7 @@ from emacheck.train.doctor.host import (
 from emacheck.train.doctor.line import REPAIR, Line, Status, error
 from emacheck.train.launching.hints import is_broken_import
 
-STAGE_NAMES = ("device", "communication", "precisions", "training")
+STAGE_NAMES = ("device", "communication", "precisions", "training", "dropout")
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 5.0
 LAST_WORDS = 3

@@ -204,6 +204,13 @@ def _scaler_works(device: Device) -> bool:
     return bool(scaler.is_enabled()) and float(scaled) == scaler.get_scale()
 
 
+def dropout_lines(name: str) -> Iterator[Line]:
+    """Look at the device's own dropout."""
+    from emacheck.train.doctor import dropout
+
+    yield from dropout.dropout_lines(name)
+
+
 def training_lines(name: str) -> Iterator[Line]:
     """Train EMANet one iteration on the device and on the CPU; if that works, ask for the types of autocast."""
     from emacheck.train.doctor import iteration
@@ -221,4 +228,5 @@ STAGES = {
     "communication": communication_lines,
     "precisions": precision_lines,
     "training": training_lines,
+    "dropout": dropout_lines,
 }
