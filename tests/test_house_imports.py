@@ -32,7 +32,10 @@ FRAMEWORKS = {"torch", "mmengine", "mmcv", "mmseg"}
 # Those that know them; of the command line the functions that run in processes of their own.
 ROOMS_WITH_TORCH = {"dispatch", "train", "audit", "cli"}
 # Below the package's own modules that combine them; each may import those before it.
-ROOMS_OF_THE_JUDGE = ["noise", "forensics", "reasons", "rules"]
+INNER_ROOMS = {
+    "judge": ["noise", "forensics", "reasons", "rules"],
+    "audit": ["arithmetic", "findings", "iteration", "faults", "lockstep", "judging", "operators", "selftest"],
+}
 
 
 def modules():
@@ -105,13 +108,14 @@ def test_every_room_is_in_the_plan():
     assert {room_of(name) for name, _ in modules()} == GROUND | set(ROOMS) | {"", "cli", "__main__"}
 
 
-def test_the_rooms_of_the_judge_know_only_those_below():
+@pytest.mark.parametrize("room", INNER_ROOMS)
+def test_the_rooms_within_a_room_know_only_those_below(room):
+    inner, prefix = INNER_ROOMS[room], f"emacheck.{room}."
     for name, others in edges(anywhere=True).items():
-        if name.startswith("emacheck.judge."):
-            place = name.split(".")[2]
-            below = ROOMS_OF_THE_JUDGE[: ROOMS_OF_THE_JUDGE.index(place) + 1] if place in ROOMS_OF_THE_JUDGE else None
-            known = {other.split(".")[2] for other in others if other.startswith("emacheck.judge.")}
-            assert below is None or known & set(ROOMS_OF_THE_JUDGE) <= set(below), name
+        place = name.split(".")[2] if name.startswith(prefix) else ""
+        if place in inner:
+            known = {other.split(".")[2] for other in others if other.startswith(prefix)}
+            assert known & set(inner) <= set(inner[: inner.index(place) + 1]), name
 
 
 def test_only_what_runs_an_iteration_or_a_training_imports_torch():

@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch")
 import emacheck  # noqa: E402
 from emacheck.audit.arithmetic.precision import Precision  # noqa: E402
 from emacheck.audit.faults.places import ReplacedOperator  # noqa: E402
-from emacheck.audit.operators.any_answer import LeftOpen  # noqa: E402
+from emacheck.audit.lockstep.any_answer import LeftOpen  # noqa: E402
 from emacheck.audit.operators.observer import Observer  # noqa: E402
 
 CPU = torch.device("cpu")

@@ -11,10 +11,10 @@ from torch.nn import functional as F  # noqa: E402, N812
 
 from emacheck.audit.arithmetic.precision import Precision  # noqa: E402
 from emacheck.audit.faults.places import ReplacedOperator  # noqa: E402
+from emacheck.audit.iteration.signature import unread, why_not  # noqa: E402
 from emacheck.audit.operators.called import Called, differing, unseen  # noqa: E402
 from emacheck.audit.operators.observer import Observer  # noqa: E402
 from emacheck.audit.operators.replaced_on_cpu import OnCpu  # noqa: E402
-from emacheck.audit.operators.signature import unread, why_not  # noqa: E402
 
 CPU = torch.device("cpu")
 aten = torch.ops.aten

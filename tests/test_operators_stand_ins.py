@@ -7,9 +7,9 @@ from torch.nn import functional as F  # noqa: E402, N812
 
 from emacheck.audit.arithmetic.precision import Precision  # noqa: E402
 from emacheck.audit.faults.places import ReplacedOperator  # noqa: E402
+from emacheck.audit.iteration.signature import written  # noqa: E402
 from emacheck.audit.operators.host import host_call  # noqa: E402
 from emacheck.audit.operators.observer import Observer  # noqa: E402
-from emacheck.audit.operators.signature import written  # noqa: E402
 
 CPU = torch.device("cpu")
 aten = torch.ops.aten

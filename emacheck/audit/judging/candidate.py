@@ -19,6 +19,7 @@ from emacheck.audit.judging.pooling import overflowed, whole_errors
 from emacheck.audit.judging.premises import find_unfit_afterwards, find_unfit_step
 from emacheck.audit.judging.reference import Reference
 from emacheck.audit.judging.watch import Held, Watch
+from emacheck.audit.lockstep.any_answer import LeftOpen
 from emacheck.audit.lockstep.end_to_end import Conditions, distances, iterated
 from emacheck.audit.lockstep.isolated import Baseline, Measured, measure, without_luck
 from emacheck.audit.lockstep.optimizer import stepped
@@ -28,7 +29,6 @@ from emacheck.audit.lockstep.replay import replay
 from emacheck.audit.lockstep.side import Side
 from emacheck.audit.lockstep.trouble import trouble, unable
 from emacheck.audit.lockstep.variations import PLAIN, Variation
-from emacheck.audit.operators.any_answer import LeftOpen
 from emacheck.judge.verdict import Outcome
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from emacheck.audit.operators.signature import bound, inputs, settings, why_not
+from emacheck.audit.iteration.signature import bound, inputs, settings, why_not
 from emacheck.audit.operators.stand_ins import stand_in
 from emacheck.dispatch.executed import COPIES
 

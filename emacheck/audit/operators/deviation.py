@@ -20,12 +20,12 @@ from emacheck.audit.arithmetic.measure import (
 )
 from emacheck.audit.arithmetic.precision import SLOPE_SHARE
 from emacheck.audit.iteration.nested import replaced, tensors
+from emacheck.audit.iteration.signature import base_name
 from emacheck.audit.judging.reference import ISOLATED, ISOLATED_HALF
 from emacheck.audit.lockstep.isolated import MOVED, with_chance, with_scale
 from emacheck.audit.lockstep.poison import LARGE
 from emacheck.audit.lockstep.variations import Variation
 from emacheck.audit.operators.host import HostCall
-from emacheck.audit.operators.signature import base_name
 
 # A last bit of the inputs tells how much a rounding error matters where terms cancel.
 LAST_BIT = Variation(last_bit=1)

@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import _disable_current_modes
 from emacheck.audit.arithmetic.measure import counterpart
 from emacheck.audit.arithmetic.precision import Precision
 from emacheck.audit.iteration.nested import replaced, snapshot
+from emacheck.audit.iteration.signature import any_layout, base_name, bound, results, unread
 from emacheck.audit.lockstep.variations import PLAIN, Variation
-from emacheck.audit.operators.signature import any_layout, base_name, bound, results, unread
 from emacheck.audit.operators.stand_ins import stand_in
 
 CPU = torch.device("cpu")

@@ -13,19 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from emacheck.audit.arithmetic.precision import Precision
 from emacheck.audit.findings.operators import Input, OperatorError
 from emacheck.audit.iteration.nested import tensors
-from emacheck.audit.operators.any_answer import why_free
-from emacheck.audit.operators.deviation import (
-    Deviation,
-    Truths,
-    chose_otherwise,
-    has_nan,
-    judged,
-    place,
-    swallowed,
-)
-from emacheck.audit.operators.host import HostCall, host_call
-from emacheck.audit.operators.ranking import Ranking, Traits
-from emacheck.audit.operators.signature import (
+from emacheck.audit.iteration.signature import (
     COPY,
     HOST,
     MEMORY,
@@ -37,6 +25,18 @@ from emacheck.audit.operators.signature import (
     why_not,
     written,
 )
+from emacheck.audit.lockstep.any_answer import why_free
+from emacheck.audit.operators.deviation import (
+    Deviation,
+    Truths,
+    chose_otherwise,
+    has_nan,
+    judged,
+    place,
+    swallowed,
+)
+from emacheck.audit.operators.host import HostCall, host_call
+from emacheck.audit.operators.ranking import Ranking, Traits
 from emacheck.printable import NAME_LENGTH, shortened
 
 # Of the tensors that a call was given, and of the calls over the limit that are repeated.

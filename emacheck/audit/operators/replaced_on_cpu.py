@@ -7,8 +7,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from emacheck.audit.arithmetic.precision import Precision
+from emacheck.audit.iteration.signature import bound, results, why_not
 from emacheck.audit.operators.host import host_call
-from emacheck.audit.operators.signature import bound, results, why_not
 
 
 class OnCpu(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -32,6 +32,7 @@ PROBE_SECONDS = 300.0
 GRACE_SECONDS = 5.0
 REFUSED = 4
 MARK = "emacheck refuses: "
+DESCRIBED = "emacheck's row: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,19 +251,20 @@ def _described(name: str, option: str) -> DeviceKind:
 
     What that prints, does to signals or does at exit, such as ending with a code of its own, it does not do to us.
     """
-    said = _ask(f"{option} {name}: its entry point could not be loaded", option, name)
-    fields = json.loads(said.splitlines()[-1]).items()
-    row: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in fields}
+    said = _ask(f"{option} {name}: its entry point could not be loaded", option, name).splitlines()
+    # What the vendor's module prints may stand before it and behind it.
+    row: dict[str, Any] = json.loads(next(each for each in said if each.startswith(DESCRIBED)).removeprefix(DESCRIBED))
+    row = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
     return DeviceKind(**row)
 
 
 def description(name: str, option: str) -> str:
-    """Load the entry point of a device in this process, and return its row as one line of JSON.
+    """Load the entry point of a device in this process, and return its row as one line, behind a mark the JSON.
 
     Raises:
         UsageError: If it cannot be loaded, or is no row of this name.
     """
-    return json.dumps(asdict(_loaded(next(entry for entry in _entries() if entry.name == name), option)))
+    return DESCRIBED + json.dumps(asdict(_loaded(next(entry for entry in _entries() if entry.name == name), option)))
 
 
 def _loaded(entry: EntryPoint, option: str) -> DeviceKind:

@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from emacheck.audit.iteration.nested import tensors
-from emacheck.audit.operators.signature import base_name, bound
+from emacheck.audit.iteration.signature import base_name, bound
 
 UNORDERED = "it is asked for no order, and gives right values in another one than the CPU"
 UNASKED = "it is asked for no order"
