@@ -7,7 +7,12 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 import emacheck  # noqa: E402
+from emacheck.audit.arithmetic.precision import Precision  # noqa: E402
 from emacheck.audit.faults.places import ReplacedOperator  # noqa: E402
+from emacheck.audit.iteration.subject import Subject  # noqa: E402
+from emacheck.audit.judging.candidate import judge  # noqa: E402
+from emacheck.audit.judging.reference import Plan, Reference  # noqa: E402
+from emacheck.audit.lockstep.variations import PLAIN, Variation  # noqa: E402
 
 # Integers, so that every order of them is exact: their sum is 1, and a rounding error of the largest term 6e-5.
 TERMS = torch.tensor([1000.0, -999.0, 500.0, -500.0]).reshape(4, 1)
@@ -68,3 +73,38 @@ def test_last_bits_of_labels_kept_as_floats_excuse_no_loss(labels):
 
     result = emacheck.audit_step(nn.Linear(3, 4), None, batch, loss, "cpu", prepare=prepare, end_to_end=False)
     assert (result.outcome, result.module) == (emacheck.Outcome.FAIL, "(loss)")
+
+
+def small_classifier(seed):
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    batch = torch.randn(4, 6), torch.tensor([0, 1, 2, 1])
+    return Subject(model=model, optimizer=None, loss=lambda m, b: nn.functional.cross_entropy(m(b[0]), b[1])), batch
+
+
+def over_in_a_whole_iteration(seed, variation, *, precision="bf16", spoil=None):
+    """What is over its limit in a whole iteration of a small network that computes in a variation."""
+    subject, batch = small_classifier(seed)
+    plan = Plan(precision=Precision(name=precision), modules="none", evaluation=False)
+    candidate, reference = subject.twin(), Reference(subject=subject, batch=batch, plan=plan)
+    if spoil:
+        spoil(candidate)
+    judged = judge(reference, candidate, variation=variation)
+    assert not judged.troubles
+    return [error for error in judged.errors if not error.passes]
+
+
+def test_no_small_network_fails_in_16_bits_because_its_loss_is_right_by_luck():
+    over = [over_in_a_whole_iteration(seed, Variation(rounding=1000 + seed)) for seed in range(40)]
+    assert [each for each in over if each] == []
+
+
+@pytest.mark.parametrize("size", [0.05, -0.05, float("nan")])
+def test_a_loss_that_is_off_by_more_than_any_rounding_fails_in_16_bits(size):
+    def spoil(candidate):
+        right = candidate.loss
+        candidate.loss = lambda *args: (found := right(*args)) + size * found.detach()
+
+    for seed in range(5):
+        over = over_in_a_whole_iteration(seed, PLAIN, spoil=spoil)
+        assert {error.phase for error in over} == {"loss"}

@@ -315,7 +315,8 @@ def judge_iteration(reference: Reference, candidate: Candidate, variation: Varia
             )
         )
     judged.troubles += _repeated(reference, again, judged)
-    judged.errors += whole_errors(reference, whole, here)
+    depths = {call.name: call.depth for call in reference.capture.calls}
+    judged.errors += whole_errors(reference, whole, here, depths=depths, level="end to end")
     judged.unjudged += overflowed(whole)
 
 

@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -13,10 +13,30 @@ from emacheck.audit.judging.reference import Plan, Reference, Whole
 from emacheck.audit.lockstep.end_to_end import Owner
 
 
-def whole_errors(reference: Reference, whole: Whole, here: Mapping[Owner, Distance]) -> list[TensorError]:
-    """Hold the tensors of a whole iteration against the pooled tail of the benign variations."""
-    depths = {call.name: call.depth for call in reference.capture.calls}
-    return pooled_errors(whole, here, plan=reference.plan, batch=reference.number, depths=depths, level="end to end")
+def whole_errors(
+    reference: Reference, whole: Whole, here: Mapping[Owner, Distance], *, depths: Mapping[str, int], level: str
+) -> list[TensorError]:
+    """Hold the tensors of a whole iteration against the pooled tail of the benign variations.
+
+    The losses are few numbers, of which the reference may be right by luck. Where nothing else is over its limit, what
+    moves of the last bits do to them is accepted as well.
+
+    Args:
+        reference: The reference of the batch.
+        whole: What the iteration should give, and what is accepted.
+        here: How far each tensor of the candidate is from the arbiter's.
+        depths: Position of each module in the order of the forward pass.
+        level: The level of the errors.
+    """
+
+    def held(accepted: Whole) -> list[TensorError]:
+        return pooled_errors(accepted, here, plan=reference.plan, batch=reference.number, depths=depths, level=level)
+
+    errors = held(whole)
+    over = [error for error in errors if not error.ratio <= error.limit]
+    if not over or any(error.phase != "loss" for error in over):
+        return errors
+    return held(replace(whole, accepted=(*whole.accepted, *reference.moved_losses(whole))))
 
 
 def pooled_errors(

@@ -1,7 +1,7 @@
 """Everything about one batch that does not depend on the candidate: what the arbiter says and what is accepted."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from emacheck.audit.arithmetic.measure import Distance, Truth
 from emacheck.audit.arithmetic.precision import Precision
 from emacheck.audit.findings.result import ITERATION
-from emacheck.audit.iteration.calls import Call
+from emacheck.audit.iteration.calls import LOSS, Call
 from emacheck.audit.iteration.capture import Capture, capture
 from emacheck.audit.iteration.draws import Draws
 from emacheck.audit.iteration.repeats import Repeats
@@ -23,7 +23,7 @@ from emacheck.audit.lockstep.end_to_end import Conditions, Found, Owner, distanc
 from emacheck.audit.lockstep.isolated import Baseline, baselines
 from emacheck.audit.lockstep.optimizer import stepped
 from emacheck.audit.lockstep.side import Side
-from emacheck.audit.lockstep.variations import OTHER_ORDER, PLAIN, Variation
+from emacheck.audit.lockstep.variations import OTHER_ORDER, PLAIN, Variation, moves
 from emacheck.counted import the_first
 
 # Ways in which the accepted precision may compute one module, and a whole iteration.
@@ -37,6 +37,13 @@ WHOLE = (
     Variation(onednn=False),
     Variation(last_bit=1),
     Variation(last_bit=2, ulps=16, channels_last=True),
+)
+# In 16 bits no last bit of a weight flips anything, it is rounded away; other roundings do.
+WHOLE_HALF = (
+    PLAIN,
+    OTHER_ORDER,
+    Variation(last_bit=1, rounding=1),
+    Variation(last_bit=2, ulps=16, channels_last=True, rounding=2),
 )
 
 
@@ -220,10 +227,28 @@ class Reference:
 
     def iteration(self) -> Whole:
         """Return what the whole iteration should give; later batches run two variations of it."""
-        variations = tuple(each for each in WHOLE if each.onednn or not self.plan.precision.half)
+        variations: tuple[Variation, ...] = WHOLE_HALF if self.plan.precision.half else WHOLE
         if self.number > 1 and not self.keep:
             variations = (variations[0], variations[-1])
         return self._whole("iteration", self._iterated, variations)
+
+    def moved_losses(self, whole: Whole) -> list[Mapping[Owner, Distance]]:
+        """Return how far last bits and roundings move the losses of the whole iteration, one mapping for each move.
+
+        Args:
+            whole: What the iteration should give.
+        """
+        truth = {owner: tensor for owner, tensor in whole.truth.items() if owner[0] == LOSS}
+        plan, twin = self.plan, self.subject.twin()
+        moved: list[Mapping[Owner, Distance]] = []
+        for variation in moves(half=plan.precision.half):
+            how = Conditions(precision=plan.precision, seed=plan.seed, draws=plan.draws, variation=variation)
+            # What is raised is of the user's code, which need not run in a variation.
+            with suppress(Exception), self._iterated(twin, how) as found:
+                away = distances({owner: found[owner] for owner in truth}, truth)
+                if all(each.finite for each in away.values()):
+                    moved.append(away)
+        return moved
 
     @contextmanager
     def _iterated(self, candidate: Candidate, how: Conditions) -> Iterator[Found]:

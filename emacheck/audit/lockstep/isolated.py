@@ -16,15 +16,12 @@ from emacheck.audit.lockstep.parts import COPIED, OPTIONAL, Part, Results
 from emacheck.audit.lockstep.poison import Masks, nan_masks
 from emacheck.audit.lockstep.replay import replay
 from emacheck.audit.lockstep.side import Side
-from emacheck.audit.lockstep.variations import Variation
+from emacheck.audit.lockstep.variations import Variation, moves
 
 # Several times what a device's rounding does to what it compares.
 MOVED = Variation(last_bit=1, ulps=16)
 # So few numbers may all be right by luck; more never are.
 FEW = 4
-# What tells luck: how far they move with the last bits of what they are made of, in 16 bits also with other roundings.
-MOVES = tuple(Variation(last_bit=seed) for seed in range(1, 9))
-MOVES_HALF = tuple(Variation(last_bit=seed, rounding=seed) for seed in range(3, 11))
 # Of an integer output in which more elements than this share move with the last bits nothing could be over a limit.
 RARE = 1 / 30
 
@@ -195,8 +192,8 @@ def _undecided(call: Call, accepted: list[Side], truth: Mapping[Part, Truth]) ->
     """
     if not any(path not in call.by_products and not continuous(tensor) for path, tensor in tensors(call.output)):
         return {}
-    moves = [replace(each, ulps=MOVED.ulps) for each in (MOVES_HALF if accepted[0].precision.half else MOVES)]
-    sides = [*accepted, *(replace(accepted[0], variation=each) for each in (MOVED, *moves))]
+    moved = [replace(each, ulps=MOVED.ulps) for each in moves(half=accepted[0].precision.half)]
+    sides = [*accepted, *(replace(accepted[0], variation=each) for each in (MOVED, *moved))]
     every = [results for side in sides if (results := _varied(call, side, _silent)) is not None]
     parts = [p for p, each in every[0].items() if p.kind == "output" and p in truth and not continuous(each)]
     most = {p: max(unlike(each[p], truth[p]).norm if p in each else math.inf for each in every) for p in parts}
@@ -303,7 +300,7 @@ def without_luck(baseline: Baseline, measured: list[Measured], limit: float) -> 
         return measured
     half = any(baseline.accepted[part].slope > 0 for part in few)
     accepted = {part: baseline.accepted[part] for part in few}
-    for variation in MOVES_HALF if half else MOVES:
+    for variation in moves(half=half):
         with suppress(Exception):  # of the user's code, which may refuse what is moved
             results = replay(baseline.call, replace(baseline.reference, variation=variation))
             for part in few & results.keys():

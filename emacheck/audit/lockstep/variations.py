@@ -102,3 +102,18 @@ class Variation:
 
 PLAIN = Variation()
 OTHER_ORDER = Variation(threads=1, channels_last=True)
+_MOVES = tuple(Variation(last_bit=n) for n in range(1, 9))
+
+
+def moves(*, half: bool) -> tuple[Variation, ...]:
+    """Return the variations that tell luck: last bits of what a number is made of move, in 16 bits roundings as well.
+
+    Args:
+        half: Whether results are kept in 16 bits, where last bits alone are rounded away.
+
+    Example:
+        >>> [str(each) for each in (moves(half=False)[0], moves(half=True)[0])]
+        ['last bit 1', 'last bit 3, stochastic rounding 3']
+    """
+    # In 16 bits the first two roundings are those of the accepted precision itself.
+    return tuple(Variation(last_bit=n, rounding=n) for n in range(3, 11)) if half else _MOVES

@@ -160,7 +160,7 @@ def with_processes(
         progress: Called with a line of text before each batch.
     """
     from emacheck.audit.iteration.subject import named_tensors
-    from emacheck.audit.judging.pooling import overflowed, pooled_errors
+    from emacheck.audit.judging.pooling import overflowed, whole_errors
     from emacheck.audit.judging.premises import find_unfit_together
     from emacheck.audit.lockstep.end_to_end import distances
     from emacheck.audit.step import peak_memory
@@ -187,7 +187,7 @@ def with_processes(
             errors = [error for error in errors if error.batch != reference.number]
             continue
         here = distances(together(reports, reference.number, directory), whole.truth)
-        errors += pooled_errors(whole, here, plan=plan, batch=reference.number, depths=depths, level=LEVEL)
+        errors += whole_errors(reference, whole, here, depths=depths, level=LEVEL)
         unjudged += overflowed(whole)
     explained = bool(result.findings or between)
     found = [*between, *unfit, *find_whole(errors, size=len(reports), explained=explained)]
