@@ -37,6 +37,11 @@ class Precision:
         return self.name in _AUTOCAST
 
     @property
+    def short(self) -> torch.dtype | None:
+        """The type of 16 bits in which tensors are kept, None where there is none."""
+        return _AUTOCAST.get(self.name)
+
+    @property
     def smallest_slope(self) -> float:
         """Return the systematic relative error that is accepted in any tensor, 0 where none is looked for.
 

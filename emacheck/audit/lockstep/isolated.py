@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from emacheck.audit.arithmetic.measure import FAR, SAME, Distance, Truth, continuous, distance, unlike
+from emacheck.audit.arithmetic.precision import Precision
 from emacheck.audit.findings.result import PHASE_OF
 from emacheck.audit.iteration.calls import Call
 from emacheck.audit.iteration.nested import tensors
@@ -295,18 +296,38 @@ def without_luck(baseline: Baseline, measured: list[Measured], limit: float) -> 
         The same, in which more may be accepted of tensors that were over the limit.
     """
     over = {each.part for each in measured if not each.ratio <= limit}
-    few = {part for part in over if part in baseline.truth and baseline.truth[part].tensor.numel() <= FEW}
-    if not over or over != few or baseline.reference is None:
+    if not over or baseline.reference is None:
         return measured
-    half = any(baseline.accepted[part].slope > 0 for part in few)
+    short = baseline.reference.precision.short
+    few = {part for part in over if part in baseline.truth and _are_few(baseline.truth[part], short)}
+    if over != few:
+        return measured
     accepted = {part: baseline.accepted[part] for part in few}
-    for variation in moves(half=half):
+    for variation in moves(half=short is not None):
         with suppress(Exception):  # of the user's code, which may refuse what is moved
             results = replay(baseline.call, replace(baseline.reference, variation=variation))
             for part in few & results.keys():
-                moved = distance(results[part], baseline.truth[part], slope=half)
-                accepted[part] = accepted[part].larger(moved if moved.finite else SAME)
+                moved = distance(results[part], baseline.truth[part], slope=short is not None)
+                once = _rounded_once(results[part], baseline.reference.precision)
+                accepted[part] = accepted[part].larger(moved if moved.finite else SAME).larger(once)
     return [replace(each, accepted=accepted.get(each.part, each.accepted)) for each in measured]
+
+
+def _are_few(truth: Truth, short: torch.dtype | None) -> bool:
+    """Return whether a tensor is a few numbers, in 16 bits also whether it is carried by a few that are large."""
+    return truth.tensor.numel() <= FEW or (short is not None and truth.values() <= FEW)
+
+
+def _rounded_once(tensor: torch.Tensor, precision: Precision) -> Distance:
+    """Return a unit roundoff of 16 bits for what was kept in them, though it came back in a longer type.
+
+    So is the gradient of a bias under autocast. A true value close to one that 16 bits hold seldom rounds to another.
+    """
+    short = precision.short
+    if short is None or not tensor.is_floating_point() or not torch.equal(tensor, tensor.to(short).to(tensor.dtype)):
+        return SAME
+    unit = precision.unit_roundoff(short)
+    return Distance(norm=unit, peak=unit, slope=unit)
 
 
 def compare(
