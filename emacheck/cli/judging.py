@@ -155,7 +155,10 @@ def with_audit(verdict: "Verdict", audit: "AuditResult | None") -> "Verdict":
     """Return a verdict that rests on an audit of the device as well."""
     from emacheck.audit.findings.verdict import audit_finding
 
-    return verdict if audit is None else replace(verdict, findings=(audit_finding(audit), *verdict.findings))
+    if audit is None:
+        return verdict
+    said = [remark for finding in verdict.findings for remark in finding.limited_by]
+    return replace(verdict, findings=(audit_finding(audit, said=said), *verdict.findings))
 
 
 def _parse_limit(text: str) -> tuple[str, str, float]:
