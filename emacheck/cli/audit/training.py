@@ -110,6 +110,8 @@ def prepare_training(
 
 def left_out(runner: Any) -> tuple[str, ...]:
     """Return what a training of this configuration does and its audit does not, a sentence each."""
+    import torch
+
     wrapper = runner.optim_wrapper
     notes = [
         f"{key} of the configuration was not turned on, so what it changes in a training was not audited"
@@ -122,10 +124,12 @@ def left_out(runner: Any) -> tuple[str, ...]:
             f"the clipping of gradients ({settings}) was not audited: the optimizer stepped with them as the backward "
             "pass left them"
         )
-    if wrapper._accumulative_counts > 1:
+    # The wrapper divides a loss by as many; mmengine tells the number itself to nobody.
+    added = round(1 / float(wrapper.scale_loss(torch.ones((), dtype=torch.float64))))
+    if added > 1:
         notes.append(
-            f"a training adds up the gradients of {wrapper._accumulative_counts} iterations before it steps; here each "
-            "iteration stepped by itself"
+            f"a training adds up the gradients of {added} iterations before it steps; here each iteration stepped by "
+            "itself"
         )
     return tuple(notes)
 
