@@ -243,6 +243,7 @@ def build_runner(request: TrainingRequest, scratch: Path, device: "Device | None
     runner = (SeededRunner if drawn else UndrawnRunner).from_cfg(config)
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     _refuse_several_optimizers(runner.optim_wrapper)
+    _refuse_capturable(_optimizer(runner))
     return runner
 
 
@@ -277,6 +278,22 @@ def _refuse_several_optimizers(wrapper: Any) -> None:
         raise UsageError(
             f"optim_wrapper: found several optimizers ({', '.join(wrapper.keys())}), expected one, with which the "
             "audit steps after each backward pass. What several do shows in the curves alone."
+        )
+
+
+def _refuse_capturable(optimizer: "torch.optim.Optimizer") -> None:
+    """Refuse what torch steps on no CPU, against which the audit holds the step of the device.
+
+    Raises:
+        UsageError: If so.
+    """
+    from emacheck.errors import UsageError
+
+    if any(group.get("capturable") for group in optimizer.param_groups):
+        raise UsageError(
+            "optim_wrapper.optimizer: found capturable=True, expected an optimizer that steps on the CPU as well. "
+            "Audit with --cfg-options optim_wrapper.optimizer.capturable=False; what capturable=True does shows in the "
+            "curves alone."
         )
 
 
