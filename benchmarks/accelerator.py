@@ -17,9 +17,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ JUDGED = (0, 1, 3)
 # A step that still runs so many seconds after the time is up is ended, and has as many to end what it has started.
 GRACE_SECONDS = 30.0
 LAST_WORDS = 3
+UNRANKED = "--no-operators"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,10 +207,20 @@ class Plan:
             steps.append(
                 Step(
                     name=f"audit {preset}, {precision}", place=self.audit(preset, precision), exit_codes=JUDGED, keep=True,
-                    arguments=(*arguments, *self.patience(1800.0, 0.5), "--json"),
+                    arguments=(*arguments, *self.patience(1800.0, 0.5), UNRANKED, "--json"),
                 )
             )  # fmt: skip
         return steps
+
+    def rankings(self) -> list[Step]:
+        """Return the audits that failed so far, once more and with their operators: to rank them takes minutes."""
+        return [
+            replace(
+                step, name=f"operators of {step.name}", place=step.place.with_name(f"operators-of-{step.place.name}"),
+                arguments=tuple(each for each in step.arguments if each != UNRANKED),
+            )
+            for preset in self.presets for step in self.audits(preset) if step.done and has_failed(step.place)
+        ]  # fmt: skip
 
     def bundles(self) -> list[Step]:
         """Return the bundle."""
@@ -219,13 +230,21 @@ class Plan:
         options = ("--repeats", str(self.repeats), "--into", str(self.references), *self.patience(600.0, 0.25))
         return [Step(name="store the reference bundle", place=self.bundle, arguments=(*made, *options))]
 
-    def groups(self) -> list[tuple[list[Step], bool]]:
-        """Return all steps, and of each group whether its steps may run beside each other: what says most comes first."""
-        groups = []
+    def groups(self) -> Iterator[tuple[list[Step], bool]]:
+        """Yield all steps, and of each group whether its steps may run beside each other: what says most comes first."""
         for preset in self.presets:
-            groups.append(([*self.audits(preset), *self.on_the_cpu(preset)], True))
-            groups.append((self.on_the_device(preset), False))
-        return [*groups, (self.bundles(), False)]
+            yield [*self.audits(preset), *self.on_the_cpu(preset)], True
+            yield self.on_the_device(preset), False
+        yield self.rankings(), True
+        yield self.bundles(), False
+
+
+def has_failed(audit: Path) -> bool:
+    """Tell whether the report of an audit can be read and says FAIL."""
+    try:
+        return bool(json.loads(audit.read_text(encoding="utf-8"))["outcome"] == "FAIL")
+    except (ValueError, KeyError):
+        return False
 
 
 def carry_out(steps: Iterable[Step], *, at_once: int, until: float, then: Callable[[], None] = lambda: None) -> None:

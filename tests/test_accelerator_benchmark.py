@@ -100,6 +100,19 @@ def test_every_command_is_one_that_the_command_line_knows(plan):
         command.make_context("step", arguments)
 
 
+def test_operators_are_ranked_after_all_else_and_of_audits_that_failed(plan):
+    names, audits = [step.name for step in every_step(plan)], plan.audits("smoke")
+    assert all("--no-operators" in step.arguments for step in audits)
+    audits[0].place.parent.mkdir(parents=True)
+    for step, report in zip(audits, ('{"outcome": "PASS"}', '{"outcome": "FAIL"}', '{"outcome":'), strict=True):
+        step.place.write_text(report, encoding="utf-8")
+    assert [step.name for step in every_step(plan) if step.name not in names] == ["operators of audit smoke, tf32"]
+    *_, ranking, bundle = every_step(plan)
+    assert bundle.name == "store the reference bundle"
+    assert sorted((*ranking.arguments, "--no-operators")) == sorted(audits[1].arguments)
+    assert ranking.place not in {step.place for step in audits}
+
+
 def test_no_command_that_hangs_takes_all_the_time_there_is(benchmark, plan):
     def patience(plan):
         steps = every_step(plan)
