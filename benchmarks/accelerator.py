@@ -201,13 +201,16 @@ class Plan:
     def audits(self, preset: str) -> list[Step]:
         """Return the audits: in every precision of the smoke preset, of a larger one in fp32."""
         steps = []
-        for precision in self.precisions if preset == "smoke" else ("fp32",) if "fp32" in self.precisions else ():
-            batches = ("--batches", str(self.batches) if preset == "smoke" else "1", "--threads", str(self.threads))
+        large = preset != "smoke"
+        for precision in self.precisions:
+            if large and precision != "fp32":
+                continue
+            batches = ("--batches", "1" if large else str(self.batches), "--threads", str(self.threads))
             arguments = ("audit", "--preset", preset, "--device", self.device, "--precision", precision, *batches)
             steps.append(
                 Step(
                     name=f"audit {preset}, {precision}", place=self.audit(preset, precision), exit_codes=JUDGED, keep=True,
-                    arguments=(*arguments, *self.patience(1800.0, 0.5), UNRANKED, "--json"),
+                    arguments=(*arguments, *self.patience(1800.0, 1.0 if large else 0.5), UNRANKED, "--json"),
                 )
             )  # fmt: skip
         return steps
@@ -232,9 +235,13 @@ class Plan:
 
     def groups(self) -> Iterator[tuple[list[Step], bool]]:
         """Yield all steps, and of each group whether its steps may run beside each other: what says most comes first."""
-        for preset in self.presets:
-            yield [*self.audits(preset), *self.on_the_cpu(preset)], True
+        small = [preset for preset in self.presets if preset == "smoke"]
+        large = [preset for preset in self.presets if preset != "smoke"]
+        for preset in (*small, *large):
+            yield [*(self.audits(preset) if preset in small else ()), *self.on_the_cpu(preset)], True
             yield self.on_the_device(preset), False
+        # Sixteen times as many pixels in float64 take minutes, and nothing waits for them.
+        yield [step for preset in large for step in self.audits(preset)], True
         yield self.rankings(), True
         yield self.bundles(), False
 
