@@ -212,3 +212,24 @@ def test_gradients_that_the_channels_last_spoil_make_no_error_acceptable_though_
 
     result = emacheck.audit_step(model, None, torch.randn(1, 3, 9, 9), loss, "cpu", prepare=prepare, end_to_end=False)
     assert (str(result.outcome), result.module) == (("FAIL", "1") if wrong else ("PASS", None))
+
+
+def ragged(device="cpu"):
+    return torch.nested.nested_tensor([torch.randn(n, 8) for n in (3, 5)], layout=torch.jagged, device=device)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("wrong", [False, True])
+def test_what_modules_hand_over_may_be_ragged(wrong):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+
+    def prepare(candidate):
+        if wrong:
+            candidate.model[1].register_forward_hook(lambda *given: 1.001 * given[-1])
+
+    def loss(model, batch):
+        return torch.cat(model(batch).unbind()).square().mean()
+
+    result = emacheck.audit_step(model, None, ragged(), loss, "cpu", prepare=prepare)
+    assert (str(result.outcome), result.module) == (("FAIL", "1") if wrong else ("PASS", None)), result.findings
