@@ -100,7 +100,7 @@ def verdicts(result: Mapping[str, Any]) -> list[str]:
         "## What the rules on curves say, and what an iteration costs",
         "",
         "Fewer than ten iterations are INCONCLUSIVE by themselves. Seconds are medians once the first three iterations are over; trainings of the device ran "
-        "alone, those of the CPU beside each other.",
+        "alone, those of the CPU beside other commands.",
         "",
         "| preset, precision | iterations | outcome | rules that fail | steps left out | seconds on the device | seconds on the CPU |",
         "|---|---:|---|---|---:|---:|---:|",
@@ -164,9 +164,16 @@ def nearest(kinds: Mapping[str, float]) -> str:
 
 def missing(result: Mapping[str, Any]) -> list[str]:
     """Say what was not measured."""
-    if not result["missing"]:
+    failed = result.get("failed", {})
+    names = list(dict.fromkeys((*result["missing"], *failed)))
+    if not names:
         return []
-    return ["## Not measured", "", *(f"- {name}" for name in result["missing"]), ""]
+    return [
+        "## Not measured",
+        "",
+        *(f"- {name}{f': `{failed[name]}`' if name in failed else ''}" for name in names),
+        "",
+    ]
 
 
 def picture(result: Mapping[str, Any]) -> bytes:

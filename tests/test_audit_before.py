@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,12 @@ from emacheck.cli.judging import with_audit
 from emacheck.curve import Curve
 from emacheck.judge import Outcome, decide, make_rules
 from emacheck.judge.comparison import compare
+from emacheck.judge.rules.integrity import Integrity
 from emacheck.logs import read_log
+from emacheck.oddity import OddityKind, oddity
+from emacheck.on_cpu import ran_on_the_cpu
 from emacheck.record import Record
+from emacheck.report.card import card
 from emacheck.report.document import document
 from emacheck.report.github import annotations
 from emacheck.report.junit import junit
@@ -55,12 +60,15 @@ def a_trouble(module=NORM, outcome=Outcome.INCONCLUSIVE, message="bn1 needs aten
     )
 
 
-def a_verdict(audit=None, *, off=0.0):
+def a_verdict(audit=None, *, off=0.0, oddities=()):
     falling = [4.0 - 0.013 * at for at in range(20)]
     curves = [[value * (1 + x) for value in falling] for x in (0.0, off)]
     loss = [Curve(name="loss", iterations=range(1, 21), values=values) for values in curves]
-    records = [Record(name=name, format="example", curves={"loss": c}) for name, c in zip("rc", loss, strict=True)]
-    return with_audit(decide(compare(*records), make_rules(["mean_relative_error"])), audit)
+    reference, candidate = (
+        Record(name=name, format="example", curves={"loss": c}) for name, c in zip("rc", loss, strict=True)
+    )
+    comparison = compare(reference, replace(candidate, oddities=oddities))
+    return with_audit(decide(comparison, make_rules(["mean_relative_error"])), audit)
 
 
 GOOD = an_audit(an_error(), an_error(NORM, 0.5))
@@ -122,6 +130,22 @@ class TestFinding:
         finding = audit_finding(an_audit(an_error(), notes=["fp16 overflows"]))
         assert finding.limited_by == ("fp16 overflows",)
         assert "limited by: fp16 overflows" in finding.message
+
+    def test_what_ran_on_the_cpu_in_the_training_as_well_is_said_once(self):
+        (remark,) = ran_on_the_cpu("sdaa", fallback=["aten::relu"])
+        audit = an_audit(an_error(), notes=[remark, "fp16 overflows"])
+        candidate = oddity(OddityKind.ON_CPU, remark)
+        trained = a_verdict(oddities=(candidate,))
+        verdict = with_audit(replace(trained, findings=Integrity().check(trained.comparison)), audit)
+        assert [finding.limited_by for finding in verdict.findings] == [
+            ("fp16 overflows",),
+            (f"the candidate: {remark}",),
+        ]
+        shown = card(verdict, command="emacheck run", environment={}).replace("\\", "")
+        assert (shown.count(remark), shown.count("fp16 overflows")) == (1, 1)
+        assert sum(finding.message.count(remark) for finding in verdict.findings) == 1
+        # Where no other finding says it, the audit does.
+        assert remark in with_audit(trained, audit).findings[0].limited_by
 
     def test_is_made_without_torch(self):
         code = "import sys, emacheck.audit.findings.verdict, emacheck.report.audited; assert 'torch' not in sys.modules"

@@ -199,6 +199,18 @@ def test_several_optimizers_are_refused_by_name():
         _refuse_several_optimizers(optim.OptimWrapperDict(backbone=one, head=one))
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_an_optimizer_that_steps_on_no_cpu_is_refused_before_the_state_is_prepared(tmp_path):
+    pytest.importorskip("mmengine")
+    from emacheck.cli.audit.training import build_runner
+
+    asked = ("_delete_=True", "type=AdamW", "lr=1e-4", "capturable=True")
+    options = tuple(f"optim_wrapper.optimizer.{each}" for each in asked)
+    request = TrainingRequest(preset="smoke", config=None, cfg_options=options)
+    with pytest.raises(UsageError, match=r"(?s)^optim_wrapper.optimizer: found capturable=True, .*capturable=False;"):
+        build_runner(request, tmp_path, drawn=False)
+
+
 def test_a_worker_that_hangs_is_ended(monkeypatch, tmp_path):
     (tmp_path / "python").write_text("#!/bin/sh\nexec sleep 60\n")
     (tmp_path / "python").chmod(0o755)

@@ -335,6 +335,7 @@ def configured(model, **settings):
             r"the clipping of gradients \(max_norm 35, norm_type 2\) was not",
         ),
         ({"accumulative_counts": 4}, "adds up the gradients of 4 iterations"),
+        ({"accumulative_counts": 49}, "adds up the gradients of 49 iterations"),
     ],
 )
 def test_what_a_training_does_to_gradients_before_its_step_is_noted_for_the_audit_leaves_it_out(settings, words):

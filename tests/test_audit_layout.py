@@ -195,3 +195,41 @@ def test_a_kernel_that_misreads_the_channels_last_makes_no_error_acceptable(wron
     )
     assert (str(result.outcome), result.module) == (("FAIL", "attention") if wrong else ("PASS", None))
     assert any("channels last" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_gradients_that_the_channels_last_spoil_make_no_error_acceptable_though_they_are_small(wrong):
+    """On a CPU the backward pass of an instance norm of one image misreads gradients whose channels come last."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.InstanceNorm2d(8, affine=True), torch.nn.ReLU())
+
+    def prepare(candidate):
+        if wrong:
+            candidate.model[1].weight.register_hook(lambda gradient: 1.01 * gradient)
+
+    def loss(model, batch):
+        return model(batch).square().mean()
+
+    result = emacheck.audit_step(model, None, torch.randn(1, 3, 9, 9), loss, "cpu", prepare=prepare, end_to_end=False)
+    assert (str(result.outcome), result.module) == (("FAIL", "1") if wrong else ("PASS", None))
+
+
+def ragged(device="cpu"):
+    return torch.nested.nested_tensor([torch.randn(n, 8) for n in (3, 5)], layout=torch.jagged, device=device)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("wrong", [False, True])
+def test_what_modules_hand_over_may_be_ragged(wrong):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+
+    def prepare(candidate):
+        if wrong:
+            candidate.model[1].register_forward_hook(lambda *given: 1.001 * given[-1])
+
+    def loss(model, batch):
+        return torch.cat(model(batch).unbind()).square().mean()
+
+    result = emacheck.audit_step(model, None, ragged(), loss, "cpu", prepare=prepare)
+    assert (str(result.outcome), result.module) == (("FAIL", "1") if wrong else ("PASS", None)), result.findings

@@ -177,6 +177,18 @@ def test_a_learning_rate_schedule_on_the_optimizer_is_no_obstacle():
     assert torch.equal(model[0].weight, before)
 
 
+def test_an_optimizer_that_steps_on_no_cpu_is_told_what_to_change():
+    model, optimizer = trained(lambda parameters: torch.optim.AdamW(parameters, lr=1e-3))
+    optimizer.param_groups[0]["capturable"] = True
+    result = emacheck.audit_step(model, optimizer, BATCH, squares, "cpu")
+    assert result.outcome is Outcome.INCONCLUSIVE
+    for finding in result.findings:
+        assert "torch steps on no CPU with capturable=True. Set it to False in every group" in finding.message
+        assert "casts" not in finding.message
+    optimizer.param_groups[0]["capturable"] = False
+    assert emacheck.audit_step(model, optimizer, BATCH, squares, "cpu").outcome is Outcome.PASS
+
+
 @pytest.mark.parametrize("option", [{}, {"foreach": True}, {"fused": True}, {"capturable": True}])
 def test_a_step_counter_goes_to_the_device_only_where_a_kernel_reads_it_there(option):
     model, optimizer = trained(lambda parameters: torch.optim.AdamW(parameters, lr=1e-3))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -60,6 +61,19 @@ def test_an_interrupt_while_the_report_is_made_leaves_no_directory_that_would_re
     with pytest.raises(click.Abort):
         emacheck.main(["compare", "reference.json", "low.json", "--output-dir", "out"], standalone_mode=False)
     assert not (logs / "out").exists()
+
+
+def test_a_kill_while_the_report_is_written_leaves_no_directory_that_would_refuse_the_next(logs, emacheck_cli):
+    killed = (
+        "import os, pathlib, signal, sys, emacheck.cli\n"
+        "pathlib.Path.write_bytes = lambda self, content: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "emacheck.cli.invoke(sys.argv[1:])"
+    )
+    command = ("compare", "reference.json", "good.json", "--output-dir", "new/out")
+    done = subprocess.run([sys.executable, "-c", killed, *command], cwd=logs, check=False)
+    assert (done.returncode, (logs / "new").exists()) == (-signal.SIGKILL, False)
+    assert emacheck_cli(*command).code == 0
+    assert {path.name for path in (logs / "new" / "out").iterdir()} == set(REPORTS)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from emacheck.errors import UsageError
-from emacheck.module_path import safe_path
+from emacheck.module_path import own_process
 from emacheck.train.device import accelerator, devices
 from emacheck.train.device.devices import KINDS, Device, DeviceKind, device_names, parse_device, probe
 
@@ -234,7 +234,7 @@ def test_a_file_of_the_working_directory_is_no_module_of_our_processes_unless_no
     monkeypatch.chdir(tmp_path)
     assert str(parse_device("auto")) == "cpu"
     code = "import emacheck.module_path as p; p.with_working_directory_last(); import beside_a_configuration, random"
-    subprocess.run([sys.executable, "-c", code], env={**os.environ, **safe_path()}, check=True)
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, **own_process()}, check=True)
 
 
 def test_auto_is_the_cpu_where_torch_finds_no_accelerator():
@@ -292,11 +292,19 @@ atexit.register(os._exit, 0)
 """
 
 
-def test_what_the_package_of_an_entry_point_does_is_not_done_to_the_command(package, tmp_path):
+@pytest.mark.parametrize("before", ["", "import torch\n"], ids=["the command", "a program with torch"])
+def test_what_the_package_of_an_entry_point_does_is_not_done_to_whoever_asks(package, tmp_path, before):
     described = (tmp_path / "vendor.py").read_text(encoding="utf-8")
     (tmp_path / "vendor.py").write_text(f"{ILL_BEHAVED}{described}", encoding="utf-8")
-    done = package("import signal\nprint(parse_device('hpu:1'), signal.getsignal(signal.SIGTERM).name)\nsys.exit(1)")
+    asked = "import signal\nprint(parse_device('hpu:1'), signal.getsignal(signal.SIGTERM).name)\nsys.exit(1)"
+    done = package(f"{before}{asked}")
     assert (done.returncode, done.stdout) == (1, "hpu:1 SIG_DFL\n"), done.stderr
+
+
+def test_a_process_of_our_own_loads_an_entry_point_itself(package):
+    own = "import os\nfrom emacheck.module_path import own_process\nos.environ.update(own_process())\n"
+    done = package(f"{own}print(parse_device('hpu'), *{{'torch', 'vendor'}} & {{*sys.modules}})")
+    assert done.stdout == "hpu vendor\n", done.stderr
 
 
 def test_a_device_is_found_though_its_module_crashes_at_exit(package, tmp_path):

@@ -224,6 +224,18 @@ def test_no_findings_are_inconclusive_and_fail_beats_inconclusive_beats_pass():
     assert outcome(INCONCLUSIVE, FAIL, PASS) is FAIL
 
 
+def test_whether_many_metrics_are_paired_is_looked_at_once(monkeypatch):
+    from emacheck.judge.forensics import pairing
+
+    looked = []
+    moves = pairing._move
+    monkeypatch.setattr(pairing, "_move", lambda *given: looked.append(given) or moves(*given))
+    losses = {f"loss_{i}": emacheck.Curve(name="", iterations=range(1, 21), values=falling()[:20]) for i in range(50)}
+    many = Record(name="", format="", curves=losses)
+    emacheck.decide(compare(many, many, metrics=[*losses]))
+    assert len(looked) == len(losses)
+
+
 def test_the_worst_finding_is_the_alternative_that_was_closer_to_its_limit():
     worst = verdict_on(record(falling()), record(falling() * 0.61)).worst
     assert worst is not None

@@ -24,7 +24,7 @@ from verdicts_to_show import (
 
 from emacheck.cli.judging import with_audit
 from emacheck.curve import Curve
-from emacheck.judge import Outcome, make_rules
+from emacheck.judge import Outcome, Verdict, make_rules
 from emacheck.judge.comparison import compare
 from emacheck.judge.rules.modelzoo import ModelZoo
 from emacheck.record import Record
@@ -87,6 +87,14 @@ class TestOutcome:
         ]
         assert "- and 56 more that did not pass" in shown
         assert len(shown.splitlines()) < 30
+
+    def test_of_many_findings_the_worst_is_not_looked_for_again_at_each(self, monkeypatch):
+        looks, outcome = [], Verdict.outcome.fget
+        monkeypatch.setattr(Verdict, "outcome", property(lambda verdict: looks.append(verdict) or outcome(verdict)))
+        for count in (2, 60):
+            looks.append(count)
+            a_card(a_verdict_with(*(a_finding(metric=f"loss_{i}", observed=float(i)) for i in range(count))))
+        assert looks.index(60) == len(looks) - looks.index(60)
 
     def test_of_an_audit_that_passed_is_said_with_its_figures(self):
         audit = an_audit()

@@ -254,6 +254,21 @@ class TestWrite:
             write_together({tmp_path / "a": "new"})
         assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
+    def test_a_new_directory_is_made_with_its_files_in_it_or_not_at_all(self, tmp_path, monkeypatch):
+        new, write, seen = tmp_path / "deep" / "new", Path.write_bytes, []
+
+        def watched(self, content):
+            seen.append(new.exists())
+            return write(self, content)
+
+        monkeypatch.setattr(Path, "write_bytes", watched)
+        write_together({new / "a": "x", new / "b": "y", tmp_path / "c": "z"}, new=new)
+        assert (seen, sorted(path.name for path in new.iterdir())) == ([False] * 3, ["a", "b"])
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "deep"]
+        with pytest.raises(OutputError, match="File exists"):
+            write_together({new / "a": "later"}, new=new)
+        assert (new / "a").read_text() == "x"
+
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_an_interrupt_between_two_files_waits_for_all_of_them(self, tmp_path, monkeypatch, number):
         """Some of them alone would look like a report."""

@@ -314,7 +314,7 @@ def find_unsteady(reference: Reference) -> ModuleFinding | None:
     advice = (
         f"It draws with {drawn}, whose numbers cannot be given to every side."
         if drawn
-        else "Draw random numbers with torch, and keep no state outside of buffers."
+        else "Draw random numbers with torch, and keep no state outside of the model."
     )
     return ModuleFinding(
         module=name.split(" ", 1)[0],

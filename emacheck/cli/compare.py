@@ -1,6 +1,5 @@
 """``emacheck compare``: judge two logs."""
 
-import contextlib
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -74,19 +73,7 @@ def compare(
     if scoreboard or "modelzoo" in judging.rule:
         comparison = _with_rank_0(comparison, log_a, log_b, reading)
     verdict = reach_verdict(comparison, judging)
-    if output_dir is not None:
-        try:
-            output_dir.mkdir(parents=True)
-        except OSError as error:
-            raise UsageError(f"--output-dir {output_dir}: cannot be made ({error.strerror}).") from error
-    try:
-        return deliver(verdict, judging, directory=output_dir, scoreboard=scoreboard, logs=(log_a, log_b))
-    except BaseException:
-        # If nothing was written, as after Ctrl-C, the same command is not to fail on the directory that it made.
-        with contextlib.suppress(OSError):
-            if output_dir is not None:
-                output_dir.rmdir()
-        raise
+    return deliver(verdict, judging, new_directory=output_dir, scoreboard=scoreboard, logs=(log_a, log_b))
 
 
 def _two(logs: tuple[str, ...]) -> tuple[str, str]:

@@ -155,7 +155,10 @@ def with_audit(verdict: "Verdict", audit: "AuditResult | None") -> "Verdict":
     """Return a verdict that rests on an audit of the device as well."""
     from emacheck.audit.findings.verdict import audit_finding
 
-    return verdict if audit is None else replace(verdict, findings=(audit_finding(audit), *verdict.findings))
+    if audit is None:
+        return verdict
+    said = [remark for finding in verdict.findings for remark in finding.limited_by]
+    return replace(verdict, findings=(audit_finding(audit, said=said), *verdict.findings))
 
 
 def _parse_limit(text: str) -> tuple[str, str, float]:
@@ -173,7 +176,8 @@ def deliver(
     verdict: "Verdict",
     judging: Judging,
     *,
-    directory: Path | None,
+    directory: Path | None = None,
+    new_directory: Path | None = None,
     scoreboard: bool = False,
     audit: "AuditResult | None" = None,
     logs: tuple[str, str] | None = None,
@@ -185,14 +189,18 @@ def deliver(
         judging: How to show it.
         scoreboard: Show beside it what the rules that others use say.
         directory: Where the files of :data:`REPORTS` go, or None for no reports.
+        new_directory: The same, of a directory that is not there yet and is made with them in it.
         audit: The audit that the verdict rests on; its own files are in the directory already.
         logs: The logs of reference and candidate, as they were named.
 
     Returns:
         The exit code of the outcome.
     """
+    from emacheck.report.write import write_together
+
     command = given_command()
-    _write_files(verdict, judging, command, audit=audit, directory=directory, logs=logs)
+    files = _files(verdict, judging, command, audit=audit, directory=directory or new_directory, logs=logs)
+    write_together(files, new=new_directory)
     if judging.github:
         _tell_github(verdict, command, audit, to_stderr=judging.output_format != "text")
     if judging.output_format == "json":
@@ -208,11 +216,11 @@ def deliver(
             from emacheck.report.scoreboard import scoreboard_text
 
             click.echo(scoreboard_text(verdict, _scores(verdict)) + "\n")
-        _print_text(verdict, command, directory)
+        _print_text(verdict, command, directory or new_directory)
     return exit_code(verdict.outcome)
 
 
-def _write_files(
+def _files(
     verdict: "Verdict",
     judging: Judging,
     command: str,
@@ -220,9 +228,7 @@ def _write_files(
     audit: "AuditResult | None",
     directory: Path | None,
     logs: tuple[str, str] | None,
-) -> None:
-    from emacheck.report.write import write_together
-
+) -> dict[Path, str | bytes]:
     files: dict[Path, str | bytes] = {}
     page = _html(verdict, command, audit) if directory or judging.html else ""
     card = _card(verdict, command, logs) if directory or judging.card else ""
@@ -245,7 +251,7 @@ def _write_files(
         from emacheck.report.junit import junit
 
         files[judging.junit] = junit(verdict, command=command)
-    write_together(files)
+    return files
 
 
 def exit_code(outcome: "Outcome") -> int:

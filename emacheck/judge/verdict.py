@@ -199,19 +199,15 @@ class Verdict:
 
         Of two alternatives the one closer to its limit counts, because it would have sufficed.
         """
-        deciding = [finding for finding in self.findings if finding.outcome is self.outcome]
-        sufficient = {
-            finding.metric: min(other.severity for other in deciding if _alternative(other, finding.metric))
-            for finding in deciding
-            if finding.rule in ALTERNATIVES
-        }
+        outcome, sufficient = self.outcome, dict[str, float]()
+        deciding = [finding for finding in self.findings if finding.outcome is outcome]
+        for finding in deciding:
+            if finding.rule in ALTERNATIVES:
+                known = sufficient.get(finding.metric, math.inf)
+                sufficient[finding.metric] = min(known, finding.severity)
         counted = [
             finding
             for finding in deciding
             if finding.rule not in ALTERNATIVES or finding.severity == sufficient[finding.metric]
         ]
         return max(counted, key=lambda finding: finding.severity, default=None)
-
-
-def _alternative(finding: Finding, metric: str) -> bool:
-    return finding.rule in ALTERNATIVES and finding.metric == metric

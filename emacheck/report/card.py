@@ -129,10 +129,10 @@ def _compared(verdict: Verdict) -> str:
 
 def _findings(verdict: Verdict) -> Iterator[str]:
     """Say what decided: of a PASS what is closest to its limit, and otherwise only what did not pass."""
-    passed = verdict.outcome is Outcome.PASS
+    passed, worst = verdict.outcome is Outcome.PASS, verdict.worst
     found = [finding for finding in verdict.findings if passed or finding.outcome is not Outcome.PASS]
-    found.sort(key=lambda each: (each is not verdict.worst, each.outcome is not Outcome.FAIL, -each.severity))
-    first = [finding for finding in found if finding is verdict.worst or finding.severity > 0][:MOST_FINDINGS]
+    found.sort(key=lambda each: (each is not worst, each.outcome is not Outcome.FAIL, -each.severity))
+    first = [finding for finding in found if finding is worst or finding.severity > 0][:MOST_FINDINGS]
     shown = [finding for finding in found if finding in first or finding.rule == AUDIT]
     yield from map(_finding, shown)
     if more := len(found) - len(shown):

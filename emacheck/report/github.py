@@ -26,7 +26,8 @@ def annotations(verdict: Verdict) -> list[str]:
     if not findings:
         return [_annotation("warning", "emacheck", headline(verdict))]
     # GitHub shows ten errors and ten warnings of a step: the one that decided comes first.
-    findings.sort(key=lambda finding: finding is not verdict.worst)
+    worst = verdict.worst
+    findings.sort(key=lambda finding: finding is not worst)
     return [_annotation(COMMANDS[f.outcome], f"emacheck {full_label(f)}", _message(f)) for f in findings]
 
 

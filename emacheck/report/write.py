@@ -10,7 +10,7 @@ from emacheck.errors import OutputError
 from emacheck.uninterrupted import uninterrupted
 
 
-def write_together(contents: Mapping[Path, bytes | str]) -> None:
+def write_together(contents: Mapping[Path, bytes | str], *, new: Path | None = None) -> None:
     """Write several files, or none of them where there is no room for all: some alone would speak for the others.
 
     Whoever looks sees the old content of a file or the new one, never a part. An interrupt comes before the first of
@@ -19,10 +19,11 @@ def write_together(contents: Mapping[Path, bytes | str]) -> None:
     Args:
         contents: What goes where; text is written as UTF-8. An existing file is replaced, also one that a symbolic link
             leads to.
+        new: A directory right in which some of them go, made when all are written: a kill before leaves none of it.
 
     Raises:
-        OutputError: If a directory is missing or cannot be written, or a path is something other than a file, such as a
-            link to nothing.
+        OutputError: If a directory is missing or cannot be written, the new one is there already, or a path is
+            something other than a file, such as a link to nothing.
 
     Example:
         >>> import tempfile
@@ -31,16 +32,19 @@ def write_together(contents: Mapping[Path, bytes | str]) -> None:
         ...     sorted(path.name for path in Path(folder).iterdir())
         ['report.json', 'report.md']
     """
+    made = None if new is None else Path(os.path.realpath(new))
     for path in contents:
-        refuse_what_cannot_be_written(path)
-    temporary = {path: _beside(Path(os.path.realpath(path))) for path in contents}
+        if Path(os.path.realpath(path)).parent != made:
+            refuse_what_cannot_be_written(path)
+    temporary: dict[Path, Path] = {}
     try:
         for path, data in contents.items():
             with _explained(path):
+                temporary[path] = _beside(Path(os.path.realpath(path)))
                 temporary[path].write_bytes(
                     data.encode("utf-8", errors="backslashreplace") if isinstance(data, str) else data
                 )
-        with uninterrupted():
+        with uninterrupted(), _made(new):
             for path, written in temporary.items():
                 with _explained(path):
                     written.replace(os.path.realpath(path))
@@ -80,7 +84,23 @@ def append(path: Path, text: str) -> None:
 
 
 def _beside(target: Path) -> Path:
-    return target.parent / f".emacheck-{os.getpid()}-{secrets.token_hex(4)}"
+    there = next(parent for parent in target.parents if parent.exists())
+    return there / f".emacheck-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+@contextlib.contextmanager
+def _made(directory: Path | None) -> Iterator[None]:
+    if directory is None:
+        yield
+        return
+    with _explained(directory):
+        directory.mkdir(parents=True)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            directory.rmdir()  # only if nothing is in it
+        raise
 
 
 @contextlib.contextmanager

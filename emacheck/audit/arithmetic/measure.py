@@ -59,12 +59,14 @@ COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
 
 
 def real(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the same numbers dense and real: a sparse tensor with its zeros, a complex one as pairs.
+    """Return the same numbers dense and real: a sparse tensor with its zeros, a nested one in a row, complex as pairs.
 
     Example:
         >>> real(torch.tensor([1 + 2j])).tolist()
         [[1.0, 2.0]]
     """
+    if tensor.is_nested:
+        tensor = torch.cat([each.reshape(-1) for each in tensor.unbind()])
     dense = tensor if tensor.layout is torch.strided else tensor.to_dense()
     return torch.view_as_real(dense.resolve_conj()) if dense.is_complex() else dense
 

@@ -1,6 +1,7 @@
 """An audit as one finding of a verdict, beside those of the curves; no torch."""
 
 import math
+from collections.abc import Collection
 
 from emacheck.audit.findings.processes import LEVEL
 from emacheck.audit.findings.result import ITERATION, AuditResult, ModuleFinding
@@ -12,11 +13,12 @@ UNIT = "x accepted error"
 SHOWN_NOTES = 6
 
 
-def audit_finding(result: AuditResult) -> Finding:
+def audit_finding(result: AuditResult, *, said: Collection[str] = ()) -> Finding:
     """Turn what an audit says into one finding: the worst error ratio, its limit, and the module to blame.
 
     Args:
         result: What the audit said.
+        said: What other findings are limited by; a note of the audit that stands there is not said again.
 
     Returns:
         A finding of the rule ``audit``. Every audited iteration starts from one shared state: it is the first. No
@@ -32,7 +34,8 @@ def audit_finding(result: AuditResult) -> Finding:
     message = _passing(result) if blamed is None else _blaming(result, blamed)
     if result.operators is not None and result.outcome is Outcome.FAIL:
         message = "; ".join((message, *result.operators.lines[:1]))
-    notes = "; ".join(result.notes[:SHOWN_NOTES])
+    limits = tuple(note for note in result.notes if not any(remark.endswith(note) for remark in said))
+    notes = "; ".join(limits[:SHOWN_NOTES])
     return Finding(
         rule=AUDIT,
         outcome=result.outcome,
@@ -43,7 +46,7 @@ def audit_finding(result: AuditResult) -> Finding:
         message=f"{message}; limited by: {notes}" if notes else message,
         would_pass_at=observed if result.outcome is Outcome.PASS else None,
         metric="",
-        limited_by=result.notes,
+        limited_by=limits,
         module=blamed.module if blamed is not None else "",
     )
 

@@ -50,6 +50,7 @@ class Call:
         buffers: The module's own buffers, and those of modules it did not call, before it ran.
         direct: Whether ``forward`` was called directly, past the module's hooks.
         gradients_on: Whether gradients were recorded.
+        differentiates: Whether its own code computes gradients through modules that it calls, as for a penalty.
         draws: Number of random draws before it ran.
         output: Its output, copied when it returned.
         output_gradients: Gradient of the loss with respect to each output tensor, by path.
@@ -72,6 +73,7 @@ class Call:
     buffers: dict[str, torch.Tensor] = field(default_factory=dict)
     direct: bool = False
     gradients_on: bool = True
+    differentiates: bool = False
     draws: int = 0
     output: Any = None
     output_gradients: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -94,6 +96,14 @@ def module_names(model: torch.nn.Module) -> dict[int, str]:
     return {id(module): name or MODEL for name, module in model.named_modules()}
 
 
+def _transforming() -> bool:
+    """Return whether a transform of ``torch.func``, such as ``vmap``, runs: its tensors have no numbers to record.
+
+    What a module computes in it is its caller's own code.
+    """
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
 @contextmanager
 def intercepted(modules: Iterable[torch.nn.Module], names: Mapping[int, str], handler: Handler) -> Iterator[None]:
     """Ask a handler at every call of a module, whether it is called itself or through its ``forward``.
@@ -111,7 +121,7 @@ def intercepted(modules: Iterable[torch.nn.Module], names: Mapping[int, str], ha
     original = torch.nn.Module.__call__
 
     def call(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-        if id(module) not in watched:
+        if id(module) not in watched or _transforming():
             return original(module, *args, **kwargs)
 
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -130,6 +140,8 @@ def intercepted(modules: Iterable[torch.nn.Module], names: Mapping[int, str], ha
         def forward(*args: Any, **kwargs: Any) -> Any:
             if entered and entered[-1] == id(module):
                 entered[-1] = 0
+                return own(*args, **kwargs)
+            if _transforming():
                 return own(*args, **kwargs)
             return handler(Asked(name=names[id(module)], module=module, run=own, direct=True), args, kwargs)
 

@@ -217,6 +217,8 @@ class _Recorder:
         self.calls.append(call)
 
     def _keep(self, call: Call, path: str, gradient: torch.Tensor) -> None:
+        if self.forward:
+            self.stack[-1].differentiates = True
         call.output_gradients[path] = moved(gradient)
         self.digests.append((f"{call.label} output gradient {path}".rstrip(), checksum(gradient)))
 

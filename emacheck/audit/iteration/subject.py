@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from emacheck.audit.arithmetic.measure import counterpart
+from emacheck.audit.iteration.attributes import bring
 from emacheck.audit.iteration.capture import LossFunction
 from emacheck.audit.iteration.nested import replaced, tensors
 from emacheck.errors import UsageError
@@ -180,6 +181,7 @@ def _filled(cell: CellType) -> bool:
 def to_accuracy(model: torch.nn.Module, accuracy: torch.dtype) -> torch.nn.Module:
     """Bring a model into a precision, complex weights and buffers as well, of which torch would drop a half."""
     same: torch.nn.Module = model._apply(lambda tensor: tensor.to(counterpart(tensor.dtype, accuracy)))  # type: ignore[no-untyped-call]
+    bring(same.modules(), dtype=accuracy)
     return same
 
 
@@ -275,6 +277,7 @@ def move(candidate: Candidate, *, device: torch.device | None = None, dtype: tor
     places = [*slots(model), *buffer_slots(model)]
     if device is not None:
         model.to(device=device)
+        bring(model.modules(), device=device)
     if dtype is not None:
         to_accuracy(model, dtype)
     reunite(places)

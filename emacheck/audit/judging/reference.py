@@ -154,6 +154,12 @@ class Reference:
                     f"called again in the backward pass, not by torch.utils.checkpoint: {repeated}; "
                     "their backward pass, and that of what called them, ran in whole iterations only"
                 )
+            inner = list(dict.fromkeys(call.name for call in captured.calls if call.differentiates))
+            if inner:
+                self.notes.append(
+                    f"computes gradients in the forward pass, through modules that it calls: {the_first(inner, 1)}; "
+                    "what becomes of them, and the second derivatives of those modules, ran in whole iterations only"
+                )
         found: Capture = self._kept["capture"]
         return found
 

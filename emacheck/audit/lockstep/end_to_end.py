@@ -14,6 +14,7 @@ from torch.utils.checkpoint import set_checkpoint_early_stop
 
 from emacheck.audit.arithmetic.measure import FAR, Distance, Truth, difference, distance, float64, on_host
 from emacheck.audit.arithmetic.precision import Precision
+from emacheck.audit.iteration.attributes import put_back
 from emacheck.audit.iteration.calls import LOSS, MODEL
 from emacheck.audit.iteration.capture import named_losses, total
 from emacheck.audit.iteration.draws import Draws
@@ -139,6 +140,7 @@ def iterated(candidate: Candidate, batch: Any, conditions: Conditions) -> Iterat
     with (
         preserved(candidate) as weights,
         placed(candidate, conditions),
+        put_back(candidate.model.modules()),
         offered(observed(candidate, batch, conditions, weights)) as found,
     ):
         yield found
@@ -195,7 +197,8 @@ def placed(candidate: Candidate, conditions: Conditions) -> Iterator[None]:
         yield
     finally:
         if not stay:
-            move(candidate, device=torch.device("cpu"), dtype=kinds.pop() if len(kinds) == 1 else None)
+            before = kinds.pop() if conditions.dtype and len(kinds) == 1 else None
+            move(candidate, device=torch.device("cpu"), dtype=before)
         if conditions.variation.channels_last:
             _lay_out(candidate.model, torch.contiguous_format)
 

@@ -28,6 +28,7 @@ RARE = 1 / 30
 
 # Of the largest tensor of a call; what a benign variation moves by more was no rounding.
 SHARE = 0.5
+BACKWARD = "backward"
 
 # Told the name of what cannot run in a variation, the variation and what was raised.
 Refused = Callable[[str, Variation, Exception], None]
@@ -175,14 +176,20 @@ def _misread(
 ) -> bool:
     """Return whether a tensor is off by half of the largest that the call makes or is given, where it is not plainly.
 
-    No rounding does that: some kernels, as of attention or of a library of the user's, expect one memory layout.
+    No rounding does that: some kernels, as of attention or of a library of the user's, expect one memory layout. What
+    is made in the backward pass is held against what is made or given there, for gradients are often far smaller.
     """
     far = [part for part, away in here.items() if part in plain and not away.absolute <= SHARE * truth[part].norm]
     if not far:
         return False
     given = [t for _, t in tensors((call.args, call.kwargs, call.output_gradients)) if continuous(t)]
     scale = max(each.norm for each in (*truth.values(), *(Truth(tensor=each) for each in given)))
-    return any(not here[part].absolute <= SHARE * scale and plain[part].absolute <= SHARE * scale for part in far)
+    backward = max(_scales_of(BACKWARD, truth, call)) if call.output_gradients else scale
+
+    def most(part: Part) -> float:
+        return SHARE * (backward if PHASE_OF[part.kind] == BACKWARD else scale)
+
+    return any(not here[part].absolute <= most(part) and plain[part].absolute <= most(part) for part in far)
 
 
 def _undecided(call: Call, accepted: list[Side], truth: Mapping[Part, Truth]) -> dict[Part, Distance]:
@@ -210,11 +217,15 @@ def _with_scale(accepted: Distance, part: Part, truth: Mapping[Part, Truth], cal
 
     The scale is that of the largest tensor that the call makes in the same phase, or is given in the backward pass.
     """
-    phase = PHASE_OF[part.kind]
-    scales = [each.norm for other, each in truth.items() if PHASE_OF[other.kind] == phase]
-    if phase == "backward":
+    return with_scale(accepted, truth[part], _scales_of(PHASE_OF[part.kind], truth, call))
+
+
+def _scales_of(phase: str, truth: Mapping[Part, Truth], call: Call) -> list[float]:
+    """Return the norms of what a call makes in a phase, and of what it is given in the backward pass."""
+    scales = [each.norm for part, each in truth.items() if PHASE_OF[part.kind] == phase]
+    if phase == BACKWARD:
         scales += [float(gradient.norm()) for gradient in call.output_gradients.values()]
-    return with_scale(accepted, truth[part], scales)
+    return scales
 
 
 def with_scale(accepted: Distance, truth: Truth, scales: Sequence[float]) -> Distance:

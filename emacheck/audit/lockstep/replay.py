@@ -8,6 +8,7 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
 from emacheck.audit.arithmetic.measure import difference, float64
+from emacheck.audit.iteration.attributes import bring, put_back
 from emacheck.audit.iteration.calls import LOSS, Call, intercepted
 from emacheck.audit.iteration.capture import named_losses, total
 from emacheck.audit.iteration.checkpoints import run_plainly
@@ -40,6 +41,7 @@ def replay(call: Call, side: Side, *, during: Context = nullcontext) -> Results:
         return ()
 
     with (
+        put_back((side.model if module is None else module).modules()),
         _unwritten(call, side),
         side.active(draws),
         _in_place(module, call, side) as change,
@@ -149,6 +151,8 @@ def _in_place(module: torch.nn.Module | None, call: Call, side: Side) -> Iterato
     scope = side.model if module is None else module
     own = [] if module is None else [each for each in module.modules() if not _within(side.names[id(each)], called)]
     with _moved(side.model if call.borrowed else scope, own, call.borrowed, side.device):
+        if side.device.type != "cpu":
+            bring(scope.modules(), device=side.device)
         for parameter in scope.parameters():
             parameter.grad = None
         places = {name: (holder, key) for name, holder, key in _buffers(scope, own)}

@@ -14,6 +14,8 @@ _MISSING = (
     *("could not run 'aten::", "not implemented for", "not currently implemented"),
     *("no kernel", "unable to find an engine"),
 )
+# What torch says of an optimizer that is to be captured in a graph of a device.
+_CAPTURABLE = "capturable=True"
 # How CUDA says that a build of torch holds no code for the card.
 _NOT_BUILT = "no kernel image"
 # How torch says what to set for an error of a device that runs behind the host (c10/cuda/CUDAException.cpp).
@@ -45,6 +47,8 @@ def unable(error: Exception, *, module: str, kind: str) -> ModuleFinding:
         )
     elif isinstance(error, ForeignDrawError):
         why = f"it draws with {error}, whose numbers cannot be given to every side; draw with torch.rand or dropout"
+    elif _CAPTURABLE in first:
+        why = f"torch steps on no CPU with {_CAPTURABLE}. Set it to False in every group of the optimizer for the audit"
     return ModuleFinding(
         module=module,
         kind=kind,

@@ -28,7 +28,7 @@ from emacheck.cli.audit.job import (
 )
 from emacheck.errors import TrainingError, UsageError
 from emacheck.exit_code import how_it_ended
-from emacheck.module_path import safe_path
+from emacheck.module_path import own_process
 from emacheck.train.launching.hints import disk_is_full, hint_of
 from emacheck.train.launching.last_words import ANSWER_SECONDS, ask, last_words_in
 from emacheck.train.launching.parent import MARK
@@ -117,7 +117,7 @@ def _in_worker(
             env={
                 **WORKER_ENVIRONMENT,
                 **AUDIT_ENVIRONMENT,
-                **safe_path(),
+                **own_process(),
                 **os.environ,
                 "PYTHONUNBUFFERED": "1",
                 MARK: mark,

@@ -110,6 +110,8 @@ def prepare_training(
 
 def left_out(runner: Any) -> tuple[str, ...]:
     """Return what a training of this configuration does and its audit does not, a sentence each."""
+    import torch
+
     wrapper = runner.optim_wrapper
     notes = [
         f"{key} of the configuration was not turned on, so what it changes in a training was not audited"
@@ -122,10 +124,12 @@ def left_out(runner: Any) -> tuple[str, ...]:
             f"the clipping of gradients ({settings}) was not audited: the optimizer stepped with them as the backward "
             "pass left them"
         )
-    if wrapper._accumulative_counts > 1:
+    # The wrapper divides a loss by as many; mmengine tells the number itself to nobody.
+    added = round(1 / float(wrapper.scale_loss(torch.ones((), dtype=torch.float64))))
+    if added > 1:
         notes.append(
-            f"a training adds up the gradients of {wrapper._accumulative_counts} iterations before it steps; here each "
-            "iteration stepped by itself"
+            f"a training adds up the gradients of {added} iterations before it steps; here each iteration stepped by "
+            "itself"
         )
     return tuple(notes)
 
@@ -239,6 +243,7 @@ def build_runner(request: TrainingRequest, scratch: Path, device: "Device | None
     runner = (SeededRunner if drawn else UndrawnRunner).from_cfg(config)
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     _refuse_several_optimizers(runner.optim_wrapper)
+    _refuse_capturable(_optimizer(runner))
     return runner
 
 
@@ -273,6 +278,22 @@ def _refuse_several_optimizers(wrapper: Any) -> None:
         raise UsageError(
             f"optim_wrapper: found several optimizers ({', '.join(wrapper.keys())}), expected one, with which the "
             "audit steps after each backward pass. What several do shows in the curves alone."
+        )
+
+
+def _refuse_capturable(optimizer: "torch.optim.Optimizer") -> None:
+    """Refuse what torch steps on no CPU, against which the audit holds the step of the device.
+
+    Raises:
+        UsageError: If so.
+    """
+    from emacheck.errors import UsageError
+
+    if any(group.get("capturable") for group in optimizer.param_groups):
+        raise UsageError(
+            "optim_wrapper.optimizer: found capturable=True, expected an optimizer that steps on the CPU as well. "
+            "Audit with --cfg-options optim_wrapper.optimizer.capturable=False; what capturable=True does shows in the "
+            "curves alone."
         )
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 import numpy as np
 
@@ -115,6 +116,8 @@ def drawn_on_device(comparison: Comparison) -> bool:
     return bool(comparison.paired) and any(drew)
 
 
+# Twenty places ask it of one comparison, which nothing can change, and it looks at every judged metric.
+@lru_cache(maxsize=2)
 def paired_by_curves(comparison: Comparison) -> bool | None:
     """Decide from the first iterations whether two records start from the same weights and see the same data.
 

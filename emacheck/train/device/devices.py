@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from emacheck.errors import UsageError
 from emacheck.exit_code import how_it_ended
-from emacheck.module_path import safe_path
+from emacheck.module_path import is_own_process, own_process
 
 ENTRY_POINTS = "emacheck.devices"
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
@@ -241,8 +241,8 @@ def _kind(name: str, option: str) -> DeviceKind:
             f"Another one needs a row of its own, given by an entry point of the group {ENTRY_POINTS} "
             "(docs/devices.md). Logs from any device can be judged with: emacheck compare LOG_A LOG_B"
         )
-    # A process that has torch is one of those that import the vendor's module anyhow.
-    return _loaded(entry, option) if "torch" in sys.modules else _described(name, option)
+    # Our own processes import the vendor's module anyhow.
+    return _loaded(entry, option) if is_own_process() else _described(name, option)
 
 
 @functools.cache
@@ -349,7 +349,7 @@ def _ask(trouble: str, *arguments: str) -> str:
             stdout=out,
             stderr=err,
             start_new_session=True,
-            env={**safe_path(), **os.environ},
+            env={**own_process(), **os.environ},
         )
         try:
             code = probing.wait(PROBE_SECONDS)

@@ -1,6 +1,5 @@
 """A process of its own that asks for devices: ``python -m emacheck.train.device.probe OPTION [NAME [N]]``."""
 
-import contextlib
 import sys
 
 from emacheck.errors import EmacheckError
@@ -20,9 +19,6 @@ def main(arguments: list[str]) -> int:
             print(f"\n{description(named[0], option)}")  # noqa: T201 - the answer
         elif named:
             name, count = named
-            # Then the entry point is loaded here; a torch that cannot be imported is told of by what needs it.
-            with contextlib.suppress(Exception):
-                import torch  # noqa: F401
             open_device(parse_device(name, option), int(count))
         else:
             print(detect(option))  # noqa: T201 - the answer to --device auto

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from emacheck.errors import UsageError
-from emacheck.module_path import safe_path
+from emacheck.module_path import own_process
 from emacheck.train.device.devices import AUTO, parse_device
 from emacheck.train.device.precision import keep_float32
 from emacheck.train.doctor.host import (
@@ -72,7 +72,7 @@ def _tried(device: str, stages: tuple[str, ...], timeout: float) -> Iterator[lis
     """Yield the lines of each stage until all are done or one ended the process, which is then its line."""
     with tempfile.TemporaryDirectory(prefix="emacheck-doctor-") as folder:
         results, log = Path(folder) / "results.jsonl", Path(folder) / "log"
-        environment = {"OMP_WAIT_POLICY": "PASSIVE", **safe_path(), **os.environ}
+        environment = {"OMP_WAIT_POLICY": "PASSIVE", **own_process(), **os.environ}
         keep_float32(parse_device(device), "fp32", environment)
         with log.open("wb") as output:
             process = subprocess.Popen(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from emacheck.errors import OutputError, TrainingError, UsageError
 from emacheck.exit_code import how_it_ended
-from emacheck.module_path import safe_path
+from emacheck.module_path import own_process
 from emacheck.rank_files import rank_files
 from emacheck.train.launching.deaths import Failure, lost_another, read_failure
 from emacheck.train.launching.heartbeat import Heartbeat, Progress
@@ -210,7 +210,7 @@ def _environment(threads: int, processes: Processes, mark: str) -> dict[str, str
     # Unless told, torch's launcher gives each process one thread before the worker sets its own number.
     told = {"OMP_NUM_THREADS": str(threads)} if processes.launched else {}
     ours = {"PYTHONUNBUFFERED": "1", MARK: mark, ASKED_FOR: processes.asked_for}
-    return {**WORKER_ENVIRONMENT, **told, **safe_path(), **inherited, **ours}
+    return {**WORKER_ENVIRONMENT, **told, **own_process(), **inherited, **ours}
 
 
 def _watch(worker: "subprocess.Popen[bytes]", heartbeat: Heartbeat, progress: Progress, timeout: float) -> bool:
