@@ -88,6 +88,23 @@ def test_a_cross_entropy_of_sixteen_bits_rounds_its_logarithms_as_on_an_accelera
     assert rounded == expected != of_the_cpu
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_an_encoder_layer_in_evaluation_mode_rounds_as_in_training_mode_as_on_an_accelerator(precision):
+    torch.manual_seed(0)
+    layer = torch.nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+    value, dtype = torch.randn(2, 5, 8), {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+    def computed(*, training):
+        with torch.no_grad(), torch.autocast("cpu", dtype=dtype):
+            return layer.train(training)(value)
+
+    with as_on_accelerators(precision):
+        assert torch.equal(computed(training=True), computed(training=False))
+    # Else torch computes all of it in float32 by a fast path, which it leaves under CUDA's autocast.
+    assert not torch.equal(computed(training=True), computed(training=False))
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 def test_the_lists_of_the_cpu_are_back_when_the_outermost_context_ends():
     value = torch.ones(2, 3, dtype=torch.bfloat16)
 

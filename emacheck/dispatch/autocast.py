@@ -78,9 +78,24 @@ def as_on_accelerators(precision: str) -> Iterator[None]:
     with ExitStack() as stack:
         if precision in ("bf16", "fp16"):
             stack.enter_context(accelerator_lists())
+            stack.enter_context(_slow_attention())
         if precision == "fp16":
             stack.enter_context(SummedInFloat32())  # type: ignore[no-untyped-call]
         yield
+
+
+@contextmanager
+def _slow_attention() -> Iterator[None]:
+    """Let attention and encoder layers in evaluation mode run operator by operator, as under CUDA's autocast.
+
+    Torch leaves their fast path there, but not under the CPU's autocast: it would compute all of a layer in float32.
+    """
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextmanager
