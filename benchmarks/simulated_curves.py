@@ -26,7 +26,7 @@ START = 101  # of a resumed run, so that no rule looks for a first iteration
 BATCHES = 0.1
 LENGTHS = (20, 50, 100, 300)
 SIZES = (0.03, 0.05)
-PRINTED = (200, 500)  # iterations of a log of means over ten, with four decimals
+PRINTED = (50, 200, 500)  # iterations of a log of means over ten, with four decimals
 Draw = np.random.Generator
 Noise = Callable[[Draw, int], Floats]
 

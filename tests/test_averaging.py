@@ -1,5 +1,6 @@
 """Two records that average differently: only what is apart over the same iterations too is a FAIL."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -36,7 +37,10 @@ def not_known(record):
     return replace(record, curves={name: replace(each, window=0) for name, each in record.curves.items()})
 
 
-WINDOWS = pytest.mark.parametrize(("ours", "theirs"), [((1,), (10,)), ((10,), (1,)), ((10,), (20,)), ((1,), (10, 50))])
+WINDOWS = pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [((1,), (10,)), ((10,), (1,)), ((10,), (20,)), ((1,), (10, 50)), ((4,), (10,)), ((10,), (15,))],
+)
 
 
 @WINDOWS
@@ -45,7 +49,7 @@ def test_a_good_candidate_that_averages_otherwise_is_inconclusive(ours, theirs):
     verdict = decide(comparison)
     assert verdict.outcome is INCONCLUSIVE
     found = next(f for f in verdict.findings if "see smoothing: over the same iterations it is" in f.message)
-    assert f" as means of {max(ours[0], theirs[0])}; " in found.message
+    assert f" as means of {math.lcm(ours[0], theirs[0])}; " in found.message
     assert decide(comparison, make_rules([found.rule])).outcome is FAIL
 
 
@@ -84,7 +88,7 @@ def test_ranks_are_averaged_alike_as_well():
         assert all(f.outcome is not FAIL for f in verdict.findings if f.rule in ALTERNATIVES)
 
 
-def test_only_whole_windows_are_averaged_and_none_that_do_not_divide_each_other():
+def test_only_whole_windows_are_averaged_both_where_neither_divides_the_other():
     raw, means = curve_of(LOSS), curve_of(LOSS, 10)
     gappy = replace(raw, iterations=np.delete(raw.iterations, 14), values=np.delete(raw.values, 14))
     assert averaged_alike(means, replace(raw, values=2 * raw.values))[0].values.tolist() == means.values.tolist()
@@ -93,8 +97,12 @@ def test_only_whole_windows_are_averaged_and_none_that_do_not_divide_each_other(
     assert np.allclose(made.values, other.values)
     shifted = replace(curve_of(LOSS, 5), iterations=[5, 10, 16, *range(19, COUNT, 5)])
     assert averaged_alike(shifted, means)[1].iterations.tolist() == [10]
-    for ours, theirs in ((means, means), (means, curve_of(LOSS, 15)), (replace(raw, window=0), means)):
+    for made in averaged_alike(means, curve_of(LOSS, 15)):
+        assert made.iterations.tolist() == list(range(30, COUNT + 1, 30))
+        assert np.allclose(made.values, curve_of(LOSS, 30).values)
+    assert [len(made) for made in averaged_alike(means, curve_of(LOSS, 15, 10))] == [0, 0]  # its windows overlap
+    for ours, theirs in ((means, means), (replace(raw, window=0), means)):
         assert averaged_alike(ours, theirs) is None
     empty = replace(raw, iterations=np.zeros(0), values=np.zeros(0))
-    assert averaged_alike(empty, means) is None
-    assert [len(curve) for curve in averaged_alike(raw, replace(empty, window=10))] == [0, 0]
+    for ours, theirs in ((empty, means), (raw, replace(empty, window=10))):
+        assert [len(made) for made in averaged_alike(ours, theirs)] == [0, 0]

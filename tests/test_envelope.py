@@ -183,6 +183,17 @@ def test_repeats_that_are_no_benign_variations_make_no_envelope(nonsense, said):
     assert said in finding.message
 
 
+def test_repeats_that_are_all_off_from_the_start_make_no_envelope_though_the_loss_and_their_difference_fall():
+    falling = 0.2 + 4 * np.exp(-np.arange(LENGTH) / 8)
+    repeats = [
+        run(1.04 * falling * (1 + 0.01 * np.random.default_rng(seed).normal(size=LENGTH) * (np.arange(LENGTH) > 9)))
+        for seed in range(4)
+    ]
+    (finding,) = Envelope().check(compare(run(falling), run(1.0401 * falling), repeats=repeats))
+    assert finding.outcome is INCONCLUSIVE
+    assert "the repeats differ from the reference by 0.17 in loss at iteration 1" in finding.message
+
+
 def test_a_repeat_of_another_seed_makes_no_envelope():
     repeats = some_repeats(4, header={"seed": "2"})
     finding = Envelope().check(compare(run(REFERENCE, header={"seed": "1"}), run(REFERENCE), repeats=repeats))[0]

@@ -164,3 +164,12 @@ def test_a_constant_loss_in_the_middle_of_the_references_noise_never_passes(valu
     noisy = 3 + 0.1 * np.random.default_rng(0).standard_normal(100)
     verdict = verdict_on(record(noisy), record([value] * 100))
     assert (verdict.outcome, verdict.worst.rule) == (expected, "integrity")
+
+
+@pytest.mark.parametrize(("zeros", "expected"), [(4, INCONCLUSIVE), (5, Outcome.FAIL)])
+def test_zeros_in_a_row_are_no_death_where_the_reference_has_half_as_many(zeros, expected):
+    reference, candidate = falling(30), falling(30)
+    reference[[7, 20, 21]] = candidate[-zeros:] = 0
+    for known, outcome in ((reference, expected), (falling(30), Outcome.FAIL)):
+        (finding,) = verdict_on(record(known), record(candidate), "integrity").findings
+        assert finding.outcome is outcome

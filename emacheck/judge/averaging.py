@@ -1,11 +1,12 @@
 """Two curves of which one is smoothed more, as means over the same iterations."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
-from emacheck.curve import Curve
+from emacheck.curve import Curve, Integers
 from emacheck.judge.comparison import EMPTY, Comparison
 
 MMENGINES = 10
@@ -19,15 +20,15 @@ def averaged_otherwise(comparison: Comparison, metric: str) -> bool:
 
 
 def averaged_alike(reference: Curve, candidate: Curve) -> tuple[Curve, Curve] | None:
-    """Return two curves as means over the same iterations: the finer one averaged over the windows of the other.
+    """Return two curves as means over the same iterations: the shortest windows that both can be joined to.
 
     Args:
         reference: The reference's curve.
         candidate: The candidate's curve.
 
     Returns:
-        Both at the iterations at which the finer one has all values of a window of the coarser one; None where the
-        windows are equal, not known, or do not divide each other.
+        Both at the common iterations at which each has all values of such a window, which is that of the coarser curve
+        wherever the other one divides it; None where the windows are equal or not known.
 
     Example:
         >>> raw = Curve(name="loss", iterations=range(1, 31), values=range(1, 31))
@@ -35,19 +36,27 @@ def averaged_alike(reference: Curve, candidate: Curve) -> tuple[Curve, Curve] | 
         >>> [curve.values.tolist() for curve in averaged_alike(raw, means)]
         [[5.5, 15.5, 25.5], [5.0, 15.0, 25.0]]
     """
-    fine, coarse = sorted((reference, candidate), key=lambda curve: curve.window)
-    if fine.window in (0, coarse.window) or coarse.window % fine.window or not len(fine):
+    if 0 in (reference.window, candidate.window) or reference.window == candidate.window:
         return None
-    ends, count = coarse.iterations, coarse.window // fine.window
-    start = np.searchsorted(fine.iterations, ends - coarse.window + fine.window)
-    stop = np.searchsorted(fine.iterations, ends, side="right")
-    whole = (stop - start == count) & (fine.iterations[stop - 1] == ends)
-    kept = [(int(at), int(end)) for at, end in zip(start[whole], stop[whole], strict=True)]
+    window = math.lcm(reference.window, candidate.window)
+    ends = np.intersect1d(reference.iterations, candidate.iterations, assume_unique=True)
+    for curve in (reference, candidate):
+        start, stop = _parts(curve, ends, window)
+        ends = ends[(stop - start == window // curve.window) & np.isin(ends - window + curve.window, curve.iterations)]
+    return _joined(reference, ends, window), _joined(candidate, ends, window)
+
+
+def _parts(curve: Curve, ends: Integers, window: int) -> tuple[Integers, Integers]:
+    """Return where the values of the windows with these ends begin and stop."""
+    start = np.searchsorted(curve.iterations, ends - window + curve.window)
+    return start, np.searchsorted(curve.iterations, ends, side="right")
+
+
+def _joined(curve: Curve, ends: Integers, window: int) -> Curve:
+    places = zip(*(each.tolist() for each in _parts(curve, ends, window)), strict=True)
     with np.errstate(over="ignore", invalid="ignore"):
-        values = np.array([np.mean(fine.values[at:end]) for at, end in kept], dtype=np.float64)
-    made = replace(fine, iterations=ends[whole], values=values, window=coarse.window)
-    other = replace(coarse, iterations=ends[whole], values=coarse.values[whole])
-    return (made, other) if fine is reference else (other, made)
+        values = np.array([np.mean(curve.values[start:stop]) for start, stop in places], dtype=np.float64)
+    return replace(curve, iterations=ends, values=values, window=window)
 
 
 def with_equal_windows(comparison: Comparison) -> Iterator[Comparison]:

@@ -16,7 +16,7 @@ from emacheck.judge.rules.equivalence import Equivalence
 from emacheck.judge.rules.worst_window import worst_window
 from emacheck.judge.verdict import Finding, Outcome
 
-FEWEST = 10
+FEWEST = 5
 """Common iterations that show how much a curve scatters."""
 ERRORS = 2.0
 """Standard errors by which a mean may be over what is expected of it."""

@@ -106,6 +106,17 @@ def standstill(curve: Curve, *, stretches: bool = True) -> Standstill | None:
     return None
 
 
+def longest_zeros(curve: Curve) -> int:
+    """Return how many values in a row are exactly zero at most.
+
+    Example:
+        >>> longest_zeros(Curve(name="loss", iterations=range(6), values=[1.0, 0.0, 2.0, 0.0, 0.0, 3.0]))
+        2
+    """
+    lengths = np.diff(np.flatnonzero(np.concatenate(([True], curve.values != 0, [True])))) - 1
+    return int(np.max(lengths))
+
+
 def resolution(values: Floats, quantum: float = 0.0) -> float:
     """Return the smallest difference that some values can tell: their last decimal or bit, or the quantum.
 

@@ -27,7 +27,8 @@ class Band:
         reference: The reference's values there, shape (n,).
         candidate: The candidate's values there, shape (n,).
         difference: |candidate - reference|, 0 or at least what the numbers can resolve, shape (n,).
-        scale: What the repeats' differences amount to, never falling, in the metric's unit, shape (n,).
+        apart: The root of the mean square of the repeats' differences, in the metric's unit, shape (n,).
+        scale: The same on a curve that never falls, shape (n,).
         limit: Largest allowed difference / scale.
     """
 
@@ -35,6 +36,7 @@ class Band:
     reference: Floats
     candidate: Floats
     difference: Floats
+    apart: Floats
     scale: Floats
     limit: float
 
@@ -65,10 +67,9 @@ def benign_scale(differences: Floats) -> Floats:
         >>> benign_scale(np.array([[1e-7, 1e-5, 1e-3, 1e-5]])).round(7).tolist()
         [1e-07, 1e-05, 0.0001, 0.0001]
     """
-    largest = differences.max(axis=0)
     levels: list[float] = []
     widths: list[int] = []
-    for level in np.log(largest) + 0.5 * np.log(np.mean((differences / largest) ** 2, axis=0)):
+    for level in np.log(_root_mean_square(differences)):
         levels.append(float(level))
         widths.append(1)
         while len(levels) > 1 and levels[-2] > levels[-1]:
@@ -76,6 +77,11 @@ def benign_scale(differences: Floats) -> Floats:
             levels[-1] = (levels[-1] * widths[-1] + above * width) / (widths[-1] + width)
             widths[-1] += width
     return np.asarray(np.exp(np.repeat(levels, widths)), dtype=np.float64)
+
+
+def _root_mean_square(differences: Floats) -> Floats:
+    largest = differences.max(axis=0)
+    return np.asarray(largest * np.sqrt(np.mean((differences / largest) ** 2, axis=0)), dtype=np.float64)
 
 
 def student_quantile(tail: float, freedom: int) -> float:
@@ -192,11 +198,13 @@ def fit_band(comparison: Comparison, metric: str, false_alarms: float) -> Band |
     differences = np.maximum(differences, np.maximum(floor, np.finfo(np.float64).tiny))
     benign = differences[1:]
     usable = bool(np.all(np.isfinite(benign)))
+    unknown = np.full(common.shape, math.nan)
     return Band(
         iterations=common,
         reference=values[0],
         candidate=values[1],
         difference=np.where(equal, 0.0, differences[0]),
-        scale=benign_scale(benign) if usable else np.full(common.shape, math.nan),
+        apart=_root_mean_square(benign) if usable else unknown,
+        scale=benign_scale(benign) if usable else unknown,
         limit=excess_limit(benign, false_alarms) if usable else math.nan,
     )

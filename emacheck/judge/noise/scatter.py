@@ -70,7 +70,7 @@ def share_noise(values: Floats) -> bool | None:
     of both.
 
     Args:
-        values: Finite numbers of one sign of two curves, shape (2, n), n >= 10.
+        values: Finite numbers of one sign of two curves, shape (2, n), n > 2; of fewer than 6 it tells nothing: False.
 
     Returns:
         True or False; None where a curve's changes do not vary.

@@ -8,9 +8,12 @@ from emacheck.curve import Curve
 from emacheck.judge.comparison import EMPTY, Comparison
 from emacheck.judge.forensics.beside import components, gradient_norms
 from emacheck.judge.forensics.metric_names import is_rate
-from emacheck.judge.forensics.standstill import Standstill, Still, standstill
+from emacheck.judge.forensics.standstill import Standstill, Still, longest_zeros, standstill
 from emacheck.judge.reasons.reason import Reason
 from emacheck.judge.verdict import Outcome
+
+AS_LONG = 2
+"""How many times as many zeros in a row as the reference has are no death: a hinge loss may be zero now and then."""
 
 
 def standing_still(comparison: Comparison) -> Iterator[Reason]:
@@ -33,6 +36,13 @@ def _still(metric: str, reference: Curve, candidate: Curve, of: str = "") -> Rea
         both = f"; that of the candidate {theirs}" if theirs is not None else ""
         message = f"{metric} of {of}the reference {ours}{both}: there is nothing to hold against"
         return Reason(outcome=Outcome.INCONCLUSIVE, message=message, iteration=ours.first, metric=metric)
+    if (
+        theirs is not None
+        and theirs.kind is Still.ZERO
+        and theirs.count <= AS_LONG * (zeros := longest_zeros(reference))
+    ):
+        message = f"{metric} of {of}the candidate {theirs}, that of the reference up to {zeros} times in a row"
+        return Reason(outcome=Outcome.INCONCLUSIVE, message=message, iteration=theirs.first, metric=metric)
     if theirs is not None and _moves(reference, theirs):
         message = f"{metric} of {of}the candidate {theirs}"
         return Reason(outcome=Outcome.FAIL, message=message, iteration=theirs.first, metric=metric)

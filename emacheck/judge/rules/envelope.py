@@ -222,13 +222,15 @@ def _too_wide(comparison: Comparison, metric: str, band: Band) -> str | None:
     precision = known_precision(replace(comparison, candidate=comparison.reference))
     # Beyond the third iteration nothing is known; no comparison with NaN is true.
     allowed = np.maximum(rounding(metric, band.iterations, precision), SATURATION) * np.abs(band.reference)
-    beyond = np.flatnonzero(band.scale > allowed)
+    # A scale that never falls is pulled down by all that is closer later, as where the loss falls.
+    differing = np.maximum(band.apart, band.scale)
+    beyond = np.flatnonzero(differing > allowed)
     if not beyond.size:
         return None
     at = beyond[0]
     hint = ", or say --precision if all computed in another" if unsaid_precision(comparison) else ""
     return (
-        f"the repeats differ from the reference by {band.scale[at]:.2g} in {metric} at iteration "
+        f"the repeats differ from the reference by {differing[at]:.2g} in {metric} at iteration "
         f"{band.iterations[at]}, benign variations stay below {allowed[at]:.2g} there: "
         f"give repeats that differ in benign ways only{hint}"
     )
