@@ -293,8 +293,8 @@ def limits_lines(stored: dict[str, dict[str, Any]], audits: dict[str, Selftest])
         f"{limits.end_to_end:g} times the largest accepted error of its kind, a median of a kind {limits.end_to_end_median:g} times.",
         "The limits in fp32 were fixed before any trial on this page was made, after a look at benign variations with seeds below 1000 on batches 1 to 3. The limit of 10 in bf16 and fp16 was "
         "chosen on earlier trials in bf16, without stochastic rounding and without the slope. In bf16 and fp16 three of four benign trials round every result stochastically, which is right on average; "
-        "the order of sums alone changes little there. That such rounding is a variation of the accepted precision too was decided after three of forty earlier trials of that kind had been false alarms; "
-        "the trials here have other seeds.",
+        "the order of sums alone changes little there. That such rounding is a variation of the accepted precision too was decided after three of forty earlier trials of that kind had been false alarms, "
+        "and for a whole iteration after false alarms in [other networks](audit-zoo.md#bf16) with seeds from 100; the trials here have other seeds.",
         "",
         "| precision | set | trials | worst ratio alone | worst share of a limit, whole iteration |",
         "|---|---|---:|---:|---:|",

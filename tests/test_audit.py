@@ -256,3 +256,19 @@ def test_shared_frozen_nested_and_drawing_modules():
     assert (wrong.outcome, wrong.module) == (Outcome.FAIL, "wrap.linear")
     warm = audited(subject, set_on("layer.dropout1", p=0.2))
     assert (warm.outcome, warm.module) == (Outcome.FAIL, "layer.dropout1")
+
+
+def test_an_encoder_layer_in_evaluation_mode_is_audited_module_by_module_in_16_bits():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+    model, batch = nn.Sequential(layer, nn.Linear(8, 3)), torch.randn(4, 5, 8)
+    subject = model, None, batch, lambda model, value: model(value).square().mean()
+
+    def scaled_in_evaluation(candidate):
+        norm = candidate.model.get_submodule("0.norm1")
+        norm.register_forward_hook(lambda *args: None if norm.training else 1.05 * args[-1])
+
+    right = audited(subject, precision="bf16", end_to_end=False)
+    wrong = audited(subject, scaled_in_evaluation, precision="bf16", end_to_end=False)
+    assert right.outcome is Outcome.PASS, text(right, command="")
+    assert (wrong.outcome, wrong.module) == (Outcome.FAIL, "0.norm1")

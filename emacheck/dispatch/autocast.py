@@ -78,31 +78,18 @@ def as_on_accelerators(precision: str) -> Iterator[None]:
     with ExitStack() as stack:
         if precision in ("bf16", "fp16"):
             stack.enter_context(accelerator_lists())
-            stack.enter_context(_slow_attention())
         if precision == "fp16":
             stack.enter_context(SummedInFloat32())  # type: ignore[no-untyped-call]
         yield
 
 
 @contextmanager
-def _slow_attention() -> Iterator[None]:
-    """Let attention and encoder layers in evaluation mode run operator by operator, as under CUDA's autocast.
-
-    Torch leaves their fast path there, but not under the CPU's autocast: it would compute all of a layer in float32.
-    """
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
-@contextmanager
 def accelerator_lists() -> Iterator[None]:
     """Let autocast on the CPU run each operator in the type in which autocast on an accelerator runs it.
 
-    It changes autocast of the whole process until the outermost such context ends, and nothing outside of autocast.
+    It changes autocast of the whole process until the outermost such context ends. Outside of autocast it changes one
+    thing: attention and encoder layers in evaluation mode run operator by operator. Under CUDA's autocast torch leaves
+    their fast path; under the CPU's it does not, and would compute all of a layer in float32.
 
     Example:
         >>> logits = torch.zeros(1, 3, dtype=torch.bfloat16)
@@ -113,9 +100,12 @@ def accelerator_lists() -> Iterator[None]:
         (torch.float32, torch.bfloat16)
     """
     _open.append(_open[-1] if _open else _register())
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
         library = _open.pop()
         if not _open:
             library._destroy()
