@@ -64,14 +64,18 @@ def test_a_good_candidate_that_averages_otherwise_is_inconclusive(ours, theirs):
     ids=["far too low", "6 % too high", "an end that parts"],
 )
 def test_what_is_apart_over_the_same_iterations_too_still_fails(ours, theirs, wrong):
-    assert decide(compare(run(LOSS, *ours), run(wrong(LOSS * ROUNDING), *theirs))).outcome is FAIL
+    comparison = compare(run(LOSS, *ours), run(wrong(LOSS * ROUNDING), *theirs))
+    # Else other batches explain 6 % of a loss that fluctuates by 10 %, where there are six records.
+    assert decide(replace(comparison, stated=True)).outcome is FAIL
 
 
 @pytest.mark.parametrize("means", [(10,), (10, 1), (10, 50), (30,)], ids=str)
 @pytest.mark.parametrize("paired", [None, True])
 def test_a_window_that_is_not_known_is_tried_as_mmengines_own_and_as_the_interval(means, paired):
+    # Of six records that need not be paired, other batches explain 6 % of a loss that fluctuates by 10 %.
+    a_little = INCONCLUSIVE if paired is None and means == (10, 50) else FAIL
     for raw_is_reference in (True, False):
-        for factor, outcome in ((1, INCONCLUSIVE), (0.61, FAIL), (1.06, FAIL)):
+        for factor, outcome in ((1, INCONCLUSIVE), (0.61, FAIL), (1.06, a_little)):
             raw, averaged = LOSS, LOSS * ROUNDING * factor
             records = (run(raw), not_known(run(averaged, *means)))
             comparison = compare(*records) if raw_is_reference else compare(*records[::-1])
